@@ -1,0 +1,272 @@
+"""Writes and reads model folders of Hugging Face transformers.
+
+Writing needs no torch: config and tokenizer are JSON, and tensors are streamed into safetensors
+files one by one. What transformers makes of the folder is described in `hf_config` (tables, scale)
+and `hf_tokenizer` (ids).
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import json
+import math
+import os
+from typing import Any
+
+from etils import epath
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import ml_dtypes
+import numpy as np
+
+from aya_train.checkpoint import hf_config
+from aya_train.checkpoint import hf_tokenizer
+from aya_train.checkpoint import layouts
+from aya_train.models import network
+from aya_train.models import t5_config
+
+DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
+_SAFETENSORS_DTYPES = {
+  'F32': np.dtype(np.float32),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+  'F16': np.dtype(np.float16),
+}
+_INDEX = 'model.safetensors.index.json'
+_BLOCK_BYTES = 1 << 26
+
+
+def expected_shapes(config: t5_config.T5Config) -> dict[str, tuple[int, ...]]:
+  """Shape of each parameter of the network, by whole name; computes nothing."""
+  tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
+  variables = jax.eval_shape(
+    network.Transformer(config).init, jax.random.key(0), tokens, tokens, tokens
+  )
+  flat = traverse_util.flatten_dict(nn.meta.unbox(variables['params']), sep='/')
+  return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def export(
+  params: Mapping[str, Any],
+  config: t5_config.T5Config,
+  vocabulary_file: epath.PathLike,
+  out_dir: epath.PathLike,
+  *,
+  dtype: str = 'float32',
+  max_shard_size: int | str = '5GB',
+  model_card: str | None = None,
+  license_text: str | None = None,
+  overwrite: bool = False,
+) -> epath.Path:
+  """Writes a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load.
+
+  The folder appears complete or not at all: everything is written beside `out_dir` and renamed.
+  Memory needed is that of the largest tensor, as long as the leaves read lazily. On several hosts
+  call it on one, with arrays that this host can read whole.
+
+  Args:
+    params: parameters of `network.Transformer(config)`, nested or flat with '/' in names, boxed or
+      not; leaves are numpy, jax, TensorStore or `layouts.LazyArray`.
+    config: the network; `config.scan_layers` says which layout `params` are in.
+    vocabulary_file: the SentencePiece model, its sentinels inside the file (see `hf_tokenizer`).
+    out_dir: new or empty folder; with `overwrite`, a full one is replaced.
+    dtype: of the written tensors, 'float32' or 'bfloat16'.
+    max_shard_size: bytes, or a string such as '5GB'.
+    model_card, license_text: content of README.md and LICENSE, each left out when None.
+
+  Returns:
+    The path of the folder.
+
+  Raises:
+    ValueError: dtype or network cannot be exported, names or shapes do not fit `config`, or the
+      vocabulary is no T5 vocabulary or larger than the model's.
+    FileExistsError: `out_dir` is not empty and `overwrite` is false.
+  """
+  if dtype not in DTYPES:
+    raise ValueError(
+      f'export dtype must be one of {sorted(DTYPES)}, got {dtype!r}: T5 overflows in float16, and '
+      'users can still quantise or cast the exported model'
+    )
+  out_dir = epath.Path(out_dir)
+  if not overwrite and out_dir.exists() and any(out_dir.iterdir()):
+    raise FileExistsError(f'{out_dir} is not empty; choose another folder or pass overwrite=True')
+  vocabulary = hf_tokenizer.read_vocabulary(vocabulary_file)
+  pad_id, eos_id = vocabulary.trainer_spec.pad_id, vocabulary.trainer_spec.eos_id
+  if len(vocabulary.pieces) > config.vocab_size:
+    raise ValueError(
+      f'{vocabulary_file} has {len(vocabulary.pieces)} pieces, more than the {config.vocab_size} '
+      "rows of the model's table: this is not the vocabulary that the model was trained with"
+    )
+  settings = hf_config.to_hf_config(config, dtype=dtype, pad_id=pad_id, eos_id=eos_id)
+  tensors = _hf_tensors(params, config)
+  with _replacing(out_dir) as folder:
+    _write_json(folder / 'config.json', settings)
+    generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
+    _write_json(folder / 'generation_config.json', generation)
+    hf_tokenizer.write(vocabulary, folder)
+    for name, text in (('README.md', model_card), ('LICENSE', license_text)):
+      if text is not None:
+        (folder / name).write_text(text)
+    _write_shards(folder, tensors, DTYPES[dtype], max_shard_size)
+  return out_dir
+
+
+def import_hf(
+  folder: epath.PathLike, dtype: str = 'float32'
+) -> tuple[dict[str, layouts.LazyArray], t5_config.T5Config]:
+  """Opens a T5 1.1, mT5 or Aya folder written by `export` or by transformers.
+
+  Args:
+    folder: local folder with config.json and model.safetensors, or its shards and their index.
+    dtype: of the arrays returned, whatever the files hold.
+
+  Returns:
+    Whole unrolled names to arrays, which read from disk when asked, and the config
+    (`scan_layers=False`; `layouts.to_scanned` stacks the layers).
+
+  Raises:
+    FileNotFoundError: no config.json or no safetensors, with the way out when there is a .bin.
+    ValueError: the model is not one of this network, or names or shapes do not fit config.json.
+  """
+  folder = epath.Path(folder)
+  if not (folder / 'config.json').exists():
+    raise FileNotFoundError(f'{folder} holds no config.json; it must be a transformers model folder')
+  tensors = _open_tensors(folder, DTYPES[dtype])
+  settings = json.loads((folder / 'config.json').read_text())
+  config = hf_config.from_hf_config(
+    settings, has_head='lm_head.weight' in tensors, where=str(folder)
+  )
+  if config.logits_via_embedding and {'lm_head.weight', 'shared.weight'} <= set(tensors):
+    if not np.array_equal(tensors['lm_head.weight'].read(), tensors['shared.weight'].read()):
+      raise ValueError(
+        f'{folder}: config.json ties the head to the input table, but the two tensors differ; set '
+        'tie_word_embeddings to false in config.json if the head was trained on its own'
+      )
+  params = layouts.from_hf(tensors, layouts.table_of(config), str(folder))
+  layouts.check_shapes(params, expected_shapes(config), str(folder))
+  return params, config
+
+
+def _hf_tensors(
+  params: Mapping[str, Any], config: t5_config.T5Config
+) -> dict[str, layouts.LazyArray]:
+  flat = traverse_util.flatten_dict(nn.meta.unbox(dict(params)), sep='/')
+  table = layouts.table_of(config)
+  table.check(flat, 'scanned' if config.scan_layers else 'unrolled')
+  layouts.check_shapes(flat, expected_shapes(config), 'export')
+  if config.scan_layers:
+    flat = layouts.to_unrolled(flat, table, config.param_scan_axis)
+  return layouts.to_hf(flat, table)
+
+
+@contextlib.contextmanager
+def _replacing(out_dir: epath.Path) -> Iterator[epath.Path]:
+  """Yields a new folder beside `out_dir` that takes its name if the block ends well."""
+  partial = out_dir.parent / f'.{out_dir.name}.partial-{os.getpid()}'
+  partial.mkdir(parents=True)
+  try:
+    yield partial
+    if out_dir.exists():
+      out_dir.rmtree()
+    partial.rename(out_dir)
+  except BaseException:
+    partial.rmtree(missing_ok=True)
+    raise
+
+
+def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+  path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+
+
+def _write_shards(
+  folder: epath.Path,
+  tensors: Mapping[str, layouts.LazyArray],
+  dtype: np.dtype,
+  max_shard_size: int | str,
+) -> None:
+  import huggingface_hub
+
+  split = huggingface_hub.split_state_dict_into_shards_factory(
+    dict(tensors),
+    get_storage_size=lambda tensor: math.prod(tensor.shape) * dtype.itemsize,
+    filename_pattern='model{suffix}.safetensors',
+    max_shard_size=max_shard_size,
+  )
+  for filename, names in split.filename_to_tensors.items():
+    _write_safetensors(folder / filename, {name: tensors[name] for name in names}, dtype)
+  if split.is_sharded:
+    index = {'metadata': split.metadata, 'weight_map': split.tensor_to_filename}
+    _write_json(folder / _INDEX, index)
+
+
+def _write_safetensors(
+  path: epath.Path, tensors: Mapping[str, layouts.LazyArray], dtype: np.dtype
+) -> None:
+  """Streams tensors into one file; safetensors' own writer wants all of them in memory.
+
+  Layout (huggingface/safetensors README): length of the header as 8 little-endian bytes, header as
+  JSON padded with spaces to a multiple of 8, tensors without gaps in row-major order.
+  """
+  name_of = {value: key for key, value in _SAFETENSORS_DTYPES.items()}
+  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
+  end = 0
+  for name, tensor in tensors.items():
+    start, end = end, end + math.prod(tensor.shape) * dtype.itemsize
+    header[name] = {
+      'dtype': name_of[dtype],
+      'shape': list(tensor.shape),
+      'data_offsets': [start, end],
+    }
+  encoded = json.dumps(header, separators=(',', ':')).encode()
+  encoded += b' ' * (-len(encoded) % 8)
+  with path.open('wb') as f:
+    f.write(len(encoded).to_bytes(8, 'little'))
+    f.write(encoded)
+    for tensor in tensors.values():
+      for block in _row_blocks(tensor.read(), dtype):
+        f.write(block)
+
+
+def _row_blocks(array: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
+  """Bytes of an array in row-major order, so many rows at a time that no second copy of it lives."""
+  rows = max(1, _BLOCK_BYTES // max(1, math.prod(array.shape[1:]) * dtype.itemsize))
+  for start in range(0, array.shape[0], rows):
+    yield array[start : start + rows].astype(dtype.newbyteorder('<'), copy=False).tobytes('C')
+
+
+def _open_tensors(folder: epath.Path, dtype: np.dtype) -> dict[str, layouts.LazyArray]:
+  """Every tensor of a folder's safetensors files, by its name in the files."""
+  import safetensors
+
+  if (folder / _INDEX).exists():
+    weight_map = json.loads((folder / _INDEX).read_text())['weight_map']
+    files = sorted(set(weight_map.values()))
+  elif (folder / 'model.safetensors').exists():
+    files = ['model.safetensors']
+  else:
+    found = sorted(path.name for path in folder.glob('*.bin*'))
+    way_out = (
+      ' Pickled torch files are not read, since they can run code: load the model with transformers '
+      'and save_pretrained it, which writes safetensors.'
+    )
+    raise FileNotFoundError(
+      f'{folder} holds neither model.safetensors nor {_INDEX}.' + (way_out if found else '')
+    )
+
+  def reader(path: str, name: str):
+    def read() -> np.ndarray:
+      with safetensors.safe_open(path, framework='numpy') as f:
+        return f.get_tensor(name).astype(dtype, copy=False)
+
+    return read
+
+  tensors: dict[str, layouts.LazyArray] = {}
+  for path in [os.fspath(folder / file) for file in files]:
+    with safetensors.safe_open(path, framework='numpy') as f:
+      for name in f.keys():  # noqa: SIM118 (no mapping)
+        header = f.get_slice(name)
+        if header.get_dtype() not in _SAFETENSORS_DTYPES:
+          raise ValueError(
+            f'{path}: {name} is {header.get_dtype()}; only {sorted(_SAFETENSORS_DTYPES)} are read'
+          )
+        tensors[name] = layouts.LazyArray(tuple(header.get_shape()), dtype, reader(path, name))
+  return tensors

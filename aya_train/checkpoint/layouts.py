@@ -1,0 +1,162 @@
+"""Moves parameters between the layouts of `names`, one array at a time.
+
+Nothing here holds a whole network: each function returns a flat dict of `LazyArray`, whose data are
+read, sliced, stacked or transposed when one is asked for. 13 billion parameters so pass through a
+machine that has room for the largest of them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from aya_train.checkpoint import names
+
+
+class ArrayLike(Protocol):
+  """What a leaf must offer: numpy, jax, zarr, TensorStore and LazyArray do."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+  @property
+  def dtype(self) -> Any: ...
+  def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyArray:
+  """An array of known shape whose data come from `read()`, anew at each call."""
+
+  shape: tuple[int, ...]
+  dtype: Any
+  read: Callable[[], np.ndarray]
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    del copy  # read() makes a new array each time, or a view that nobody else holds.
+    array = self.read()
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+  def __getitem__(self, index: Any) -> np.ndarray:
+    return self.read()[index]
+
+
+def table_of(config: Any) -> names.Table:
+  """The names.Table of a T5Config."""
+  return names.Table(
+    num_encoder_layers=config.num_encoder_layers,
+    num_decoder_layers=config.num_decoder_layers,
+    mlp_inputs=len(config.mlp_activations),
+    tied=config.logits_via_embedding,
+  )
+
+
+def to_unrolled(
+  scanned: Mapping[str, ArrayLike], table: names.Table, scan_axis: int = 1
+) -> dict[str, LazyArray]:
+  """Cuts stacked parameters into layers.
+
+  Args:
+    scanned: whole name to array; a parameter of a layer has the stack's depth on `scan_axis`.
+    table: the network's parameters.
+    scan_axis: `param_scan_axis` of the T5Config.
+
+  Returns:
+    The arrays in the unrolled layout, in canonical order, dtypes kept.
+
+  Raises:
+    ValueError: names do not fit the table, or a stack is not as deep as the table says.
+  """
+  table.check(scanned, 'scanned')
+  for rule in table.rules():
+    depth, shape = table.depth(rule), tuple(scanned[rule.scanned].shape)
+    if depth is not None and (len(shape) <= scan_axis or shape[scan_axis] != depth):
+      raise ValueError(
+        f'{rule.scanned}{shape}: axis {scan_axis} must hold {depth} layers; is param_scan_axis right?'
+      )
+
+  def layer_of(array: ArrayLike, layer: int | None) -> LazyArray:
+    shape = tuple(array.shape)
+    if layer is None:
+      return LazyArray(shape, array.dtype, lambda: np.asarray(array))
+    index = (slice(None),) * scan_axis + (layer,)
+    shape = shape[:scan_axis] + shape[scan_axis + 1 :]
+    return LazyArray(shape, array.dtype, lambda: np.asarray(array[index]))
+
+  return {
+    rule.name('unrolled', layer): layer_of(scanned[rule.scanned], layer)
+    for rule, layer in table.parameters()
+  }
+
+
+def to_scanned(
+  unrolled: Mapping[str, ArrayLike], table: names.Table, scan_axis: int = 1
+) -> dict[str, LazyArray]:
+  """Stacks layers along `scan_axis`: the inverse of `to_unrolled`, same arguments and errors."""
+  table.check(unrolled, 'unrolled')
+
+  def stack(rule: names.Rule) -> LazyArray:
+    depth = table.depth(rule)
+    if depth is None:
+      array = unrolled[rule.unrolled]
+      return LazyArray(tuple(array.shape), array.dtype, lambda: np.asarray(array))
+    arrays = {rule.name('unrolled', i): unrolled[rule.name('unrolled', i)] for i in range(depth)}
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    if len(set(shapes.values())) != 1:
+      raise ValueError(f'layers of one stack must agree in shape, got {shapes}')
+    shape, dtype = next(iter(shapes.values())), next(iter(arrays.values())).dtype
+
+    def read() -> np.ndarray:
+      stacked = np.empty((*shape[:scan_axis], depth, *shape[scan_axis:]), dtype)
+      for layer, array in enumerate(arrays.values()):
+        stacked[(slice(None),) * scan_axis + (layer,)] = np.asarray(array)
+      return stacked
+
+    return LazyArray((*shape[:scan_axis], depth, *shape[scan_axis:]), dtype, read)
+
+  return {rule.scanned: stack(rule) for rule in table.rules()}
+
+
+def _maybe_transposed(array: ArrayLike, transposed: bool) -> LazyArray:
+  shape = tuple(array.shape)
+  if not transposed:
+    return LazyArray(shape, array.dtype, lambda: np.asarray(array))
+  return LazyArray(shape[::-1], array.dtype, lambda: np.asarray(array).T)
+
+
+def to_hf(unrolled: Mapping[str, ArrayLike], table: names.Table) -> dict[str, LazyArray]:
+  """The state dict of transformers' classes, without the aliases of the input table."""
+  table.check(unrolled, 'unrolled')
+  return {
+    rule.name('hf', layer): _maybe_transposed(
+      unrolled[rule.name('unrolled', layer)], rule.transposed
+    )
+    for rule, layer in table.parameters()
+  }
+
+
+def from_hf(
+  state_dict: Mapping[str, ArrayLike], table: names.Table, where: str = 'state dict'
+) -> dict[str, LazyArray]:
+  """The inverse of `to_hf`; takes the aliases that files of older transformers hold."""
+  held = names.hf_names(state_dict, tied=table.tied)
+  table.check(held, 'hf', where)
+  return {
+    rule.name('unrolled', layer): _maybe_transposed(
+      state_dict[held[rule.name('hf', layer)]], rule.transposed
+    )
+    for rule, layer in table.parameters()
+  }
+
+
+def check_shapes(
+  arrays: Mapping[str, ArrayLike], expected: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+  """Raises ValueError naming up to five arrays whose shape differs from the expected one."""
+  wrong: Iterable[str] = [
+    f'{name} expected {expected[name]}, got {tuple(array.shape)}'
+    for name, array in arrays.items()
+    if tuple(array.shape) != tuple(expected[name])
+  ]
+  if wrong := sorted(wrong):
+    raise ValueError(f'{where}: {len(wrong)} arrays do not fit the T5Config: {wrong[:5]}')

@@ -1,0 +1,177 @@
+"""Native checkpoints: Orbax, one folder a step, written in the background and committed as a whole.
+
+    MODEL_DIR/checkpoints/<step>/params      float32 parameters
+                                /training    step, optimizer state, random key
+                                /data        position in the data, a file for each host
+                                /metadata    JSON: architecture, vocabulary, versions
+Parameters stand apart so that evaluation and export read nothing else.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from etils import epath
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+from aya_train import train_state
+
+FOLDER = 'checkpoints'
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+  """When to save and what to keep; names follow T5X's CheckpointConfig.
+
+  Attributes:
+    period: steps between checkpoints; the last step is always saved.
+    keep: number of newest checkpoints kept, None for all.
+    use_async: write in the background while training goes on.
+  """
+
+  period: int = 5000
+  keep: int | None = None
+  use_async: bool = True
+
+  def __post_init__(self):
+    if self.period < 1:
+      raise ValueError(f'CHECKPOINT_PERIOD must be at least 1, got {self.period!r}')
+    if self.keep is not None and self.keep < 1:
+      raise ValueError(f'CHECKPOINT_KEEP must be None or at least 1, got {self.keep!r}')
+
+
+class CheckpointManager:
+  """Saves and restores a run in its MODEL_DIR. Every method is called by every host."""
+
+  def __init__(self, model_dir: epath.PathLike, config: CheckpointConfig, metadata: Mapping):
+    self._metadata = dict(metadata)
+    self._manager = ocp.CheckpointManager(
+      epath.Path(model_dir).resolve() / FOLDER,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=config.keep,
+        enable_async_checkpointing=config.use_async,
+        # Unlike Orbax's own default, a step is never skipped because it is not a multiple.
+        save_interval_steps=1,
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """The newest committed checkpoint's step, None where there is none."""
+    return self._manager.latest_step()
+
+  def save(self, state: train_state.TrainState, data: grain.DatasetIterator | None) -> None:
+    """Saves the state and the position of the iterator; returns once both are copied.
+
+    The iterator must not have been advanced beyond the batch of the last update. Does nothing if
+    this step is already there.
+    """
+    step = int(state.step)
+    if self._manager.latest_step() == step:
+      return
+    items: dict[str, Any] = {
+      'params': ocp.args.StandardSave(state.params),
+      'training': ocp.args.StandardSave(_training(state)),
+      'metadata': ocp.args.JsonSave({**self._metadata, 'step': step}),
+    }
+    if data is not None:
+      items['data'] = grain.checkpoint.CheckpointSave(data)
+    self._manager.save(step, args=ocp.args.Composite(**items))
+
+  def restore(
+    self, abstract: train_state.TrainState, data: grain.DatasetIterator | None, step: int
+  ) -> train_state.TrainState:
+    """The state of a step, laid out as `abstract` (arrays with shardings); sets the iterator.
+
+    Raises:
+      ValueError: shapes differ from those of `abstract`.
+    """
+    items: dict[str, Any] = {
+      'params': ocp.args.StandardRestore(abstract.params),
+      'training': ocp.args.StandardRestore(_training(abstract)),
+    }
+    if data is not None:
+      items['data'] = grain.checkpoint.CheckpointRestore(data)
+    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    return train_state.TrainState(params=restored['params'], **restored['training'])
+
+  def wait(self) -> None:
+    """Blocks until everything saved is committed; raises what the writing raised."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()
+
+
+def _training(state: train_state.TrainState) -> dict[str, Any]:
+  return {'step': state.step, 'opt_state': state.opt_state, 'rng': state.rng}
+
+
+def find(path: epath.PathLike) -> epath.Path:
+  """The step folder that a path means: itself, or the newest below a run or its `checkpoints`.
+
+  Raises:
+    FileNotFoundError: there is no native checkpoint.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f'no checkpoint at {path}: the path does not exist')
+  path = path.resolve()
+  if (path / 'params').exists():
+    return path
+  for folder in (path / FOLDER, path):
+    if folder.is_dir():
+      steps = ocp.utils.checkpoint_steps(folder)
+      if steps:
+        return folder / str(max(steps))
+  raise FileNotFoundError(
+    f'no checkpoint at {path}: expected a step folder with `params` inside, a folder of such '
+    f'steps, or a MODEL_DIR with `{FOLDER}/<step>/`'
+  )
+
+
+def read_metadata(path: epath.PathLike) -> dict[str, Any]:
+  """What was saved beside the arrays of a step (see `find`): architecture, vocabulary, step."""
+  return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(find(path) / 'metadata')
+
+
+def read_params(path: epath.PathLike, abstract: Any) -> Any:
+  """Parameters alone, laid out as `abstract` (arrays or ShapeDtypeStructs with shardings).
+
+  Raises:
+    FileNotFoundError: no checkpoint there.
+    ValueError: names or shapes differ; says which.
+  """
+  path = find(path)
+  with ocp.StandardCheckpointer() as checkpointer:
+    stored = checkpointer.metadata(path / 'params').item_metadata.tree
+    check_same_shapes(stored, abstract, f'checkpoint {path}', 'the model')
+    return checkpointer.restore(path / 'params', abstract)
+
+
+def check_same_shapes(stored: Any, wanted: Any, stored_name: str, wanted_name: str) -> None:
+  """Compares names and shapes of two trees of arrays (or of anything with a shape).
+
+  Raises:
+    ValueError: with up to five differences, both shapes each.
+  """
+
+  def flatten(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, 'shape'))
+    return {
+      jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
+      for path, leaf in leaves
+    }
+
+  have, want = flatten(stored), flatten(wanted)
+  differences = [
+    f'{name}: {have.get(name, "missing")} against {want.get(name, "missing")}'
+    for name in sorted({*have, *want})
+    if have.get(name) != want.get(name)
+  ]
+  if differences:
+    shown = '; '.join(differences[:5])
+    raise ValueError(
+      f'{stored_name} does not fit {wanted_name}: {len(differences)} arrays differ, {shown}'
+    )

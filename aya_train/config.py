@@ -1,0 +1,124 @@
+"""Gin: search paths, files, macros from the command line, and what is checked before anything runs.
+
+With main.py the only module that reads gin; everything else takes plain arguments.
+"""
+
+from collections.abc import Sequence
+import difflib
+import re
+from typing import Any
+
+from etils import epath
+import gin
+
+from aya_train.tasks import features
+
+CONFIGS = epath.Path(__file__).parent / 'configs'
+_MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
+_REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
+
+
+def parse(
+  gin_files: Sequence[str],
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+  *,
+  require_all: bool = True,
+) -> None:
+  """Reads gin files, then bindings, and finalises the configuration.
+
+  Files are looked for in the working directory, in `search_paths`, and among those that come with
+  the package (`aya101.gin`, `models/mt5_tiny.gin` ...).
+
+  Args:
+    gin_files: at least one.
+    bindings: 'NAME = VALUE' lines that override the files.
+    search_paths: more folders, tried before the package's own.
+    require_all: refuse a macro that is still `%gin.REQUIRED`.
+
+  Raises:
+    FileNotFoundError: a file is nowhere.
+    ValueError: a value that is no gin literal, an unknown macro or parameter, a missing macro.
+  """
+  gin.clear_config()
+  for path in [*search_paths, str(CONFIGS)]:
+    gin.add_config_file_search_path(path)
+  for name in gin_files:
+    _parse_file(name, [*search_paths, str(CONFIGS)])
+  known = sorted({name for name, _ in _MACRO.findall(gin.config_str())})
+  for binding in bindings:
+    _parse_binding(binding, known)
+  if require_all and (missing := _REQUIRED.findall(gin.config_str())):
+    example = f'--gin.{missing[0]}=...'
+    raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
+  gin.finalize()
+  if (path := macro('VOCABULARY_FILE')) is not None:
+    features.set_vocabulary(path)
+
+
+def _parse_file(name: str, search_paths: Sequence[str]) -> None:
+  try:
+    gin.parse_config_file(name)
+  except OSError as error:
+    if name not in str(error):
+      raise
+    shipped = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.glob('**/*.gin'))
+    close = difflib.get_close_matches(name, shipped, 3, 0.4)
+    raise FileNotFoundError(
+      f'no gin file {name!r} in the working directory or {list(search_paths)}'
+      + (f'; did you mean {" or ".join(close)}?' if close else f'; shipped are {shipped}')
+    ) from error
+
+
+def _parse_binding(binding: str, known: Sequence[str]) -> None:
+  name, _, value = (part.strip() for part in binding.partition('='))
+  if re.fullmatch(r'[A-Z][A-Z0-9_]*', name) and name not in known:
+    close = difflib.get_close_matches(name, known, 3)
+    raise ValueError(
+      f'unknown gin macro {name}: no gin file given defines it'
+      + (f'; did you mean {" or ".join(close)}?' if close else f'; defined are {", ".join(known)}')
+    )
+  try:
+    gin.parse_config(binding)
+  except (SyntaxError, ValueError) as error:
+    if isinstance(error, SyntaxError) or 'literal' in str(error):
+      raise ValueError(
+        f'--gin.{name}={value}: {value!r} is not a gin value. Numbers, tuples and dicts are '
+        f"written as in Python, strings in quotes of their own: --gin.{name}='\"{value}\"'"
+      ) from error
+    raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0]}') from error
+
+
+def macro(name: str, default: Any = None) -> Any:
+  """The value of a macro, `default` where it is not defined or still required."""
+  try:
+    value = gin.query_parameter(f'{name}/gin.macro.value')
+  except ValueError:
+    return default
+  if isinstance(value, gin.config.ConfigurableReference):
+    return default if 'REQUIRED' in repr(value) else value
+  return default if value is gin.REQUIRED else value
+
+
+def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+  """Calls a function with the parameters that gin binds to it.
+
+  Raises:
+    ValueError: no gin file given mentions the function.
+  """
+  try:
+    configured = gin.get_configurable(function)
+  except (KeyError, ValueError) as error:
+    raise ValueError(
+      f'no gin file given configures {function.__module__}.{function.__name__}: '
+      'does the recipe belong to this command?'
+    ) from error
+  return configured(*args, **kwargs)
+
+
+def write(model_dir: epath.PathLike) -> None:
+  """Writes the configuration beside the run: all of it, and the part that was used."""
+  folder = epath.Path(model_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / 'config.gin').write_text(gin.config_str(max_line_length=100))
+  (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))

@@ -1,0 +1,386 @@
+"""Batches from prepared tasks, with Grain.
+
+  task:   records -> shuffled by index, anew each epoch -> repeated -> this host's share -> trimmed
+  all:    mixed by rate -> packed first-fit over many open rows (or padded) -> model features
+          -> batches -> prefetched by a thread
+
+Everything up to the packing is a function of an index, so the state of the iterator is that index
+and the number of packed rows already given out: about a kilobyte. Restoring packs the open rows
+again from the examples they came from (`num_packing_bins` rows at most, a fraction of a second).
+
+Letters: B rows of a batch, S encoder positions, T decoder positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import logging
+from etils import epath
+
+from aya_train import prepared
+from aya_train.fingerprints import FEATURES
+from aya_train.mixing import ProportionalSelection, mixing_rates
+
+Batch = dict[str, np.ndarray]
+PACKERS = {
+  'first_fit': grain.experimental.FirstFitPackIterDataset,
+  'best_fit': grain.experimental.BestFitPackIterDataset,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+  """What to read and how, by T5X's names.
+
+  Attributes:
+    mixture_or_task_name: a registered SeqIO task or mixture.
+    task_feature_lengths: the lengths in tokens of `inputs` and `targets`; longer ones are cut.
+    split: split of the tasks; tasks of a mixture without it are left out.
+    batch_size: rows of the global batch, over all hosts.
+    shuffle: whether training shuffles (evaluation never does).
+    seed: of the shuffling, 0 <= seed < 2**32. Training with shuffle=True refuses None: whoever
+      wants a random one draws it once for all hosts and writes it down.
+    pack: whether several examples share a row.
+    prepared_dir: root of the prepared tasks; None means `prepared/` in the cache directory.
+    max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
+    packing: 'first_fit' or 'best_fit'.
+    num_packing_bins: rows that are open at once. More pack tighter, and take longer to restore.
+    num_read_threads: threads that read records; 0 reads in the packing thread, which is faster
+      when all files are in the page cache and slower otherwise.
+    prefetch_batches: finished batches kept ready; 0 makes them when asked.
+  """
+
+  mixture_or_task_name: str
+  task_feature_lengths: Mapping[str, int]
+  split: str
+  batch_size: int
+  shuffle: bool = True
+  seed: int | None = None
+  pack: bool = True
+  prepared_dir: str | os.PathLike[str] | None = None
+  max_truncated_fraction: float = 0.1
+  packing: str = 'first_fit'
+  num_packing_bins: int = 128
+  num_read_threads: int = 4
+  prefetch_batches: int = 2
+
+  def __post_init__(self):
+    lengths = dict(self.task_feature_lengths)
+    if sorted(lengths) != sorted(FEATURES) or min(lengths.values()) < 1:
+      raise ValueError(
+        f'task_feature_lengths must give a positive length for each of {FEATURES}, got {lengths}.'
+      )
+    if self.batch_size < 1:
+      raise ValueError(f'batch_size must be at least 1, got {self.batch_size}.')
+    if self.seed is not None and not 0 <= self.seed < 2**32:
+      raise ValueError(f'seed must be in [0, 2**32), got {self.seed}.')
+    if not 0 <= self.max_truncated_fraction <= 1:
+      raise ValueError(f'max_truncated_fraction must be in [0, 1], got {self.max_truncated_fraction}.')
+    if self.packing not in PACKERS:
+      raise ValueError(f'packing must be one of {sorted(PACKERS)}, got {self.packing!r}.')
+    if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
+      raise ValueError(
+        'num_packing_bins must be at least 1, num_read_threads and prefetch_batches at least 0, got'
+        f' {self.num_packing_bins}, {self.num_read_threads} and {self.prefetch_batches}.'
+      )
+
+  def local_batch_size(self, process_count: int) -> int:
+    """Rows of the batch of one host; ValueError unless the hosts divide the batch."""
+    if self.batch_size % process_count:
+      raise ValueError(
+        f'batch_size {self.batch_size} is not divisible by process_count {process_count}.'
+      )
+    return self.batch_size // process_count
+
+
+def train_iterator(
+  cfg: DatasetConfig,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  barrier: Callable[[str], None] | None = None,
+  state: Mapping[str, Any] | None = None,
+) -> grain.DatasetIterator:
+  """Returns the endless iterator over this host's training batches.
+
+  Args:
+    cfg: what to read.
+    process_index: index of this host.
+    process_count: number of hosts; each epoch of each task is split between them.
+    barrier: see `prepared.ensure_prepared`.
+    state: what `get_state()` of such an iterator gave; the batches that follow are then, bit for
+      bit, those that followed there. It is JSON and belongs to one configuration and host.
+
+  Returns:
+    Iterator over dicts of [B, S] and [B, T] arrays (B = batch_size / process_count) by the names of
+    `convert_packed` or `pad_and_convert`.
+
+  Raises:
+    ValueError: from the tasks (`prepared.ensure_prepared`), rates (`mixing.mixing_rates`) or lengths
+      (`check_truncation`); no seed; the hosts do not divide the batch; a state of another
+      configuration.
+  """
+  local_batch_size = cfg.local_batch_size(process_count)
+  if cfg.shuffle and cfg.seed is None:
+    raise ValueError(
+      'shuffle=True needs a seed, got seed=None. Draw one, the same on all hosts, and record it.'
+    )
+  tasks = prepared_tasks(cfg, process_index, process_count, barrier)
+  provider = prepared.get_mixture_or_task(cfg.mixture_or_task_name)
+  rates = mixing_rates(provider, tasks)
+  check_truncation(cfg, tasks, rates)
+
+  streams = []
+  for name in rates:
+    ds = grain.MapDataset.source(tasks[name])
+    if cfg.shuffle:
+      ds = ds.shuffle(seed=_derive_seed(cfg.seed, name))
+    # Hosts share the repeated stream, not the files: a task may have fewer examples than hosts.
+    # They are separated before the mixing, since a host with short examples reads faster.
+    ds = ds.repeat(None)[process_index::process_count]
+    streams.append(ds.map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
+  mixed = streams[0]
+  if len(streams) > 1:
+    mixed = grain.MapDataset.select_from_datasets(streams, ProportionalSelection(rates.values()))
+
+  ds = mixed.to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=cfg.num_read_threads,
+      prefetch_buffer_size=16 * cfg.num_read_threads,
+    )
+  )
+  if cfg.pack:
+    seed = _derive_seed(cfg.seed, f'rows of host {process_index}') if cfg.shuffle else 0
+    ds = _pack(ds, cfg, seed=seed, shuffle=cfg.shuffle)
+  ds = ds.batch(local_batch_size, batch_fn=_batch_fn(cfg))
+  if cfg.prefetch_batches:
+    ds = grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=cfg.prefetch_batches)
+  identity = _identity(cfg, tasks, rates, f'{process_index} of {process_count}')
+  iterator = _TrainIterator(ds.__iter__(), identity)
+  if state is not None:
+    iterator.set_state(state)
+  return iterator
+
+
+def eval_batches(
+  cfg: DatasetConfig,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  barrier: Callable[[str], None] | None = None,
+) -> Iterator[Batch]:
+  """Yields this host's batches of one pass over all examples, in the order of the files.
+
+  Over all hosts each example of each task comes exactly once, whatever the mixture's rates. Every
+  host yields the same number of batches; rows of zeros (loss weight 0) fill the last one. The
+  global batches do not depend on the number of hosts: when packing, each host packs everything and
+  keeps its rows, which costs reading all examples but no communication.
+
+  Args and errors: as `train_iterator`; the seed is not used.
+  """
+  local_batch_size = cfg.local_batch_size(process_count)
+  tasks = prepared_tasks(cfg, process_index, process_count, barrier)
+  check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
+  trimmed = [
+    grain.MapDataset.source(t).map(_trimmer(t.manifest, cfg.task_feature_lengths))
+    for t in tasks.values()
+  ]
+  examples = grain.MapDataset.concatenate(trimmed)
+  first_row = process_index * local_batch_size
+  rows: Iterator[dict[str, np.ndarray] | None]
+  if cfg.pack:
+    rows = iter(_pack(examples.to_iter_dataset(), cfg, seed=0, shuffle=False))
+  else:
+    is_local = (first_row <= i % cfg.batch_size < first_row + local_batch_size for i in itertools.count())
+    rows = (examples[i] if local else None for i, local in zip(range(len(examples)), is_local))
+  to_batch = _batch_fn(cfg)
+  while batch := list(itertools.islice(rows, cfg.batch_size)):
+    local = [r for r in batch[first_row : first_row + local_batch_size] if r is not None]
+    yield to_batch(local, local_batch_size)
+
+
+def prepared_tasks(
+  cfg: DatasetConfig,
+  process_index: int = 0,
+  process_count: int = 1,
+  barrier: Callable[[str], None] | None = None,
+) -> dict[str, prepared.PreparedTask]:
+  """Opens the tasks of a configuration, prepared first if need be (`prepared.ensure_prepared`)."""
+  directory = cfg.prepared_dir
+  if directory is None:
+    from aya_train.tasks import storage
+
+    directory = epath.Path(storage.cache_dir()) / 'prepared'
+  return prepared.ensure_prepared(
+    cfg.mixture_or_task_name,
+    cfg.split,
+    directory,
+    process_index=process_index,
+    process_count=process_count,
+    barrier=barrier,
+  )
+
+
+def check_truncation(
+  cfg: DatasetConfig, tasks: Mapping[str, prepared.PreparedTask], rates: Mapping[str, float]
+) -> dict[str, float]:
+  """Returns, and logs, the share of drawn examples that each feature's length cuts.
+
+  A drawn example is one of task t with probability rates[t] / sum(rates).
+
+  Raises:
+    ValueError: a share is above `cfg.max_truncated_fraction`.
+  """
+  shares = {}
+  for feature, limit in cfg.task_feature_lengths.items():
+    lengths, counts, draws = [], [], []
+    for name, rate in rates.items():
+      histogram = tasks[name].manifest.lengths[feature]
+      lengths.append(np.fromiter(histogram.keys(), np.int64))
+      counts.append(np.fromiter(histogram.values(), np.int64))
+      draws.append(counts[-1] * (rate / len(tasks[name])))
+    length, count, draw = map(np.concatenate, (lengths, counts, draws))
+    cut = length > limit
+    shares[feature] = share = float(draw[cut].sum() / draw.sum())
+    report = (
+      f'{feature} longer than {limit} tokens: {count[cut].sum():,} of {count.sum():,} examples of'
+      f' {cfg.mixture_or_task_name!r} ({share:.2%} of the draws); the longest has {length.max():,}.'
+    )
+    logging.info('%s', report)
+    if share > cfg.max_truncated_fraction:
+      order = np.argsort(length)
+      reached = np.cumsum(draw[order]) / draw.sum()
+      enough = length[order][np.searchsorted(reached, 1 - cfg.max_truncated_fraction - 1e-9)]
+      raise ValueError(
+        f'{report} max_truncated_fraction is {cfg.max_truncated_fraction}: a length of {enough} in'
+        f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction.'
+      )
+  return shares
+
+
+def shift_right(tokens_BT: np.ndarray, segment_ids_BT: np.ndarray | None = None) -> np.ndarray:
+  """Returns int32 [B, T] decoder inputs: the tokens one to the right, 0 at each segment's start."""
+  shifted_BT = np.zeros_like(tokens_BT)
+  shifted_BT[:, 1:] = tokens_BT[:, :-1]
+  if segment_ids_BT is not None:
+    shifted_BT[:, 1:] *= segment_ids_BT[:, 1:] == segment_ids_BT[:, :-1]
+  return shifted_BT
+
+
+def convert_packed(rows: Mapping[str, np.ndarray]) -> Batch:
+  """Converts a batch of packed rows to model features, as SeqIO's EncDecFeatureConverter(pack=True).
+
+  Args:
+    rows: int32 `inputs`, `inputs_segment_ids`, `inputs_positions` [B, S] and the same of `targets`
+      [B, T].
+
+  Returns:
+    encoder_input_tokens, encoder_segment_ids, encoder_positions int32 [B, S]; decoder_input_tokens,
+    decoder_target_tokens, decoder_segment_ids, decoder_positions int32 and decoder_loss_weights
+    float32 [B, T].
+  """
+  return {
+    **_convert(rows['inputs'], rows['targets'], rows['targets_segment_ids']),
+    'encoder_segment_ids': rows['inputs_segment_ids'],
+    'encoder_positions': rows['inputs_positions'],
+    'decoder_segment_ids': rows['targets_segment_ids'],
+    'decoder_positions': rows['targets_positions'],
+  }
+
+
+def pad_and_convert(
+  examples: Sequence[Mapping[str, np.ndarray]],
+  lengths: Mapping[str, int],
+  batch_size: int | None = None,
+) -> Batch:
+  """Pads examples to a batch of model features, as SeqIO's EncDecFeatureConverter(pack=False).
+
+  Args:
+    examples: dicts of int32 `inputs` and `targets`, no longer than `lengths`.
+    lengths: S and T by the names `inputs` and `targets`.
+    batch_size: B; rows of zeros fill it. None means the number of examples.
+
+  Returns:
+    encoder_input_tokens int32 [B, S]; decoder_input_tokens, decoder_target_tokens int32 and
+    decoder_loss_weights float32 [B, T].
+  """
+  rows = len(examples) if batch_size is None else batch_size
+  padded = {f: np.zeros((rows, lengths[f]), np.int32) for f in FEATURES}
+  for row, example in enumerate(examples):
+    for f in FEATURES:
+      padded[f][row, : len(example[f])] = example[f]
+  return _convert(padded['inputs'], padded['targets'], None)
+
+
+def _convert(inputs: np.ndarray, targets: np.ndarray, segment_ids: np.ndarray | None) -> Batch:
+  return {
+    'encoder_input_tokens': inputs,
+    'decoder_input_tokens': shift_right(targets, segment_ids),
+    'decoder_target_tokens': targets,
+    'decoder_loss_weights': (targets != 0).astype(np.float32),
+  }
+
+
+def packing_efficiency(batch: Mapping[str, np.ndarray]) -> float:
+  """Returns the share of encoder and decoder positions that are not padding."""
+  tokens = [batch['encoder_input_tokens'], batch['decoder_target_tokens']]
+  return sum(np.count_nonzero(t) for t in tokens) / sum(t.size for t in tokens)
+
+
+def examples_per_batch(batch: Mapping[str, np.ndarray]) -> int:
+  """Returns the number of examples in a batch, packed or not."""
+  if 'decoder_segment_ids' in batch:
+    encoder_B, decoder_B = (batch[f'{s}_segment_ids'].max(axis=1) for s in ('encoder', 'decoder'))
+    return int(np.maximum(encoder_B, decoder_B).sum())
+  filled = batch['encoder_input_tokens'].any(axis=1) | batch['decoder_target_tokens'].any(axis=1)
+  return int(np.count_nonzero(filled))
+
+
+def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callable[[Any], Any]:
+  limits = [(f, lengths[f], manifest.eos_after_trim.get(f)) for f in FEATURES]
+
+  def trim(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for feature, length, eos in limits:
+      if len(example[feature]) > length:
+        example[feature] = example[feature][:length]
+        if eos is not None:
+          example[feature] = np.append(example[feature][:-1], np.int32(eos))
+    return example
+
+  return trim
+
+
+def _pack(ds: grain.IterDataset, cfg: DatasetConfig, *, seed: int, shuffle: bool) -> grain.IterDataset:
+  return PACKERS[cfg.packing](
+    ds,
+    length_struct=dict(cfg.task_feature_lengths),
+    num_packing_bins=cfg.num_packing_bins,
+    seed=seed,
+    shuffle_bins=shuffle,
+  )
+
+
+def _batch_fn(cfg: DatasetConfig) -> Callable[..., Batch]:
+  """Returns a function of a list of rows (and B, if it is to fill up with zeros) to a batch."""
+  if not cfg.pack:
+    return functools.partial(pad_and_convert, lengths=cfg.task_feature_lengths)
+
+  def stack_and_convert(rows: Sequence[Mapping[str, np.ndarray]], batch_size: int | None = None):
+    return {}
+
+  return stack_and_convert
+
+
+def _derive_seed(seed: int | None, purpose: str) -> int:
+  """Returns a 32-bit seed; Grain's epochs use seed + epoch, so nearby seeds must not be nearby."""
+  return int.from_bytes(hashlib.sha256(f'{seed}/{purpose}'.encode()).digest()[:4], 'little')

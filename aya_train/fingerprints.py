@@ -1,0 +1,124 @@
+"""Fingerprints of what a SeqIO task gives: its vocabularies and its definition.
+
+They are the same in every process that registers the same task, and are computed without reading
+the task's data.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import json
+import textwrap
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import seqio
+
+FEATURES = ('inputs', 'targets')
+
+
+def vocabulary_fingerprint(task: seqio.Task) -> str:
+  """Returns the SHA-256 (hex) of the vocabularies of `inputs` and `targets`.
+
+  A vocabulary with a SentencePiece model counts by the model's bytes and its extra ids; any other
+  by its class and sizes.
+  """
+  missing = [f for f in FEATURES if f not in task.output_features]
+  if missing:
+    raise ValueError(f'task {task.name!r} lacks {missing}; it has {sorted(task.output_features)}.')
+  return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in FEATURES])
+
+
+def definition_fingerprint(task: seqio.Task) -> str:
+  """Returns the SHA-256 (hex) of a task's definition: source, preprocessors, output features.
+
+  Functions count by name, code (without comments and docstrings) and arguments, captured ones
+  included; functions they call do not. A source counts by its arguments; its data is not read, so
+  that prepared tasks can be used where the source is not at hand.
+  """
+  features = {
+    name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
+  }
+  return _sha256([_describe(task.source), [_describe(p) for p in task.preprocessors], features])
+
+
+def _sha256(description: Any) -> str:
+  return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_vocabulary(vocabulary: seqio.Vocabulary) -> list[Any]:
+  model = getattr(vocabulary, 'sp_model', None)
+  if isinstance(model, bytes):
+    return [hashlib.sha256(model).hexdigest(), vocabulary.extra_ids]
+  sizes = [vocabulary.vocab_size, vocabulary.extra_ids, vocabulary.eos_id]
+  return [type(vocabulary).__qualname__, *sizes]
+
+
+def _describe(value: Any, depth: int = 8) -> Any:
+  """Returns JSON that is the same in every process that builds the same value."""
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  name = f'{type(value).__module__}.{type(value).__qualname__}'
+  if depth == 0 or isinstance(value, types.ModuleType):
+    return name
+  describe = functools.partial(_describe, depth=depth - 1)
+  if isinstance(value, seqio.Vocabulary) or hasattr(value, 'sp_model'):
+    return 'vocabulary'  # Has a fingerprint of its own.
+  if isinstance(value, functools.partial):
+    return ['partial', describe(value.func), describe(value.args), describe(value.keywords)]
+  if isinstance(value, Mapping):
+    return [name, sorted(([str(k), describe(v)] for k, v in value.items()), key=lambda kv: kv[0])]
+  if isinstance(value, set | frozenset):
+    return [name, sorted(json.dumps(describe(v)) for v in value)]
+  if isinstance(value, Sequence) and not isinstance(value, bytes):
+    return [describe(v) for v in value]
+  if isinstance(value, seqio.TfdsDataSource):
+    tfds = value.tfds_dataset
+    return [name, tfds.name, describe(tfds.split_map)]
+  if inspect.isclass(value) or inspect.isroutine(value):
+    return _describe_function(value, describe)
+  # Data sources, dataclasses, callable objects: their plain attributes. Others (locks, caches,
+  # open files) are not part of a definition.
+  kinds = (bool, int, float, str, Mapping, Sequence, set, frozenset, functools.partial)
+  attributes = {
+    k: describe(v)
+    for k, v in sorted(getattr(value, '__dict__', {}).items())
+    if v is None or isinstance(v, kinds) or inspect.isroutine(v)
+  }
+  return [name, attributes]
+
+
+def _describe_function(function: Any, describe: Callable[[Any], Any]) -> list[Any]:
+  inner = inspect.unwrap(function)
+  cells = [c for c in getattr(inner, '__closure__', None) or () if _is_filled(c)]
+  return [
+    f'{getattr(inner, "__module__", "")}.{getattr(inner, "__qualname__", inner)}',
+    _code(inner),
+    describe(getattr(inner, '__defaults__', None)),
+    [describe(c.cell_contents) for c in cells],
+    describe(getattr(inner, '__self__', None)),
+  ]
+
+
+def _is_filled(cell: types.CellType) -> bool:
+  try:
+    cell.cell_contents  # noqa: B018
+  except ValueError:
+    return False
+  return True
+
+
+def _code(function: Any) -> str:
+  """Returns a function's source without comments and docstrings; '' where there is no source."""
+  try:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+  except (OSError, TypeError, SyntaxError):  # built-in, defined in a shell, or a lambda's half line
+    return ''
+  for node in ast.walk(tree):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+      node.body = node.body[1:] or [ast.Pass()]
+  return ast.unparse(tree)

@@ -1,0 +1,188 @@
+"""Cross-entropy and its normalisation, with T5X's semantics (t5x/losses.py).
+
+Losses come back as sums and counts; whoever reduces over microbatches or hosts divides once, at the
+end. No one-hot array of the vocabulary's width is ever built: the target's logit is gathered.
+"""
+
+from collections.abc import Callable, Mapping
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+
+SPECIAL_LOSS_NORMALIZING_FACTORS = (
+  'NUM_REAL_TARGET_TOKENS',
+  'NUM_TOTAL_TARGET_TOKENS',
+  'AVERAGE_PER_SEQUENCE',
+)
+LossNormalizingFactor = float | int | str | None
+
+
+class TokenLosses(NamedTuple):
+  """Per-token results, each float32 (bool for `correct`) [B, T].
+
+  Attributes:
+    cross_entropy: loss including the z-loss term, as T5X reports it.
+    z_loss: the z-loss term alone.
+    correct: the most likely id is the target.
+  """
+
+  cross_entropy: Array
+  z_loss: Array
+  correct: Array
+
+
+def check_loss_normalizing_factor(factor: LossNormalizingFactor) -> LossNormalizingFactor:
+  """Returns the factor with special names in upper case.
+
+  Raises:
+    ValueError: neither None, a positive number nor one of SPECIAL_LOSS_NORMALIZING_FACTORS.
+  """
+  if factor is None:
+    return None
+  if isinstance(factor, str) and factor.upper() in SPECIAL_LOSS_NORMALIZING_FACTORS:
+    return factor.upper()
+  if isinstance(factor, int | float) and not isinstance(factor, bool) and factor > 0:
+    return factor
+  raise ValueError(
+    'LOSS_NORMALIZING_FACTOR must be None, a positive number or one of '
+    f'{SPECIAL_LOSS_NORMALIZING_FACTORS}, got {factor!r}'
+  )
+
+
+def token_losses(
+  logits: Array, targets: Array, *, label_smoothing: float = 0.0, z_loss: float = 0.0
+) -> TokenLosses:
+  """Cross-entropy of each position, with label smoothing and the z-loss of Shazeer & Stern.
+
+  With smoothing e the soft target gives 1 - e to the target and e / (V - 1) to every other id; the
+  entropy of that distribution is subtracted, so that a perfect prediction costs nothing (T5X). The
+  z-loss adds z_loss * log(Z)**2, which keeps logits near normalised log-probabilities.
+
+  Args:
+    logits: float32 [B, T, V].
+    targets: int32 [B, T].
+    label_smoothing: e, in [0, 1).
+    z_loss: coefficient, 1e-4 in mT5's gin files.
+  """
+  vocab_size = logits.shape[-1]
+  log_z = jax.scipy.special.logsumexp(logits, axis=-1)
+  target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  loss = log_z - target_logit
+  if label_smoothing:
+    confidence, rest = 1.0 - label_smoothing, label_smoothing / (vocab_size - 1)
+    entropy = -(
+      confidence * math.log(confidence) + (vocab_size - 1) * rest * math.log(rest + 1e-20)
+    )
+    summed = jnp.sum(logits, axis=-1)
+    # log_z has weight 1 in total; each logit its share of the soft target.
+    loss = log_z - (confidence - rest) * target_logit - rest * summed - entropy
+  z_term = z_loss * jnp.square(log_z)
+  correct = jnp.argmax(logits, axis=-1) == targets
+  return TokenLosses(loss + z_term, z_term, correct)
+
+
+def chunked_token_losses(
+  head: Callable[[Array], Array],
+  features: Array,
+  targets: Array,
+  chunk: int,
+  **kwargs: float,
+) -> TokenLosses:
+  """`token_losses` of `head(features)` without ever holding all logits.
+
+  The target length is cut into chunks; the backward pass computes each chunk's logits again.
+
+  Args:
+    head: maps features [B, chunk, D] to logits [B, chunk, V].
+    features: [B, T, D].
+    targets: int32 [B, T].
+    chunk: positions at a time; must divide T.
+    **kwargs: `label_smoothing` and `z_loss` of `token_losses`.
+
+  Raises:
+    ValueError: the chunk does not divide the target length.
+  """
+  length = targets.shape[1]
+  if length % chunk:
+    raise ValueError(
+      f'loss chunk of {chunk} positions does not divide the target length {length}: '
+      "set LOSS_CHUNK_LENGTH to a divisor of TASK_FEATURE_LENGTHS['targets'], or to None"
+    )
+
+  @jax.checkpoint
+  def one(chunk_features: Array, chunk_targets: Array) -> TokenLosses:
+    return token_losses(head(chunk_features), chunk_targets, **kwargs)
+
+  def split(x: Array) -> Array:
+    return jnp.moveaxis(x.reshape(x.shape[0], length // chunk, chunk, *x.shape[2:]), 1, 0)
+
+  def join(x: Array) -> Array:
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], length)
+
+  return jax.tree.map(join, jax.lax.map(lambda xs: one(*xs), (split(features), split(targets))))
+
+
+def weights_per_segment(weights: Array, segment_ids: Array) -> Array:
+  """Sum of weights over each position's packed example, at every position of that example.
+
+  Args:
+    weights: float [B, T].
+    segment_ids: int [B, T]; 0 is padding, packed examples are numbered from 1.
+
+  Returns:
+    float32 [B, T], zero at padding.
+  """
+  # At most T segments in a row of T positions.
+  totals = jax.vmap(
+    lambda w, s: jax.ops.segment_sum(w, s, num_segments=segment_ids.shape[1] + 1)[s]
+  )(weights.astype(jnp.float32), segment_ids)
+  return jnp.where(segment_ids > 0, totals, 0.0)
+
+
+def loss_weights(factor: LossNormalizingFactor, batch: Batch) -> tuple[Array, Array]:
+  """Weights of each target token and the denominator of their sum, before any reduction.
+
+  Args:
+    factor: None (plain sum), a number to divide by, or one of
+      NUM_REAL_TARGET_TOKENS (sum of the loss weights), NUM_TOTAL_TARGET_TOKENS (positions, padding
+      included) and AVERAGE_PER_SEQUENCE (every example weighs 1, whatever its length; under packing
+      an example is a segment, not a row; Üstün et al. 2024, section 3.1).
+    batch: needs decoder_target_tokens [B, T]; decoder_loss_weights (else all non-padding tokens
+      weigh 1) and, if packed, decoder_segment_ids.
+
+  Returns:
+    float32 weights [B, T], and the float32 scalar that belongs to this batch. Both may be summed
+    over microbatches and hosts; for a number and None the scalar is a constant that must not be
+    (see `additive_denominator`).
+  """
+  targets = batch['decoder_target_tokens']
+  weights = batch.get('decoder_loss_weights')
+  if weights is None:
+    weights = (targets > 0).astype(jnp.float32)
+  weights = weights.astype(jnp.float32)
+  factor = check_loss_normalizing_factor(factor)
+  if factor is None:
+    return weights, jnp.float32(1.0)
+  if factor == 'NUM_REAL_TARGET_TOKENS':
+    return weights, weights.sum()
+  if factor == 'NUM_TOTAL_TARGET_TOKENS':
+    return weights, jnp.float32(targets.size)
+  if factor == 'AVERAGE_PER_SEQUENCE':
+    segment_ids = batch.get('decoder_segment_ids')
+    if segment_ids is None:
+      totals = jnp.broadcast_to(weights.sum(axis=-1, keepdims=True), weights.shape)
+    else:
+      totals = weights_per_segment(weights, segment_ids)
+    weights = jnp.where(totals > 0, weights / jnp.where(totals > 0, totals, 1.0), 0.0)
+    return weights, weights.sum()
+  return weights, jnp.float32(factor)
+
+
+def additive_denominator(factor: LossNormalizingFactor) -> bool:
+  """Whether denominators of parts of a batch add up (else the denominator is a constant)."""
+  return isinstance(factor, str)

@@ -1,0 +1,203 @@
+"""The command line: `aya-train COMMAND ...`. Parses arguments, then calls what gin configured.
+
+Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows the traceback.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import importlib
+import logging
+import os
+import sys
+import traceback
+
+EPILOG = """examples:
+  aya-train prepare cldr
+  aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
+    --gin_file=hardware/cpu_local.gin --gin.MODEL_DIR='"runs/smoke"'
+  aya-train convert runs/smoke runs/smoke/hf --to hf
+"""
+
+
+def _add_gin_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+  parser.add_argument(
+    '--gin_file', action='append', default=[], required=required, help='gin file; repeatable'
+  )
+  parser.add_argument(
+    '--gin_bindings',
+    action='append',
+    default=[],
+    help="override, 'NAME = VALUE'; --gin.NAME=VALUE is the same",
+  )
+  parser.add_argument(
+    '--gin_search_paths', default='', help='folders in which gin files are looked for, with commas'
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='aya-train',
+    description='Fine-tunes mT5 on the Aya instruction data and exports it to Hugging Face.',
+    epilog=EPILOG,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  common = argparse.ArgumentParser(add_help=False)
+  common.add_argument('--debug', action='store_true', help='show the traceback of an error')
+  common.add_argument('--verbose', action='store_true', help="show the libraries' log lines too")
+  commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+  def command(name: str, run: Callable[[argparse.Namespace], None], summary: str):
+    sub = commands.add_parser(name, help=summary, description=summary, parents=[common])
+    sub.set_defaults(run=run)
+    return sub
+
+  _add_gin_arguments(command('train', _train, 'fine-tune as the gin files say'), required=True)
+  _add_gin_arguments(command('eval', _eval, 'loss and metrics of a checkpoint'), required=True)
+  _add_gin_arguments(command('infer', _infer, 'answers of a checkpoint to prompts'), required=True)
+
+  sub = command('prepare', _prepare, 'build data sets; with gin files, tokenise their mixture')
+  sub.add_argument('source', nargs='*', help="'cldr': the embedded data set and its vocabulary")
+  _add_gin_arguments(sub, required=False)
+
+  sub = command('convert', _convert, 'turn a checkpoint into another layout')
+  sub.add_argument('src', help='MODEL_DIR, a step folder in it, or a Hugging Face folder')
+  sub.add_argument('dst', help='folder to make')
+  sub.add_argument('--to', choices=('hf', 'native'), default='hf', help='layout of DST')
+  sub.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  sub.add_argument('--max_shard_size', default='5GB', help='of the safetensors files')
+  sub.add_argument('--vocabulary', help='SentencePiece file, if the checkpoint does not name one')
+  sub.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
+
+  sub = command('report', _report, 'one HTML page about a run')
+  sub.add_argument('model_dir', help='MODEL_DIR of the run')
+  sub.add_argument('--hf', help='exported folder: compare its answers with ours')
+  sub.add_argument('--prompts', type=int, default=12, help='how many answers to show')
+  return parser
+
+
+def _parse_gin(args: argparse.Namespace, require_all: bool = True) -> None:
+  from aya_train import config
+
+  paths = [path for path in args.gin_search_paths.split(',') if path]
+  config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
+  _import_tasks(config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'))
+
+
+def _import_tasks(module: str) -> None:
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    raise ValueError(f'MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {error}') from error
+
+
+def _train(args: argparse.Namespace) -> None:
+  from aya_train import config, train_loop
+
+  _parse_gin(args)
+  config.call(train_loop.train, on_start=config.write)
+
+
+def _eval(args: argparse.Namespace) -> None:
+  from aya_train import config, evaluation
+
+  _parse_gin(args)
+  config.call(evaluation.evaluate)
+
+
+def _infer(args: argparse.Namespace) -> None:
+  from aya_train import config, inference
+
+  _parse_gin(args)
+  config.call(inference.infer)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+  if not args.source and not args.gin_file:
+    raise ValueError("prepare what? Name a source ('cldr') or give --gin_file")
+  _import_tasks('aya_train.tasks')
+  from aya_train import preparation
+
+  preparation.build_sources(args.source)
+  if args.gin_file:
+    from aya_train import config
+
+    _parse_gin(args, require_all=False)
+    preparation.tokenise(
+      [
+        (config.macro('MIXTURE_OR_TASK_NAME'), 'train'),
+        (config.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
+      ],
+      config.macro('PREPARED_DIR'),
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
+  from aya_train.checkpoint import convert
+
+  convert.convert(
+    args.src,
+    args.dst,
+    to=args.to,
+    dtype=args.dtype,
+    max_shard_size=args.max_shard_size,
+    vocabulary_file=args.vocabulary,
+    overwrite=args.overwrite,
+  )
+
+
+def _report(args: argparse.Namespace) -> None:
+  from aya_train import report
+
+  path = report.run_report(args.model_dir, hf_dir=args.hf, num_prompts=args.prompts)
+  print(f'wrote {path}')
+
+
+def _quiet_libraries(verbose: bool) -> None:
+  """Leaves the log to our own lines: TensorFlow and Orbax fill a screen before the first step."""
+  logging.basicConfig(format='%(asctime)s %(message)s', datefmt='%H:%M:%S', stream=sys.stderr)
+  logging.getLogger('aya_train').setLevel(logging.INFO)
+  if verbose:
+    logging.getLogger().setLevel(logging.INFO)
+    return
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
+  from absl import logging as absl_logging
+
+  absl_logging.set_verbosity(absl_logging.ERROR)
+
+
+def _message(error: BaseException) -> str:
+  """The error's own words, without the call chain that gin appends to them."""
+  text = str(error).split('\n  In call to configurable')[0].strip()
+  if isinstance(error, KeyError):
+    text = text.strip('\'"')
+  return text if isinstance(error, ValueError | OSError) else f'{type(error).__name__}: {text}'
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 130 when stopped."""
+  from aya_train.gin_args import rewrite_gin_args
+
+  try:
+    args = _parser().parse_args(rewrite_gin_args(argv))
+  except ValueError as error:
+    print(f'aya-train: error: {error}', file=sys.stderr)
+    return 2
+  _quiet_libraries(args.verbose)
+  try:
+    args.run(args)
+  except KeyboardInterrupt:
+    return 130
+  except Exception as error:
+    if args.debug:
+      traceback.print_exc()
+    print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
+    if not isinstance(error, ValueError | OSError):
+      print('This looks like a defect; --debug shows where.', file=sys.stderr)
+    return 1
+  return 0
+
+
+def console() -> None:
+  """Entry point of the `aya-train` script."""
+  sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""From sums over steps to figures for people: TensorBoard events, a JSON-lines file, log lines."""
+
+from collections.abc import Mapping
+import json
+import math
+from typing import Any
+
+from clu import metric_writers
+from etils import epath
+import jax
+import numpy as np
+
+FILE = 'metrics.jsonl'
+
+
+def add(total: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds two sets of sums; None is the empty set."""
+  return dict(new) if total is None else jax.tree.map(lambda a, b: a + b, total, dict(new))
+
+
+def train_summary(sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
+  """Means over the steps summed, and rates over the seconds they took.
+
+  Args:
+    sums: of `train_step.train_step`, added over steps.
+    seconds: wall time of those steps.
+
+  Returns:
+    `loss`, `z_loss`, `grad_norm`, `learning_rate`: means over steps; `accuracy` and
+    `loss_per_target_token` (natural logarithm): over weighted target tokens;
+    `non_padding_fraction` in [0, 1]; `steps_per_second`, `examples_per_second`,
+    `tokens_per_second` (non-padding, both sides), `examples_per_step`.
+  """
+  s = {name: float(value) for name, value in sums.items()}
+  steps = s['steps']
+  return {
+    **{name: s[name] / steps for name in ('loss', 'z_loss', 'grad_norm', 'learning_rate')},
+    **_token_summary(s),
+    'steps_per_second': steps / seconds,
+    'examples_per_second': s['examples'] / seconds,
+    'tokens_per_second': s['real_tokens'] / seconds,
+    'examples_per_step': s['examples'] / steps,
+  }
+
+
+def eval_summary(sums: Mapping[str, Any]) -> dict[str, float]:
+  """The same for `train_step.eval_step`: the loss is normalised over the whole data set."""
+  s = {name: float(value) for name, value in sums.items()}
+  denominator = max(s['denominator'], 1e-30)
+  return {
+    'loss': s['loss'] / denominator,
+    'z_loss': s['z_loss'] / denominator,
+    **_token_summary(s),
+    'examples': s['examples'],
+  }
+
+
+def _token_summary(s: Mapping[str, float]) -> dict[str, float]:
+  tokens = max(s['target_tokens'], 1.0)
+  return {
+    'accuracy': s['correct'] / tokens,
+    'loss_per_target_token': s['cross_entropy'] / tokens,
+    'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
+  }
+
+
+def first_nonfinite(values: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
+  """Index and name of the first value over steps that is NaN or infinite, None if all are finite.
+
+  Args:
+    values: name to float [steps].
+  """
+  bad = [
+    (int(np.argmin(np.isfinite(series))), name)
+    for name, series in values.items()
+    if not np.isfinite(series).all()
+  ]
+  return min(bad, default=None)
+
+
+class Writer:
+  """Writes figures to TensorBoard and to metrics.jsonl; on the first host only.
+
+  Each line is {"step": int, "kind": str, name: number, ...}. A restarted run appends.
+  """
+
+  def __init__(self, model_dir: epath.PathLike):
+    self._active = jax.process_index() == 0
+    if self._active:
+      self._path = epath.Path(model_dir) / FILE
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      self._summary = metric_writers.SummaryWriter(str(model_dir))
+
+  def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+    """Args: kind: 'train', 'train_eval/<task>' or 'infer_eval/<task>', the TensorBoard prefix."""
+    if not self._active:
+      return
+    finite = {name: float(v) for name, v in values.items() if math.isfinite(v)}
+    self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
+    with self._path.open('a') as f:
+      f.write(json.dumps({'step': step, 'kind': kind, **finite}, ensure_ascii=False) + '\n')
+
+  def flush(self) -> None:
+    if self._active:
+      self._summary.flush()
+
+
+def read(model_dir: epath.PathLike) -> list[dict[str, Any]]:
+  """The lines of a run's metrics.jsonl; of a step written twice (a restart), the later one.
+
+  Raises:
+    FileNotFoundError: the run has written none.
+  """
+  path = epath.Path(model_dir) / FILE
+  if not path.exists():
+    raise FileNotFoundError(f'no {FILE} in {model_dir}: is it the MODEL_DIR of a run?')
+  lines = {}
+  for line in path.read_text().splitlines():
+    record = json.loads(line)
+    lines[record['kind'], record['step']] = record
+  return sorted(lines.values(), key=lambda r: r['step'])

@@ -1,0 +1,295 @@
+"""Layers of T5 1.1 (Raffel et al. 2020; Shazeer 2020 for the gated MLP), as in t5x/examples/t5.
+
+No layer has a bias and none knows a mesh: parameters and activations name logical axes, and
+aya_train/partitioning.py maps those to mesh axes.
+
+Dimension letters: B batch, T query positions, S key positions, D model width, H heads, K width of a
+head, F MLP width, V vocabulary, R relative position buckets.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aya_train.models import t5_config
+
+Array = jax.Array
+Initializer = Callable[..., Array]
+
+# Large enough to silence a masked key in bfloat16 too, small enough not to overflow when added.
+MASKED = -1e10
+
+_fan_in_normal = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+_fan_in_truncated = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
+_fan_avg_uniform = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+
+
+def attention_bias(mask: Array, dtype: Any) -> Array:
+  """Turns a boolean mask [B, 1, T, S] (true: may attend) into an additive bias of `dtype`."""
+  return jnp.where(mask, 0.0, MASKED).astype(dtype)
+
+
+def attention_mask(
+  query_valid: Array,
+  key_valid: Array,
+  query_segment_ids: Array | None = None,
+  key_segment_ids: Array | None = None,
+) -> Array:
+  """Which key each query may see: both are real tokens, and of the same packed example.
+
+  Args:
+    query_valid, key_valid: bool [B, T] and [B, S].
+    query_segment_ids, key_segment_ids: int [B, T] and [B, S], or both None for unpacked rows.
+
+  Returns:
+    bool [B, 1, T, S].
+  """
+  mask = query_valid[:, None, :, None] & key_valid[:, None, None, :]
+  if query_segment_ids is not None and key_segment_ids is not None:
+    mask &= query_segment_ids[:, None, :, None] == key_segment_ids[:, None, None, :]
+  return mask
+
+
+def causal_mask(length: int) -> Array:
+  """bool [1, 1, length, length]: position t sees positions up to and including t."""
+  return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def relative_position_bucket(
+  relative_position: np.ndarray, *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> np.ndarray:
+  """Buckets of T5's relative positions: exact when near, logarithmic when far, one beyond.
+
+  Source: Raffel et al. 2020, section 2.1; t5x/examples/t5/layers.py.
+
+  Args:
+    relative_position: int, key position minus query position, any shape.
+    bidirectional: give keys after the query buckets of their own (else they all fall in bucket 0).
+    num_buckets: total number of buckets.
+    max_distance: distances from here on share the last bucket.
+
+  Returns:
+    int32 of the same shape, in [0, num_buckets).
+  """
+  distance = -relative_position
+  offset = np.zeros_like(distance)
+  if bidirectional:
+    num_buckets //= 2
+    offset = np.where(distance < 0, num_buckets, 0)
+    distance = np.abs(distance)
+  else:
+    distance = np.maximum(distance, 0)
+  exact = num_buckets // 2
+  # float32 with its eps inside the logarithm: the rounding at bucket borders is part of the model.
+  growth = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps)
+  far = exact + (growth / np.log(max_distance / exact) * (num_buckets - exact)).astype(np.int32)
+  far = np.minimum(far, num_buckets - 1)
+  return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+  """One learnt number for each head and bucket of distance, shared by all layers of a stack."""
+
+  config: t5_config.T5Config
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(self, query_positions: Array | np.ndarray, key_length: int) -> Array:
+    """Args: query_positions int [T]. Returns: bias [1, H, T, S] in the activations' dtype."""
+    cfg = self.config
+    table_HR = self.param(
+      'rel_embedding',
+      nn.with_logical_partitioning(_fan_avg_uniform, ('heads', 'relpos_buckets')),
+      (cfg.num_heads, cfg.relative_attention_num_buckets),
+      jnp.float32,
+    )
+    positions = np.arange(key_length, dtype=np.int32)
+    # Bucket of every distance once, on the host; a traced query position then picks its row.
+    distances = np.arange(-(key_length - 1), key_length, dtype=np.int32)
+    bucket_of_distance = relative_position_bucket(
+      distances,
+      bidirectional=self.bidirectional,
+      num_buckets=cfg.relative_attention_num_buckets,
+      max_distance=cfg.relative_attention_max_distance,
+    )
+    relative_TS = positions[None, :] - query_positions[:, None]
+    buckets_TS = jnp.asarray(bucket_of_distance)[relative_TS + key_length - 1]
+    return jnp.take(table_HR, buckets_TS, axis=1).astype(cfg.dtype)[None]
+
+
+class Dense(nn.Module):
+  """A matrix product without bias: float32 kernel [fan_in, features], computed in `dtype`."""
+
+  features: int
+  kernel_axes: tuple[str, str]
+  dtype: Any
+  kernel_init: Initializer = _fan_in_truncated
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.param(
+      'kernel',
+      nn.with_logical_partitioning(self.kernel_init, self.kernel_axes),
+      (x.shape[-1], self.features),
+      jnp.float32,
+    )
+    return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class LayerNorm(nn.Module):
+  """RMS normalisation with a scale, no mean and no bias (Zhang & Sennrich 2019); float32 inside."""
+
+  dtype: Any
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x_BTD: Array) -> Array:
+    scale_D = self.param(
+      'scale',
+      nn.with_logical_partitioning(nn.initializers.ones, ('embed',)),
+      (x_BTD.shape[-1],),
+      jnp.float32,
+    )
+    x = x_BTD.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    normed = (x * jax.lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+    return normed * scale_D.astype(self.dtype)[None, None, :]
+
+
+class TokenEmbedder(nn.Module):
+  """Rows of a float32 table [V, D] picked by id and cast to the activations' dtype."""
+
+  config: t5_config.T5Config
+
+  def setup(self):
+    self.embedding = self.param(
+      'embedding',
+      nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ('vocab', 'embed')),
+      (self.config.vocab_size, self.config.emb_dim),
+      jnp.float32,
+    )
+
+  def __call__(self, ids_BT: Array) -> Array:
+    # Cast after the gather: the table's gradient is then summed in float32.
+    return jnp.take(self.embedding, ids_BT, axis=0).astype(self.config.dtype)
+
+  def attend(self, y_BTD: Array) -> Array:
+    """Logits [B, T, V] of a tied model, float32."""
+    return jnp.dot(y_BTD.astype(jnp.float32), self.embedding.T)
+
+
+class Mlp(nn.Module):
+  """Gated MLP: the product of activation(x @ wi_i) over i, dropout, then `wo` (Shazeer 2020)."""
+
+  config: t5_config.T5Config
+
+  @nn.compact
+  def __call__(self, x_BTD: Array, deterministic: bool) -> Array:
+    cfg = self.config
+    branches = []
+    for i, name in enumerate(cfg.mlp_activations):
+      kernel = 'wi' if len(cfg.mlp_activations) == 1 else f'wi_{i}'
+      x = Dense(cfg.mlp_dim, ('embed', 'mlp'), cfg.dtype, name=kernel)(x_BTD)
+      branches.append(t5_config.ACTIVATIONS[name](x))
+    hidden_BTF = branches[0]
+    for branch in branches[1:]:
+      hidden_BTF = hidden_BTF * branch
+    hidden_BTF = dropout(cfg, deterministic)(hidden_BTF)
+    hidden_BTF = nn.with_logical_constraint(hidden_BTF, ('batch', 'length', 'mlp'))
+    return Dense(cfg.emb_dim, ('mlp', 'embed'), cfg.dtype, name='wo')(hidden_BTF)
+
+
+def dropout(cfg: t5_config.T5Config, deterministic: bool) -> nn.Dropout:
+  """T5X's dropout: one draw for each feature, the same at every position of a sequence."""
+  return nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,), deterministic=deterministic)
+
+
+class Attention(nn.Module):
+  """Multi-head dot-product attention as T5 has it: unscaled scores, additive position bias.
+
+  The factor 1/sqrt(K) of other models sits in the initial query kernel.
+  """
+
+  config: t5_config.T5Config
+
+  def setup(self):
+    cfg = self.config
+    joined = cfg.num_heads * cfg.head_dim
+    depth_scale = cfg.head_dim**-0.5
+
+    def query_init(*args):
+      return _fan_in_normal(*args) * depth_scale
+
+    self.query = Dense(joined, ('embed', 'joined_kv'), cfg.dtype, query_init)
+    self.key = Dense(joined, ('embed', 'joined_kv'), cfg.dtype, _fan_in_normal)
+    self.value = Dense(joined, ('embed', 'joined_kv'), cfg.dtype, _fan_in_normal)
+    self.out = Dense(cfg.emb_dim, ('joined_kv', 'embed'), cfg.dtype, _fan_in_normal)
+
+  def _split(self, x_BTJ: Array) -> Array:
+    x = x_BTJ.reshape(*x_BTJ.shape[:-1], self.config.num_heads, self.config.head_dim)
+    return nn.with_logical_constraint(x, ('batch', 'length', 'heads', 'kv'))
+
+  def __call__(
+    self, q_BTD: Array, kv_BSD: Array, bias_BHTS: Array | None, deterministic: bool
+  ) -> Array:
+    """Attends from `q_BTD` to `kv_BSD`; bias broadcasts to [B, H, T, S]. Returns [B, T, D]."""
+    key, value = self._split(self.key(kv_BSD)), self._split(self.value(kv_BSD))
+    return self._attend(q_BTD, key, value, bias_BHTS, deterministic)
+
+  def _attend(
+    self,
+    q_BTD: Array,
+    key_BSHK: Array,
+    value_BSHK: Array,
+    bias_BHTS: Array | None,
+    deterministic: bool,
+  ) -> Array:
+    cfg = self.config
+    query_BTHK = self._split(self.query(q_BTD))
+    score_dtype = jnp.float32 if cfg.float32_attention_logits else cfg.dtype
+    scores_BHTS = jnp.einsum(
+      'bthk,bshk->bhts', query_BTHK.astype(score_dtype), key_BSHK.astype(score_dtype)
+    )
+    if bias_BHTS is not None:
+      scores_BHTS = scores_BHTS + bias_BHTS.astype(score_dtype)
+    weights_BHTS = jax.nn.softmax(scores_BHTS).astype(cfg.dtype)
+    if not deterministic and cfg.dropout_rate > 0.0:
+      # One draw for each key, the same for every query: T5X broadcasts over the query axis.
+      shape = (*weights_BHTS.shape[:2], 1, weights_BHTS.shape[3])
+      keep = jax.random.bernoulli(self.make_rng('dropout'), 1.0 - cfg.dropout_rate, shape)
+      scale = jnp.asarray(1.0 / (1.0 - cfg.dropout_rate), cfg.dtype)
+      weights_BHTS = weights_BHTS * jnp.where(keep, scale, jnp.zeros((), cfg.dtype))
+    mixed_BTHK = jnp.einsum('bhts,bshk->bthk', weights_BHTS, value_BSHK)
+    return self.out(mixed_BTHK.reshape(*mixed_BTHK.shape[:-2], -1))
+
+  # Cached decoding -------------------------------------------------------------------------------
+
+  def init_self_cache(self, batch: int, max_decode_length: int) -> None:
+    """Allocates zeroed keys and values [B, S, H, K] for `max_decode_length` positions."""
+    cfg = self.config
+    shape = (batch, max_decode_length, cfg.num_heads, cfg.head_dim)
+    self.put_variable('cache', 'cached_key', jnp.zeros(shape, cfg.dtype))
+    self.put_variable('cache', 'cached_value', jnp.zeros(shape, cfg.dtype))
+
+  def init_cross_cache(self, encoded_BSD: Array) -> None:
+    """Projects the encoder's output to keys and values once for the whole decoding."""
+    self.put_variable('cache', 'cached_key', self._split(self.key(encoded_BSD)))
+    self.put_variable('cache', 'cached_value', self._split(self.value(encoded_BSD)))
+
+  def self_attention_step(self, x_B1D: Array, position: Array, bias_BH1S: Array) -> Array:
+    """Writes this position's key and value into the cache and attends to it. Returns [B, 1, D]."""
+    for name, projection in (('cached_key', self.key), ('cached_value', self.value)):
+      old = self.get_variable('cache', name)
+      new = jax.lax.dynamic_update_slice_in_dim(old, self._split(projection(x_B1D)), position, 1)
+      self.put_variable('cache', name, new)
+    return self.cross_attention_step(x_B1D, bias_BH1S)
+
+  def cross_attention_step(self, x_B1D: Array, bias_BH1S: Array) -> Array:
+    """Attends to the cached keys and values as they are. Returns [B, 1, D]."""
+    key = self.get_variable('cache', 'cached_key')
+    value = self.get_variable('cache', 'cached_value')
+    return self._attend(x_B1D, key, value, bias_BH1S, True)

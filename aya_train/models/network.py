@@ -1,0 +1,313 @@
+"""mT5's network: a pre-norm encoder-decoder Transformer with shared relative position biases.
+
+Parameter names equal T5X's: `encoder/layers_0/attention/query/kernel` when layers are unrolled
+(t5x/examples/t5) and `encoder/encoder/attention/query/kernel`, with an axis `layers`, when they are
+scanned (t5x/examples/scalable_t5). Unlike scalable_t5, which learns a position bias for each layer,
+scanned layers here share one, as every released mT5 does.
+
+Dimension letters: B batch, T target positions, S source positions, D model width, H heads, V
+vocabulary. Token id 0 is padding.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aya_train.models import layers
+from aya_train.models import t5_config
+
+Array = jax.Array
+T5Config = t5_config.T5Config
+
+
+def _constrain(x_BTD: Array) -> Array:
+  return nn.with_logical_constraint(x_BTD, ('batch', 'length', 'embed'))
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and MLP, each with norm before and residual around."""
+
+  config: T5Config
+
+  def setup(self):
+    cfg = self.config
+    self.pre_attention_layer_norm = layers.LayerNorm(cfg.dtype)
+    self.attention = layers.Attention(cfg)
+    self.pre_mlp_layer_norm = layers.LayerNorm(cfg.dtype)
+    self.mlp = layers.Mlp(cfg)
+
+  @nn.compact
+  def __call__(self, x_BSD: Array, bias: Array, deterministic: bool) -> tuple[Array, None]:
+    drop = layers.dropout(self.config, deterministic)
+    normed = self.pre_attention_layer_norm(_constrain(x_BSD))
+    x = x_BSD + drop(self.attention(normed, normed, bias, deterministic))
+    y = x + drop(self.mlp(self.pre_mlp_layer_norm(_constrain(x)), deterministic))
+    return _constrain(y), None
+
+
+class DecoderLayer(nn.Module):
+  """Causal self-attention, attention to the encoder, MLP; each with norm before, residual around."""
+
+  config: T5Config
+
+  def setup(self):
+    cfg = self.config
+    self.pre_self_attention_layer_norm = layers.LayerNorm(cfg.dtype)
+    self.self_attention = layers.Attention(cfg)
+    self.pre_cross_attention_layer_norm = layers.LayerNorm(cfg.dtype)
+    self.encoder_decoder_attention = layers.Attention(cfg)
+    self.pre_mlp_layer_norm = layers.LayerNorm(cfg.dtype)
+    self.mlp = layers.Mlp(cfg)
+
+  @nn.compact
+  def __call__(
+    self, x_BTD: Array, encoded: Array, self_bias: Array, cross_bias: Array, deterministic: bool
+  ) -> tuple[Array, None]:
+    drop = layers.dropout(self.config, deterministic)
+    normed = self.pre_self_attention_layer_norm(_constrain(x_BTD))
+    x = x_BTD + drop(self.self_attention(normed, normed, self_bias, deterministic))
+    normed = self.pre_cross_attention_layer_norm(_constrain(x))
+    y = x + drop(self.encoder_decoder_attention(normed, encoded, cross_bias, deterministic))
+    z = y + drop(self.mlp(self.pre_mlp_layer_norm(_constrain(y)), deterministic))
+    return _constrain(z), None
+
+  def init_cache(self, encoded_BSD: Array, max_decode_length: int) -> tuple[Array, None]:
+    self.self_attention.init_self_cache(encoded_BSD.shape[0], max_decode_length)
+    self.encoder_decoder_attention.init_cross_cache(encoded_BSD)
+    return encoded_BSD, None
+
+  def decode_step(
+    self, x_B1D: Array, position: Array, self_bias: Array, cross_bias: Array
+  ) -> tuple[Array, None]:
+    normed = self.pre_self_attention_layer_norm(x_B1D)
+    x = x_B1D + self.self_attention.self_attention_step(normed, position, self_bias)
+    normed = self.pre_cross_attention_layer_norm(x)
+    y = x + self.encoder_decoder_attention.cross_attention_step(normed, cross_bias)
+    return y + self.mlp(self.pre_mlp_layer_norm(y), True), None
+
+
+def _scanned(layer: Any, cfg: T5Config, length: int, methods: dict[str, int]) -> type[nn.Module]:
+  """Stacks a layer `length` times; `methods` gives the number of arguments after the carry."""
+
+  def scan_arguments(broadcast_arguments: int) -> dict[str, Any]:
+    return {
+      'variable_axes': {'params': cfg.param_scan_axis, 'cache': 0},
+      'split_rngs': {'params': True, 'dropout': True},
+      'in_axes': (nn.broadcast,) * broadcast_arguments,
+      'length': length,
+      'metadata_params': {nn.PARTITION_NAME: 'layers'},
+    }
+
+  return nn.scan(layer, methods={name: scan_arguments(n) for name, n in methods.items()})
+
+
+def _rematerialised(layer: type[nn.Module], cfg: T5Config, deterministic_argument: int) -> Any:
+  """Wraps a layer's `__call__` so that its backward pass recomputes what the policy drops."""
+  if cfg.remat_policy == 'none':
+    return layer
+  policy = None
+  if cfg.remat_policy == 'minimal':
+    policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
+  return nn.remat(
+    layer,
+    policy=policy,
+    prevent_cse=not cfg.scan_layers,
+    static_argnums=(deterministic_argument,),
+  )
+
+
+class Encoder(nn.Module):
+  """Embeds ids [B, S] and applies the encoder's layers and final norm: [B, S, D]."""
+
+  config: T5Config
+  token_embedder: nn.Module
+
+  def setup(self):
+    cfg = self.config
+    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
+    layer = _rematerialised(EncoderLayer, cfg, deterministic_argument=3)
+    if cfg.scan_layers:
+      self.encoder = _scanned(layer, cfg, cfg.num_encoder_layers, {'__call__': 2})(cfg)
+    else:
+      self.layers = [layer(cfg) for _ in range(cfg.num_encoder_layers)]
+    self.encoder_norm = layers.LayerNorm(cfg.dtype)
+
+  @nn.compact
+  def __call__(self, ids_BS: Array, mask_B1SS: Array, deterministic: bool) -> Array:
+    cfg = self.config
+    x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BS))
+    length = ids_BS.shape[1]
+    bias = self.relpos_bias(np.arange(length), length)
+    bias = bias + layers.attention_bias(mask_B1SS, cfg.dtype)
+    for layer in [self.encoder] if cfg.scan_layers else self.layers:
+      x, _ = layer(x, bias, deterministic)
+    x = self.encoder_norm(x)
+    # T5X draws the encoder's last dropout for each position, unlike all others.
+    return nn.Dropout(cfg.dropout_rate, deterministic=deterministic)(x)
+
+
+class Decoder(nn.Module):
+  """The decoder's layers, final norm and the float32 output head."""
+
+  config: T5Config
+  token_embedder: nn.Module
+
+  def setup(self):
+    cfg = self.config
+    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
+    layer = _rematerialised(DecoderLayer, cfg, deterministic_argument=5)
+    if cfg.scan_layers:
+      methods = {'__call__': 4, 'init_cache': 1, 'decode_step': 3}
+      self.decoder = _scanned(layer, cfg, cfg.num_decoder_layers, methods)(cfg)
+    else:
+      self.layers = [layer(cfg) for _ in range(cfg.num_decoder_layers)]
+    self.decoder_norm = layers.LayerNorm(cfg.dtype)
+    if not cfg.logits_via_embedding:
+      self.logits_dense = layers.Dense(cfg.vocab_size, ('embed', 'vocab'), jnp.float32)
+
+  def _layers(self) -> Sequence[Any]:
+    return [self.decoder] if self.config.scan_layers else self.layers
+
+  @nn.compact
+  def __call__(
+    self,
+    ids_BT: Array,
+    encoded_BSD: Array,
+    self_mask_B1TT: Array,
+    cross_mask_B1TS: Array,
+    deterministic: bool,
+  ) -> Array:
+    """Returns the normalised features [B, T, D] that `logits` turns into scores."""
+    cfg = self.config
+    x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BT))
+    length = ids_BT.shape[1]
+    self_bias = self.relpos_bias(np.arange(length), length)
+    self_bias = self_bias + layers.attention_bias(self_mask_B1TT, cfg.dtype)
+    cross_bias = layers.attention_bias(cross_mask_B1TS, cfg.dtype)
+    for layer in self._layers():
+      x, _ = layer(x, encoded_BSD, self_bias, cross_bias, deterministic)
+    return layers.dropout(cfg, deterministic)(self.decoder_norm(x))
+
+  def logits(self, features_BTD: Array) -> Array:
+    """Scores of every vocabulary row, float32 [B, T, V]."""
+    if self.config.logits_via_embedding:
+      # A tied head needs the scale that the untied kernel's initialiser already has.
+      return self.token_embedder.attend(features_BTD) * self.config.emb_dim**-0.5
+    logits = self.logits_dense(features_BTD)
+    return nn.with_logical_constraint(logits, ('batch', 'length', 'vocab'))
+
+  def init_cache(self, encoded_BSD: Array, max_decode_length: int) -> None:
+    for layer in self._layers():
+      layer.init_cache(encoded_BSD, max_decode_length)
+
+  def decode_step(
+    self, ids_B1: Array, position: Array, cross_mask_B11S: Array, max_decode_length: int
+  ) -> Array:
+    cfg = self.config
+    x = self.token_embedder(ids_B1)
+    visible = (jnp.arange(max_decode_length) <= position)[None, None, None]
+    self_bias = self.relpos_bias(position[None], max_decode_length)
+    self_bias = self_bias + layers.attention_bias(visible, cfg.dtype)
+    cross_bias = layers.attention_bias(cross_mask_B11S, cfg.dtype)
+    for layer in self._layers():
+      x, _ = layer.decode_step(x, position, self_bias, cross_bias)
+    return self.logits(self.decoder_norm(x))
+
+
+class Transformer(nn.Module):
+  """mT5. Tokens are int32 [B, length]; logits float32 [B, T, V]."""
+
+  config: T5Config
+
+  def setup(self):
+    self.token_embedder = layers.TokenEmbedder(self.config)
+    self.encoder = Encoder(self.config, self.token_embedder)
+    self.decoder = Decoder(self.config, self.token_embedder)
+
+  def encode(
+    self,
+    encoder_input_tokens: Array,
+    encoder_segment_ids: Array | None = None,
+    *,
+    enable_dropout: bool = True,
+  ) -> Array:
+    """Encodes inputs [B, S] into features [B, S, D]; packed rows need their segment ids."""
+    valid = encoder_input_tokens > 0
+    mask = layers.attention_mask(valid, valid, encoder_segment_ids, encoder_segment_ids)
+    return self.encoder(encoder_input_tokens, mask, not enable_dropout)
+
+  def decode_features(
+    self,
+    encoded: Array,
+    encoder_input_tokens: Array,
+    decoder_input_tokens: Array,
+    decoder_target_tokens: Array,
+    encoder_segment_ids: Array | None = None,
+    decoder_segment_ids: Array | None = None,
+    *,
+    enable_dropout: bool = True,
+  ) -> Array:
+    """Teacher-forced decoding up to, but without, the output head: [B, T, D].
+
+    `decoder_target_tokens` only tells real positions from padding, as in T5X.
+    """
+    target_valid, source_valid = decoder_target_tokens > 0, encoder_input_tokens > 0
+    self_mask = layers.attention_mask(
+      target_valid, target_valid, decoder_segment_ids, decoder_segment_ids
+    ) & layers.causal_mask(decoder_input_tokens.shape[1])
+    cross_mask = layers.attention_mask(
+      target_valid, source_valid, decoder_segment_ids, encoder_segment_ids
+    )
+    return self.decoder(decoder_input_tokens, encoded, self_mask, cross_mask, not enable_dropout)
+
+  def logits(self, features: Array) -> Array:
+    """The output head: features [B, T, D] to float32 scores [B, T, V]."""
+    return self.decoder.logits(features)
+
+  def features(
+    self,
+    encoder_input_tokens: Array,
+    decoder_input_tokens: Array,
+    decoder_target_tokens: Array,
+    encoder_segment_ids: Array | None = None,
+    decoder_segment_ids: Array | None = None,
+    encoder_positions: Array | None = None,
+    decoder_positions: Array | None = None,
+    *,
+    enable_dropout: bool = True,
+  ) -> Array:
+    """Everything but the output head: float [B, T, D] in the activations' dtype.
+
+    Positions are accepted and unused, as in T5X: relative biases inside a row are already those of
+    each packed example, since a segment is contiguous.
+    """
+    del encoder_positions, decoder_positions
+    encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout=enable_dropout)
+    return self.decode_features(
+      encoded,
+      encoder_input_tokens,
+      decoder_input_tokens,
+      decoder_target_tokens,
+      encoder_segment_ids,
+      decoder_segment_ids,
+      enable_dropout=enable_dropout,
+    )
+
+  def __call__(self, *args: Array | None, enable_dropout: bool = True, **kwargs) -> Array:
+    """Logits [B, T, V], float32. Arguments are those of `features`."""
+    return self.logits(self.features(*args, enable_dropout=enable_dropout, **kwargs))
+
+  def init_cache(self, encoded: Array, max_decode_length: int) -> None:
+    """Fills the collection 'cache': empty self-attention, projected cross-attention keys, values."""
+    self.decoder.init_cache(encoded, max_decode_length)
+
+  def decode_step(
+    self, tokens_B1: Array, position: Array, encoder_input_tokens: Array, max_decode_length: int
+  ) -> Array:
+    """One step of cached decoding: logits [B, 1, V] after the token at `position` (int32 [])."""
+    cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
+    return self.decoder.decode_step(tokens_B1, position, cross_mask, max_decode_length)

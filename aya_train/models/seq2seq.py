@@ -1,0 +1,195 @@
+"""The encoder-decoder model as the trainer sees it: losses, predictions, scores.
+
+The trainer knows models by this interface only: `initial_variables`, `token_losses`,
+`predict_batch`, `score_batch`.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import seqio
+
+from aya_train import decoding
+from aya_train import losses
+from aya_train.models import network
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+PackedFeatures = (
+  'encoder_segment_ids',
+  'decoder_segment_ids',
+  'encoder_positions',
+  'decoder_positions',
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncoderDecoderModel:
+  """mT5 with its objective and its way of decoding.
+
+  Attributes:
+    module: the network.
+    input_vocabulary, output_vocabulary: SeqIO vocabularies of the two features.
+    z_loss, label_smoothing: see `losses.token_losses`.
+    loss_normalizing_factor: see `losses.loss_weights`.
+    loss_chunk_length: target positions whose logits are in memory at a time; None for all.
+    decode_fn: a function of aya_train/decoding.py, with its options bound.
+  """
+
+  module: network.Transformer
+  input_vocabulary: seqio.Vocabulary
+  output_vocabulary: seqio.Vocabulary
+  z_loss: float = 1e-4
+  label_smoothing: float = 0.0
+  loss_normalizing_factor: losses.LossNormalizingFactor = None
+  loss_chunk_length: int | None = None
+  decode_fn: Callable[..., Any] = functools.partial(decoding.temperature_sample, temperature=0.0)
+
+  def __post_init__(self):
+    factor = losses.check_loss_normalizing_factor(self.loss_normalizing_factor)
+    object.__setattr__(self, 'loss_normalizing_factor', factor)
+    if not 0.0 <= self.label_smoothing < 1.0:
+      raise ValueError(f'LABEL_SMOOTHING must be in [0, 1), got {self.label_smoothing!r}')
+    if self.z_loss < 0.0:
+      raise ValueError(f'Z_LOSS must not be negative, got {self.z_loss!r}')
+
+  @property
+  def config(self) -> network.T5Config:
+    return self.module.config
+
+  def check_vocabulary(self) -> None:
+    """Refuses a vocabulary whose ids the embedding has no rows for.
+
+    Raises:
+      ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
+    """
+    for side, vocabulary in (('input', self.input_vocabulary), ('output', self.output_vocabulary)):
+      if vocabulary.vocab_size > self.config.vocab_size:
+        raise ValueError(
+          f'the {side} vocabulary has {vocabulary.vocab_size} ids but the model has '
+          f'{self.config.vocab_size} embedding rows: bind VOCABULARY_FILE to a smaller vocabulary '
+          f'or T5Config.vocab_size to at least {-(-vocabulary.vocab_size // 128) * 128}'
+        )
+      if (vocabulary.pad_id, vocabulary.eos_id) != (0, 1):
+        raise ValueError(
+          f'the {side} vocabulary has pad {vocabulary.pad_id} and eos {vocabulary.eos_id}; '
+          'mT5 needs pad 0 and eos 1'
+        )
+
+  def initial_variables(self, rng: Array) -> Any:
+    """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+    ids = jnp.ones((1, 2), jnp.int32)
+    return self.module.init(rng, ids, ids, ids, enable_dropout=False)['params']
+
+  def token_losses(
+    self, params: Any, batch: Batch, *, dropout_key: Array | None
+  ) -> losses.TokenLosses:
+    """Cross-entropy of each target token [B, T]; dropout only where a key is given."""
+    features = self.module.apply(
+      {'params': params},
+      batch['encoder_input_tokens'],
+      batch['decoder_input_tokens'],
+      batch['decoder_target_tokens'],
+      **{name: batch[name] for name in PackedFeatures if name in batch},
+      enable_dropout=dropout_key is not None,
+      rngs=None if dropout_key is None else {'dropout': dropout_key},
+      method='features',
+    )
+
+    def head(x: Array) -> Array:
+      return self.module.apply({'params': params}, x, method='logits')
+
+    options = {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
+    targets = batch['decoder_target_tokens']
+    if self.loss_chunk_length is None:
+      return losses.token_losses(head(features), targets, **options)
+    return losses.chunked_token_losses(head, features, targets, self.loss_chunk_length, **options)
+
+  def score_batch(self, params: Any, batch: Batch) -> Array:
+    """Log-likelihood of each row's targets, float32 [B]: the sum over its weighted tokens."""
+    logits = self.module.apply(
+      {'params': params},
+      batch['encoder_input_tokens'],
+      batch['decoder_input_tokens'],
+      batch['decoder_target_tokens'],
+      enable_dropout=False,
+    )
+    token_scores = -losses.token_losses(logits, batch['decoder_target_tokens']).cross_entropy
+    weights, _ = losses.loss_weights(None, batch)
+    return jnp.sum(token_scores * weights, axis=-1)
+
+  def predict_batch(
+    self,
+    params: Any,
+    batch: Batch,
+    rng: Array | None = None,
+    row_ids: Array | None = None,
+    *,
+    max_decode_length: int,
+    decode_fn: Callable[..., Any] | None = None,
+  ) -> tuple[Array, Array]:
+    """Decodes with a key-value cache.
+
+    Args:
+      params: parameters.
+      batch: encoder_input_tokens int32 [B, S], not packed.
+      rng: key for sampling; greedy and beam search need none.
+      row_ids: int32 [B], what makes the draws of each row its own; by default its place.
+      max_decode_length: most tokens generated, end of sequence included.
+      decode_fn: overrides the model's own.
+
+    Returns:
+      int32 tokens [B, N, max_decode_length], best first, 0 after the end of sequence, and their
+      scores [B, N], where N is the number of decodes (or beams) asked for.
+    """
+    decode_fn = decode_fn or self.decode_fn
+    inputs = batch['encoder_input_tokens']
+    variables = {'params': params}
+    encoded = self.module.apply(variables, inputs, enable_dropout=False, method='encode')
+    _, state = self.module.apply(
+      variables, encoded, max_decode_length, method='init_cache', mutable=['cache']
+    )
+
+    def tokens_to_logits(
+      tokens_B1: Array, position: Array, cache: Mapping[str, Any]
+    ) -> tuple[Array, Any]:
+      # Beams and samples widen the batch; the inputs are the same for each of them.
+      source = jnp.repeat(inputs, tokens_B1.shape[0] // inputs.shape[0], axis=0)
+      logits, new = self.module.apply(
+        {'params': params, 'cache': cache},
+        tokens_B1,
+        position,
+        source,
+        max_decode_length,
+        method='decode_step',
+        mutable=['cache'],
+      )
+      return logits[:, 0], new['cache']
+
+    return decode_fn(
+      state['cache'],
+      tokens_to_logits,
+      max_decode_length=max_decode_length,
+      decode_rng=rng,
+      row_ids=row_ids,
+      cache_offset=self.config.cache_offset,
+      eos_id=self.output_vocabulary.eos_id,
+    )
+
+
+def parameter_axes(model: EncoderDecoderModel) -> tuple[Any, Any]:
+  """Abstract parameters and their logical axes, without allocating anything.
+
+  Returns:
+    A tree of jax.ShapeDtypeStruct and a tree of tuples of logical axis names.
+  """
+  boxed = jax.eval_shape(model.initial_variables, jax.random.key(0))
+  axes = jax.tree.map(
+    lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+  return nn.unbox(boxed), axes

@@ -1,0 +1,206 @@
+"""Where arrays live: a device mesh, and one table from logical axes to mesh axes.
+
+This is the only module that knows a mesh. Layers name logical axes, the table (bound in gin's
+hardware files) says which mesh axis each is split over. Words and precedence are those of
+t5x/partitioning.py: a logical axis may stand in several rules, and an array takes the first whose
+mesh axis it does not use yet.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+
+Rules = Sequence[tuple[str, str | None]]
+REPLICATED_AXES = ('kv', 'length', 'layers', 'relpos_buckets')
+
+
+def standard_logical_axis_rules(
+  activation_partitioning_dims: int = 1,
+  parameter_partitioning_dims: int = 1,
+  additional_rules: Rules = (),
+) -> tuple[tuple[str, str | None], ...]:
+  """T5X's table for a mesh with axes 'data' and 'model'.
+
+  Args:
+    activation_partitioning_dims: 2 also splits the model width of activations over 'model'.
+    parameter_partitioning_dims: 2 also splits parameters (and their optimizer state) over 'data':
+      fully sharded data parallelism, without which mT5-xxl fits no chip.
+    additional_rules: appended, so that they apply where no earlier rule does.
+
+  Raises:
+    ValueError: a number of dimensions other than 1 and 2.
+  """
+  for name, dims in (
+    ('activation_partitioning_dims', activation_partitioning_dims),
+    ('parameter_partitioning_dims', parameter_partitioning_dims),
+  ):
+    if dims not in (1, 2):
+      raise ValueError(f'{name} must be 1 or 2, got {dims!r}')
+  rules: list[tuple[str, str | None]] = [
+    ('batch', 'data'),
+    ('vocab', 'model'),
+    ('mlp', 'model'),
+    ('heads', 'model'),
+    ('joined_kv', 'model'),
+  ]
+  if activation_partitioning_dims == 2:
+    rules.append(('embed', 'model'))
+  if parameter_partitioning_dims == 2:
+    rules.append(('embed', 'data'))
+  if not any(name == 'embed' for name, _ in rules):
+    rules.append(('embed', None))
+  rules += [(name, None) for name in REPLICATED_AXES]
+  return (*rules, *additional_rules)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Partitioner:
+  """A mesh over some devices and the table of logical axes.
+
+  Attributes:
+    mesh_shape: sizes of the mesh axes in order; one may be -1 and takes the devices that are left.
+      'data' must be among them: batches are split over it.
+    logical_axis_rules: pairs (logical axis, mesh axis or None).
+    devices: defaults to all devices of all hosts; a compile-only topology gives its own.
+  """
+
+  mesh_shape: Mapping[str, int]
+  logical_axis_rules: Rules
+  devices: Sequence[Any] | None = None
+
+  def __post_init__(self):
+    if 'data' not in self.mesh_shape:
+      raise ValueError(f"MESH_SHAPE needs an axis 'data', got {dict(self.mesh_shape)}")
+    unknown = {axis for _, axis in self.logical_axis_rules} - {None, *self.mesh_shape}
+    if unknown:
+      raise ValueError(
+        f'logical axis rules use the mesh axes {sorted(unknown)}, '
+        f'but MESH_SHAPE has only {list(self.mesh_shape)}'
+      )
+
+  @functools.cached_property
+  def mesh(self) -> Mesh:
+    """The device mesh.
+
+    Raises:
+      ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = list(self.devices) if self.devices is not None else jax.devices()
+    sizes = list(self.mesh_shape.values())
+    if sizes.count(-1) == 1:
+      known = math.prod(size for size in sizes if size != -1)
+      sizes[sizes.index(-1)] = len(devices) // known
+    if math.prod(sizes) != len(devices) or min(sizes) < 1:
+      raise ValueError(
+        f'MESH_SHAPE {dict(self.mesh_shape)} does not fit {len(devices)} devices: the sizes must '
+        'multiply to that number (one of them may be -1)'
+      )
+    return jax.make_mesh(
+      tuple(sizes),
+      tuple(self.mesh_shape),
+      axis_types=(jax.sharding.AxisType.Auto,) * len(sizes),
+      devices=devices,
+    )
+
+  @contextlib.contextmanager
+  def context(self) -> Iterator[None]:
+    """Inside, logical constraints of the layers apply to this mesh."""
+    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.logical_axis_rules):
+      yield
+
+  def spec(self, axes: tuple[str | None, ...]) -> PartitionSpec:
+    """The mesh axes of an array with these logical axes.
+
+    Raises:
+      ValueError: a logical axis that no rule names.
+    """
+    known = {name for name, _ in self.logical_axis_rules}
+    if missing := [name for name in axes if name is not None and name not in known]:
+      raise ValueError(
+        f'no rule for the logical axes {missing} of {axes}; rules exist for {sorted(known)}'
+      )
+    return nn.logical_to_mesh_axes(axes, self.logical_axis_rules)
+
+  def shardings(self, axes_tree: Any, abstract: Any) -> Any:
+    """NamedShardings for a tree of arrays.
+
+    An axis whose length the mesh does not divide is replicated (mT5-small has 6 heads).
+
+    Args:
+      axes_tree: tuples of logical axis names.
+      abstract: a tree of the same structure with shapes.
+    """
+
+    def sharding(leaf: Any, axes: tuple[str | None, ...]) -> NamedSharding:
+      mesh_axes = [
+        axis if axis is None or leaf.shape[i] % self._size(axis) == 0 else None
+        for i, axis in enumerate(self.spec(axes))
+      ]
+      return NamedSharding(self.mesh, PartitionSpec(*mesh_axes))
+
+    return jax.tree.map(sharding, abstract, axes_tree)
+
+  def _size(self, axis: str | tuple[str, ...]) -> int:
+    return math.prod(self.mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis))
+
+  @property
+  def batch_sharding(self) -> NamedSharding:
+    """Rows of a batch [B, ...] over the data axes."""
+    return NamedSharding(self.mesh, PartitionSpec(*self.spec(('batch',))))
+
+  @property
+  def replicated(self) -> NamedSharding:
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  @property
+  def num_data_shards(self) -> int:
+    """Into how many parts the rows of a batch are split."""
+    (axis,) = self.spec(('batch',))
+    return 1 if axis is None else self._size(axis)
+
+  def check_batch_size(self, batch_size: int, num_microbatches: int = 1, name='BATCH_SIZE') -> None:
+    """Refuses a batch that the data axis or the microbatches do not divide.
+
+    Raises:
+      ValueError: with both numbers and sizes that would do.
+    """
+    parts = self.num_data_shards * num_microbatches
+    if batch_size < 1 or batch_size % parts:
+      good = max(batch_size // parts, 1) * parts
+      raise ValueError(
+        f'{name} {batch_size} is not divisible by {parts} ({self.num_data_shards} data shards x '
+        f'{num_microbatches} microbatches, mesh {dict(self.mesh.shape)}): '
+        f'take {good} or {good + parts}, or another MESH_SHAPE or NUM_MICROBATCHES'
+      )
+
+  def to_global(self, local_batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Joins each host's rows [B / hosts, ...] into arrays of the whole batch [B, ...]."""
+    sharding = self.batch_sharding
+    return {
+      name: jax.make_array_from_process_local_data(sharding, rows)
+      for name, rows in local_batch.items()
+    }
+
+  def jit(self, function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
+    """`jax.jit` whose tracing and running see this mesh and these rules."""
+    jitted = jax.jit(function, **kwargs)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kw: Any) -> Any:
+      with self.context():
+        return jitted(*args, **kw)
+
+    def lower(*args: Any, **kw: Any) -> Any:
+      with self.context():
+        return jitted.lower(*args, **kw)
+
+    call.lower = lower  # type: ignore[attr-defined]
+    return call

@@ -3,14 +3,14 @@
 With main.py the only module that reads gin; everything else takes plain arguments.
 """
 
-from collections.abc import Sequence
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
-import gin
 
+import gin
 from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
@@ -84,7 +84,7 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     if isinstance(error, SyntaxError) or 'literal' in str(error):
       raise ValueError(
         f'--gin.{name}={value}: {value!r} is not a gin value. Numbers, tuples and dicts are '
-        f"written as in Python, strings in quotes of their own: --gin.{name}='\"{value}\"'"
+        f'written as in Python, strings in quotes of their own: --gin.{name}=\'"{value}"\''
       ) from error
     raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0]}') from error
 

@@ -30,12 +30,9 @@ from etils import epath
 from aya_train import prepared
 from aya_train.fingerprints import FEATURES
 from aya_train.mixing import ProportionalSelection, mixing_rates
+from aya_train.packing import FirstFitPackIterDataset
 
 Batch = dict[str, np.ndarray]
-PACKERS = {
-  'first_fit': grain.experimental.FirstFitPackIterDataset,
-  'best_fit': grain.experimental.BestFitPackIterDataset,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +50,9 @@ class DatasetConfig:
     pack: whether several examples share a row.
     prepared_dir: root of the prepared tasks; None means `prepared/` in the cache directory.
     max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
-    packing: 'first_fit' or 'best_fit'.
     num_packing_bins: rows that are open at once. More pack tighter, and take longer to restore.
-    num_read_threads: threads that read records; 0 reads in the packing thread, which is faster
-      when all files are in the page cache and slower otherwise.
+    num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
+      disks; a network file system wants some.
     prefetch_batches: finished batches kept ready; 0 makes them when asked.
   """
 
@@ -69,9 +65,8 @@ class DatasetConfig:
   pack: bool = True
   prepared_dir: str | os.PathLike[str] | None = None
   max_truncated_fraction: float = 0.1
-  packing: str = 'first_fit'
   num_packing_bins: int = 128
-  num_read_threads: int = 4
+  num_read_threads: int = 0
   prefetch_batches: int = 2
 
   def __post_init__(self):
@@ -85,9 +80,9 @@ class DatasetConfig:
     if self.seed is not None and not 0 <= self.seed < 2**32:
       raise ValueError(f'seed must be in [0, 2**32), got {self.seed}.')
     if not 0 <= self.max_truncated_fraction <= 1:
-      raise ValueError(f'max_truncated_fraction must be in [0, 1], got {self.max_truncated_fraction}.')
-    if self.packing not in PACKERS:
-      raise ValueError(f'packing must be one of {sorted(PACKERS)}, got {self.packing!r}.')
+      raise ValueError(
+        f'max_truncated_fraction must be in [0, 1], got {self.max_truncated_fraction}.'
+      )
     if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
       raise ValueError(
         'num_packing_bins must be at least 1, num_read_threads and prefetch_batches at least 0, got'
@@ -153,16 +148,14 @@ def train_iterator(
   if len(streams) > 1:
     mixed = grain.MapDataset.select_from_datasets(streams, ProportionalSelection(rates.values()))
 
-  ds = mixed.to_iter_dataset(
-    grain.ReadOptions(
-      num_threads=cfg.num_read_threads,
-      prefetch_buffer_size=16 * cfg.num_read_threads,
-    )
-  )
+  ds = _read(mixed, cfg)
   if cfg.pack:
-    seed = _derive_seed(cfg.seed, f'rows of host {process_index}') if cfg.shuffle else 0
-    ds = _pack(ds, cfg, seed=seed, shuffle=cfg.shuffle)
-  ds = ds.batch(local_batch_size, batch_fn=_batch_fn(cfg))
+    seed = _derive_seed(cfg.seed, f'rows of host {process_index}') if cfg.shuffle else None
+    ds = _pack(ds, cfg, seed)
+  ds = ds.batch(
+    local_batch_size,
+    batch_fn=functools.partial(_to_batch, cfg=cfg, batch_size=local_batch_size),
+  )
   if cfg.prefetch_batches:
     ds = grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=cfg.prefetch_batches)
   identity = _identity(cfg, tasks, rates, f'{process_index} of {process_count}')
@@ -179,7 +172,7 @@ def eval_batches(
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
-  """Yields this host's batches of one pass over all examples, in the order of the files.
+  """Returns an iterator over this host's batches of one pass over all examples, in the order of the files.
 
   Over all hosts each example of each task comes exactly once, whatever the mixture's rates. Every
   host yields the same number of batches; rows of zeros (loss weight 0) fill the last one. The
@@ -196,17 +189,20 @@ def eval_batches(
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
-  first_row = process_index * local_batch_size
+  local = range(process_index * local_batch_size, (process_index + 1) * local_batch_size)
   rows: Iterator[dict[str, np.ndarray] | None]
   if cfg.pack:
-    rows = iter(_pack(examples.to_iter_dataset(), cfg, seed=0, shuffle=False))
+    rows = iter(_pack(_read(examples, cfg), cfg, seed=None))
   else:
-    is_local = (first_row <= i % cfg.batch_size < first_row + local_batch_size for i in itertools.count())
-    rows = (examples[i] if local else None for i, local in zip(range(len(examples)), is_local))
-  to_batch = _batch_fn(cfg)
-  while batch := list(itertools.islice(rows, cfg.batch_size)):
-    local = [r for r in batch[first_row : first_row + local_batch_size] if r is not None]
-    yield to_batch(local, local_batch_size)
+    indices = range(len(examples))
+    rows = (examples[i] if i % cfg.batch_size in local else None for i in indices)
+
+  def batches() -> Iterator[Batch]:
+    while global_batch := list(itertools.islice(rows, cfg.batch_size)):
+      local_rows = [r for i, r in enumerate(global_batch) if i in local and r is not None]
+      yield _to_batch(local_rows, cfg, local_batch_size)
+
+  return batches()
 
 
 def prepared_tasks(
@@ -360,27 +356,82 @@ def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callabl
   return trim
 
 
-def _pack(ds: grain.IterDataset, cfg: DatasetConfig, *, seed: int, shuffle: bool) -> grain.IterDataset:
-  return PACKERS[cfg.packing](
-    ds,
-    length_struct=dict(cfg.task_feature_lengths),
-    num_packing_bins=cfg.num_packing_bins,
-    seed=seed,
-    shuffle_bins=shuffle,
+def _pack(ds: grain.IterDataset, cfg: DatasetConfig, seed: int | None) -> grain.IterDataset:
+  return FirstFitPackIterDataset(
+    ds, lengths=cfg.task_feature_lengths, num_rows=cfg.num_packing_bins, seed=seed
   )
 
 
-def _batch_fn(cfg: DatasetConfig) -> Callable[..., Batch]:
-  """Returns a function of a list of rows (and B, if it is to fill up with zeros) to a batch."""
+def _read(examples: grain.MapDataset, cfg: DatasetConfig) -> grain.IterDataset:
+  buffer = 16 * cfg.num_read_threads
+  return examples.to_iter_dataset(grain.ReadOptions(cfg.num_read_threads, buffer))
+
+
+def _to_batch(
+  rows: Sequence[Mapping[str, np.ndarray]], cfg: DatasetConfig, batch_size: int
+) -> Batch:
+  """Returns the model features of packed rows or of examples; rows of zeros fill the batch."""
+  lengths = cfg.task_feature_lengths
   if not cfg.pack:
-    return functools.partial(pad_and_convert, lengths=cfg.task_feature_lengths)
-
-  def stack_and_convert(rows: Sequence[Mapping[str, np.ndarray]], batch_size: int | None = None):
-    return {}
-
-  return stack_and_convert
+    return pad_and_convert(rows, lengths, batch_size)
+  stacked = {}
+  for feature, suffix in itertools.product(FEATURES, ('', '_segment_ids', '_positions')):
+    stacked[feature + suffix] = values = np.zeros((batch_size, lengths[feature]), np.int32)
+    for i, row in enumerate(rows):
+      values[i] = row[feature + suffix]
+  return convert_packed(stacked)
 
 
 def _derive_seed(seed: int | None, purpose: str) -> int:
   """Returns a 32-bit seed; Grain's epochs use seed + epoch, so nearby seeds must not be nearby."""
   return int.from_bytes(hashlib.sha256(f'{seed}/{purpose}'.encode()).digest()[:4], 'little')
+
+
+def _identity(
+  cfg: DatasetConfig,
+  tasks: Mapping[str, prepared.PreparedTask],
+  rates: Mapping[str, float],
+  host: str,
+) -> dict[str, Any]:
+  """Returns, as JSON, all that a stream of batches depends on besides the position in it."""
+  fields = ('mixture_or_task_name', 'split', 'batch_size', 'shuffle', 'seed', 'pack')
+  contents = [
+    (name, rate, tasks[name].manifest.vocabulary, tasks[name].manifest.definition, len(tasks[name]))
+    for name, rate in rates.items()
+  ]
+  return {
+    **{name: getattr(cfg, name) for name in fields},
+    'task_feature_lengths': dict(cfg.task_feature_lengths),
+    'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+    'host': host,
+    'tasks_and_rates': hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
+  }
+
+
+class _TrainIterator(grain.DatasetIterator):
+  """The pipeline's iterator; its state names the stream, so that it is not continued with another."""
+
+  def __init__(self, parent: grain.DatasetIterator, identity: dict[str, Any]):
+    super().__init__(parent)
+    self._batches = parent
+    self._identity = identity
+
+  def __next__(self) -> Batch:
+    return next(self._batches)
+
+  def get_state(self) -> dict[str, Any]:
+    return {'stream': self._identity, 'position': self._batches.get_state()}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    saved = state['stream']
+    differing = [
+      f'{k}: saved {saved.get(k)!r}, now {v!r}'
+      for k, v in self._identity.items()
+      if saved.get(k) != v
+    ]
+    if differing:
+      raise ValueError(
+        f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). Restore'
+        ' it with the configuration and number of hosts that wrote it, or start the data anew.'
+      )
+    self._batches.set_state(state['position'])

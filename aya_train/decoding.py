@@ -11,7 +11,7 @@ called with int32 tokens [N, 1] and an int32 scalar position 0, 1, ...; it retur
 
 The cache given to a decode function has B rows, on axis `cache_offset` of every leaf (1 when layers
 are scanned, else 0). The cache the model sees has N = B * num_decodes rows: row b, decode k lies at
-b * num_decodes + k. Arrays the model closes over need the same layout, see `flat_batch_beam_expand`.
+b * num_decodes + k. Arrays the model closes over need that layout: `flat_batch_beam_expand`.
 
 Shape letters: B batch rows, K decodes or beams of a row, N = B * K, L length, V vocabulary,
 C candidates in descending order, X any other axes.
@@ -150,7 +150,7 @@ def beam_search(
   for every alpha. (T5X fills the beam from 2 * num_decodes extensions instead, so its beam of 1
   can differ from greedy decoding.)
 
-  score = sum of log-probabilities / ((5 + length) / 6) ** alpha   [Wu et al. 2016, section 7, eq. 14]
+  score = sum of log-probabilities / ((5 + length) / 6) ** alpha  [Wu et al. 2016, eq. 14]
   Length counts the tokens generated, end token included, as in T5X.
 
   Decoding stops at max_decode_length, or when nothing can change the result: in every row the worst
@@ -233,7 +233,7 @@ def brevity_penalty(alpha: float, length: jax.Array | int) -> jax.Array:
 
 
 def flat_batch_beam_expand(x: jax.Array, num_decodes: int, cache_offset: int = 0) -> jax.Array:
-  """Repeats each of the B rows on axis `cache_offset` num_decodes times: [.., B, ..] -> [.., N, ..].
+  """Repeats each of the B rows on axis `cache_offset` num_decodes times: [..B..] -> [..N..].
 
   A model that closes over an array with B rows can call it inside tokens_to_logits with
   num_decodes = tokens_N1.shape[0] // B.

@@ -1,19 +1,17 @@
 """Evaluation: loss on held-out batches, and metrics of real decodings through SeqIO's Evaluator."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import seqio
+from jax.experimental import multihost_utils
 
-from aya_train import metrics
-from aya_train import partitioning
-from aya_train import train_step
+from aya_train import data, metrics, partitioning, prepared, train_step
 from aya_train.models import seq2seq
 
 Batch = Mapping[str, np.ndarray]
@@ -211,3 +209,49 @@ def decode_prompts(
     for row in tokens[: len(prompts) - start]:
       answers.append([int(t) for t in row if t != 0])
   return answers
+
+
+def evaluate(
+  *,
+  model: seq2seq.EncoderDecoderModel,
+  checkpoint_path: str,
+  partitioner: partitioning.Partitioner,
+  output_dir: str,
+  dataset_cfg: data.DatasetConfig | None = None,
+  infer_eval_cfg: InferEvalConfig | None = None,
+) -> dict[str, dict[str, float]]:
+  """`aya-train eval`: loss and decoded metrics of one checkpoint.
+
+  Args:
+    model, partitioner: as for training.
+    checkpoint_path: weights, of any format of checkpoint/formats.py.
+    output_dir: gets metrics.jsonl, TensorBoard events and the inferences as JSON lines.
+    dataset_cfg: data for the loss, or None.
+    infer_eval_cfg: tasks to decode, or None.
+
+  Returns:
+    Figures by name of what was measured.
+  """
+  from aya_train.checkpoint import formats
+
+  model.check_vocabulary()
+  for cfg in filter(None, (dataset_cfg, infer_eval_cfg)):
+    prepared.get_mixture_or_task(cfg.mixture_or_task_name)
+    partitioner.check_batch_size(cfg.batch_size)
+  params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
+  results: dict[str, dict[str, float]] = {}
+  if dataset_cfg is not None:
+    hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+    batches = data.eval_batches(dataset_cfg, **hosts)
+    step_fn = make_eval_step(model, partitioner)
+    results['train_eval'] = train_eval(step_fn, params, batches, partitioner)
+  if infer_eval_cfg is not None:
+    evaluator = InferEvaluator(model, partitioner, infer_eval_cfg, output_dir)
+    for task, values in evaluator.evaluate(params, 0).items():
+      results[f'infer_eval/{task}'] = values
+  for kind, values in results.items():
+    writer.write(0, kind, values)
+    for name, value in values.items():
+      logger.info('%s  %s %.4f', kind, name, value)
+  writer.flush()
+  return results

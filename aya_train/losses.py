@@ -4,8 +4,8 @@ Losses come back as sums and counts; whoever reduces over microbatches or hosts 
 end. No one-hot array of the vocabulary's width is ever built: the target's logit is gathered.
 """
 
-from collections.abc import Callable, Mapping
 import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax

@@ -4,12 +4,12 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 """
 
 import argparse
-from collections.abc import Callable, Sequence
 import importlib
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 
 EPILOG = """examples:
   aya-train prepare cldr

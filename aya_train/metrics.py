@@ -1,14 +1,14 @@
 """From sums over steps to figures for people: TensorBoard events, a JSON-lines file, log lines."""
 
-from collections.abc import Mapping
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from clu import metric_writers
-from etils import epath
 import jax
 import numpy as np
+from clu import metric_writers
+from etils import epath
 
 FILE = 'metrics.jsonl'
 

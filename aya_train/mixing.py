@@ -14,7 +14,7 @@ from grain.transforms import DatasetSelectionMap
 
 from aya_train import prepared
 
-# Rates become integers of this sum: exact arithmetic, and shares right to a millionth of a millionth.
+# Rates become integers of this sum: exact arithmetic, and shares right to 1e-12.
 _TOTAL = 2**40
 
 
@@ -24,7 +24,7 @@ def mixing_rates(
   """Returns the rate of each task, as `seqio.Mixture.get_rate` but by the prepared counts.
 
   A rate that is a function, such as `seqio.mixing_rate_num_examples`, gets a task whose statistics
-  are those of the manifest. Sub-mixtures share out their rate.
+  are those of the manifest. A sub-mixture's rate is shared out among its tasks in `tasks`.
 
   Args:
     provider: a task (rate 1) or a mixture.
@@ -58,7 +58,7 @@ def _rates(mixture: seqio.Mixture, prepared_tasks: Mapping[str, Any]) -> dict[st
         rates[name] = rates.get(name, 0.0) + float(rate)
       continue
     shares = _rates(seqio.MixtureRegistry.get(name), prepared_tasks)
-    total = sum(shares.values())
+    total = sum(shares.values()) or 1.0
     for task_name, share in shares.items():
       rates[task_name] = rates.get(task_name, 0.0) + float(rate) * share / total
   return rates

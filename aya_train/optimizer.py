@@ -173,7 +173,8 @@ def adafactor(
     lambda axes: axes.index(LAYERS) if LAYERS in axes else -1, param_axes, is_leaf=_is_axes
   )
   transforms = {
-    axis: tx if axis < 0 else over_layers(tx, axis) for axis in sorted(set(jax.tree.leaves(axis_of)))
+    axis: tx if axis < 0 else over_layers(tx, axis)
+    for axis in sorted(set(jax.tree.leaves(axis_of)))
   }
   steps = [optax.partition(transforms, axis_of), optax.scale_by_learning_rate(learning_rate)]
   if global_norm_clip_threshold is not None:

@@ -6,17 +6,17 @@ t5x/partitioning.py: a logical axis may stand in several rules, and an array tak
 mesh axis it does not use yet.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Rules = Sequence[tuple[str, str | None]]
 REPLICATED_AXES = ('kv', 'length', 'layers', 'relpos_buckets')

@@ -3,24 +3,33 @@
 This is the only module with a clock.
 """
 
-from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import json
 import logging
 import signal
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from etils import epath
 import flax.linen as nn
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import optax
+from etils import epath
+from jax.experimental import multihost_utils
 
-from aya_train import data, evaluation, metrics, partitioning, train_state, train_step
+from aya_train import (
+  data,
+  evaluation,
+  fingerprints,
+  metrics,
+  partitioning,
+  prepared,
+  train_state,
+  train_step,
+)
 from aya_train.checkpoint import formats, manager
 from aya_train.models import seq2seq
 
@@ -226,7 +235,7 @@ def run_metadata(model: seq2seq.EncoderDecoderModel) -> dict[str, Any]:
   """What makes a checkpoint usable by another program: the architecture and the vocabulary."""
   return {
     'architecture': model.config.architecture(),
-    'vocabulary': data.vocabulary_fingerprint(model.output_vocabulary),
+    'vocabulary': fingerprints.of_vocabulary(model.output_vocabulary),
     'vocabulary_file': str(getattr(model.output_vocabulary, 'sentencepiece_model_file', '')),
   }
 
@@ -245,13 +254,13 @@ def _check(
   """Everything that can be refused before long work starts."""
   model.check_vocabulary()
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
-  data.check_known(train_cfg.mixture_or_task_name)
+  prepared.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:
     partitioner.check_batch_size(train_eval_cfg.batch_size)
-    data.check_known(train_eval_cfg.mixture_or_task_name)
+    prepared.get_mixture_or_task(train_eval_cfg.mixture_or_task_name)
   if infer_eval_cfg is not None:
     partitioner.check_batch_size(infer_eval_cfg.batch_size, name='batch size of infer_eval')
-    data.check_known(infer_eval_cfg.mixture_or_task_name)
+    prepared.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
 
 
 def _read_run(model_dir: str) -> dict[str, Any]:
@@ -278,7 +287,9 @@ def _claim_model_dir(
       if theirs.get(name) != value
     }
     if differ:
-      listed = ', '.join(f'{name} {old!r} there, {new!r} here' for name, (old, new) in differ.items())
+      listed = ', '.join(
+        f'{name} {old!r} there, {new!r} here' for name, (old, new) in differ.items()
+      )
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
       )
@@ -446,7 +457,9 @@ class _Loop:
   def _refuse_nonfinite(self, step: int, name: str) -> None:
     self.checkpoints.wait()
     good = self.checkpoints.latest_step()
-    kept = 'no checkpoint was saved before' if good is None else f'the checkpoint of step {good} is good'
+    kept = (
+      'no checkpoint was saved before' if good is None else f'the checkpoint of step {good} is good'
+    )
     raise NonFiniteError(
       f'{name} is NaN or infinite in the update after step {step}; stopped, and {kept} '
       f'({self.model_dir}). Lower the learning rate, or look at the data of that step'

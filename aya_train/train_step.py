@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import losses
-from aya_train import train_state
+from aya_train import losses, train_state
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -122,7 +121,7 @@ def train_step(
   grads, sums = gradients(model, state.params, batch, state.dropout_key(), num_microbatches)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  sums['grad_norm'] = optax.global_norm(grads)
+  sums['grad_norm'] = optax.tree.norm(grads)
   sums['learning_rate'] = learning_rate(state.step)
   sums['steps'] = jnp.float32(1.0)
   return state.advance(params, opt_state), sums

@@ -288,9 +288,13 @@ def _texts(language: Language) -> Iterator[tuple[str, str, str]]:
         yield category, *table[rank]
 
 
+def _is_of_one_language(language: Language, text: str) -> bool:
+  return _languages_of_text()[text.casefold()] == {language.code}
+
+
 def _which_language(language: Language) -> Iterator[Fact]:
   for category, key, name in _texts(language):
-    if _languages_of_text()[name.casefold()] == {language.code}:
+    if _is_of_one_language(language, name):
       yield Fact((_entity(category, key),), {'text': name}, language.name)
 
 
@@ -306,9 +310,9 @@ def _which_script(language: Language) -> Iterator[Fact]:
   script, _ = cldr_facts.SCRIPTS[language.script_code]
   for category, key, name in _texts(language):
     inside, letters = cldr_facts.letters_in(name, language.script_code)
-    if inside < letters or (script == 'Japanese' and not cldr_facts.has_kana(name)):
-      continue
-    yield Fact((_entity(category, key),), {'text': name}, script)
+    certain = inside == letters and (script != 'Japanese' or cldr_facts.has_kana(name))
+    if certain and _is_of_one_language(language, name):  # else two rows would be the same
+      yield Fact((_entity(category, key),), {'text': name}, script)
 
 
 # Each yields its facts in hash order; the cap takes the first ones.
@@ -376,7 +380,8 @@ class Row:
     return {name: getattr(self, name) for name in COLUMNS}
 
 
-def language_rows(language: Language) -> list[Row]:
+@functools.cache
+def language_rows(language: Language) -> tuple[Row, ...]:
   """All rows of one language, in a fixed order; no instruction occurs twice."""
   found: dict[str, Row] = {}
   for kind in KINDS:
@@ -393,7 +398,7 @@ def language_rows(language: Language) -> list[Row]:
         kind=kind,
       )
       found.setdefault(row.inputs, row)
-  return list(found.values())
+  return tuple(found.values())
 
 
 def rows(codes: Sequence[str] | None = None) -> list[Row]:

@@ -2,8 +2,10 @@
 
 import functools
 import os
+from collections.abc import Mapping
 
 import seqio
+import tensorflow as tf
 
 from aya_train.tasks import storage
 
@@ -97,10 +99,22 @@ OUTPUT_FEATURES = {
   'targets': seqio.Feature(vocabulary=VOCABULARY, add_eos=True),
 }
 
+
+def tokenize(
+  dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+) -> tf.data.Dataset:
+  """`seqio.preprocessors.tokenize`, after opening the vocabulary.
+
+  Inside tf.data its FileNotFoundError would come out as a traceback of the graph compiler.
+  """
+  VOCABULARY.load_model()
+  return seqio.preprocessors.tokenize(dataset, output_features)
+
+
 # The last preprocessors of every task: text to int32 ids, trimmed to the sequence length, then
 # EOS (1). The text stays as inputs_pretokenized and targets_pretokenized, for metrics.
 TOKENIZE_AND_APPEND_EOS = (
-  seqio.preprocessors.tokenize,
+  tokenize,
   seqio.CacheDatasetPlaceholder(),
   seqio.preprocessors.append_eos_after_trim,
 )

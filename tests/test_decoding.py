@@ -164,7 +164,6 @@ def expected_distribution(logprobs, temperature, topk, topp):
     (1.0, 0, 1.0, 6),
     (0.5, 0, 1.0, 6),
     (1.0, 3, 1.0, 3),
-    (1.0, 6, 1.0, 6),
     (1.0, 0, 0.8, 4),
     (1.0, 0, 1e-6, 1),
     (2.0, 4, 0.67, 3),  # 2 without temperature, 4 without renormalising after topk
@@ -311,6 +310,17 @@ def test_sequences_without_end_are_returned_only_where_none_ended():
     assert ended[0] and np.all((tokens[row] == EOS).any(axis=1) == ended)
 
 
+def test_places_for_which_there_is_no_sequence_hold_padding():
+  model = ToyModel()
+  model.table[0, :, EOS] = -np.inf
+  tokens, scores = beam(model, num_decodes=7, max_decode_length=1, pad_id=9)
+  assert sorted(tokens[0, :5, 0].tolist()) == [0, 2, 3, 4, 5]  # all that row 0 can be: cut
+  assert tokens[1:, 0, 0].tolist() == [EOS] * (ROWS - 1)
+  for row, count in enumerate([5, 1, 1, 1]):
+    assert np.all(np.isfinite(scores[row]) == (np.arange(7) < count))
+    assert np.all(tokens[row, count:] == 9)
+
+
 def count_steps(decode_fn, model, **kwargs):
   """Decodes two rows, counting how often the model is called."""
   positions = []
@@ -343,11 +353,10 @@ def test_token_ids_are_arguments():
   for decode_fn in (greedy, beam):
     tokens, _ = decode_fn(model, eos_id=3, pad_id=5)
     assert tokens[0, 0].tolist() == [3] + [5] * (LENGTH - 1)
-  usual, started = (
-    greedy(ToyModel(eos_bias=-9)),
-    greedy(ToyModel(eos_bias=-9), decoder_start_token_id=4),
-  )
-  assert not np.array_equal(usual[0], started[0])
+    model_that_goes_on = ToyModel(eos_bias=-9)
+    usual, _ = decode_fn(model_that_goes_on)
+    started, _ = decode_fn(model_that_goes_on, decoder_start_token_id=4)
+    assert not np.array_equal(usual, started)
 
 
 def test_brevity_penalty():

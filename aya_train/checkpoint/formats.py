@@ -8,10 +8,12 @@ import dataclasses
 import enum
 from typing import Any
 
+import jax
 from etils import epath
 
+from aya_train import partitioning
 from aya_train.checkpoint import manager
-from aya_train.models import t5_config
+from aya_train.models import seq2seq, t5_config
 
 
 class Format(enum.Enum):
@@ -59,3 +61,16 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
   from aya_train.checkpoint import hf_import  # needs safetensors, an extra
 
   return hf_import.read(source.path, abstract_params, config), 0
+
+
+def read_for(
+  model: seq2seq.EncoderDecoderModel, partitioner: partitioning.Partitioner, path: epath.PathLike
+) -> Any:
+  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh."""
+  source = detect(path)
+  abstract, axes = seq2seq.parameter_axes(model)
+  shardings = partitioner.shardings(axes, abstract)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+  )
+  return read(source, abstract, model.config)[0]

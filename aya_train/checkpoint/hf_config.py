@@ -6,6 +6,9 @@ with both tables, `shared.weight` and `lm_head.weight`:
   transformers 5 sets the flag to true whatever the file says, yet leaves tables apart that are
     both present and differ (one warning at load), and its MT5 class never scales. If the two tables
     happen to be equal it ties them, which changes no output, only what further training would do.
+    Methods that tie anew (`tie_weights`, `resize_token_embeddings`) do overwrite the head in 5,
+    unless `model.config.tie_word_embeddings = False` is set after loading.
+Seen with transformers 4.57.6, 5.0.0 and 5.23.0.
 
 A tied network (`logits_via_embedding`) multiplies the decoder's output by d_model**-0.5, which in
 transformers 5 only the T5 class does: it is written as `model_type: t5`, without `lm_head.weight`.

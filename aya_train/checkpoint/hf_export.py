@@ -5,25 +5,23 @@ files one by one. What transformers makes of the folder is described in `hf_conf
 and `hf_tokenizer` (ids).
 """
 
-from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
-from flax import linen as nn
-from flax import traverse_util
 import jax
 import ml_dtypes
 import numpy as np
+from etils import epath
+from flax import linen as nn
+from flax import traverse_util
 
-from aya_train.checkpoint import hf_config
-from aya_train.checkpoint import hf_tokenizer
-from aya_train.checkpoint import layouts
-from aya_train.models import network
-from aya_train.models import t5_config
+from aya_train.checkpoint import hf_config, hf_tokenizer, layouts
+from aya_train.models import network, t5_config
 
 DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
 _SAFETENSORS_DTYPES = {
@@ -35,7 +33,8 @@ _INDEX = 'model.safetensors.index.json'
 _BLOCK_BYTES = 1 << 26
 
 
-def expected_shapes(config: t5_config.T5Config) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)
+def expected_shapes(config: t5_config.T5Config) -> Mapping[str, tuple[int, ...]]:
   """Shape of each parameter of the network, by whole name; computes nothing."""
   tokens = jax.ShapeDtypeStruct((1, 2), np.int32)
   variables = jax.eval_shape(
@@ -102,7 +101,7 @@ def export(
     _write_json(folder / 'config.json', settings)
     generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
     _write_json(folder / 'generation_config.json', generation)
-    hf_tokenizer.write(vocabulary, folder)
+    hf_tokenizer.write(vocabulary_file, folder)
     for name, text in (('README.md', model_card), ('LICENSE', license_text)):
       if text is not None:
         (folder / name).write_text(text)
@@ -129,18 +128,20 @@ def import_hf(
   """
   folder = epath.Path(folder)
   if not (folder / 'config.json').exists():
-    raise FileNotFoundError(f'{folder} holds no config.json; it must be a transformers model folder')
+    raise FileNotFoundError(
+      f'{folder} holds no config.json; it must be a transformers model folder'
+    )
   tensors = _open_tensors(folder, DTYPES[dtype])
   settings = json.loads((folder / 'config.json').read_text())
   config = hf_config.from_hf_config(
     settings, has_head='lm_head.weight' in tensors, where=str(folder)
   )
-  if config.logits_via_embedding and {'lm_head.weight', 'shared.weight'} <= set(tensors):
-    if not np.array_equal(tensors['lm_head.weight'].read(), tensors['shared.weight'].read()):
-      raise ValueError(
-        f'{folder}: config.json ties the head to the input table, but the two tensors differ; set '
-        'tie_word_embeddings to false in config.json if the head was trained on its own'
-      )
+  tables = [tensors[name] for name in ('lm_head.weight', 'shared.weight') if name in tensors]
+  if config.logits_via_embedding and not np.array_equal(tables[0].read(), tables[-1].read()):
+    raise ValueError(
+      f'{folder}: config.json ties the head to the input table, but the two tensors differ; set '
+      'tie_word_embeddings to false in config.json if the head was trained on its own'
+    )
   params = layouts.from_hf(tensors, layouts.table_of(config), str(folder))
   layouts.check_shapes(params, expected_shapes(config), str(folder))
   return params, config

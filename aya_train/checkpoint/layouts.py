@@ -5,8 +5,8 @@ read, sliced, stacked or transposed when one is asked for. 13 billion parameters
 machine that has room for the largest of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np

@@ -7,14 +7,14 @@
 Parameters stand apart so that evaluation and export read nothing else.
 """
 
-from collections.abc import Mapping
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
 import grain
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from aya_train import train_state
 
@@ -148,6 +148,21 @@ def read_params(path: epath.PathLike, abstract: Any) -> Any:
     stored = checkpointer.metadata(path / 'params').item_metadata.tree
     check_same_shapes(stored, abstract, f'checkpoint {path}', 'the model')
     return checkpointer.restore(path / 'params', abstract)
+
+
+def write_params(
+  path: epath.PathLike, params: Any, metadata: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
+  """Writes parameters and metadata alone, as one step folder that training can start from."""
+  handler = ocp.CompositeCheckpointHandler()
+  with ocp.Checkpointer(handler) as checkpointer:
+    checkpointer.save(
+      epath.Path(path).resolve(),
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(params), metadata=ocp.args.JsonSave(dict(metadata))
+      ),
+      force=overwrite,
+    )
 
 
 def check_same_shapes(stored: Any, wanted: Any, stored_name: str, wanted_name: str) -> None:

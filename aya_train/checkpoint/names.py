@@ -10,10 +10,10 @@ Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs: t5
 and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows strings only.
 """
 
-from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 import re
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 Layout = Literal['scanned', 'unrolled', 'hf']

@@ -10,10 +10,10 @@ head, F MLP width, V vocabulary, R relative position buckets.
 from collections.abc import Callable
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from aya_train.models import t5_config
 

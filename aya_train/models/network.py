@@ -12,13 +12,12 @@ vocabulary. Token id 0 is padding.
 from collections.abc import Sequence
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from aya_train.models import layers
-from aya_train.models import t5_config
+from aya_train.models import layers, t5_config
 
 Array = jax.Array
 T5Config = t5_config.T5Config
@@ -311,3 +310,22 @@ class Transformer(nn.Module):
     """One step of cached decoding: logits [B, 1, V] after the token at `position` (int32 [])."""
     cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
     return self.decoder.decode_step(tokens_B1, position, cross_mask, max_decode_length)
+
+
+def initial_variables(config: T5Config, rng: Array) -> Any:
+  """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+  ids = jnp.ones((1, 2), jnp.int32)
+  return Transformer(config).init(rng, ids, ids, ids, enable_dropout=False)['params']
+
+
+def parameter_axes(config: T5Config) -> tuple[Any, Any]:
+  """Abstract parameters and their logical axes, without allocating anything.
+
+  Returns:
+    A tree of jax.ShapeDtypeStruct and a tree of tuples of logical axis names.
+  """
+  boxed = jax.eval_shape(lambda: initial_variables(config, jax.random.key(0)))
+  axes = jax.tree.map(
+    lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+  return nn.unbox(boxed), axes

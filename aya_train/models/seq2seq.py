@@ -4,18 +4,16 @@ The trainer knows models by this interface only: `initial_variables`, `token_los
 `predict_batch`, `score_batch`.
 """
 
-from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import seqio
 
-from aya_train import decoding
-from aya_train import losses
+from aya_train import decoding, losses
 from aya_train.models import network
 
 Array = jax.Array
@@ -83,8 +81,7 @@ class EncoderDecoderModel:
 
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
-    ids = jnp.ones((1, 2), jnp.int32)
-    return self.module.init(rng, ids, ids, ids, enable_dropout=False)['params']
+    return network.initial_variables(self.config, rng)
 
   def token_losses(
     self, params: Any, batch: Batch, *, dropout_key: Array | None
@@ -183,13 +180,5 @@ class EncoderDecoderModel:
 
 
 def parameter_axes(model: EncoderDecoderModel) -> tuple[Any, Any]:
-  """Abstract parameters and their logical axes, without allocating anything.
-
-  Returns:
-    A tree of jax.ShapeDtypeStruct and a tree of tuples of logical axis names.
-  """
-  boxed = jax.eval_shape(model.initial_variables, jax.random.key(0))
-  axes = jax.tree.map(
-    lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
-  )
-  return nn.unbox(boxed), axes
+  """`network.parameter_axes` of the model's network."""
+  return network.parameter_axes(model.config)

@@ -1,0 +1,103 @@
+"""`aya-train infer`: answers of a checkpoint to prompts of one's own, or to a task's inputs."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import seqio
+from etils import epath
+
+from aya_train import evaluation, partitioning
+from aya_train.checkpoint import formats
+from aya_train.models import seq2seq
+
+logger = logging.getLogger(__name__)
+
+
+def infer(
+  *,
+  model: seq2seq.EncoderDecoderModel,
+  checkpoint_path: str,
+  partitioner: partitioning.Partitioner,
+  task_feature_lengths: Mapping[str, int],
+  output_file: str,
+  batch_size: int = 32,
+  prompts_file: str | None = None,
+  prompts: Sequence[str] = (),
+  mixture_or_task_name: str | None = None,
+  split: str = 'test',
+  num_examples: int | None = None,
+  seed: int = 0,
+) -> epath.Path:
+  """Decodes prompts and writes one JSON object a line: `inputs`, `prediction`, `targets` if known.
+
+  Exactly one of `prompts`, `prompts_file` (a text file, one prompt a line) and
+  `mixture_or_task_name` says what to answer.
+
+  Args:
+    model: the model, with its way of decoding.
+    checkpoint_path: weights, of any format of checkpoint/formats.py.
+    partitioner: mesh.
+    task_feature_lengths: tokens of inputs and targets.
+    output_file: JSON-lines file to write.
+    batch_size: prompts decoded at a time.
+    prompts, prompts_file, mixture_or_task_name: what to answer.
+    split, num_examples: which examples of the task.
+    seed: for sampling.
+
+  Raises:
+    ValueError: none or several of the three were given, or they are empty.
+    FileNotFoundError: no checkpoint or no prompts file.
+  """
+  if sum(map(bool, (prompts, prompts_file, mixture_or_task_name))) != 1:
+    raise ValueError(
+      'give exactly one of PROMPTS, PROMPTS_FILE and MIXTURE_OR_TASK_NAME, got '
+      f'{(prompts, prompts_file, mixture_or_task_name)}'
+    )
+  partitioner.check_batch_size(batch_size)
+  model.check_vocabulary()
+  references: Sequence[str | None] = []
+  if mixture_or_task_name:
+    pairs = task_texts(mixture_or_task_name, split, num_examples)
+    prompts, references = [a for a, _ in pairs], [b for _, b in pairs]
+  elif prompts_file:
+    prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
+  if not prompts:
+    raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
+  params = formats.read_for(model, partitioner, checkpoint_path)
+  started = time.monotonic()
+  answers = evaluation.decode_prompts(
+    model,
+    params,
+    list(prompts),
+    lengths=task_feature_lengths,
+    batch_size=batch_size,
+    partitioner=partitioner,
+    seed=seed,
+  )
+  path = epath.Path(output_file)
+  if jax.process_index() == 0:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
+      record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
+      lines.append({**record, 'targets': references[i]} if references else record)
+    path.write_text(''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines))
+  rate = len(answers) / (time.monotonic() - started)
+  logger.info('wrote %d answers to %s (%.1f a second)', len(answers), path, rate)
+  return path
+
+
+def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[str, str]]:
+  """Inputs and targets of a task's examples as text, in the order of the data set."""
+  provider = seqio.get_mixture_or_task(name)
+  tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
+  pairs = []
+  for task in tasks:
+    examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+    for example in examples.take(num_examples or -1).as_numpy_iterator():
+      texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))
+      pairs.append(tuple(text.decode('utf-8') for text in texts))
+  return pairs

@@ -1,0 +1,13 @@
+"""Settings of every test: several CPU devices, strict shapes, no network, a cache of their own."""
+
+import os
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ['TFDS_DISABLE_GCS'] = '1'
+os.environ['HF_HUB_OFFLINE'] = '1'
+
+import jax
+
+jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_rank_promotion', 'raise')

@@ -3,6 +3,7 @@
 With main.py the only module that reads gin; everything else takes plain arguments.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def parse(
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
     example = f'--gin.{missing[0]}=...'
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
-  gin.finalize()
+  if require_all:
+    gin.finalize()
   if (path := macro('VOCABULARY_FILE')) is not None:
     features.set_vocabulary(path)
 
@@ -95,8 +97,8 @@ def macro(name: str, default: Any = None) -> Any:
     value = gin.query_parameter(f'{name}/gin.macro.value')
   except ValueError:
     return default
-  if isinstance(value, gin.config.ConfigurableReference):
-    return default if 'REQUIRED' in repr(value) else value
+  # Copying is how gin evaluates a reference to another macro.
+  value = copy.deepcopy(value)
   return default if value is gin.REQUIRED else value
 
 

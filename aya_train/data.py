@@ -172,9 +172,9 @@ def eval_batches(
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
 ) -> Iterator[Batch]:
-  """Returns an iterator over this host's batches of one pass over all examples, in the order of the files.
+  """Returns an iterator over this host's batches of one pass over all examples.
 
-  Over all hosts each example of each task comes exactly once, whatever the mixture's rates. Every
+  Examples come in the order of the files. Over all hosts each example of each task comes exactly once, whatever the mixture's rates. Every
   host yields the same number of batches; rows of zeros (loss weight 0) fill the last one. The
   global batches do not depend on the number of hosts: when packing, each host packs everything and
   keeps its rows, which costs reading all examples but no communication.

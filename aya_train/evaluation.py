@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import seqio
+from etils import epath
 from jax.experimental import multihost_utils
 
 from aya_train import data, metrics, partitioning, prepared, train_step
@@ -86,7 +87,10 @@ class InferEvaluator:
     log_dir: str | None = None,
   ):
     self._model, self._partitioner, self._config = model, partitioner, config
-    loggers = [seqio.JSONLogger] if log_dir and jax.process_index() == 0 else []
+    loggers = []
+    if log_dir and jax.process_index() == 0:
+      epath.Path(log_dir).mkdir(parents=True, exist_ok=True)
+      loggers = [seqio.JSONLogger]
     self._evaluator = seqio.Evaluator(
       mixture_or_task_name=config.mixture_or_task_name,
       feature_converter=seqio.EncDecFeatureConverter(pack=False),

@@ -33,6 +33,11 @@ def vocabulary_fingerprint(task: seqio.Task) -> str:
   return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in FEATURES])
 
 
+def of_vocabulary(vocabulary: seqio.Vocabulary) -> str:
+  """Returns the SHA-256 (hex) of one vocabulary, counted as in `vocabulary_fingerprint`."""
+  return _sha256(_describe_vocabulary(vocabulary))
+
+
 def definition_fingerprint(task: seqio.Task) -> str:
   """Returns the SHA-256 (hex) of a task's definition: source, preprocessors, output features.
 
@@ -76,9 +81,6 @@ def _describe(value: Any, depth: int = 8) -> Any:
     return [name, sorted(json.dumps(describe(v)) for v in value)]
   if isinstance(value, Sequence) and not isinstance(value, bytes):
     return [describe(v) for v in value]
-  if isinstance(value, seqio.TfdsDataSource):
-    tfds = value.tfds_dataset
-    return [name, tfds.name, describe(tfds.split_map)]
   if inspect.isclass(value) or inspect.isroutine(value):
     return _describe_function(value, describe)
   # Data sources, dataclasses, callable objects: their plain attributes. Others (locks, caches,
@@ -89,6 +91,10 @@ def _describe(value: Any, depth: int = 8) -> Any:
     for k, v in sorted(getattr(value, '__dict__', {}).items())
     if v is None or isinstance(v, kinds) or inspect.isroutine(v)
   }
+  if isinstance(value, seqio.TfdsDataSource):
+    attributes['tfds'] = describe(
+      {k: getattr(value.tfds_dataset, k) for k in ('name', '_split_map')}
+    )
   return [name, attributes]
 
 
@@ -115,9 +121,13 @@ def _is_filled(cell: types.CellType) -> bool:
 def _code(function: Any) -> str:
   """Returns a function's source without comments and docstrings; '' where there is no source."""
   try:
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-  except (OSError, TypeError, SyntaxError):  # built-in, defined in a shell, or a lambda's half line
+    source = textwrap.dedent(inspect.getsource(function))
+  except (OSError, TypeError):  # built-in, or defined in a shell
     return ''
+  try:
+    tree = ast.parse(source)
+  except SyntaxError:  # a lambda: Python finds its lines, which need not be a statement
+    return source
   for node in ast.walk(tree):
     if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
       node.body = node.body[1:] or [ast.Pass()]

@@ -4,12 +4,14 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 EPILOG = """examples:
   aya-train prepare cldr
@@ -159,11 +161,37 @@ def _quiet_libraries(verbose: bool) -> None:
   if verbose:
     logging.getLogger().setLevel(logging.INFO)
     return
+  for handler in logging.getLogger().handlers:
+    handler.addFilter(lambda record: record.name.startswith('aya_train'))
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
+  with _without_stderr():
+    import tensorflow_text  # noqa: F401
   from absl import logging as absl_logging
 
   absl_logging.set_verbosity(absl_logging.ERROR)
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+  """Drops what compiled code writes to the terminal; it comes back if something fails.
+
+  TensorFlow's start-up lines ignore TF_CPP_MIN_LOG_LEVEL, and bury the one line a user waits for.
+  """
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as sink:
+    os.dup2(sink.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      os.dup2(kept, 2)
+      sink.seek(0)
+      sys.stderr.write(sink.read().decode(errors='replace'))
+      raise
+    finally:
+      os.dup2(kept, 2)
+      os.close(kept)
 
 
 def _message(error: BaseException) -> str:

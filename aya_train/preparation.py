@@ -4,13 +4,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from aya_train import data
-from aya_train.tasks import cldr, features, vocabulary
+import tensorflow_datasets as tfds
+
+from aya_train import prepared
+from aya_train.tasks import cldr, features, storage, vocabulary
 
 logger = logging.getLogger(__name__)
 
 
 def _build_cldr() -> None:
+  tfds.disable_progress_bar()
   manifest = cldr.build()
   logger.info(
     'CLDR instruction set: %s in %d languages (Babel %s)',
@@ -49,7 +52,8 @@ def tokenise(parts: Sequence[tuple[str | None, str]], prepared_dir: str | None) 
     if name is None:
       continue
     started = time.monotonic()
-    tasks = data.prepared_tasks(name, split, prepared_dir)
+    directory = prepared_dir or storage.cache_dir() / 'prepared'
+    tasks = prepared.ensure_prepared(name, split, directory)
     rows = sum(task.manifest.num_examples for task in tasks.values())
     logger.info(
       'prepared %s:%s: %s examples of %d tasks in %.1f s',

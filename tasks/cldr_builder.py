@@ -21,8 +21,9 @@ Creole and Samoan), true by construction: names of territories, languages, curre
 months and weekdays; legal tender; official languages; formats of dates, numbers, percentages,
 lists and measures; and which language, kind of name or script a text is. Instructions are English
 and name the language. Answers come from each locale's own CLDR tables (through Babel), never from
-inherited ones. Split by entity: what a validation or test row is about is in no training row of
-any language. language_code is that of the answer, and for the identify kinds that of the text.
+inherited ones. Split by entity: what a validation or test row asks about, no training row of any
+language asks about (a held-out month still occurs in dates, and as the neighbour of another).
+language_code is that of the answer, and for the identify kinds that of the text.
 It shows that training, balancing and scripts work; it does not teach following instructions.
 """
 

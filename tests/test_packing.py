@@ -67,7 +67,7 @@ def test_all_examples_are_there_whole(seed):
 def test_a_seed_changes_the_order_within_a_pack_only():
   plain, first, again, other = ([*packed(examples(150), seed=s)] for s in (None, 1, 1, 2))
   assert_same_rows(first, again)
-  key = lambda rows: [tuple(r['inputs'].tolist()) for r in rows]  # noqa: E731
+  key = lambda rows: [tuple(r['inputs'].tolist()) for r in rows]
   assert key(plain) != key(first) != key(other)
   for i in range(0, len(plain), 5):
     assert sorted(key(plain[i : i + 5])) == sorted(key(first[i : i + 5]))

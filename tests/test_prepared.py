@@ -125,6 +125,12 @@ def captured(text):
 def test_functions_count_by_code_and_captured_arguments_not_by_remarks():
   assert fingerprints._describe(captured('a')) == fingerprints._describe(captured('a'))
   assert fingerprints._describe(captured('a')) != fingerprints._describe(captured('b'))
+  in_a_list = [
+    len,
+    lambda x: x > 1,
+    lambda x: x > 2,
+  ]
+  assert fingerprints._describe(in_a_list[1]) != fingerprints._describe(in_a_list[2])
   code = fingerprints._code(captured)
   assert 'docstring' not in code and 'comment' not in code and 'x != text' in code
 

@@ -35,7 +35,7 @@ def train_vocabulary(folder: Path) -> Path:
     model_type='unigram',
     vocab_size=520,
     character_coverage=0.99,
-    required_chars='</>0123456789xABCDEF',
+    required_chars='</>_0123456789xABCDEF',
     byte_fallback=True,
     normalization_rule_name='nmt_nfkc',
     pad_id=0,
@@ -54,7 +54,8 @@ def add_sentinels(source: Path, target: Path) -> Path:
 
   model = sentencepiece_model_pb2.ModelProto.FromString(source.read_bytes())
   for i in reversed(range(SENTINELS)):
-    model.pieces.add(piece=f'<extra_id_{i}>', score=0.0, type=4)
+    # SentencePiece takes no notice of the score of a user-defined piece.
+    model.pieces.add(piece=f'<extra_id_{i}>', score=-1000.0, type=4)
   target.write_bytes(model.SerializeToString())
   return target
 

@@ -64,7 +64,10 @@ def our_logits(params, config, inputs, targets):
 def our_logits_after(params, config, inputs, decoder_inputs, targets):
   model = network.Transformer(config)
   nested = traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in params.items()}, sep='/')
-  apply = jax.jit(functools.partial(model.apply, enable_dropout=False))
+  apply = jax.jit(
+    functools.partial(model.apply, enable_dropout=False),
+    compiler_options={'xla_backend_optimization_level': 0},  # compiling is most of the time
+  )
   return np.asarray(apply({'params': nested}, inputs, decoder_inputs, targets))
 
 
@@ -92,9 +95,8 @@ def assert_same_logits(params, config, model, lengths, target_lengths, **toleran
 def test_logits_are_equal(exported, scan_layers):
   config = small_model.config(scan_layers=scan_layers)
   params, _, model = exported(config)
-  assert_same_logits(params, config, model, [9, 5, 1], [4, 7, 2])
   # Beyond 128 positions the last bucket of the relative positions is shared.
-  assert_same_logits(params, config, model, [200, 150], [160, 30])
+  assert_same_logits(params, config, model, [200, 150, 9, 1], [30, 160, 4, 2])
 
 
 @pytest.mark.parametrize(
@@ -102,13 +104,16 @@ def test_logits_are_equal(exported, scan_layers):
   [
     {'mlp_activations': ('relu',)},
     {'mlp_activations': ('gelu',)},
-    {'mlp_activations': ('silu', 'linear')},
-    {'relative_attention_num_buckets': 16, 'relative_attention_max_distance': 40},
+    {
+      'mlp_activations': ('silu', 'linear'),
+      'relative_attention_num_buckets': 16,
+      'relative_attention_max_distance': 40,
+    },
   ],
-  ids=['relu', 'gelu', 'gated-silu', 'buckets'],
+  ids=['relu', 'gelu', 'gated-silu and buckets'],
 )
 def test_logits_of_relatives_of_mt5_are_equal(exported, overrides):
-  config = small_model.config(scan_layers=False, **overrides)
+  config = small_model.config(num_encoder_layers=2, num_decoder_layers=1, **overrides)
   params, _, model = exported(config)
   assert_same_logits(params, config, model, [70, 5], [50, 7])
 
@@ -143,7 +148,6 @@ def test_what_transformers_saves_again_is_read_back(exported, tmp_path, tied):
   assert imported_config.architecture() == config.architecture()
   for name, array in params.items():
     np.testing.assert_array_equal(np.asarray(imported[name]), array, err_msg=name)
-  assert_same_logits(params, config, load(tmp_path / 'again'), [9, 5], [4, 7])
 
 
 def test_greedy_tokens_are_those_of_generate(exported):
@@ -168,24 +172,8 @@ def test_greedy_tokens_are_those_of_generate(exported):
 
 def test_bfloat16_folders_load_in_bfloat16(exported):
   config = small_model.config(scan_layers=False)
-  _, folder, model = exported(config, dtype='bfloat16')
+  _, folder, _ = exported(config, dtype='bfloat16')
   assert transformers.AutoModelForSeq2SeqLM.from_pretrained(str(folder)).dtype == torch.bfloat16
-  rounded, _ = hf_export.import_hf(folder)
-  rounded = {name: np.asarray(array) for name, array in rounded.items()}
-  assert_same_logits(rounded, config, model, [9, 5], [4, 7])
-
-
-def test_text_through_the_folder_alone(exported):
-  config = small_model.config()
-  params, folder, model = exported(config)
-  tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-  batch = tokenizer(list(small_model.CORPUS[:3]), padding=True, return_tensors='pt')
-  targets = np.array([[5, 6, 1], [7, 1, 0], [8, 9, 1]], np.int32)
-  with torch.no_grad():
-    decoder_input_ids = torch.tensor(shift_right(targets), dtype=torch.long)
-    theirs = model(**batch, decoder_input_ids=decoder_input_ids).logits.numpy()
-  ours = our_logits(params, config, batch.input_ids.numpy().astype(np.int32), targets)
-  np.testing.assert_allclose(ours[targets > 0], theirs[targets > 0], **TOLERANCE)
 
 
 def test_a_foreign_model_is_imported(tmp_path):
@@ -203,7 +191,6 @@ def test_a_foreign_model_is_imported(tmp_path):
   hf.save_pretrained(tmp_path / 'foreign')
   imported, config = hf_export.import_hf(tmp_path / 'foreign')
   scanned = layouts.to_scanned(imported, layouts.table_of(config))
-  for scan_layers, params in ((False, imported), (True, scanned)):
-    arrays = {name: np.asarray(array) for name, array in params.items()}
-    chosen = dataclasses.replace(config, scan_layers=scan_layers)
-    assert_same_logits(arrays, chosen, hf, [30, 8], [12, 3])
+  arrays = {name: np.asarray(array) for name, array in scanned.items()}
+  config = dataclasses.replace(config, scan_layers=True)
+  assert_same_logits(arrays, config, hf, [30, 8], [12, 3])

@@ -137,7 +137,7 @@ def test_shards_share_out_a_split(cache):
   assert len(set(together)) == len(together) == task.num_input_examples('train')
 
 
-def test_mixtures_weigh_what_they_say(cache):
+def test_mixtures_weigh_what_they_say():
   mixture = seqio.get_mixture_or_task('cldr_languages')
   assert len(mixture.tasks) == 99
   assert {mixture.get_rate(task) for task in mixture.tasks} == {1.0}
@@ -145,8 +145,6 @@ def test_mixtures_weigh_what_they_say(cache):
   rates = {task.name.removeprefix('cldr_kind.'): smoke.get_rate(task) for task in smoke.tasks}
   assert rates == cldr.SMOKE_RATES
   assert set(rates) == set(cldr_rows.KINDS)
-  example = next(iter(smoke.get_dataset(LENGTHS, 'train', shuffle=False).as_numpy_iterator()))
-  assert example['inputs'][-1] == example['targets'][-1] == 1
 
 
 def test_metrics_of_a_task_read_the_language(cache):

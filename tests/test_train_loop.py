@@ -1,0 +1,199 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from aya_train import data, evaluation, metrics, optimizer, partitioning, train_loop
+from aya_train.checkpoint import manager
+from tests import tiny
+
+VOCABULARY = seqio.PassThroughVocabulary(96, eos_id=1)
+
+
+def _examples(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+  rng = np.random.default_rng(0 if split == 'train' else 1)
+  rows = [rng.integers(3, 20, rng.integers(2, 7)).tolist() for _ in range(64)]
+
+  def generate():
+    for row in rows:
+      yield {'inputs': row, 'targets': row[:3]}
+
+  spec = tf.TensorSpec([None], tf.int32)
+  return tf.data.Dataset.from_generator(
+    generate, output_signature={'inputs': spec, 'targets': spec}
+  )
+
+
+def _match(targets, predictions):
+  return {'match': float(np.mean([list(t) == list(p) for t, p in zip(targets, predictions, strict=True)]))}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def copy_task():
+  feature = seqio.Feature(VOCABULARY, add_eos=True)
+  seqio.TaskRegistry.add(
+    'tests.copy',
+    source=seqio.FunctionDataSource(_examples, splits=('train', 'validation')),
+    preprocessors=[seqio.preprocessors.append_eos],
+    output_features={'inputs': feature, 'targets': feature},
+    metric_fns=[_match],
+  )
+  yield
+  seqio.TaskRegistry.remove('tests.copy')
+
+
+@pytest.fixture(scope='module')
+def prepared_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp('prepared')
+
+
+def settings(model_dir, prepared_dir, **changes):
+  lengths = {'inputs': 16, 'targets': 8}
+  cfg = data.DatasetConfig(
+    'tests.copy', lengths, 'train', batch_size=4, prepared_dir=str(prepared_dir)
+  )
+  return {
+    'model': tiny.model({'loss_normalizing_factor': 'AVERAGE_PER_SEQUENCE'}, dropout_rate=0.1),
+    'model_dir': str(model_dir),
+    'train_dataset_cfg': cfg,
+    'train_eval_dataset_cfg': dataclasses.replace(cfg, split='validation', shuffle=False),
+    'infer_eval_cfg': None,
+    'checkpoint_cfg': manager.CheckpointConfig(period=2),
+    'partitioner': partitioning.Partitioner(
+      {'data': 1, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()[:1]
+    ),
+    'optimizer': optimizer.adafactor,
+    'learning_rate_fn': optimizer.create_learning_rate_scheduler('constant', 0.01),
+    'schedule': train_loop.Schedule(log_period=1, eval_period=100, eval_steps=2),
+    'total_steps': 4,
+    'random_seed': 0,
+    **changes,
+  }
+
+
+def losses(model_dir):
+  return {r['step']: r['loss'] for r in metrics.read(model_dir) if r['kind'] == 'train'}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, prepared_dir):
+  """A run of four steps that was never stopped, decoded at the end."""
+  model_dir = tmp_path_factory.mktemp('uninterrupted')
+  infer = evaluation.InferEvalConfig(
+    'tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8, num_examples=12
+  )
+  state = train_loop.train(**settings(model_dir, prepared_dir, infer_eval_cfg=infer))
+  return model_dir, jax.device_get(state)
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_dir):
+  model_dir, state = finished
+  train_loop.train(**settings(tmp_path, prepared_dir, total_steps=2))
+  resumed = jax.device_get(train_loop.train(**settings(tmp_path, prepared_dir)))
+  assert losses(tmp_path) == losses(model_dir)
+  for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(resumed), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
+  model_dir, _ = finished
+  records = {(r['kind'], r['step']): r for r in metrics.read(model_dir)}
+  train = records['train', 4]
+  assert {'loss', 'accuracy', 'z_loss', 'grad_norm', 'learning_rate', 'non_padding_fraction'} <= set(train)
+  assert {'tokens_per_second', 'examples_per_second'} <= set(train)
+  assert 0 < train['non_padding_fraction'] <= 1
+  assert 0 <= records['infer_eval/tests.copy', 4]['match'] <= 1
+  assert records['train_eval', 4]['examples'] > 0
+  assert list(model_dir.glob('events.out.tfevents.*'))
+  inferences = (model_dir / 'inference_eval').glob('tests.copy-000004.jsonl')
+  assert len(next(inferences).read_text().splitlines()) == 12
+
+
+def test_a_finished_run_does_nothing_more(finished, prepared_dir):
+  model_dir, state = finished
+  again = train_loop.train(**settings(model_dir, prepared_dir))
+  assert int(again.step) == int(state.step)
+
+
+def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepared_dir):
+  model_dir, state = finished
+  begun = train_loop.train(
+    **settings(
+      tmp_path,
+      prepared_dir,
+      initial_checkpoint_path=str(model_dir),
+      relative_steps=1,
+      learning_rate_fn=optimizer.create_learning_rate_scheduler('constant', 1e-8),
+      random_seed=3,
+    )
+  )
+  assert int(begun.step) == 5
+  for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(begun.params), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(finished, tmp_path, prepared_dir):
+  train_loop.train(**settings(tmp_path, prepared_dir, total_steps=2))
+  explode = optimizer.create_learning_rate_scheduler('constant', float('nan'))
+  with pytest.raises(train_loop.NonFiniteError, match=r'after step 3; stopped, and the checkpoint of step 2 is good'):
+    train_loop.train(
+      **settings(
+        tmp_path,
+        prepared_dir,
+        total_steps=8,
+        learning_rate_fn=explode,
+        checkpoint_cfg=manager.CheckpointConfig(period=4),
+      )
+    )
+  assert manager.find(tmp_path).name == '2'
+
+
+def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
+  keep = manager.CheckpointConfig(period=1, keep=2)
+  train_loop.train(**settings(tmp_path, prepared_dir, checkpoint_cfg=keep))
+  assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['3', '4']
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'model': tiny.model(emb_dim=24)}, r'MODEL_DIR .* holds a run of another model: emb_dim 16 there, 24 here'),
+    ({'random_seed': 7}, r'begun with RANDOM_SEED 0, got 7'),
+    ({'model': tiny.model(vocab_size=64)}, r'96 ids but the model has 64 embedding rows'),
+    ({'initial_checkpoint_path': 'nowhere'}, r'no checkpoint at nowhere'),
+    ({'num_microbatches': 3}, r'BATCH_SIZE 4 is not divisible by 3'),
+  ],
+)
+def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, changes, message):
+  model_dir, _ = finished
+  before = json.loads((model_dir / 'run.json').read_text())
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    train_loop.train(**settings(model_dir, prepared_dir, **changes))
+  assert json.loads((model_dir / 'run.json').read_text()) == before
+
+
+def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
+  ours = settings(tmp_path, prepared_dir)
+  cfg = dataclasses.replace(ours['train_dataset_cfg'], mixture_or_task_name='tests.cpoy')
+  with pytest.raises(ValueError, match=r"tests.cpoy.*tests\.copy"):
+    train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
+  assert not (tmp_path / 'checkpoints').exists()
+
+
+def test_lengths_shorter_than_the_prompts_are_refused(tmp_path, prepared_dir):
+  ours = settings(tmp_path, prepared_dir)
+  cfg = dataclasses.replace(ours['train_dataset_cfg'], task_feature_lengths={'inputs': 2, 'targets': 8})
+  with pytest.raises(ValueError, match='inputs'):
+    train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
+
+
+def test_steps_that_are_all_behind_the_initial_checkpoint_are_refused(finished, tmp_path, prepared_dir):
+  model_dir, _ = finished
+  with pytest.raises(ValueError, match=r'initial checkpoint is at step 4 and TRAIN_STEPS is 3'):
+    train_loop.train(
+      **settings(tmp_path, prepared_dir, initial_checkpoint_path=str(model_dir), total_steps=3)
+    )

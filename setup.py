@@ -7,54 +7,59 @@ import setuptools
 HERE = pathlib.Path(__file__).parent
 
 setuptools.setup(
-    name='aya-train',
-    version='0.1.0',
-    description='Fine-tunes mT5 on the Aya instruction data with JAX and exports to Hugging Face.',
-    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.11',
-    # aya_train/tasks and aya_train/configs are links to tasks/ and gin/ (docs/design.md).
-    packages=['aya_train']
-    + [f'aya_train.{p}' for p in setuptools.find_packages(str(HERE / 'aya_train'))]
-    + ['aya_train.configs'],
-    package_data={'aya_train': ['py.typed', 'templates/*'], 'aya_train.configs': ['*.gin', '*/*.gin']},
-    entry_points={'console_scripts': ['aya-train = aya_train.main:console']},
-    install_requires=[
-        'absl-py>=2.1,<3',
-        'array_record>=0.5,<1',
-        'babel==2.18.0',  # the CLDR instruction set is pinned to these tables
-        'chex>=0.1.88,<0.2',
-        'clu>=0.0.12,<0.1',
-        'etils[epath]>=1.9,<2',
-        'flax>=0.12,<0.13',
-        'gin-config>=0.5,<0.6',
-        'grain>=0.2.18,<0.3',
-        'jax>=0.10,<0.11',
-        'jinja2>=3.1.4,<4',
-        'matplotlib>=3.8,<4',
-        'numpy>=2,<3',
-        'optax>=0.2.6,<0.3',
-        'orbax-checkpoint>=0.12,<0.13',
-        'sentencepiece>=0.2.0,<0.3',
-        'seqio>=0.0.20,<0.1',
-        'tensorflow>=2.20,<3',
-        'tensorflow-datasets>=4.9.9,<5',
-        'tensorflow-text>=2.20,<3',
-        'tqdm>=4.66,<5',
+  name='aya-train',
+  version='0.1.0',
+  description='Fine-tunes mT5 on the Aya instruction data with JAX and exports to Hugging Face.',
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  # aya_train/tasks and aya_train/configs are links to tasks/ and gin/ (docs/design.md).
+  packages=['aya_train']
+  + [f'aya_train.{p}' for p in setuptools.find_packages(str(HERE / 'aya_train'))]
+  + ['aya_train.configs'],
+  package_data={
+    'aya_train': ['py.typed', 'templates/*'],
+    'aya_train.configs': ['*.gin', '*/*.gin'],
+  },
+  entry_points={'console_scripts': ['aya-train = aya_train.main:console']},
+  install_requires=[
+    'absl-py>=2.1,<3',
+    'array_record>=0.5,<1',
+    'babel==2.18.0',  # the CLDR instruction set is pinned to these tables
+    'chex>=0.1.88,<0.2',
+    'clu>=0.0.12,<0.1',
+    'etils[epath]>=1.9,<2',
+    'flax>=0.12,<0.13',
+    'gin-config>=0.5,<0.6',
+    'grain>=0.2.18,<0.3',
+    'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
+    'jax>=0.10,<0.11',
+    'jinja2>=3.1.4,<4',
+    'matplotlib>=3.8,<4',
+    'numpy>=2,<3',
+    'optax>=0.2.6,<0.3',
+    'orbax-checkpoint>=0.12,<0.13',
+    'sentencepiece>=0.2.0,<0.3',
+    'seqio>=0.0.20,<0.1',
+    'tensorboard>=2.20,<3',
+    'tensorflow>=2.20,<3',
+    'tensorflow-datasets>=4.9.9,<5',
+    'tensorflow-text>=2.20,<3',
+    'tqdm>=4.66,<5',
+  ],
+  extras_require={
+    'tpu': ['libtpu>=0.0.40,<0.1'],
+    'gpu': ['jax[cuda12]>=0.10,<0.11'],
+    'hf': [
+      'huggingface-hub>=1,<3',
+      'protobuf>=5',
+      'safetensors>=0.5,<1',
+      'torch>=2.6,<3',
+      'transformers>=5,<6',
     ],
-    extras_require={
-        'tpu': ['libtpu>=0.0.40,<0.1'],
-        'gpu': ['jax[cuda12]>=0.10,<0.11'],
-        'hf': [
-            'huggingface-hub>=1,<3',
-            'protobuf>=5',
-            'safetensors>=0.5,<1',
-            'torch>=2.6,<3',
-            'transformers>=5,<6',
-        ],
-        'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'pytest-xdist>=3.6,<4', 'ruff>=0.12,<1'],
-        # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
-        't5x': ['cached_property', 'fiddle', 'tensorboard'],
-    },
+    'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'pytest-xdist>=3.6,<4', 'ruff>=0.12,<1'],
+    # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
+    't5x': ['cached_property', 'fiddle', 'tensorboard'],
+  },
 )

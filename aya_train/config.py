@@ -64,7 +64,9 @@ def _parse_file(name: str, search_paths: Sequence[str]) -> None:
   except OSError as error:
     if name not in str(error):
       raise
-    shipped = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.glob('**/*.gin'))
+    shipped = sorted(
+      str(p.relative_to(CONFIGS)) for pattern in ('*.gin', '*/*.gin') for p in CONFIGS.glob(pattern)
+    )
     close = difflib.get_close_matches(name, shipped, 3, 0.4)
     raise FileNotFoundError(
       f'no gin file {name!r} in the working directory or {list(search_paths)}'

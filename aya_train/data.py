@@ -245,7 +245,7 @@ def check_truncation(
       lengths.append(np.fromiter(histogram.keys(), np.int64))
       counts.append(np.fromiter(histogram.values(), np.int64))
       draws.append(counts[-1] * (rate / len(tasks[name])))
-    length, count, draw = map(np.concatenate, (lengths, counts, draws))
+    length, count, draw = (np.concatenate(parts) for parts in (lengths, counts, draws))
     cut = length > limit
     shares[feature] = share = float(draw[cut].sum() / draw.sum())
     report = (

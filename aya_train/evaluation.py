@@ -206,11 +206,11 @@ def decode_prompts(
   for start in range(0, len(prompts), batch_size):
     inputs = np.zeros((batch_size, lengths['inputs']), np.int32)
     for row, text in enumerate(prompts[start : start + batch_size]):
-      ids = [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id]
-      inputs[row, : len(ids)] = ids
+      tokens = [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id]
+      inputs[row, : len(tokens)] = tokens
     ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
-    tokens = np.asarray(step(params, inputs, ids))
-    for row in tokens[: len(prompts) - start]:
+    decoded = np.asarray(step(params, inputs, ids))
+    for row in decoded[: len(prompts) - start]:
       answers.append([int(t) for t in row if t != 0])
   return answers
 
@@ -239,7 +239,9 @@ def evaluate(
   from aya_train.checkpoint import formats
 
   model.check_vocabulary()
-  for cfg in filter(None, (dataset_cfg, infer_eval_cfg)):
+  for cfg in (dataset_cfg, infer_eval_cfg):
+    if cfg is None:
+      continue
     prepared.get_mixture_or_task(cfg.mixture_or_task_name)
     partitioner.check_batch_size(cfg.batch_size)
   params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)

@@ -127,7 +127,7 @@ class Partitioner:
       raise ValueError(
         f'no rule for the logical axes {missing} of {axes}; rules exist for {sorted(known)}'
       )
-    return nn.logical_to_mesh_axes(axes, self.logical_axis_rules)
+    return PartitionSpec(*nn.logical_to_mesh_axes(axes, self.logical_axis_rules))
 
   def shardings(self, axes_tree: Any, abstract: Any) -> Any:
     """NamedShardings for a tree of arrays.

@@ -1,8 +1,8 @@
 """What a training step reads and writes."""
 
+import dataclasses
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -10,7 +10,8 @@ import optax
 from aya_train import optimizer
 
 
-@flax.struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
   """Everything that decides the rest of a run, beside the position in the data.
 
@@ -21,10 +22,10 @@ class TrainState:
     rng: uint32 key data; the key of a step is folded from it and the step, never consumed.
   """
 
-  step: jax.Array
+  step: Any
   params: Any
   opt_state: Any
-  rng: jax.Array
+  rng: Any
 
   def dropout_key(self) -> jax.Array:
     """The random key of this step; the same after a restart."""
@@ -32,11 +33,11 @@ class TrainState:
 
   def advance(self, params: Any, opt_state: Any) -> 'TrainState':
     """The state after one update."""
-    return self.replace(step=self.step + 1, params=params, opt_state=opt_state)
+    return dataclasses.replace(self, step=self.step + 1, params=params, opt_state=opt_state)
 
 
 def create(
-  params: Any, tx: optax.GradientTransformation, *, seed: int, step: int = 0
+  params: Any, tx: optax.GradientTransformation, *, seed: int | jax.Array, step: int = 0
 ) -> TrainState:
   """A state with a fresh optimizer that counts on from `step`."""
   opt_state = tx.init(params)

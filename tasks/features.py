@@ -77,7 +77,7 @@ class SharedVocabulary(seqio.SentencePieceVocabulary):
       return False
     return other.extra_ids == 0 and other.sentencepiece_model_file == vocabulary_file()
 
-  __hash__ = None  # as its base class: what it equals can change
+  __hash__ = None  # type: ignore[assignment]  # as its base class: what it equals can change
 
   def __reduce__(self):
     return _restore, (_chosen,)

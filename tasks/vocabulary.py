@@ -85,7 +85,7 @@ def train_sentencepiece(
   Raises:
     RuntimeError: (from SentencePiece) if the texts do not fit the size.
   """
-  path = epath.Path(path)
+  target = epath.Path(path)
   lines = list(texts)
   content = _train(lines, vocab_size)
   manifest = {
@@ -96,11 +96,11 @@ def train_sentencepiece(
     'sha256': hashlib.sha256(content).hexdigest(),
     'source': source or {},
   }
-  path.parent.mkdir(parents=True, exist_ok=True)
+  target.parent.mkdir(parents=True, exist_ok=True)
   _write_atomically(
-    path.parent / f'{path.name}.manifest.json', (json.dumps(manifest, indent=1) + '\n').encode()
+    target.parent / f'{target.name}.manifest.json', (json.dumps(manifest, indent=1) + '\n').encode()
   )
-  _write_atomically(path, content)
+  _write_atomically(target, content)
   return manifest
 
 

@@ -29,7 +29,9 @@ def _examples(split: str, shuffle_files: bool, seed: int | None = None) -> tf.da
 
 
 def _match(targets, predictions):
-  return {'match': float(np.mean([list(t) == list(p) for t, p in zip(targets, predictions, strict=True)]))}
+  return {
+    'match': float(np.mean([list(t) == list(p) for t, p in zip(targets, predictions, strict=True)]))
+  }
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -103,7 +105,14 @@ def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   model_dir, _ = finished
   records = {(r['kind'], r['step']): r for r in metrics.read(model_dir)}
   train = records['train', 4]
-  assert {'loss', 'accuracy', 'z_loss', 'grad_norm', 'learning_rate', 'non_padding_fraction'} <= set(train)
+  assert {
+    'loss',
+    'accuracy',
+    'z_loss',
+    'grad_norm',
+    'learning_rate',
+    'non_padding_fraction',
+  } <= set(train)
   assert {'tokens_per_second', 'examples_per_second'} <= set(train)
   assert 0 < train['non_padding_fraction'] <= 1
   assert 0 <= records['infer_eval/tests.copy', 4]['match'] <= 1
@@ -139,7 +148,9 @@ def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepar
 def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(finished, tmp_path, prepared_dir):
   train_loop.train(**settings(tmp_path, prepared_dir, total_steps=2))
   explode = optimizer.create_learning_rate_scheduler('constant', float('nan'))
-  with pytest.raises(train_loop.NonFiniteError, match=r'after step 3; stopped, and the checkpoint of step 2 is good'):
+  with pytest.raises(
+    train_loop.NonFiniteError, match=r'after step 3; stopped, and the checkpoint of step 2 is good'
+  ):
     train_loop.train(
       **settings(
         tmp_path,
@@ -161,7 +172,10 @@ def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'model': tiny.model(emb_dim=24)}, r'MODEL_DIR .* holds a run of another model: emb_dim 16 there, 24 here'),
+    (
+      {'model': tiny.model(emb_dim=24)},
+      r'MODEL_DIR .* holds a run of another model: emb_dim 16 there, 24 here',
+    ),
     ({'random_seed': 7}, r'begun with RANDOM_SEED 0, got 7'),
     ({'model': tiny.model(vocab_size=64)}, r'96 ids but the model has 64 embedding rows'),
     ({'initial_checkpoint_path': 'nowhere'}, r'no checkpoint at nowhere'),
@@ -179,19 +193,23 @@ def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, cha
 def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
   ours = settings(tmp_path, prepared_dir)
   cfg = dataclasses.replace(ours['train_dataset_cfg'], mixture_or_task_name='tests.cpoy')
-  with pytest.raises(ValueError, match=r"tests.cpoy.*tests\.copy"):
+  with pytest.raises(ValueError, match=r'tests.cpoy.*tests\.copy'):
     train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
   assert not (tmp_path / 'checkpoints').exists()
 
 
 def test_lengths_shorter_than_the_prompts_are_refused(tmp_path, prepared_dir):
   ours = settings(tmp_path, prepared_dir)
-  cfg = dataclasses.replace(ours['train_dataset_cfg'], task_feature_lengths={'inputs': 2, 'targets': 8})
+  cfg = dataclasses.replace(
+    ours['train_dataset_cfg'], task_feature_lengths={'inputs': 2, 'targets': 8}
+  )
   with pytest.raises(ValueError, match='inputs'):
     train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
 
 
-def test_steps_that_are_all_behind_the_initial_checkpoint_are_refused(finished, tmp_path, prepared_dir):
+def test_steps_that_are_all_behind_the_initial_checkpoint_are_refused(
+  finished, tmp_path, prepared_dir
+):
   model_dir, _ = finished
   with pytest.raises(ValueError, match=r'initial checkpoint is at step 4 and TRAIN_STEPS is 3'):
     train_loop.train(

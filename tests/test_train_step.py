@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,7 @@ def test_scanned_layers_train_like_unrolled_ones():
   state, unrolled_step, _ = setup(scan_layers=False)
   scanned_state, scanned_step, _ = setup(scan_layers=True)
   params = stacked(jax.device_get(state.params))
-  scanned_state = scanned_state.replace(params=jax.device_put(params))
+  scanned_state = dataclasses.replace(scanned_state, params=jax.device_put(params))
   for _ in range(3):
     state, sums = unrolled_step(state, BATCH)
     scanned_state, scanned_sums = scanned_step(scanned_state, BATCH)

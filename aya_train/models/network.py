@@ -296,7 +296,7 @@ class Transformer(nn.Module):
       enable_dropout=enable_dropout,
     )
 
-  def __call__(self, *args: Array | None, enable_dropout: bool = True, **kwargs) -> Array:
+  def __call__(self, *args: Any, enable_dropout: bool = True, **kwargs) -> Array:
     """Logits [B, T, V], float32. Arguments are those of `features`."""
     return self.logits(self.features(*args, enable_dropout=enable_dropout, **kwargs))
 

@@ -18,6 +18,7 @@ from aya_train.models import network
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+greedy_search = functools.partial(decoding.temperature_sample, temperature=0.0)
 PackedFeatures = (
   'encoder_segment_ids',
   'decoder_segment_ids',
@@ -46,7 +47,7 @@ class EncoderDecoderModel:
   label_smoothing: float = 0.0
   loss_normalizing_factor: losses.LossNormalizingFactor = None
   loss_chunk_length: int | None = None
-  decode_fn: Callable[..., Any] = functools.partial(decoding.temperature_sample, temperature=0.0)
+  decode_fn: Callable[..., Any] = greedy_search
 
   def __post_init__(self):
     factor = losses.check_loss_normalizing_factor(self.loss_normalizing_factor)

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The main job on this machine, end to end: CLDR instruction set -> SFT of a tiny mT5 -> evaluation
+# -> checkpoint -> Hugging Face folder -> the same answers from transformers -> report.
+#   bash launch/smoke.sh            everything, set-up included; continues a run that was stopped
+#   bash launch/smoke.sh --fresh    forget the last run first
+#   AYA_TRAIN_SMOKE_DIR             where the run goes (runs/smoke in the checkout)
+set -euo pipefail
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+
+run=${AYA_TRAIN_SMOKE_DIR:-$root/runs/smoke}
+case "${1:-}" in
+  '') ;;
+  --fresh) rm -rf -- "$run" ;;
+  *) echo "usage: bash launch/smoke.sh [--fresh]" >&2; exit 2 ;;
+esac
+
+started=$SECONDS
+gin=(--gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin --gin_file=hardware/cpu_local.gin)
+say() { printf '\n== %s\n' "$1"; }
+
+say '1/4  prepare: build the data set, train the vocabulary, tokenise'
+aya-train prepare cldr "${gin[@]}"
+say '2/4  train and evaluate'
+aya-train train "${gin[@]}" --gin.MODEL_DIR="\"$run\""
+say '3/4  export to Hugging Face'
+aya-train convert "$run" "$run/hf" --to hf --overwrite
+say '4/4  reload with transformers, compare, report'
+aya-train report "$run" --hf "$run/hf"
+printf '\nDone in %d min %02d s after set-up. Open %s\n' \
+  $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$run/report.html"

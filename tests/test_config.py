@@ -1,0 +1,140 @@
+import gin
+import pytest
+
+from aya_train import config, evaluation, gin_args, train_loop
+from aya_train.models import seq2seq
+from aya_train.tasks import features
+
+SMOKE = ['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin']
+MODEL_DIR = 'MODEL_DIR = "somewhere"'
+
+
+@pytest.fixture(autouse=True)
+def clean():
+  yield
+  gin.clear_config()
+  features.set_vocabulary(None)
+
+
+def test_aya101_is_the_published_run():
+  config.parse(['aya101.gin'], [MODEL_DIR])
+  assert {name: config.macro(name) for name in PUBLISHED} == PUBLISHED
+  for parameter, value in PUBLISHED_PARAMETERS.items():
+    assert gin.query_parameter(parameter) == value, parameter
+
+
+PUBLISHED = {
+  'BATCH_SIZE': 256,
+  'TASK_FEATURE_LENGTHS': {'inputs': 1024, 'targets': 1024},
+  'PACK': True,
+  'BASE_LEARNING_RATE': 3e-4,
+  'LEARNING_RATE_FACTORS': 'constant',
+  'TRAIN_STEPS': 1_030_000,
+  'TRAIN_STEPS_RELATIVE': 30_000,
+  'LOSS_NORMALIZING_FACTOR': 'AVERAGE_PER_SEQUENCE',
+  'INITIAL_CHECKPOINT_PATH': 'gs://t5-data/pretrained_models/t5x/mt5_xxl/checkpoint_1000000',
+  'VOCABULARY_FILE': 'gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model',
+  'DROPOUT_RATE': 0.1,
+  'Z_LOSS': 1e-4,
+  'LABEL_SMOOTHING': 0.0,
+  'MESH_SHAPE': {'data': 64, 'model': 1},
+  'ACTIVATION_DTYPE': 'bfloat16',
+}
+PUBLISHED_PARAMETERS = {
+  't5_config.T5Config.vocab_size': 250112,
+  't5_config.T5Config.emb_dim': 4096,
+  't5_config.T5Config.num_heads': 64,
+  't5_config.T5Config.head_dim': 64,
+  't5_config.T5Config.mlp_dim': 10240,
+  't5_config.T5Config.num_encoder_layers': 24,
+  't5_config.T5Config.num_decoder_layers': 24,
+  'optimizer.adafactor.decay_rate': 0.8,
+}
+
+
+@pytest.mark.parametrize('size', ['tiny', 'small', 'base', 'large', 'xl', 'xxl'])
+def test_every_model_file_goes_with_every_recipe(size):
+  config.parse(
+    [f'models/mt5_{size}.gin', 'recipes/sft_aya.gin', 'hardware/cpu_local.gin'],
+    [MODEL_DIR, 'VOCABULARY_FILE = None'],
+  )
+  assert gin.query_parameter('t5_config.T5Config.emb_dim') > 0
+
+
+@pytest.mark.parametrize(
+  ('recipe', 'bindings'),
+  [
+    ('recipes/eval.gin', ['CHECKPOINT_PATH = "a"', 'EVAL_OUTPUT_DIR = "b"', 'MIXTURE_OR_TASK_NAME = "c"', 'TASK_FEATURE_LENGTHS = {}']),
+    ('recipes/infer.gin', ['CHECKPOINT_PATH = "a"', 'OUTPUT_FILE = "b"']),
+  ],
+)
+def test_the_other_recipes_parse(recipe, bindings):
+  config.parse(['models/mt5_tiny.gin', recipe, 'hardware/cpu_local.gin'], bindings)
+  assert config.macro('CHECKPOINT_PATH') == 'a'
+
+
+def test_the_smoke_recipe_reaches_the_trainer(monkeypatch):
+  seen = {}
+  monkeypatch.setattr(seq2seq.EncoderDecoderModel, 'check_vocabulary', lambda self: None)
+  config.parse(
+    [*SMOKE], [MODEL_DIR, 'TRAIN_STEPS = 7', 'DROPOUT_RATE = 0.25', 't5_config.T5Config.vocab_size = 128',
+    'EVAL_PERIOD = 3', 'NUM_MICROBATCHES = 2', 'TASK_FEATURE_LENGTHS = {"inputs": 8, "targets": 4}']
+  )
+
+  def stop(model, **kwargs):
+    seen.update(kwargs, model=model)
+    raise StopIteration
+
+  monkeypatch.setattr(train_loop, '_check', lambda model, *a: stop(model, args=a))
+  with pytest.raises(StopIteration):
+    config.call(train_loop.train)
+  train_cfg, train_eval_cfg, infer_cfg, partitioner, micro = seen['args']
+  assert seen['model'].config.dropout_rate == 0.25
+  assert train_cfg.task_feature_lengths == {'inputs': 8, 'targets': 4}
+  assert (train_cfg.split, train_eval_cfg.split, infer_cfg.mixture_or_task_name) == ('train', 'validation', 'cldr')
+  assert micro == 2
+  assert partitioner.num_data_shards == 8
+  assert isinstance(infer_cfg, evaluation.InferEvalConfig)
+
+
+def test_required_macros_are_named():
+  with pytest.raises(ValueError, match=r'required macros without a value: MODEL_DIR; give each'):
+    config.parse(SMOKE)
+
+
+def test_an_unknown_macro_is_refused_with_close_names():
+  with pytest.raises(ValueError, match=r'unknown gin macro TRIAN_STEPS.*did you mean TRAIN_STEPS'):
+    config.parse(SMOKE, [MODEL_DIR, 'TRIAN_STEPS = 5'])
+
+
+def test_a_string_without_quotes_is_explained():
+  with pytest.raises(ValueError, match=r"""--gin.MODEL_DIR='"/tmp/run"'"""):
+    config.parse(SMOKE, ['MODEL_DIR = /tmp/run'])
+
+
+def test_an_unknown_parameter_is_refused():
+  with pytest.raises(ValueError, match='no_such_parameter'):
+    config.parse(SMOKE, [MODEL_DIR, 't5_config.T5Config.no_such_parameter = 5'])
+
+
+def test_an_unknown_file_is_refused_with_close_names():
+  with pytest.raises(FileNotFoundError, match=r"no gin file 'models/mt5_tny.gin'.*models/mt5_tiny.gin"):
+    config.parse(['models/mt5_tny.gin'])
+
+
+def test_search_paths_come_before_the_package(tmp_path):
+  (tmp_path / 'mine.gin').write_text('include "models/mt5_tiny.gin"\nDROPOUT_RATE = 0.5\n')
+  config.parse(['mine.gin'], search_paths=[str(tmp_path)])
+  assert config.macro('DROPOUT_RATE') == 0.5
+
+
+def test_the_vocabulary_macro_reaches_the_tasks():
+  config.parse(SMOKE, [MODEL_DIR, 'VOCABULARY_FILE = "/some/file.model"'])
+  assert features.vocabulary_file() == '/some/file.model'
+
+
+def test_t5x_style_arguments_are_rewritten():
+  got = gin_args.rewrite_gin_args(['train', '--gin.A.b="c=d"', '--gin_file=x'])
+  assert got == ['train', '--gin_bindings=A.b = "c=d"', '--gin_file=x']
+  with pytest.raises(ValueError, match='expected --gin.NAME=VALUE'):
+    gin_args.rewrite_gin_args(['--gin.A'])

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import gin
 from etils import epath
 
-import gin
 from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'

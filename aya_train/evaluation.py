@@ -247,8 +247,12 @@ def evaluate(
   params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
   results: dict[str, dict[str, float]] = {}
   if dataset_cfg is not None:
-    hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
-    batches = data.eval_batches(dataset_cfg, **hosts)
+    batches = data.eval_batches(
+      dataset_cfg,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      barrier=multihost_utils.sync_global_devices,
+    )
     step_fn = make_eval_step(model, partitioner)
     results['train_eval'] = train_eval(step_fn, params, batches, partitioner)
   if infer_eval_cfg is not None:

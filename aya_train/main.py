@@ -36,6 +36,26 @@ def _add_gin_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
   )
 
 
+def _add_host_arguments(parser: argparse.ArgumentParser) -> None:
+  group = parser.add_argument_group('several hosts', 'start the same command on each of them')
+  group.add_argument(
+    '--multihost',
+    action='store_true',
+    help='find the other hosts through the environment (TPU, Slurm)',
+  )
+  group.add_argument('--coordinator_address', help='host:port of process 0, where nothing tells it')
+  group.add_argument('--num_processes', type=int)
+  group.add_argument('--process_id', type=int)
+
+
+def _join_hosts(args: argparse.Namespace) -> None:
+  if not (args.multihost or args.coordinator_address):
+    return
+  import jax
+
+  jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog='aya-train',
@@ -53,9 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=run)
     return sub
 
-  _add_gin_arguments(command('train', _train, 'fine-tune as the gin files say'), required=True)
-  _add_gin_arguments(command('eval', _eval, 'loss and metrics of a checkpoint'), required=True)
-  _add_gin_arguments(command('infer', _infer, 'answers of a checkpoint to prompts'), required=True)
+  for name, run, summary in (
+    ('train', _train, 'fine-tune as the gin files say'),
+    ('eval', _eval, 'loss and metrics of a checkpoint'),
+    ('infer', _infer, 'answers of a checkpoint to prompts'),
+  ):
+    sub = command(name, run, summary)
+    _add_gin_arguments(sub, required=True)
+    _add_host_arguments(sub)
 
   sub = command('prepare', _prepare, 'build data sets; with gin files, tokenise their mixture')
   sub.add_argument('source', nargs='*', help="'cldr': the embedded data set and its vocabulary")
@@ -95,6 +120,7 @@ def _import_tasks(module: str) -> None:
 def _train(args: argparse.Namespace) -> None:
   from aya_train import config, train_loop
 
+  _join_hosts(args)
   _parse_gin(args)
   config.call(train_loop.train, on_start=config.write)
 
@@ -102,6 +128,7 @@ def _train(args: argparse.Namespace) -> None:
 def _eval(args: argparse.Namespace) -> None:
   from aya_train import config, evaluation
 
+  _join_hosts(args)
   _parse_gin(args)
   config.call(evaluation.evaluate)
 
@@ -109,6 +136,7 @@ def _eval(args: argparse.Namespace) -> None:
 def _infer(args: argparse.Namespace) -> None:
   from aya_train import config, inference
 
+  _join_hosts(args)
   _parse_gin(args)
   config.call(inference.infer)
 

@@ -113,7 +113,9 @@ class ProportionalSelection(DatasetSelectionMap):
     total = sum(rates)
     ties = itertools.count()
     # A node is a leaf's index, or (weight of right, weight of both, left, right).
-    heap: list[Any] = [(max(1, round(r / total * _TOTAL)), next(ties), i) for i, r in enumerate(rates)]
+    heap: list[Any] = [
+      (max(1, round(r / total * _TOTAL)), next(ties), i) for i, r in enumerate(rates)
+    ]
     heapq.heapify(heap)
     while len(heap) > 1:
       right, _, right_node = heapq.heappop(heap)

@@ -103,9 +103,7 @@ def _macros(gin_text: str) -> dict[str, Any]:
     try:
       importlib.import_module(module)
     except ModuleNotFoundError as error:
-      raise ValueError(
-        f'the tasks of the run, {module!r}, cannot be imported: {error}'
-      ) from error
+      raise ValueError(f'the tasks of the run, {module!r}, cannot be imported: {error}') from error
   return macros
 
 
@@ -219,7 +217,9 @@ def by_language(run: Run) -> list[Group]:
   for code, (before, after) in _parts(run).items():
     if (language := languages.BY_CODE.get(code)) is not None:
       bars[language.level].append(Bar(language.name, before, after, rows.get(code)))
-  return [Group(_LEVELS[level], level, _best_first(bars[level])) for level in _LEVELS if bars[level]]
+  return [
+    Group(_LEVELS[level], level, _best_first(bars[level])) for level in _LEVELS if bars[level]
+  ]
 
 
 def by_kind(run: Run) -> list[Bar]:
@@ -236,9 +236,7 @@ def by_kind(run: Run) -> list[Bar]:
     if row['kind'] is not None:
       hits[row['kind']].append(row['hit'])
   if hits:
-    return _best_first(
-      [Bar(_words(k), None, 100 * _mean(v), len(v)) for k, v in hits.items()]
-    )
+    return _best_first([Bar(_words(k), None, 100 * _mean(v), len(v)) for k, v in hits.items()])
   tasks = {task: _scores(run, task, 'exact_match') for task in run.infer_tasks}
   bars = [Bar(task, *scores, None) for task, scores in tasks.items() if scores]
   return _best_first(bars) if len(bars) > 1 else []

@@ -130,7 +130,7 @@ def train(
   abstract = abstract_state(model, tx, partitioner)
   checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, run_metadata(model))
 
-  hosts = {'process_index': jax.process_index(), 'process_count': jax.process_count()}
+  hosts = data_hosts()
   iterator = data.train_iterator(train_dataset_cfg, **hosts)
   validation = None
   if train_eval_dataset_cfg is not None:
@@ -237,6 +237,15 @@ def run_metadata(model: seq2seq.EncoderDecoderModel) -> dict[str, Any]:
     'architecture': model.config.architecture(),
     'vocabulary': fingerprints.of_vocabulary(model.output_vocabulary),
     'vocabulary_file': str(getattr(model.output_vocabulary, 'sentencepiece_model_file', '')),
+  }
+
+
+def data_hosts() -> dict[str, Any]:
+  """This host's place among the hosts, as the functions of data.py take it."""
+  return {
+    'process_index': jax.process_index(),
+    'process_count': jax.process_count(),
+    'barrier': multihost_utils.sync_global_devices,
   }
 
 

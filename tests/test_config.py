@@ -64,7 +64,15 @@ def test_every_model_file_goes_with_every_recipe(size):
 @pytest.mark.parametrize(
   ('recipe', 'bindings'),
   [
-    ('recipes/eval.gin', ['CHECKPOINT_PATH = "a"', 'EVAL_OUTPUT_DIR = "b"', 'MIXTURE_OR_TASK_NAME = "c"', 'TASK_FEATURE_LENGTHS = {}']),
+    (
+      'recipes/eval.gin',
+      [
+        'CHECKPOINT_PATH = "a"',
+        'EVAL_OUTPUT_DIR = "b"',
+        'MIXTURE_OR_TASK_NAME = "c"',
+        'TASK_FEATURE_LENGTHS = {}',
+      ],
+    ),
     ('recipes/infer.gin', ['CHECKPOINT_PATH = "a"', 'OUTPUT_FILE = "b"']),
   ],
 )
@@ -77,8 +85,16 @@ def test_the_smoke_recipe_reaches_the_trainer(monkeypatch):
   seen = {}
   monkeypatch.setattr(seq2seq.EncoderDecoderModel, 'check_vocabulary', lambda self: None)
   config.parse(
-    [*SMOKE], [MODEL_DIR, 'TRAIN_STEPS = 7', 'DROPOUT_RATE = 0.25', 't5_config.T5Config.vocab_size = 128',
-    'EVAL_PERIOD = 3', 'NUM_MICROBATCHES = 2', 'TASK_FEATURE_LENGTHS = {"inputs": 8, "targets": 4}']
+    [*SMOKE],
+    [
+      MODEL_DIR,
+      'TRAIN_STEPS = 7',
+      'DROPOUT_RATE = 0.25',
+      't5_config.T5Config.vocab_size = 128',
+      'EVAL_PERIOD = 3',
+      'NUM_MICROBATCHES = 2',
+      'TASK_FEATURE_LENGTHS = {"inputs": 8, "targets": 4}',
+    ],
   )
 
   def stop(model, **kwargs):
@@ -91,7 +107,11 @@ def test_the_smoke_recipe_reaches_the_trainer(monkeypatch):
   train_cfg, train_eval_cfg, infer_cfg, partitioner, micro = seen['args']
   assert seen['model'].config.dropout_rate == 0.25
   assert train_cfg.task_feature_lengths == {'inputs': 8, 'targets': 4}
-  assert (train_cfg.split, train_eval_cfg.split, infer_cfg.mixture_or_task_name) == ('train', 'validation', 'cldr')
+  assert (train_cfg.split, train_eval_cfg.split, infer_cfg.mixture_or_task_name) == (
+    'train',
+    'validation',
+    'cldr',
+  )
   assert micro == 2
   assert partitioner.num_data_shards == 8
   assert isinstance(infer_cfg, evaluation.InferEvalConfig)
@@ -118,7 +138,9 @@ def test_an_unknown_parameter_is_refused():
 
 
 def test_an_unknown_file_is_refused_with_close_names():
-  with pytest.raises(FileNotFoundError, match=r"no gin file 'models/mt5_tny.gin'.*models/mt5_tiny.gin"):
+  with pytest.raises(
+    FileNotFoundError, match=r"no gin file 'models/mt5_tny.gin'.*models/mt5_tiny.gin"
+  ):
     config.parse(['models/mt5_tny.gin'])
 
 
@@ -136,5 +158,5 @@ def test_the_vocabulary_macro_reaches_the_tasks():
 def test_t5x_style_arguments_are_rewritten():
   got = gin_args.rewrite_gin_args(['train', '--gin.A.b="c=d"', '--gin_file=x'])
   assert got == ['train', '--gin_bindings=A.b = "c=d"', '--gin_file=x']
-  with pytest.raises(ValueError, match='expected --gin.NAME=VALUE'):
+  with pytest.raises(ValueError, match=r'expected --gin\.NAME=VALUE'):
     gin_args.rewrite_gin_args(['--gin.A'])

@@ -34,8 +34,8 @@ def _match(targets, predictions):
   }
 
 
-@pytest.fixture(scope='module', autouse=True)
-def copy_task():
+def register_task():
+  """Adds the SeqIO task `tests.copy`: the targets are the first three input ids."""
   feature = seqio.Feature(VOCABULARY, add_eos=True)
   seqio.TaskRegistry.add(
     'tests.copy',
@@ -44,6 +44,11 @@ def copy_task():
     output_features={'inputs': feature, 'targets': feature},
     metric_fns=[_match],
   )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def copy_task():
+  register_task()
   yield
   seqio.TaskRegistry.remove('tests.copy')
 

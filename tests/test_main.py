@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import pytest
+
+from aya_train import main
+from aya_train.tasks import features
+
+SMOKE = [
+  '--gin_file=models/mt5_tiny.gin',
+  '--gin_file=recipes/sft_smoke.gin',
+  '--gin_file=hardware/cpu_local.gin',
+]
+
+
+@pytest.fixture(autouse=True)
+def default_vocabulary():
+  yield
+  features.set_vocabulary(None)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--gin.MODEL_DIR="x"', '--gin.BATHC_SIZE=3'], 'unknown gin macro BATHC_SIZE'),
+    ([], 'required macros without a value: MODEL_DIR'),
+    (['--gin.MODEL_DIR=x'], "'x' is not a gin value"),
+    (['--gin.MODEL_DIR="x"', '--gin_file=nowhere.gin'], "no gin file 'nowhere.gin'"),
+    (['--gin.MODEL_DIR="x"', '--gin.DROPOUT_RATE=2'], 'dropout_rate must be in [0, 1), got 2'),
+    (['--gin.MODEL_DIR="x"', '--gin.EVAL_PERIOD=0'], 'EVAL_PERIOD must be at least 1, got 0'),
+    (['--gin.MODEL_DIR="x"', "--gin.LOSS_NORMALIZING_FACTOR='X'"], "got 'X'"),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.VOCABULARY_FILE="no.model"'],
+      'no SentencePiece file at no.model',
+    ),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.MIXTURE_OR_TASK_MODULE="no_such"'],
+      "MIXTURE_OR_TASK_MODULE 'no_such' cannot be imported",
+    ),
+  ],
+)
+def test_bad_input_ends_in_one_message(arguments, message, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(['train', *SMOKE, *arguments]) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert 'Traceback' not in error
+  assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback(capsys):
+  assert main.main(['train', *SMOKE, '--debug']) == 1
+  assert 'Traceback' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['convert', 'nowhere', 'dst'], 'no checkpoint at nowhere'),
+    (['prepare', 'clrd'], "unknown sources ['clrd']"),
+    (['prepare'], 'prepare what?'),
+    (['report', 'nowhere'], 'nowhere'),
+  ],
+)
+def test_other_commands_refuse_in_one_message(arguments, message, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(arguments) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert len(error.strip().splitlines()) == 1
+
+
+def test_an_unknown_command_is_wrong_usage():
+  done = subprocess.run(
+    [sys.executable, '-m', 'aya_train', 'tarin'], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 2
+  assert "invalid choice: 'tarin'" in done.stderr

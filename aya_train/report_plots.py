@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import markupsafe
 import matplotlib
@@ -73,9 +74,18 @@ def charts(run: report_run.Run) -> list[Chart]:
 
 def chart(title: str, lines: Sequence[Line]) -> Chart:
   """Draws curves from zero upwards; short ones with their points."""
-  settings = {'svg.fonttype': 'none', 'svg.hashsalt': title, 'font.family': 'sans-serif'}
-  colours = {'text.color': _INK, 'axes.edgecolor': _GRID, 'axes.labelcolor': _INK}
-  ticks = {'xtick.color': _INK, 'ytick.color': _INK, 'grid.color': _GRID, 'font.size': 10}
+  settings: dict[Any, Any] = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': title,
+    'font.family': 'sans-serif',
+  }
+  colours: dict[Any, Any] = {'text.color': _INK, 'axes.edgecolor': _GRID, 'axes.labelcolor': _INK}
+  ticks: dict[Any, Any] = {
+    'xtick.color': _INK,
+    'ytick.color': _INK,
+    'grid.color': _GRID,
+    'font.size': 10,
+  }
   with matplotlib.rc_context({**settings, **colours, **ticks}):
     fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
     ax = fig.subplots()

@@ -135,13 +135,13 @@ def figures(run: Run) -> list[Figure]:
   """Loss, token accuracy and exact match, each where the run measured it."""
   found = []
   if evals := run.of_kind('train_eval'):
-    before, after = _baseline(run, evals), evals[-1]
+    first, last = _baseline(run, evals), evals[-1]
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
       ('accuracy', 'Token accuracy', 100),
     ):
-      start = None if before is None else factor * before[name]
-      found.append(Figure(label, start, factor * after[name], percent=factor == 100))
+      start = None if first is None else factor * first[name]
+      found.append(Figure(label, start, factor * last[name], percent=factor == 100))
   scores = [match for task in run.infer_tasks if (match := _scores(run, task, 'exact_match'))]
   if scores:
     tasks = '' if len(scores) == 1 else f', mean of {len(scores)} tasks'
@@ -213,7 +213,7 @@ def by_language(run: Run) -> list[Group]:
   rows: collections.Counter[str] = collections.Counter()
   for task in run.infer_tasks:
     rows.update(row['language'] for row in _decoded(run, task))
-  bars = collections.defaultdict(list)
+  bars: dict[str, list[Bar]] = collections.defaultdict(list)
   for code, (before, after) in _parts(run).items():
     if (language := languages.BY_CODE.get(code)) is not None:
       bars[language.level].append(Bar(language.name, before, after, rows.get(code)))
@@ -244,7 +244,7 @@ def by_kind(run: Run) -> list[Bar]:
 
 def _parts(run: Run) -> dict[str, tuple[float | None, float]]:
   """The values 'exact_match/<part>' by part, before and after; means where tasks share a part."""
-  values = collections.defaultdict(list)
+  values: dict[str, list[Any]] = collections.defaultdict(list)
   for task in run.infer_tasks:
     names = {name for record in run.of_kind(INFER_EVAL + task) for name in record}
     for name in sorted(names):

@@ -1,0 +1,193 @@
+"""`aya-train report`: one HTML page about a run, and a closing table for the terminal."""
+
+import dataclasses
+import importlib.metadata
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jinja2
+import numpy as np
+import seqio
+from etils import epath
+
+from aya_train import evaluation, inference, partitioning, report_plots, report_run
+from aya_train.checkpoint import formats, manager
+from aya_train.models import network, seq2seq, t5_config
+from aya_train.tasks import metrics
+
+logger = logging.getLogger(__name__)
+PAGE = 'report.html'
+_PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'transformers', 'babel')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One prompt with every answer to it.
+
+  Attributes:
+    prompt, reference: the example.
+    ours: decoded by this package.
+    theirs: decoded by transformers from the exported folder, None where none was given.
+    same: whether both gave the same tokens.
+  """
+
+  prompt: str
+  reference: str
+  ours: str
+  theirs: str | None
+  same: bool | None
+
+  @property
+  def right(self) -> bool:
+    return metrics.normalize(self.ours) == metrics.normalize(self.reference)
+
+
+def run_report(
+  model_dir: epath.PathLike, hf_dir: str | None = None, num_prompts: int = 12
+) -> epath.Path:
+  """Writes MODEL_DIR/report.html and prints the closing table.
+
+  The prompts are taken at even distances from the examples that the run decodes, in their order;
+  right and wrong answers alike.
+
+  Args:
+    model_dir: a run that evaluated at least once.
+    hf_dir: exported folder whose answers are compared, or None.
+    num_prompts: how many answers to show.
+
+  Raises:
+    FileNotFoundError, ValueError: see `report_run.read`.
+    ValueError: transformers gave other tokens; the page is written all the same.
+  """
+  run = report_run.read(model_dir)
+  samples = _samples(run, hf_dir, num_prompts)
+  page = run.model_dir / PAGE
+  page.write_text(_render(run, samples))
+  _print_table(run, samples)
+  if differ := [s.prompt for s in samples if s.same is False]:
+    raise ValueError(
+      f'transformers gave other tokens than ours for {len(differ)} of {len(samples)} prompts, '
+      f'first {differ[0]!r}: the export in {hf_dir} is not the model of {model_dir} ({page})'
+    )
+  return page
+
+
+def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample]:
+  task = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or run.macros['MIXTURE_OR_TASK_NAME']
+  pairs = inference.task_texts(task, 'validation', None)
+  picked = [pairs[i * len(pairs) // count] for i in range(min(count, len(pairs)))]
+  prompts = [prompt for prompt, _ in picked]
+  lengths = run.macros['TASK_FEATURE_LENGTHS']
+  model, params = _restore(run)
+  partitioner = _one_device()
+  ours = evaluation.decode_prompts(
+    model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
+  )
+  theirs: Sequence[list[int] | None] = [None] * len(prompts)
+  if hf_dir is not None:
+    theirs = transformers_answers(hf_dir, prompts, lengths['targets'], model.input_vocabulary)
+  text = model.output_vocabulary.decode
+  return [
+    Sample(
+      prompt, reference, text(a), None if b is None else text(b), None if b is None else a == b
+    )
+    for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
+  ]
+
+
+def _one_device() -> partitioning.Partitioner:
+  rules = partitioning.standard_logical_axis_rules()
+  return partitioning.Partitioner({'data': 1, 'model': 1}, rules, jax.local_devices()[:1])
+
+
+def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
+  """The run's newest model, decoding greedily, and its parameters."""
+  metadata = manager.read_metadata(run.model_dir)
+  vocabulary = seqio.SentencePieceVocabulary(metadata['vocabulary_file'], extra_ids=0)
+  dtype = run.macros['ACTIVATION_DTYPE'] or 'float32'
+  config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
+  model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
+  return model, formats.read_for(model, _one_device(), run.model_dir)
+
+
+def transformers_answers(
+  folder: str, prompts: Sequence[str], max_tokens: int, vocabulary: seqio.Vocabulary
+) -> list[list[int]]:
+  """Greedy answers of transformers' MT5ForConditionalGeneration, as ids without padding.
+
+  Raises:
+    ValueError: the folder's tokenizer gives other ids than the vocabulary, or the extra is missing.
+  """
+  try:
+    import torch
+    import transformers
+  except ImportError as error:
+    raise ValueError(
+      "comparing with transformers needs the extra 'hf': pip install .[hf]"
+    ) from error
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  model = transformers.MT5ForConditionalGeneration.from_pretrained(folder).eval()
+  answers = []
+  for prompt in prompts:
+    ids = tokenizer(prompt)['input_ids']
+    if ids != (want := [*vocabulary.encode(prompt), vocabulary.eos_id]):
+      raise ValueError(f'{folder}: the tokenizer gives {ids} for {prompt!r}, expected {want}')
+    with torch.no_grad():
+      out = model.generate(
+        torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, num_beams=1
+      )
+    answers.append([int(t) for t in out[0].tolist()[1:] if t != 0])
+  return answers
+
+
+def _render(run: report_run.Run, samples: Sequence[Sample]) -> str:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('aya_train', 'templates'), autoescape=True, trim_blocks=True
+  )
+  rows, note = report_run.data_rows(run)
+  architecture = run.info['architecture']
+  versions = {}
+  for name in _PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return environment.get_template('run.html.jinja').render(
+    run=run,
+    step=report_run.last_step(run),
+    parameters=parameter_count(architecture),
+    figures=report_run.figures(run),
+    charts=report_plots.charts(run),
+    groups=report_run.by_language(run),
+    kinds=report_run.by_kind(run),
+    samples=samples,
+    compared=any(s.same is not None for s in samples),
+    data_rows=rows,
+    data_note=note,
+    versions=versions,
+    devices=f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  )
+
+
+def parameter_count(architecture: dict[str, Any]) -> int:
+  """Number of parameters of an architecture as metadata records it."""
+  shapes, _ = network.parameter_axes(t5_config.T5Config(**architecture))
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+
+
+def _print_table(run: report_run.Run, samples: Sequence[Sample]) -> None:
+  print(f'\n{"":24}{"untrained":>12}{"trained":>12}')
+  for figure in report_run.figures(run):
+    print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+  print()
+  for s in samples:
+    verdict = 'right' if s.right else 'wrong'
+    print(f'{s.prompt}\n  ours {s.ours!r} ({verdict})  reference {s.reference!r}', end='')
+    print('' if s.same is None else f'  transformers {s.theirs!r}')
+  if any(s.same is not None for s in samples):
+    equal = sum(bool(s.same) for s in samples)
+    print(f'\nThe same tokens from transformers: {equal} of {len(samples)}')

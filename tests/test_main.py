@@ -10,6 +10,8 @@ SMOKE = [
   '--gin_file=models/mt5_tiny.gin',
   '--gin_file=recipes/sft_smoke.gin',
   '--gin_file=hardware/cpu_local.gin',
+  # Without it the width would come from the vocabulary, which a fresh machine has not trained yet.
+  '--gin.t5_config.T5Config.vocab_size=512',
 ]
 
 

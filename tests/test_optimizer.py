@@ -69,7 +69,7 @@ def test_state_axes_follow_the_parameters():
   state = optimizer.adafactor(0.01, axes).init(params)
   found = {}
   named = optimizer.state_axes(state, params, axes)
-  is_axes = lambda x: type(x) is tuple
+  is_axes = lambda x: type(x) is tuple and all(isinstance(n, str | None) for n in x)
   leaves = zip(
     jax.tree_util.tree_leaves_with_path(state),
     jax.tree.leaves(named, is_leaf=is_axes),

@@ -58,7 +58,13 @@ setuptools.setup(
       'torch>=2.6,<3',
       'transformers>=5,<6',
     ],
-    'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'pytest-xdist>=3.6,<4', 'ruff>=0.12,<1'],
+    'test': [
+      'import-linter>=2.1,<3',
+      'mypy>=1.15,<3',
+      'pytest>=8,<10',
+      'pytest-xdist>=3.6,<4',
+      'ruff>=0.12,<1',
+    ],
     # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
     't5x': ['cached_property', 'fiddle', 'tensorboard'],
   },

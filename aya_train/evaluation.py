@@ -139,6 +139,8 @@ class InferEvaluator:
       (int(i), {k: v for k, v in ex.items() if k in _MODEL_FEATURES})
       for i, ex in ds.as_numpy_iterator()
     ]
+    # Short inputs together, so that few batches are as wide as the longest row.
+    rows.sort(key=lambda row: _num_tokens(row[1]['encoder_input_tokens']))
     results: list[tuple[int, Any]] = []
     for batch in batched(rows, self._config.batch_size):
       results += self._run_batch(function, params, batch)
@@ -151,6 +153,9 @@ class InferEvaluator:
     padded = [*rows, *[rows[0]] * (size - len(rows))]
     mine = padded[jax.process_index() * size // hosts : (jax.process_index() + 1) * size // hosts]
     local = {name: np.stack([ex[name] for _, ex in mine]) for name in mine[0][1]}
+    inputs = [ex['encoder_input_tokens'] for _, ex in rows]  # every host's, for one width
+    width = input_width(max(map(_num_tokens, inputs)), len(inputs[0]))
+    local['encoder_input_tokens'] = local['encoder_input_tokens'][:, :width]
     ids = {'ids': np.array([i for i, _ in mine], np.int32)}
     batch = self._partitioner.to_global(local)
     out = function(params, batch, self._partitioner.to_global(ids)['ids'])
@@ -165,6 +170,18 @@ _MODEL_FEATURES = (
   'decoder_target_tokens',
   'decoder_loss_weights',
 )
+
+
+def input_width(num_tokens: int, limit: int) -> int:
+  """Width of a batch to decode: the next power of two, at least 16 and at most `limit`.
+
+  Attention to padding costs as much as to tokens; few widths keep the number of programs small.
+  """
+  return min(max(16, 1 << (num_tokens - 1).bit_length()), limit)
+
+
+def _num_tokens(tokens: np.ndarray) -> int:
+  return int(np.max(np.flatnonzero(tokens), initial=0)) + 1
 
 
 def batched(rows: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
@@ -204,9 +221,12 @@ def decode_prompts(
   vocabulary = model.input_vocabulary
   answers: list[list[int]] = []
   for start in range(0, len(prompts), batch_size):
-    inputs = np.zeros((batch_size, lengths['inputs']), np.int32)
-    for row, text in enumerate(prompts[start : start + batch_size]):
-      tokens = [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id]
+    texts = prompts[start : start + batch_size]
+    rows = [
+      [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id] for text in texts
+    ]
+    inputs = np.zeros((batch_size, input_width(max(map(len, rows)), lengths['inputs'])), np.int32)
+    for row, tokens in enumerate(rows):
       inputs[row, : len(tokens)] = tokens
     ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
     decoded = np.asarray(step(params, inputs, ids))

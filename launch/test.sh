@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and tests. Arguments go to pytest: bash launch/test.sh -k losses, or -m heavy.
+# Lint, types, directions of import, and tests. Arguments go to pytest: bash launch/test.sh -k losses, or -m heavy.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd -- "$root"
@@ -7,4 +7,5 @@ cd -- "$root"
 ruff check .
 ruff format --check .
 mypy
+lint-imports
 python -m pytest -q -n 2 "$@"

@@ -21,8 +21,8 @@ def texts(count, longest=12, seed=0):
   return [(f'{i:03d}' + 'a' * n, f'{i:03d}' + 'b' * m) for i, (n, m) in enumerate(sizes)]
 
 
-def dataset(split, shuffle_files, examples):
-  del shuffle_files
+def dataset(split, shuffle_files, seed=None, *, examples):
+  del shuffle_files, seed
   inputs, targets = zip(*examples[split], strict=True) if examples[split] else ((), ())
   columns = {'inputs': list(inputs), 'targets': list(targets)}
   return tf.data.Dataset.from_tensor_slices(
@@ -30,7 +30,7 @@ def dataset(split, shuffle_files, examples):
   )
 
 
-def add_task(name, examples, preprocessors=APPEND_EOS, vocabulary=VOCABULARY):
+def add_task(name, examples, preprocessors=APPEND_EOS, vocabulary=VOCABULARY, metric_fns=()):
   """Registers (anew) a task; `examples` maps splits to lists of (inputs, targets) strings."""
   seqio.TaskRegistry.remove(name)
   feature = seqio.Feature(vocabulary=vocabulary, add_eos=True)
@@ -43,7 +43,7 @@ def add_task(name, examples, preprocessors=APPEND_EOS, vocabulary=VOCABULARY):
     ),
     preprocessors=list(preprocessors),
     output_features={'inputs': feature, 'targets': feature},
-    metric_fns=[],
+    metric_fns=list(metric_fns),
   )
 
 

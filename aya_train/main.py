@@ -13,6 +13,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
+from aya_train import hosts
+
 EPILOG = """examples:
   aya-train prepare cldr
   aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
@@ -51,9 +53,7 @@ def _add_host_arguments(parser: argparse.ArgumentParser) -> None:
 def _join_hosts(args: argparse.Namespace) -> None:
   if not (args.multihost or args.coordinator_address):
     return
-  import jax
-
-  jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
+  hosts.join(args.coordinator_address, args.num_processes, args.process_id)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,7 +231,8 @@ def _message(error: BaseException) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 130 when stopped."""
+  """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host
+  was lost, 130 when stopped."""
   from aya_train.gin_args import rewrite_gin_args
 
   try:
@@ -247,6 +248,9 @@ def main(argv: Sequence[str]) -> int:
   except Exception as error:
     if args.debug:
       traceback.print_exc()
+    if hosts.is_lost(error):
+      print(f'aya-train {args.command}: error: {hosts.LOST_HOST} ({error})', file=sys.stderr)
+      return 3
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
     if not isinstance(error, ValueError | OSError):
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
@@ -256,4 +260,8 @@ def main(argv: Sequence[str]) -> int:
 
 def console() -> None:
   """Entry point of the `aya-train` script."""
-  sys.exit(main(sys.argv[1:]))
+  argv = sys.argv[1:]
+  joins = any(word.startswith(('--multihost', '--coordinator_address')) for word in argv)
+  with hosts.watched() if joins else contextlib.nullcontext():
+    code = main(argv)
+  hosts.leave(code)

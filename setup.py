@@ -58,6 +58,7 @@ setuptools.setup(
       'torch>=2.6,<3',
       'transformers>=5,<6',
     ],
+    'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     'test': ['mypy>=1.15,<3', 'pytest>=8,<10', 'pytest-xdist>=3.6,<4', 'ruff>=0.12,<1'],
     # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
     't5x': ['cached_property', 'fiddle', 'tensorboard'],

@@ -96,8 +96,6 @@ def export(
   if dtype not in DTYPES:
     raise ValueError(f'export dtype must be one of {sorted(DTYPES)}, got {dtype!r}')
   out_dir = epath.Path(out_dir)
-  if not overwrite and out_dir.exists() and any(out_dir.iterdir()):
-    raise FileExistsError(f'{out_dir} is not empty; choose another folder or pass overwrite=True')
   vocabulary = hf_tokenizer.read_vocabulary(vocabulary_file)
   pad_id, eos_id = vocabulary.trainer_spec.pad_id, vocabulary.trainer_spec.eos_id
   if len(vocabulary.pieces) > config.vocab_size:
@@ -107,7 +105,7 @@ def export(
     )
   settings = hf_config.to_hf_config(config, dtype=dtype, pad_id=pad_id, eos_id=eos_id)
   tensors = _hf_tensors(params, config)
-  with replacing(out_dir) as folder:
+  with replacing(out_dir, overwrite=overwrite) as folder:
     _write_json(folder / 'config.json', settings)
     generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
     _write_json(folder / 'generation_config.json', generation)
@@ -142,12 +140,8 @@ def import_hf(
     ValueError: the model is not one of this network, or names or shapes do not fit config.json.
   """
   folder = epath.Path(folder)
-  if not (folder / 'config.json').exists():
-    raise FileNotFoundError(
-      f'{folder} holds no config.json; it must be a transformers model folder'
-    )
+  settings = read_config(folder)
   tensors = open_tensors(folder, DTYPES[dtype])
-  settings = json.loads((folder / 'config.json').read_text())
   config = hf_config.from_hf_config(
     settings, has_head='lm_head.weight' in tensors, where=str(folder)
   )
@@ -175,8 +169,14 @@ def _hf_tensors(
 
 
 @contextlib.contextmanager
-def replacing(out_dir: epath.Path) -> Iterator[epath.Path]:
-  """Yields a new folder beside `out_dir` that takes its name if the block ends well."""
+def replacing(out_dir: epath.Path, *, overwrite: bool) -> Iterator[epath.Path]:
+  """Yields a new folder beside `out_dir` that takes its name if the block ends well.
+
+  Raises:
+    FileExistsError: `out_dir` is not empty and `overwrite` is false.
+  """
+  if not overwrite and out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    raise FileExistsError(f'{out_dir} is not empty: take another folder, or --overwrite')
   partial = out_dir.parent / f'.{out_dir.name}.partial-{os.getpid()}'
   partial.mkdir(parents=True)
   try:
@@ -187,6 +187,20 @@ def replacing(out_dir: epath.Path) -> Iterator[epath.Path]:
   except BaseException:
     partial.rmtree(missing_ok=True)
     raise
+
+
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+  """The content of config.json.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = epath.Path(folder) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{folder} holds no config.json; it must be a transformers model folder'
+    )
+  return json.loads(path.read_text())
 
 
 def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
@@ -250,15 +264,21 @@ def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
     yield tensor.read()
     return
   for start in range(0, tensor.shape[0], rows):
-    yield np.asarray(tensor[start : start + rows])
+    yield np.asarray(tensor[start : min(start + rows, tensor.shape[0])])
 
 
 def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-  if dtype == np.float16 and (peak := float(np.abs(block).max(initial=0))) > _FLOAT16_MAX:
-    raise ValueError(
-      f'{name} holds {peak:g}, more than float16 can ({_FLOAT16_MAX:g}): export it as bfloat16'
-    )
+  if dtype == np.float16:
+    check_float16(block, name)
   return block.astype(dtype.newbyteorder('<'), copy=False)
+
+
+def check_float16(block: np.ndarray, name: str) -> None:
+  """Raises ValueError if float16 cannot hold a weight."""
+  if (peak := float(np.abs(block).max(initial=0))) > _FLOAT16_MAX:
+    raise ValueError(
+      f'{name} holds {peak:g}, more than float16 can ({_FLOAT16_MAX:g}): use bfloat16 or float32'
+    )
 
 
 def safetensors_files(folder: epath.PathLike) -> list[str]:

@@ -4,9 +4,9 @@ llama.cpp (src/models/t5.cpp) computes what our network does if the MLP is gelu,
 relative positions end at 128; and the head is in the file as it is to be used: of a tied network it
 is the input table times d_model**-0.5, which llama.cpp does not multiply by itself.
 
-Matrices are quantised in runs of rows, so memory does not grow with the model. The two tables, in
-which few rows are used at a time but every answer is chosen, are no smaller than Q8_0; norms and the
-tables of relative positions stay float32, as does a matrix whose rows are no multiple of 32.
+Matrices are quantised in runs of rows, so memory does not grow with the model. The head, from which
+every token is chosen, is no smaller than Q8_0; norms and the tables of relative positions stay
+float32, as does a matrix whose rows are no multiple of 32.
 
 llama.cpp's unigram tokenizer has no byte fallback: characters without a piece become <unk>, where
 SentencePiece spells them in bytes. With tokens of our tokenizer its answers are the same.
@@ -26,8 +26,8 @@ from aya_train.checkpoint import hf_config, hf_export, hf_tokenizer, layouts
 QUANTISATIONS = ('f32', 'bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0')
 DEFAULT_QUANTISATION = 'q8_0'
 FILE = 'model-{quantisation}.gguf'
-_SMALLEST_OF_TABLES = 'q8_0'
-_TABLES = ('shared.weight', 'lm_head.weight')
+_HEAD = 'lm_head.weight'
+_SMALLEST_OF_HEAD = 'q8_0'
 _MAX_DISTANCE = 128  # src/llama-graph.cpp
 _ACTIVATIONS = (('gelu', 'linear'), ('relu',))
 _PADDING_SCORE = -10000.0
@@ -90,9 +90,7 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, layou
     table = tensors.pop(alias, None)
     if table is not None:
       tensors.setdefault('shared.weight', table)
-  config = hf_config.from_hf_config(
-    settings, has_head='lm_head.weight' in tensors, where=str(hf_folder)
-  )
+  config = hf_config.from_hf_config(settings, has_head=_HEAD in tensors, where=str(hf_folder))
   if config.mlp_activations not in _ACTIVATIONS:
     raise ValueError(
       f"{hf_folder}: llama.cpp's T5 has MLPs of {_ACTIVATIONS}, got {config.mlp_activations}"
@@ -103,7 +101,7 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, layou
       f'relative_attention_max_distance {config.relative_attention_max_distance}'
     )
   if config.logits_via_embedding:
-    tensors['lm_head.weight'] = _scaled(tensors['shared.weight'], config.emb_dim**-0.5)
+    tensors[_HEAD] = _scaled(tensors['shared.weight'], config.emb_dim**-0.5)
   return tensors
 
 
@@ -121,10 +119,8 @@ def tensor_type(name: str, shape: tuple[int, ...], quantisation: str) -> Any:
   types = gguf.GGMLQuantizationType
   if len(shape) < 2 or 'relative_attention_bias' in name:
     return types.F32
-  if name in _TABLES and QUANTISATIONS.index(quantisation) > QUANTISATIONS.index(
-    _SMALLEST_OF_TABLES
-  ):
-    quantisation = _SMALLEST_OF_TABLES
+  if name == _HEAD:
+    quantisation = min(quantisation, _SMALLEST_OF_HEAD, key=QUANTISATIONS.index)
   wanted = types[quantisation.upper()]
   block, _ = gguf.GGML_QUANT_SIZES[wanted]
   return wanted if shape[-1] % block == 0 else types.F32

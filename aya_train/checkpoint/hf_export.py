@@ -168,6 +168,12 @@ def _hf_tensors(
   return layouts.to_hf(flat, table)
 
 
+def check_free(out_dir: epath.Path, *, overwrite: bool) -> None:
+  """Raises FileExistsError if a folder is not empty and may not be replaced."""
+  if not overwrite and out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    raise FileExistsError(f'{out_dir} is not empty: take another folder, or --overwrite')
+
+
 @contextlib.contextmanager
 def replacing(out_dir: epath.Path, *, overwrite: bool) -> Iterator[epath.Path]:
   """Yields a new folder beside `out_dir` that takes its name if the block ends well.
@@ -175,8 +181,7 @@ def replacing(out_dir: epath.Path, *, overwrite: bool) -> Iterator[epath.Path]:
   Raises:
     FileExistsError: `out_dir` is not empty and `overwrite` is false.
   """
-  if not overwrite and out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-    raise FileExistsError(f'{out_dir} is not empty: take another folder, or --overwrite')
+  check_free(out_dir, overwrite=overwrite)
   partial = out_dir.parent / f'.{out_dir.name}.partial-{os.getpid()}'
   partial.mkdir(parents=True)
   try:
@@ -279,6 +284,24 @@ def check_float16(block: np.ndarray, name: str) -> None:
     raise ValueError(
       f'{name} holds {peak:g}, more than float16 can ({_FLOAT16_MAX:g}): use bfloat16 or float32'
     )
+
+
+def is_tied(folder: epath.PathLike) -> bool:
+  """Whether the head of a folder's model is its input table."""
+  return 'lm_head.weight' not in open_tensors(folder, np.dtype(np.float32))
+
+
+def parameter_count(folder: epath.PathLike) -> int:
+  """Number of parameters in a folder's tensors, the aliases of the input table left out."""
+  tensors = open_tensors(folder, np.dtype(np.float32))
+  tables = [name for name in ('shared.weight', *hf_config.TABLE_ALIASES) if name in tensors]
+  return sum(math.prod(t.shape) for name, t in tensors.items() if name not in tables[1:])
+
+
+def dtype_of(folder: epath.PathLike) -> str:
+  """Name of the dtype of a folder's weights, as config.json says; float32 if it does not."""
+  settings = read_config(folder)
+  return settings.get('dtype') or settings.get('torch_dtype') or 'float32'
 
 
 def safetensors_files(folder: epath.PathLike) -> list[str]:

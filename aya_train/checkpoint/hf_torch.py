@@ -88,7 +88,7 @@ def activation_peak(
 
   model = open_mapped(folder)
   tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-  peak = [0.0, '']
+  peak: list[Any] = [0.0, '']
 
   def watch(name: str):
     def hook(_module: Any, _inputs: Any, output: Any) -> None:

@@ -78,10 +78,11 @@ def test_the_file_gets_smaller_with_each_quantisation(converted):
   assert sizes == sorted(set(sizes), reverse=True)
 
 
-def test_tables_are_q8_0_at_the_smallest_and_odd_rows_stay_float32(hf_folder):
+def test_the_head_is_q8_0_at_the_smallest_and_odd_rows_stay_float32(hf_folder):
   types = gguf.GGMLQuantizationType
   assert gguf_export.tensor_type('lm_head.weight', (640, 32), 'q4_0') is types.Q8_0
-  assert gguf_export.tensor_type('shared.weight', (640, 32), 'bf16') is types.BF16
+  assert gguf_export.tensor_type('lm_head.weight', (640, 32), 'bf16') is types.BF16
+  assert gguf_export.tensor_type('shared.weight', (640, 32), 'q4_0') is types.Q4_0
   assert (
     gguf_export.tensor_type('encoder.block.0.layer.0.SelfAttention.q.weight', (21, 32), 'q4_0')
     is types.Q4_0

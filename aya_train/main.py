@@ -203,6 +203,7 @@ def _convert(args: argparse.Namespace) -> None:
       examples_file=args.examples,
       num_examples=args.num_examples,
       overwrite=args.overwrite,
+      allow_float16_overflow=args.allow_float16_overflow,
       **card,
     )
   else:

@@ -41,6 +41,7 @@ def to_ctranslate2(
   *,
   quantisation: str = DEFAULT_QUANTISATION,
   overwrite: bool = False,
+  allow_float16_overflow: bool = False,
 ) -> epath.Path:
   """Writes a folder that `ctranslate2.Translator` loads, with the tokenizer beside it.
 
@@ -50,9 +51,12 @@ def to_ctranslate2(
     dst: new or empty local folder.
     quantisation: one of `QUANTISATIONS`.
     overwrite: replace `dst`.
+    allow_float16_overflow: write float16 and int8_float16, in which CTranslate2 computes in float16,
+      without running sample prompts (`hf_torch.check_float16`).
 
   Raises:
-    ValueError: unknown quantisation, or a tokenizer with more pieces than the table has rows.
+    ValueError: unknown quantisation, a tokenizer with more pieces than the table has rows, or
+      activations that do not fit into float16.
     FileNotFoundError: no config.json or no safetensors.
     FileExistsError: `dst` is not empty.
     ModuleNotFoundError: the extra `quantised` is not installed.
@@ -61,6 +65,9 @@ def to_ctranslate2(
     raise ValueError(f'quantisation for ct2 must be one of {QUANTISATIONS}, got {quantisation!r}')
   hf_folder = epath.Path(hf_folder)
   rows = hf_export.read_config(hf_folder)['vocab_size']
+  hf_export.check_free(epath.Path(dst), overwrite=overwrite)
+  if 'float16' in quantisation.split('_') and not allow_float16_overflow:
+    hf_torch.check_float16(hf_folder)
   with hf_export.replacing(epath.Path(dst), overwrite=overwrite) as folder:
     _converter(hf_folder, rows).convert(str(folder), quantization=quantisation, force=True)
   return epath.Path(dst)

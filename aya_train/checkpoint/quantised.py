@@ -43,6 +43,7 @@ def quantise(
   base_model: str | None = None,
   licence: str = 'apache-2.0',
   overwrite: bool = False,
+  allow_float16_overflow: bool = False,
 ) -> epath.Path:
   """Writes `src` as a quantised model, with its size, its loss in quality, card and licence.
 
@@ -61,6 +62,7 @@ def quantise(
     num_examples: how many of them; 0 compares nothing, which saves loading both models.
     base_model, licence: for the card.
     overwrite: replace `dst`.
+    allow_float16_overflow: see `hf_export.export` and `ct2_export.to_ctranslate2`.
 
   Raises:
     ValueError: an unknown quantisation, a missing package, or what the exports refuse.
@@ -78,8 +80,10 @@ def quantise(
   hf_export.check_free(dst, overwrite=overwrite)
   model_dir = model_card.find_run(source.path)
   examples_file = examples_file or (quality.examples_of_run(model_dir) if model_dir else None)
-  with _exported(source, dst, dtype=dtype, vocabulary_file=vocabulary_file) as hf_folder:
-    _EXPORTS[to](hf_folder, dst, quantisation=quantisation, overwrite=overwrite)
+  allowed = {'allow_float16_overflow': allow_float16_overflow}
+  with _exported(source, dst, dtype=dtype, vocabulary_file=vocabulary_file, **allowed) as hf_folder:
+    options = allowed if to == 'ct2' else {}
+    _EXPORTS[to](hf_folder, dst, quantisation=quantisation, overwrite=overwrite, **options)
     found = quality.report(
       dst,
       hf_folder,
@@ -102,9 +106,7 @@ def require(to: str) -> None:
 
 
 @contextlib.contextmanager
-def _exported(
-  source: formats.Source, dst: epath.Path, *, dtype: str, vocabulary_file: str | None
-) -> Iterator[epath.Path]:
+def _exported(source: formats.Source, dst: epath.Path, **options: Any) -> Iterator[epath.Path]:
   """The source as a Hugging Face folder, for as long as the block runs."""
   if source.format is formats.Format.HF:
     yield source.path
@@ -112,7 +114,7 @@ def _exported(
   dst.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f'.{dst.name}.hf-', dir=str(dst.parent)) as folder:
     hf_folder = epath.Path(folder) / dst.name
-    convert.convert(source.path, hf_folder, to='hf', dtype=dtype, vocabulary_file=vocabulary_file)
+    convert.convert(source.path, hf_folder, to='hf', **options)
     yield hf_folder
 
 

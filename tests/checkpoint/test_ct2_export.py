@@ -138,3 +138,22 @@ def test_a_tokenizer_with_more_pieces_than_rows_is_refused(converted):
   _, _, tokenizer = converted()
   with pytest.raises(ValueError, match='not the tokenizer of this model'):
     ct2_export.add_padding_pieces(tokenizer, len(tokenizer) - 1)
+
+
+def test_float16_is_refused_where_activations_overflow(vocabulary_file, tmp_path):
+  config = small_model.config(scan_layers=False)
+  params = {
+    name: 60 * array if '/mlp/' in name and name.endswith('kernel') else array
+    for name, array in small_model.random_params(config).items()
+  }
+  hf = hf_export.export(params, config, vocabulary_file, tmp_path / 'hf')
+  with pytest.raises(ValueError, match=r'activations of .* reach'):
+    ct2_export.to_ctranslate2(hf, tmp_path / 'out', quantisation='int8_float16')
+  assert not (tmp_path / 'out').exists()
+  for quantisation, allowed in (('int8_bfloat16', False), ('int8_float16', True)):
+    ct2_export.to_ctranslate2(
+      hf,
+      tmp_path / quantisation,
+      quantisation=quantisation,
+      allow_float16_overflow=allowed,
+    )

@@ -134,7 +134,7 @@ def test_a_full_folder_is_replaced_only_when_asked(export, tmp_path):
   out = tmp_path / 'model'
   out.mkdir()
   (out / 'notes.txt').write_text('mine')
-  with pytest.raises(FileExistsError, match='overwrite=True'):
+  with pytest.raises(FileExistsError, match='--overwrite'):
     export()
   assert (out / 'notes.txt').read_text() == 'mine'
   export(overwrite=True)

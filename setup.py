@@ -58,6 +58,7 @@ setuptools.setup(
       'torch>=2.6,<3',
       'transformers>=5,<6',
     ],
+    'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     'test': [
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',

@@ -25,6 +25,7 @@ def convert(
   vocabulary_file: str | None = None,
   model_card: str | None = None,
   overwrite: bool = False,
+  allow_float16_overflow: bool = False,
 ) -> epath.Path:
   """Writes `src` into the folder `dst` as another layout; `src` is only read.
 
@@ -32,11 +33,13 @@ def convert(
     src: anything `formats.detect` knows.
     dst: folder to make.
     to: 'hf' or 'native'.
-    dtype: of the tensors written, 'float32' or 'bfloat16' (native is always float32).
+    dtype: of the tensors written, 'float32', 'bfloat16' or, for 'hf', 'float16' (native is always
+      float32).
     max_shard_size: of each safetensors file.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
     model_card: README.md of a Hugging Face folder.
     overwrite: replace `dst`.
+    allow_float16_overflow: see `hf_export.export`.
 
   Raises:
     FileNotFoundError: no checkpoint, or no vocabulary.
@@ -68,6 +71,7 @@ def convert(
       max_shard_size=max_shard_size,
       model_card=model_card,
       overwrite=overwrite,
+      allow_float16_overflow=allow_float16_overflow,
     )
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return dst

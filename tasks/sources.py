@@ -10,8 +10,12 @@ with each other (by two rows, for the Aya Dataset), so nothing is checked agains
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-TEMPLATED = tuple(
-  """
+
+def _words(text: str) -> tuple[str, ...]:
+  return tuple(text.split())
+
+
+TEMPLATED = _words("""
   afriqa afrisenti amharic_qa armenian_instruct bengali_news dutch_imdb hindi_headline hindi_news
   indic_paraphrase indic_sentiment indo_stories japanese_instruct joke_explaination ligurian_news
   masakhanews mintaka ntx_llm nusax_senti persian_farstail persian_instruct scirepeval
@@ -19,16 +23,13 @@ TEMPLATED = tuple(
   telugu_poems telugu_riddles thai_pos thai_scb thai_usembassy thai_wikitionary turku_paraphrase
   ukranian_gec uner_llm urdu_news_category urdu_news_gen urdu_news_headline wiki_split xcsqa
   xlel_wd xwikis
-  """.split()
-)
+""")
 """The 44 templated data sets of the Aya Collection, spelled as released."""
 
-TRANSLATED = tuple(
-  """
+TRANSLATED = _words("""
   adversarial_qa cnn_dailymail dolly flan_coqa flan_cot flan_gem_wiki flan_lambada flan_qa hotpotqa
   joke_explaination mintaka mlqa nqopen paws piqa soda wiki_split wikiqa xlel_wd
-  """.split()
-)
+""")
 """The 19 translated data sets of the Aya Collection, spelled as released."""
 
 DATA_PROVENANCE: Mapping[str, str] = {
@@ -64,31 +65,25 @@ ROWS_PER_PROVENANCE_SET = 20_000
 
 # Languages into which the Aya Collection and ShareGPT-Command were translated: the card of the
 # Aya evaluation suite lists them for dolly_machine_translated. 94 are of the 101.
-TRANSLATED_LANGUAGES = tuple(
-  """
+TRANSLATED_LANGUAGES = _words("""
   ace afr amh ara aze bel ben bjn bul cat ceb ces cym dan deu ell eng epo est eus fin fra gla gle
   glg guj hat hau heb hin hun hye ibo ind isl ita jav jpn kan kas kat kau kaz khm kir kor kur lao
   lav lit ltz mal mar min mkd mlg mlt mni mon mri msa mya nep nld nor nso pes pol por pus ron rus
   sin slk slv smo sna snd som sot spa sqi srp sun swa swe tam taq tel tgk tha tur ukr urd uzb vie
   xho yid yor zho zul
-  """.split()
-)
+""")
 
 # The card of the Aya Dataset, Arabic varieties gathered under ara. Wolof is not of the 101.
-ANNOTATED_LANGUAGES = tuple(
-  """
+ANNOTATED_LANGUAGES = _words("""
   amh ara ben ceb dan deu ell eng eus fil fin fra gle guj hat hau hin hun ibo ind ita jav jpn kan
   kir kor kur lit mal mar mlg msa mya nep nld nso nya pan pes pol por pus rus sin sna snd som spa
   sqi srp sun swa swe tam tel tha tur ukr urd vie wol xho yor zho zul
-  """.split()
-)
+""")
 
-XP3_LANGUAGES = tuple(
-  """
+XP3_LANGUAGES = _words("""
   ak ar as bm bn ca code en es eu fon fr gu hi id ig ki kn lg ln ml mr ne nso ny or pa pt rn rw sn
   st sw ta te tn ts tum tw ur vi wo xh yo zh zu
-  """.split()
-)
+""")
 """The 46 folders of xP3, xP3mt and xP3all: ISO 639-1 where there is one, and `code`."""
 
 

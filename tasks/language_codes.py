@@ -136,7 +136,7 @@ def _varieties() -> dict[str, Variety]:
       variety = Variety(language.code, flores.partition('_')[2])
       known[flores.lower()] = variety
       known[flores.partition('_')[0]] = variety
-    for alias in (language.code, language.mc4, language.name.lower()):
+    for alias in (language.code, language.mc4, language.xp3, language.name.lower()):
       if alias is not None:
         known[alias] = usual
   for alias, code in {**_OTHER_CODES, **_TWO_LETTERS}.items():

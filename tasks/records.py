@@ -92,7 +92,7 @@ def parts(path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int =
   """
   path = epath.Path(path)
   if path.name.endswith(PARQUET):
-    with _parquet(path) as file:
+    with _OpenParquet(path) as file:
       metadata = file.metadata
       counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return _group(counts, rows)
@@ -114,8 +114,8 @@ def _group(counts: Sequence[int], rows: int) -> list[Part]:
   return found or [Part(0, 0)]
 
 
-class _parquet:  # noqa: N801
-  """`with _parquet(path) as file`: a pyarrow ParquetFile, pyarrow's errors in our words."""
+class _OpenParquet:
+  """`with _OpenParquet(path) as file`: a pyarrow ParquetFile, pyarrow's errors in our words."""
 
   def __init__(self, path: epath.Path):
     self._path = path
@@ -154,7 +154,7 @@ def _refuse_pointer(path: epath.Path, file: BinaryIO) -> None:
 
 
 def _read_parquet(path: epath.Path, part: Part, columns: Sequence[str] | None) -> Iterator[Found]:
-  with _parquet(path) as file:
+  with _OpenParquet(path) as file:
     names = file.schema_arrow.names
     if columns is not None and (missing := [c for c in columns if c not in names]):
       raise DamagedFileError(f'{path}: lacks the columns {missing}; it has {names}')

@@ -145,7 +145,10 @@ class ReadReport:
 
   def to_json(self) -> str:
     """All of it; `from_json` is the inverse."""
-    return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+    fields = dict(vars(self))
+    for name in ('files', 'examples'):
+      fields[name] = [dataclasses.asdict(problem) for problem in fields[name]]
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
   @classmethod
   def from_json(cls, text: str) -> 'ReadReport':

@@ -10,8 +10,7 @@ import json
 import os
 import struct
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from etils import epath
@@ -34,6 +33,7 @@ class Split:
     num_bytes: over all files.
     duplicates: rows that were left out as repeated.
     over_limit: rows that were left out since their group had its number.
+    content: the sum of the rows' keys modulo 2**64, in hex: equal for equal rows in any order.
   """
 
   config: str
@@ -42,6 +42,7 @@ class Split:
   num_bytes: int
   duplicates: int = 0
   over_limit: int = 0
+  content: str = ''
 
   @property
   def num_rows(self) -> int:
@@ -111,13 +112,23 @@ def finish(work_dir: str, place: tuple[str, str, str], pieces: Sequence[_Piece])
     made = []
     lengths, size = _write(work_dir, place, pieces, keep, temporary, split_name(split, part))
     if lengths:
-      made.append(Split(config, split_name(split, part), lengths, size, duplicates, over_limit))
+      made.append(
+        Split(
+          config,
+          split_name(split, part),
+          lengths,
+          size,
+          duplicates,
+          over_limit,
+          _content(keys[keep]),
+        )
+      )
     if (sample := source.sample(config, split, part)) is not None:
       name, rows = sample
       drawn = smallest_of_each(keys, np.zeros_like(groups), rows, keep) if rows else keep
       lengths, size = _write(work_dir, place, pieces, drawn, temporary, name)
       if lengths:
-        made.append(Split(config, name, lengths, size))
+        made.append(Split(config, name, lengths, size, content=_content(keys[drawn])))
     (temporary / _DONE).write_text(json.dumps([dataclasses.asdict(s) for s in made]))
     temporary.rename(directory)
   finally:
@@ -126,8 +137,8 @@ def finish(work_dir: str, place: tuple[str, str, str], pieces: Sequence[_Piece])
   return made
 
 
-def _stem(work_dir: str, place: tuple[str, str, str], piece: _Piece) -> epath.Path:
-  return row_units.folder(work_dir, piece.unit) / '.'.join(place)
+def _file(work_dir: str, place: tuple[str, str, str], piece: _Piece, ending: str) -> epath.Path:
+  return row_units.folder(work_dir, piece.unit) / f'{".".join(place)}.{ending}'
 
 
 def _keys(
@@ -137,12 +148,16 @@ def _keys(
   numbers: dict[str, int] = {}
   keys, groups = [], []
   for piece in pieces:
-    with (_stem(work_dir, place, piece).with_suffix('.npy')).open('rb') as file:
+    with _file(work_dir, place, piece, 'npy').open('rb') as file:
       found = np.load(file)
     renumber = np.array([numbers.setdefault(g, len(numbers)) for g in piece.groups], np.int64)
     keys.append(found['key'])
     groups.append(renumber[found['group']])
   return np.concatenate(keys), np.concatenate(groups)
+
+
+def _content(keys: np.ndarray) -> str:
+  return f'{int(np.sum(keys, dtype=np.uint64)):016x}'
 
 
 def first_of_each(keys: np.ndarray) -> np.ndarray:
@@ -196,19 +211,19 @@ def _write(
   total = int(keep.sum())
   if not total:
     return (), 0
-  stems = [_stem(work_dir, place, p) for p in pieces]
-  size = sum(s.with_suffix('.tfrecord').stat().length for s in stems) * total / len(keep)
+  paths = [_file(work_dir, place, p, 'tfrecord') for p in pieces]
+  size = sum(p.stat().length for p in paths) * total / len(keep)
   count = min(total, job.options.num_shards or max(1, round(size / SHARD_BYTES)))
   ends = [(i + 1) * total // count for i in range(count)]
   written, shard, offset, num_bytes = 0, 0, 0, 0
   out = (directory / shard_name(job.source, name, 0, count)).open('wb')
   try:
-    for piece, stem in zip(pieces, stems, strict=True):
+    for piece, path in zip(pieces, paths, strict=True):
       wanted = keep[offset : offset + piece.rows]
       offset += piece.rows
       if not wanted.any():
         continue
-      for frame, want in zip(frames(stem.with_suffix('.tfrecord')), wanted, strict=True):
+      for frame, want in zip(frames(path), wanted, strict=True):
         if not want:
           continue
         if written == ends[shard]:
@@ -233,11 +248,3 @@ def remove(work_dir: epath.PathLike) -> None:
   path = epath.Path(os.fspath(work_dir))
   if path.exists():
     path.rmtree()
-
-
-def summary(splits: Sequence[Split]) -> Mapping[str, Any]:
-  """Rows of each split, by config, for the manifest."""
-  by_config: dict[str, dict[str, int]] = {}
-  for split in splits:
-    by_config.setdefault(split.config, {})[split.name] = split.num_rows
-  return by_config

@@ -99,10 +99,14 @@ _MODULES = {
 }
 
 
+def module_of(source: str) -> str:
+  """Name of the module with a source's LAYOUTS and BUILDERS."""
+  return f'aya_train.tasks.{_MODULES.get(source, source)}'
+
+
 def layout(source: str) -> Layout:
   """The layout of a source: `LAYOUTS[source]` of its module."""
-  module = importlib.import_module(f'aya_train.tasks.{_MODULES.get(source, source)}')
-  return module.LAYOUTS[source]
+  return importlib.import_module(module_of(source)).LAYOUTS[source]
 
 
 @dataclasses.dataclass(frozen=True)

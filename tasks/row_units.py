@@ -62,12 +62,14 @@ class Options:
     languages: ISO 639-3 codes to keep; () for all that the source keeps by itself.
     max_characters: rows with more are left out.
     num_shards: files of each split; 0: as many as make files of about 256 MiB.
+    templates: of xP3x, 'DATASET<tab>TEMPLATE' lines to keep instead of the published ones.
   """
 
   constituents: tuple[str, ...] = ()
   languages: tuple[str, ...] = ()
   max_characters: int = rows.MAX_CHARACTERS
   num_shards: int = 0
+  templates: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

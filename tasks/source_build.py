@@ -337,7 +337,7 @@ def _publish(
       'version': job.version,
       'fingerprint': key,
       'release': releases.describe(job.release),
-      'options': dataclasses.asdict(job.options),
+      'options': json.loads(json.dumps(dataclasses.asdict(job.options))),
       'splits': {
         s.name: {
           'shard_lengths': list(s.shard_lengths),

@@ -128,7 +128,7 @@ class BuiltSource(seqio.DataSource):
       return tf.data.TFRecordDataset(shards).batch(1024).map(_parse_batch).unbatch()
     random.Random(seed).shuffle(shards)
     rows_of_files = tf.data.Dataset.from_tensor_slices(shards).interleave(
-      tf.data.TFRecordDataset, cycle_length=min(_INTERLEAVED, len(shards)), deterministic=True
+      tf.data.TFRecordDataset, cycle_length=min(_INTERLEAVED, len(shards))
     )
     return rows_of_files.batch(1024).map(_parse_batch).unbatch()
 

@@ -66,8 +66,7 @@ def pairs(messages: Any) -> Iterator[Pair]:
     parent = message['parent']
     if message['from'] != 'assistant' or isinstance(parent, str):
       continue
-    if checked[parent]['from'] != 'user' or (message.get('score') or 1) < 1:
-      continue
-    if message.get('score') == 0:
+    score = message.get('score')
+    if checked[parent]['from'] != 'user' or (score is not None and score < 1):
       continue
     yield Pair(checked[parent]['text'], message['text'], datasets[index], index)

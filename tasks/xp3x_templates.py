@@ -29,7 +29,8 @@ KEPT_TEMPLATES: Mapping[str, frozenset[str]] = {
   ),
   'helsinki_nlp/tatoeba_mt': frozenset({'translate'}),
   'mlqa': frozenset({'qaanswera', 'xp3longanswers', 'xp3longcontinue', 'creferenceqa'}),
-  'paws_x': frozenset({'task_description_no_label', 'task_description', 'meaning', 'paraphrase'}),
+  # The table's 'task_description' and 'paraphrase' are short for these of promptsource.
+  'paws_x': frozenset({'task_description_no_label', 'meaning', 'paraphrase_task'}),
   'facebook/flores': frozenset({'command_x_x', 'continuation_x_x', 'question_x_x'}),
 }
 """Data set -> templates, both as `plain` gives them; a data set that is not here keeps all."""

@@ -110,7 +110,7 @@ def dataset_of(name: str) -> tuple[str, str] | None:
   return source, _KNOWN[source][key]
 
 
-class _Collection(source_builder.SourceBuilder, skip_registration=True):
+class _Collection(source_builder.SourceBuilder, skip_registration=True):  # type: ignore[call-arg]
   description = __doc__ or ''
   citation = aya_dataset.CITATION
   homepage = 'https://huggingface.co/datasets/CohereForAI/aya_collection'

@@ -145,7 +145,7 @@ def to_rows(
         variety.script,
         part,
         '',
-        f'{pair.dataset_id}/{number}.{pair.index}',
+        f'{pair.dataset_id}/{number}.{pair.message}',
       ),
     )
 

@@ -17,13 +17,13 @@ class Pair(NamedTuple):
   Attributes:
     inputs, targets: the text of the user's message and of the assistant's.
     dataset_id: of the audited data set, from the first message of the conversation.
-    index: of the answer in the list.
+    message: index of the answer in the list.
   """
 
   inputs: str
   targets: str
   dataset_id: str
-  index: int
+  message: int
 
 
 def _message(messages: Sequence[Any], index: int) -> Mapping[str, Any]:

@@ -127,7 +127,9 @@ class Job:
   @classmethod
   def from_json(cls, text: str) -> 'Job':
     job = json.loads(text)
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in job['options'].items()}
+    options: dict[str, Any] = {
+      k: tuple(v) if isinstance(v, list) else v for k, v in job['options'].items()
+    }
     release = job['release']
     return cls(
       job['source'],

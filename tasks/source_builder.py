@@ -15,7 +15,7 @@ from aya_train.tasks import row_splits, rows, sources, storage
 MANIFEST = 'manifest.json'
 
 
-class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
+class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
   """Rows of `rows.COLUMNS`, all strings, in TFRecord shards.
 
   A split holds one language where the source is read by language: `train_yor`. So a task of a

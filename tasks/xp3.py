@@ -25,7 +25,7 @@ from aya_train.tasks.read_report import RowProblemError
 NAMES = ('xp3', 'xp3mt', 'xp3all')
 
 
-class _Xp3(source_builder.SourceBuilder, skip_registration=True):
+class _Xp3(source_builder.SourceBuilder, skip_registration=True):  # type: ignore[call-arg]
   description = __doc__ or ''
   citation = xp3x.CITATION
   terms = 'Apache-2.0 (the collection; constituents may have terms of their own)'

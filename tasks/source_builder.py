@@ -1,5 +1,7 @@
 """TFDS builders of the data sources: their base class, and how a finished one is opened."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -58,9 +60,10 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
   ) -> None:
     """Makes finished splits this builder's data; the folder appears by a rename at the end."""
     self._finished = splits, epath.Path(work_dir), manifest
-    self.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
+      self.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
+      )
 
   def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
     del dl_manager, download_config

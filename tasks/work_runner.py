@@ -1,7 +1,9 @@
 """Runs the same function over many pieces of work: here, in several processes, or through Beam."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -28,22 +30,42 @@ def processes(number: int) -> Runner:
   if number == 1:
     return here
 
+  pool: list[concurrent.futures.ProcessPoolExecutor] = []
+
   def run(function: Callable[..., Any], arguments: Sequence[tuple]) -> Iterator[Any]:
     if len(arguments) < 2:
       yield from here(function, arguments)
       return
-    # TensorFlow's threads do not survive a fork.
-    context = multiprocessing.get_context('spawn')
-    with concurrent.futures.ProcessPoolExecutor(number, mp_context=context) as pool:
-      futures = [pool.submit(function, *args) for args in arguments]
-      try:
-        for future in concurrent.futures.as_completed(futures):
-          yield future.result()
-      except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    if not pool:  # kept for the next call: a worker takes seconds to import TensorFlow
+      # TensorFlow's threads do not survive a fork.
+      context = multiprocessing.get_context('spawn')
+      pool.append(concurrent.futures.ProcessPoolExecutor(number, mp_context=context))
+    with _without_stderr():
+      futures = [pool[0].submit(function, *args) for args in arguments]
+    try:
+      for future in concurrent.futures.as_completed(futures):
+        yield future.result()
+    except BaseException:
+      pool.pop().shutdown(wait=False, cancel_futures=True)
+      raise
 
   return run
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+  """Workers that start in here say nothing: TensorFlow's first lines bury the progress.
+
+  What goes wrong in a worker comes back as an exception.
+  """
+  kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(sink, 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(sink)
 
 
 def beam(runner: str, options: Sequence[str] = ()) -> Runner:

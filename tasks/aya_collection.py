@@ -219,11 +219,10 @@ def translated_rows(record, item, where, options):
 
 
 def sample(config: str, split: str, code: str) -> tuple[str, int] | None:
-  """The pruned split of a language: 3,000 rows of train, all of Dolly; none beyond the 101."""
-  if split != 'train' or code not in languages.BY_CODE:
+  """The pruned split of a language: 3,000 rows of train; none for Dolly and beyond the 101."""
+  if split != 'train' or config in sources.UNSAMPLED or code not in languages.BY_CODE:
     return None
-  rows_kept = 0 if config in sources.UNSAMPLED else sources.SAMPLE_PER_LANGUAGE
-  return f'{PRUNED}_{code}', rows_kept
+  return f'{PRUNED}_{code}', sources.SAMPLE_PER_LANGUAGE
 
 
 LAYOUTS = {
@@ -237,7 +236,8 @@ def _add_tasks() -> None:
   source_tasks.add(TEMPLATED, source_tasks.BuiltSource(TEMPLATED, sources.TEMPLATED))
   for part in sources.TEMPLATED:
     source_tasks.add(f'{TEMPLATED}.{part}', source_tasks.BuiltSource(TEMPLATED, (part,)))
-  pruned = {'train': (PRUNED,), 'validation': ('validation',), 'test': ('test',)}
+  whole = tuple(f'{part}/train' for part in sources.UNSAMPLED)
+  pruned = {'train': (PRUNED, *whole), 'validation': ('validation',), 'test': ('test',)}
   for name, splits in ((TRANSLATED, None), (f'{TRANSLATED}_pruned', pruned)):
     known = sources.TRANSLATED_LANGUAGES
     codes = known if splits is None else tuple(c for c in known if c in languages.BY_CODE)

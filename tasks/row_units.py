@@ -159,9 +159,14 @@ def divide(
   open_unit: list[Input] = []
   held = 0
   for item in inputs:
-    if item.size >= unit_bytes and not item.name.endswith(records.GZIP):
+    # Where a parquet file may be cut stands at its end: one on the hub is not fetched for that.
+    uncut = item.name.endswith(records.GZIP) or (
+      release.on_hub and item.name.endswith(records.PARQUET)
+    )
+    if item.size >= unit_bytes and not uncut:
       try:
-        path = release.path(releases.ReleasedFile(item.name, item.size))
+        text = not item.name.endswith(records.PARQUET)
+        path = item.name if text else release.path(releases.ReleasedFile(item.name, item.size))
         cut = records.parts(path, item.size, megabytes=unit_bytes >> 20)
       except DamagedFileError as error:
         damaged.append((item.name, str(error)))

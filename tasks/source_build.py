@@ -41,7 +41,7 @@ class Estimate:
   Attributes:
     files, input_bytes: of the release that are read.
     output_bytes: of the built splits, roughly.
-    disk_bytes: at the height of the build, pieces and splits together, downloads not counted.
+    disk_bytes: at the height of the build: pieces and splits together, and the downloads.
     free_bytes: on the disk of the data directory; None where that cannot be asked (a bucket).
   """
 
@@ -63,15 +63,17 @@ def _gb(size: float) -> str:
   return f'{size / 1e9:,.2f} GB'
 
 
-def estimate(inputs: Sequence[row_units.Input], data_dir: epath.Path) -> Estimate:
-  """See `Estimate`."""
+def estimate(
+  inputs: Sequence[row_units.Input], data_dir: epath.Path, download: bool = False
+) -> Estimate:
+  """See `Estimate`; `download`: the files are not on this machine yet."""
   size = sum(i.size for i in inputs)
   out = sum(i.size * _growth(i.name) for i in inputs)
   free = None
   if '://' not in str(data_dir):
     existing = next(p for p in (data_dir, *data_dir.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-  return Estimate(len(inputs), size, int(out), int(2 * out), free)
+  return Estimate(len(inputs), size, int(out), int(2 * out + download * size), free)
 
 
 def _growth(name: str) -> float:
@@ -130,7 +132,7 @@ def build(
   if row.constituents:
     options = dataclasses.replace(options, constituents=missing)
     inputs = _inputs(source, release, options)
-  _refuse_small_disk(source, estimate(inputs, root), say)
+  _refuse_small_disk(source, estimate(inputs, root, release.on_hub), say)
   job, work_dir, damaged = _start(source, release, inputs, options, root)
   _run(row_units.run, work_dir, job, runner, say)
   places, report = row_splits.places(work_dir, len(job.units))
@@ -148,7 +150,9 @@ def build(
   made = [s for p in sorted(places) for s in row_splits.finish(str(work_dir), p, places[p])]
   dropped = sum(s.duplicates for s in made), sum(s.over_limit for s in made)
   say(f'{source}: {dropped[0]:,} repeated rows and {dropped[1]:,} over a limit were left out')
-  built = _publish(source, job, made, report, root, work_dir, {p: keys[p] for p in missing})
+  built = _publish(
+    source, job, release, made, report, root, work_dir, {p: keys[p] for p in missing}
+  )
   return _present(manifests | built)
 
 
@@ -251,7 +255,8 @@ def _start(
     job = row_units.job_at(str(work_dir))
     return job, work_dir, [tuple(d) for d in json.loads(damaged_file.read_text())]
   units, damaged = row_units.divide(release, inputs)
-  job = row_units.Job(source, version, release, options, units)
+  place = dataclasses.replace(release, files=())  # the units have them
+  job = row_units.Job(source, version, place, options, units)
   work_dir.mkdir(parents=True, exist_ok=True)
   damaged_file.write_text(json.dumps(damaged))
   _write_atomically(work_dir / row_units.JOB, job.to_json())
@@ -322,6 +327,7 @@ def _forget_damaged(work_dir: epath.Path, job: row_units.Job) -> None:
 def _publish(
   source: str,
   job: row_units.Job,
+  release: releases.Release,
   made: Sequence[row_splits.Split],
   report: read_report.ReadReport,
   root: epath.Path,
@@ -336,7 +342,7 @@ def _publish(
       'constituent': part,
       'version': job.version,
       'fingerprint': key,
-      'release': releases.describe(job.release),
+      'release': releases.describe(release),
       'options': json.loads(json.dumps(dataclasses.asdict(job.options))),
       'splits': {
         s.name: {

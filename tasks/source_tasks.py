@@ -41,8 +41,8 @@ class BuiltSource(seqio.DataSource):
     Args:
       source: a name of `sources.SOURCES`.
       constituents: TFDS configs; ('',) for a source without any.
-      splits: SeqIO split -> splits of the build ('pruned' for xP3x); default: those of the table,
-        by their own names.
+      splits: SeqIO split -> splits of the build ('pruned' for xP3x), or 'CONSTITUENT/SPLIT' of one
+        constituent; default: those of the table, by their own names.
       codes: ISO 639-3 codes to read; None for all.
     """
     row = sources.by_name(source)
@@ -73,7 +73,8 @@ class BuiltSource(seqio.DataSource):
         continue
       for name, about in sorted(manifest['splits'].items()):
         kind, _, code = name.partition('_')
-        if kind in self.split_map[split] and (self.codes is None or code in self.codes):
+        chosen = {kind, f'{constituent}/{kind}'} & set(self.split_map[split])
+        if chosen and (self.codes is None or code in self.codes):
           found.append((constituent, name, about['shard_lengths']))
     if missing:
       if len(self.constituents) == 1:

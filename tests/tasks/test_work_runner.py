@@ -7,9 +7,11 @@ import pytest
 
 from aya_train.tasks import work_runner
 
+IN_TWO = work_runner.processes(2)
 
-def test_processes_give_every_result_and_live_on(tmp_path):
-  run = work_runner.processes(2)
+
+def test_processes_give_every_result_and_live_on():
+  run = IN_TWO
   assert sorted(run(math.gcd, [(12, 8), (9, 6), (7, 5)])) == [1, 3, 4]
   workers = set(run(_pid, [(0.2,)] * 4))
   assert os.getpid() not in workers
@@ -27,7 +29,7 @@ def test_one_piece_of_work_needs_no_other_process():
   assert list(work_runner.processes(4)(_pid, [(0.0,)])) == [os.getpid()]
 
 
-@pytest.mark.parametrize('run', [work_runner.here, work_runner.processes(2)])
+@pytest.mark.parametrize('run', [IN_TWO, work_runner.here])
 def test_an_error_in_a_worker_is_the_callers(run):
   with pytest.raises(ValueError, match='factorial'):
     list(run(math.factorial, [(3,), (-1,), (4,)]))

@@ -40,6 +40,7 @@ setuptools.setup(
     'numpy>=2,<3',
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
+    'pyarrow>=19,<27',
     'sentencepiece>=0.2.0,<0.3',
     'seqio>=0.0.20,<0.1',
     'tensorboard>=2.20,<3',
@@ -59,7 +60,11 @@ setuptools.setup(
       'transformers>=5,<6',
     ],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
+    # constraints.txt.
+    'beam': ['apache-beam>=2.77,<3', 'sentencepiece<0.2.2'],
     'test': [
+      'hypothesis>=6.100,<7',
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',
       'pytest>=8,<10',

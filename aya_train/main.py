@@ -50,6 +50,30 @@ def _add_host_arguments(parser: argparse.ArgumentParser) -> None:
   group.add_argument('--process_id', type=int)
 
 
+def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'source',
+    nargs='*',
+    help="SOURCE or SOURCE.CONSTITUENT (docs/data.md lists them); 'cldr' needs no download",
+  )
+  parser.add_argument('--data_dir', help='folder or gs://... of the released files; default: hub')
+  parser.add_argument('--output_dir', help='TFDS data directory; default: in the cache')
+  parser.add_argument('--revision', help='branch, tag or commit on the hub')
+  parser.add_argument('--languages', default='', help='codes to keep, with commas')
+  parser.add_argument('--num_shards', type=int, default=0, help='files of each split or task')
+  parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
+  parser.add_argument('--beam_runner', help='DirectRunner, FlinkRunner, DataflowRunner ...')
+  parser.add_argument(
+    '--beam_options', default='', help="Beam's own options in one string, '--project=p --region=r'"
+  )
+  parser.add_argument(
+    '--max_bad_rows', type=float, default=0.01, help='share of rows that may be left out as bad'
+  )
+  parser.add_argument('--max_bad_files', type=int, default=0, help='damaged files left out')
+  parser.add_argument('--max_characters', type=int, default=200_000, help='longest row to keep')
+  parser.add_argument('--xp3x_templates', help='file of DATASET<tab>TEMPLATE lines to keep')
+
+
 def _join_hosts(args: argparse.Namespace) -> None:
   if not (args.multihost or args.coordinator_address):
     return
@@ -83,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_host_arguments(sub)
 
   sub = command('prepare', _prepare, 'build data sets; with gin files, tokenise their mixture')
-  sub.add_argument('source', nargs='*', help="'cldr': the embedded data set and its vocabulary")
+  _add_prepare_arguments(sub)
   _add_gin_arguments(sub, required=False)
 
   sub = command('convert', _convert, 'turn a checkpoint into another layout')
@@ -166,7 +190,8 @@ def _prepare(args: argparse.Namespace) -> None:
   _import_tasks('aya_train.tasks')
   from aya_train import preparation
 
-  preparation.build_sources(args.source)
+  settings = _prepare_settings(args)
+  preparation.build_sources(args.source, settings)
   if args.gin_file:
     from aya_train import config
 
@@ -177,7 +202,32 @@ def _prepare(args: argparse.Namespace) -> None:
         (config.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
       ],
       config.macro('PREPARED_DIR'),
+      settings,
+      config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'),
     )
+
+
+def _prepare_settings(args: argparse.Namespace):
+  from aya_train import preparation
+  from aya_train.tasks import read_report
+
+  templates: tuple[str, ...] = ()
+  if args.xp3x_templates:
+    with open(args.xp3x_templates, encoding='utf-8') as file:
+      templates = tuple(file.read().splitlines())
+  return preparation.Settings(
+    data_dir=args.data_dir,
+    output_dir=args.output_dir,
+    revision=args.revision,
+    languages=tuple(code for code in args.languages.split(',') if code),
+    num_shards=args.num_shards,
+    workers=args.workers,
+    beam_runner=args.beam_runner,
+    beam_options=tuple(args.beam_options.split()),
+    limits=read_report.SkipLimits(args.max_bad_rows, args.max_bad_files),
+    max_characters=args.max_characters,
+    templates=templates,
+  )
 
 
 def _convert(args: argparse.Namespace) -> None:

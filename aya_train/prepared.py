@@ -252,13 +252,13 @@ def prepare_task(
   try:
     manifest = _write(task, split, temporary, num_shards, progress)
     (temporary / MANIFEST).write_text(manifest.to_json())
-    return _publish(temporary, path, manifest)
+    return publish(temporary, path, manifest)
   finally:
     if temporary.exists():
       temporary.rmtree()
 
 
-def _publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:
+def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:
   try:
     temporary.rename(path)
   except OSError:
@@ -278,7 +278,7 @@ def _write(
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
   done = 0
   try:
-    for inputs, targets in _examples(task, split):
+    for inputs, targets in examples(task, split):
       lengths['inputs'][len(inputs)] += 1
       lengths['targets'][len(targets)] += 1
       writers[done % num_shards].write(encode_example(inputs, targets))
@@ -304,19 +304,29 @@ def _write(
     ),
     lengths=lengths,
     num_tokens={f: sum(n * count for n, count in lengths[f].items()) for f in FEATURES},
-    eos_after_trim=_eos_after_trim(task),
+    eos_after_trim=eos_after_trim(task),
     vocabulary=vocabulary_fingerprint(task),
     definition=definition_fingerprint(task),
-    source=_describe_source(task.source, split, total),
+    source=describe_source(task.source, split, total),
     versions={'aya_train': aya_train.__version__, 'seqio': seqio.__version__, 'format': FORMAT},
   )
 
 
-def _examples(task: seqio.Task, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields (inputs, targets) in the order of the source, neither trimmed nor cached."""
+def examples(
+  task: seqio.Task, split: str, shard: int = 0, num_shards: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields (inputs, targets) in the order of the source, neither trimmed nor cached.
+
+  With several shards each example is in one of them: by files of the source, where there are
+  enough; else every shard reads all of the source, and tokenises its own part.
+  """
   if split.split('[')[0] not in task.splits:
     raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
-  ds = task.source.get_dataset(split=split, shuffle=False)
+  if 1 < num_shards <= len(task.source.list_shards(split)):
+    part = seqio.ShardInfo(shard, num_shards)
+    ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
+  else:
+    ds = task.source.get_dataset(split=split, shuffle=False).shard(num_shards, shard)
   ds = task.preprocess_precache(ds, seed=PREPROCESSING_SEED)
   ds = task.preprocess_postcache(ds, sequence_length=None, seed=PREPROCESSING_SEED)
   for feature in FEATURES:
@@ -333,7 +343,7 @@ def _examples(task: seqio.Task, split: str) -> Iterator[tuple[np.ndarray, np.nda
     yield from zip(*columns, strict=True)
 
 
-def _eos_after_trim(task: seqio.Task) -> dict[str, int]:
+def eos_after_trim(task: seqio.Task) -> dict[str, int]:
   after_trim = seqio.preprocessors.append_eos_after_trim
   if not any(_unwrap(p) is after_trim for p in task.preprocessors):
     return {}
@@ -347,7 +357,7 @@ def _unwrap(preprocessor: Any) -> Any:
   return inspect.unwrap(preprocessor)
 
 
-def _describe_source(
+def describe_source(
   source: seqio.DataSource, split: str, num_input_examples: int | None
 ) -> dict[str, Any]:
   shards = [os.path.basename(s) for s in itertools.islice(source.list_shards(split), 1000)]

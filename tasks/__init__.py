@@ -3,6 +3,24 @@
 The list is written by hand and nothing is scanned, downloaded or opened here.
 """
 
-from aya_train.tasks import cldr
+from aya_train.tasks import (
+  aya_collection,
+  aya_dataset,
+  aya_evaluation_suite,
+  cldr,
+  data_provenance,
+  sharegpt_command,
+  xp3,
+  xp3x,
+)
 
-__all__ = ['cldr']
+__all__ = [
+  'aya_collection',
+  'aya_dataset',
+  'aya_evaluation_suite',
+  'cldr',
+  'data_provenance',
+  'sharegpt_command',
+  'xp3',
+  'xp3x',
+]

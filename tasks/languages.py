@@ -1,7 +1,8 @@
 """The 101 languages of Aya-101 and the 101 of mT5, which are not the same list.
 
 Names, scripts and resource levels are those of the model card of CohereForAI/aya-101 (24 high,
-26 mid, 51 low; Romanian is mid, as the totals require). The mC4 tags are mT5's.
+26 mid, 51 low; Romanian is mid, as the totals require). The mC4 tags are mT5's. Codes of the
+data sources, also of languages outside the 101, are in `language_codes`.
 """
 
 import dataclasses
@@ -22,6 +23,9 @@ class Language:
     level: resource level, after the classes of Joshi et al. 2020 (5 and 4, 3, 2 to 0).
     mc4: tag in mC4, and so in mT5's pretraining ('iw' for Hebrew).
     cldr: CLDR locale with tables of the language's own ('ak' carries Twi), read by tasks.cldr.
+    flores: its codes in FLORES-200 ('azj_Latn', 'azb_Arab'); none for Latin and Frisian.
+    xp3x: its folders in xP3x: those of FLORES-200, and others ('aze_Latn').
+    xp3: its folder in xP3, xP3mt and xP3all ('yo'), None where they lack it.
   """
 
   code: str
@@ -31,6 +35,18 @@ class Language:
   level: Level
   mc4: str | None
   cldr: str | None
+
+  @property
+  def flores(self) -> tuple[str, ...]:
+    return _FLORES.get(self.code, (f'{self.code}_{self.script_code}',))
+
+  @property
+  def xp3x(self) -> tuple[str, ...]:
+    return self.flores + _XP3X_BESIDE_FLORES.get(self.code, ())
+
+  @property
+  def xp3(self) -> str | None:
+    return _XP3.get(self.code)
 
 
 LANGUAGES: tuple[Language, ...] = (
@@ -136,6 +152,90 @@ LANGUAGES: tuple[Language, ...] = (
   Language('zho', 'Chinese', 'Han', 'Hani', 'high', 'zh', 'zh'),
   Language('zul', 'Zulu', 'Latin', 'Latn', 'low', 'zu', 'zu'),
 )
+
+
+def _codes(table: str) -> dict[str, tuple[str, ...]]:
+  rows = (line.split() for line in table.strip().splitlines())
+  return {code: tuple(codes) for code, *codes in rows}
+
+
+# Where the codes of FLORES-200 are not the row's code and script. The list is that of
+# github.com/bigscience-workshop/xmtf, create_xp3x.py; which individual language belongs to which
+# macrolanguage is ISO 639-3's.
+_FLORES = _codes("""
+ara arb_Arab arb_Latn acm_Arab acq_Arab aeb_Arab ajp_Arab apc_Arab ars_Arab ary_Arab arz_Arab
+aze azj_Latn azb_Arab
+fil tgl_Latn
+fry
+kor kor_Hang
+kur kmr_Latn ckb_Arab
+lat
+lav lvs_Latn
+mlg plt_Latn
+mon khk_Cyrl
+msa zsm_Latn
+nep npi_Deva
+nor nob_Latn nno_Latn
+pus pbt_Arab
+sqi als_Latn
+swa swh_Latn
+uzb uzn_Latn
+yid ydd_Hebr
+zho zho_Hans zho_Hant
+""")
+
+_XP3X_BESIDE_FLORES = _codes("""
+ara arq_Arab
+aze aze_Latn
+fry fry_Latn
+jpn jpn_Hira jpn_Kana jpn_Hani
+kur kur_Latn
+lat lat_Latn
+nor nor_Latn
+sqi sqi_Latn
+srp srp_Latn
+swa swa_Latn
+uzb uzb_Latn
+yid yid_Hebr
+""")
+
+_XP3 = {
+  code: tag
+  for code, (tag,) in _codes("""
+ara ar
+ben bn
+cat ca
+eng en
+eus eu
+fra fr
+guj gu
+hin hi
+ibo ig
+ind id
+kan kn
+mal ml
+mar mr
+nep ne
+nso nso
+nya ny
+ory or
+pan pa
+por pt
+sna sn
+sot st
+spa es
+swa sw
+tam ta
+tel te
+twi tw
+urd ur
+vie vi
+xho xh
+yor yo
+zho zh
+zul zu
+""").items()
+}
 
 BY_CODE: dict[str, Language] = {language.code: language for language in LANGUAGES}
 

@@ -157,8 +157,8 @@ print(fingerprints._sha256(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}
 def test_eos_after_trim_is_noted():
   name = 'prepared_test_trim'
   task = add_task(name, {'train': EXAMPLES}, preprocessors=APPEND_EOS_AFTER_TRIM)
-  assert prepared._eos_after_trim(task) == {'inputs': 1, 'targets': 1}
-  assert prepared._eos_after_trim(add_task(name, {'train': EXAMPLES})) == {}
+  assert prepared.eos_after_trim(task) == {'inputs': 1, 'targets': 1}
+  assert prepared.eos_after_trim(add_task(name, {'train': EXAMPLES})) == {}
   assert seqio_preprocessors.append_eos_after_trim in APPEND_EOS_AFTER_TRIM
 
 
@@ -170,7 +170,7 @@ def test_a_kill_during_preparation_leaves_nothing_readable(task, tmp_path, monke
   def copy(*_):
     shutil.copytree(directory, copies / str(len(list(copies.glob('*')))))
 
-  publish = prepared._publish
+  publish = prepared.publish
 
   def copy_and_publish(temporary, path, manifest):
     assert not path.exists()
@@ -178,7 +178,7 @@ def test_a_kill_during_preparation_leaves_nothing_readable(task, tmp_path, monke
     return publish(temporary, path, manifest)
 
   copies.mkdir()
-  monkeypatch.setattr(prepared, '_publish', copy_and_publish)
+  monkeypatch.setattr(prepared, 'publish', copy_and_publish)
   prepared.prepare_task(task.name, 'train', directory, progress=copy)
   killed = sorted(copies.glob('*'))
   assert len(killed) == 3 and all(list(k.rglob('*.array_record')) for k in killed)

@@ -241,7 +241,7 @@ def _convert(args: argparse.Namespace) -> None:
     hub.check(args.push)
   card = {'base_model': args.base_model, 'licence': args.license}
   if args.to in ('ct2', 'gguf'):
-    from aya_train.checkpoint import quantised
+    from aya_train import quantised
 
     quantised.quantise(
       args.src,
@@ -268,7 +268,7 @@ def _convert(args: argparse.Namespace) -> None:
       allow_float16_overflow=args.allow_float16_overflow,
     )
   if args.to == 'hf':
-    from aya_train.checkpoint import model_card
+    from aya_train import model_card
 
     model_card.write(args.dst, args.dst, model_dir=model_card.find_run(args.src), **card)
   if args.push:

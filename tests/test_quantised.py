@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from aya_train import main
-from aya_train.checkpoint import convert, hf_export, hub, quantised
+from aya_train import main, quantised
+from aya_train.checkpoint import convert, hf_export, hub
 from tests.checkpoint import small_model
 
 for package, extra in (('transformers', 'hf'), ('ctranslate2', 'quantised'), ('gguf', 'quantised')):

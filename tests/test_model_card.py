@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from aya_train.checkpoint import hf_export, model_card, quality
+from aya_train import model_card
+from aya_train.checkpoint import hf_export, quality
 from tests.checkpoint import small_model
 
 huggingface_hub = pytest.importorskip('huggingface_hub', reason='needs the extra `hf`')
@@ -198,7 +199,7 @@ def test_quantised_cards_give_size_and_loss_of_quality(hf_folder, tmp_path, kind
 
 def test_the_licence_of_the_package_is_that_of_the_weights(hf_folder, tmp_path):
   model_card.write(tmp_path, hf_folder)
-  root = pathlib.Path(__file__).parents[2]
+  root = pathlib.Path(__file__).parents[1]
   assert (tmp_path / 'LICENSE').read_text() == (root / 'LICENSE').read_text()
   (tmp_path / 'other').mkdir()
   model_card.write(tmp_path / 'other', hf_folder, licence='cc-by-4.0')

@@ -9,13 +9,13 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import model_card
 from aya_train.checkpoint import (
   convert,
   ct2_export,
   formats,
   gguf_export,
   hf_export,
-  model_card,
   quality,
 )
 

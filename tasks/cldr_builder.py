@@ -1,7 +1,7 @@
 """TFDS builder of the CLDR instruction set; it needs no network."""
 
-import functools
 import contextlib
+import functools
 import io
 import json
 import os

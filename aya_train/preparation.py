@@ -162,18 +162,15 @@ def tokenise(
     started = time.monotonic()
     directory = prepared_dir or storage.cache_dir() / 'prepared'
     tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
-    manifests = [
-      prepared_shards.prepare_task(
-        task.name,
-        split,
-        directory,
-        num_shards=settings.num_shards,
-        runner=runner,
-        module=module,
-        say=logger.info,
-      )
-      for task in tasks
-    ]
+    manifests = prepared_shards.prepare_tasks(
+      [task.name for task in tasks],
+      split,
+      directory,
+      num_shards=settings.num_shards,
+      runner=runner,
+      module=module,
+      say=logger.info,
+    ).values()
     took = max(time.monotonic() - started, 1e-9)
     count = sum(m.num_examples for m in manifests)
     size = sum(shard.num_bytes for m in manifests for shard in m.shards)

@@ -1,4 +1,4 @@
-"""Prepares a task in several pieces of work: in processes, or through Apache Beam.
+"""Prepares tasks in many pieces of work: in processes, or through Apache Beam.
 
 What comes out is what `prepared.prepare_task` makes (the same manifest, the same records), but
 its shards are written one by one, so that they can be spread over machines and a killed
@@ -14,6 +14,7 @@ when all are there. Shard k holds the examples of the source's k-th, (k+N)-th ..
 from __future__ import annotations
 
 import collections
+import dataclasses
 import importlib
 import json
 import os
@@ -32,12 +33,27 @@ from aya_train import prepared
 from aya_train.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
 from aya_train.tasks import features, work_runner
 
+_SECONDS_BETWEEN_LINES = 10.0
+
 # Rows of a shard, where the number of shards is left to us: about 100 MB of tokens.
 ROWS_PER_SHARD = 250_000
+# A mixture has thousands of tasks, most of them small: those are not cut up further.
+MIN_ROWS_PER_SHARD = 1_000
 
 
-def prepare_task(
-  task_name: str,
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """A task that is to be prepared: where its shards go, and how many there are."""
+
+  task: seqio.Task
+  path: epath.Path
+  parts: epath.Path
+  count: int
+  total: int | None
+
+
+def prepare_tasks(
+  names: Sequence[str],
   split: str,
   directory: epath.PathLike,
   *,
@@ -45,53 +61,81 @@ def prepare_task(
   runner: work_runner.Runner = work_runner.here,
   module: str = 'aya_train.tasks',
   say: Callable[[str], None] = logging.info,
-) -> prepared.Manifest:
-  """Runs a task's preprocessing shard by shard and stores its examples, unless that is done.
+) -> dict[str, prepared.Manifest]:
+  """Runs the preprocessing of tasks shard by shard and stores their examples, unless that is done.
+
+  The shards of all tasks are one list of work: one Beam pipeline, whatever their number.
 
   Args:
-    task_name: a registered SeqIO task, see `prepared.prepare_task`.
+    names: registered SeqIO tasks, see `prepared.prepare_task`.
     split: the split to read.
     directory: root of the prepared tasks, seen by all workers.
-    num_shards: files to write; 0: one for each 250,000 rows of the source.
+    num_shards: files of each task, at most one for 1,000 rows; 0: one for each 250,000 rows.
     runner: where the shards are written.
-    module: imported by a worker to register the task.
+    module: imported by a worker to register the tasks.
     say: called with lines of progress.
 
   Returns:
-    The manifest, of the existing directory if there is one.
+    Name -> manifest, of the existing directory if there is one.
 
   Raises:
     ValueError: as in `prepared.prepare_task`.
   """
-  task = prepared.get_mixture_or_task(task_name)
+  plans = [_plan(name, split, directory, num_shards) for name in names]
+  missing = [p for p in plans if not (p.path / prepared.MANIFEST).exists()]
+  vocabulary = features.vocabulary_file()
+  work, done_before = [], 0
+  for plan in missing:
+    plan.parts.mkdir(parents=True, exist_ok=True)
+    todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
+    done_before += plan.count - len(todo)
+    work += [
+      (os.fspath(plan.parts), plan.task.name, split, k, plan.count, module, vocabulary)
+      for k in todo
+    ]
+  if done_before:
+    say(f'{split}: {done_before} of {done_before + len(work)} shards were done before')
+  started = last = time.monotonic()
+  for done, _ in enumerate(runner(write_shard, work), 1):
+    now = time.monotonic()
+    if done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
+      last = now
+      left = (now - started) / done * (len(work) - done)
+      say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
+  for plan in missing:
+    _finish(plan, split)
+  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
+
+
+def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _Plan:
+  task = prepared.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
-    raise ValueError(f'{task_name!r} is a mixture; prepare its tasks.')
+    raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
   if split not in task.splits:
-    raise ValueError(f'no split {split!r} in task {task_name!r}; splits are {sorted(task.splits)}.')
+    raise ValueError(f'no split {split!r} in task {name!r}; splits are {sorted(task.splits)}.')
   path = prepared.prepared_path(task, split, directory)
   if (path / prepared.MANIFEST).exists():
-    return prepared.PreparedTask(path).manifest
+    return _Plan(task, path, path, 0, None)
   total = task.num_input_examples(split)
-  count = num_shards or max(1, round((total or 0) / ROWS_PER_SHARD))
-  parts = path.parent / f'.{path.name}.{count:05d}.parts'
-  parts.mkdir(parents=True, exist_ok=True)
-  todo = [k for k in range(count) if not (parts / f'{_stem(k, count)}.json').exists()]
-  if len(todo) < count:
-    say(f'{task_name}:{split}: {count - len(todo)} of {count} shards were done before')
-  vocabulary = features.vocabulary_file()
-  work = [(os.fspath(parts), task_name, split, k, count, module, vocabulary) for k in todo]
-  started = time.monotonic()
-  for done, _ in enumerate(runner(write_shard, work), 1):
-    took = time.monotonic() - started
-    left = took / done * (len(work) - done)
-    say(f'{task_name}:{split}: {done} of {len(work)} shards in {took:,.0f} s, {left:,.0f} s left')
-  manifest = _manifest(task, split, parts, count, total)
-  (parts / prepared.MANIFEST).write_text(manifest.to_json())
-  for k in range(count):
-    (parts / f'{_stem(k, count)}.json').unlink()
-  if path.exists():  # Object stores rename file by file: a kill can leave a part without manifest.
-    path.rmtree()
-  return prepared.publish(parts, path, manifest)
+  count = num_shards or round((total or 0) / ROWS_PER_SHARD)
+  if total is not None:
+    count = min(count, -(-total // MIN_ROWS_PER_SHARD))
+  count = max(1, count)
+  return _Plan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
+
+
+def _finish(plan: _Plan, split: str) -> None:
+  manifest = _manifest(plan.task, split, plan.parts, plan.count, plan.total)
+  (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
+  for k in range(plan.count):
+    _counts(plan.parts, k, plan.count).unlink()
+  if plan.path.exists():  # Object stores rename file by file, and a kill can come in between.
+    plan.path.rmtree()
+  prepared.publish(plan.parts, plan.path, manifest)
+
+
+def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
+  return parts / f'{_stem(shard, count)}.json'
 
 
 def _stem(shard: int, count: int) -> str:
@@ -103,7 +147,7 @@ def write_shard(
 ) -> int:
   """Writes one shard and its counts, unless they are there; returns its number of examples."""
   stem = epath.Path(parts) / _stem(shard, count)
-  counts = stem.parent / f'{stem.name}.json'
+  counts = _counts(stem.parent, shard, count)
   if counts.exists():
     return json.loads(counts.read_text())['examples']
   importlib.import_module(module)
@@ -133,7 +177,7 @@ def _manifest(
   task: seqio.Task, split: str, parts: epath.Path, count: int, total: int | None
 ) -> prepared.Manifest:
   found: list[dict[str, Any]] = [
-    json.loads((parts / f'{_stem(k, count)}.json').read_text()) for k in range(count)
+    json.loads(_counts(parts, k, count).read_text()) for k in range(count)
   ]
   lengths = {f: _added([x['lengths'][f] for x in found]) for f in FEATURES}
   examples = sum(x['examples'] for x in found)

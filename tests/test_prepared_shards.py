@@ -33,9 +33,11 @@ def rows(directory, split='train'):
 
 
 def prepare(directory, num_shards, runner=work_runner.here):
-  return prepared_shards.prepare_task(
-    TASK, 'train', directory, num_shards=num_shards, runner=runner, say=silent
-  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+    return prepared_shards.prepare_tasks(
+      [TASK], 'train', directory, num_shards=num_shards, runner=runner, say=silent
+    )[TASK]
 
 
 @pytest.mark.parametrize('num_shards', [1, 3, 7])
@@ -81,16 +83,32 @@ def test_what_is_there_is_not_made_again(cache, tmp_path):
   first = prepare(tmp_path, 2)
 
   def never(function, arguments):
-    raise AssertionError
+    assert not arguments
+    return iter(())
 
   assert prepare(tmp_path, 3, never) == first
 
 
+def test_small_tasks_are_one_shard_and_all_are_one_list_of_work(cache, tmp_path):
+  calls = []
+
+  def once(function, arguments):
+    calls.append(len(arguments))
+    return work_runner.here(function, arguments)
+
+  names = [TASK, 'cldr.som', 'cldr.nya']
+  done = prepared_shards.prepare_tasks(
+    names, 'train', tmp_path, num_shards=64, runner=once, say=silent
+  )
+  assert calls == [3]
+  assert {name: len(m.shards) for name, m in done.items()} == dict.fromkeys(names, 1)
+
+
 def test_a_mixture_and_an_unknown_split_are_refused(cache, tmp_path):
   with pytest.raises(ValueError, match='is a mixture'):
-    prepared_shards.prepare_task('cldr_smoke', 'train', tmp_path, say=silent)
+    prepared_shards.prepare_tasks(['cldr_smoke'], 'train', tmp_path, say=silent)
   with pytest.raises(ValueError, match="no split 'dev'"):
-    prepared_shards.prepare_task(TASK, 'dev', tmp_path, say=silent)
+    prepared_shards.prepare_tasks([TASK], 'dev', tmp_path, say=silent)
 
 
 def test_through_beam(cache, tmp_path):

@@ -39,11 +39,11 @@ def test_prepare_then_plain_seqio(root):
 
 def test_shuffled_reading_is_the_seeds_and_mixes_languages(root):
   run('aya_dataset', '--data_dir', root, '--num_shards', 3)
-  task = seqio.get_mixture_or_task('aya_dataset')
+  source = seqio.get_mixture_or_task('aya_dataset').source
 
   def codes(seed):
-    ds = task.get_dataset(LENGTHS, split='train', shuffle=True, seed=seed)
-    return [e['inputs_pretokenized'] for e in ds.as_numpy_iterator()]
+    ds = source.get_dataset('train', shuffle=True, seed=seed)
+    return [e['inputs'] for e in ds.as_numpy_iterator()]
 
   assert codes(1) == codes(1) != codes(2)
   assert {x.split()[0] for x in codes(1)[:10]} == {b'Yoruba', b'Somali'}

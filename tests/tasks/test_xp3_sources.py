@@ -114,7 +114,8 @@ def test_duplicates_of_xp3x_go(root):
 def test_xp3_takes_the_merged_file_or_its_parts(root, name):
   rows = [{'inputs': f'q{i}', 'targets': f'a{i}'} for i in range(4)]
   released.jsonl(root / 'sw/merged_sw.jsonl', rows)
-  released.jsonl(root / 'sw/xp3_GEM_xlsum_swahili_train_tldr.jsonl', rows[:2])
+  part = [{'inputs': 'of a part', 'targets': 'x'}]
+  released.jsonl(root / 'sw/xp3_GEM_xlsum_swahili_train_tldr.jsonl', part)
   released.jsonl(root / 'fr/xp3_GEM_xlsum_french_train_tldr.jsonl', rows[:2])
   released.jsonl(root / 'ak/merged_ak.jsonl', rows[:1])
   released.jsonl(root / 'code/merged_code.jsonl', rows[:3])

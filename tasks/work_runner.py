@@ -23,6 +23,10 @@ def here(function: Callable[..., Any], arguments: Sequence[tuple]) -> Iterator[A
   return (function(*args) for args in arguments)
 
 
+# Kept until the end of the program: a worker takes seconds to import TensorFlow.
+_POOLS: dict[int, concurrent.futures.ProcessPoolExecutor] = {}
+
+
 def processes(number: int) -> Runner:
   """In `number` processes of this machine; `here` for one."""
   if number < 1:
@@ -30,23 +34,21 @@ def processes(number: int) -> Runner:
   if number == 1:
     return here
 
-  pool: list[concurrent.futures.ProcessPoolExecutor] = []
-
   def run(function: Callable[..., Any], arguments: Sequence[tuple]) -> Iterator[Any]:
     if len(arguments) < 2:
       yield from here(function, arguments)
       return
-    if not pool:  # kept for the next call: a worker takes seconds to import TensorFlow
+    if number not in _POOLS:
       # TensorFlow's threads do not survive a fork.
       context = multiprocessing.get_context('spawn')
-      pool.append(concurrent.futures.ProcessPoolExecutor(number, mp_context=context))
+      _POOLS[number] = concurrent.futures.ProcessPoolExecutor(number, mp_context=context)
     with _without_stderr():
-      futures = [pool[0].submit(function, *args) for args in arguments]
+      futures = [_POOLS[number].submit(function, *args) for args in arguments]
     try:
       for future in concurrent.futures.as_completed(futures):
         yield future.result()
     except BaseException:
-      pool.pop().shutdown(wait=False, cancel_futures=True)
+      _POOLS.pop(number).shutdown(wait=False, cancel_futures=True)
       raise
 
   return run

@@ -110,11 +110,13 @@ def _parser() -> argparse.ArgumentParser:
   _add_prepare_arguments(sub)
   _add_gin_arguments(sub, required=False)
 
-  sub = command('convert', _convert, 'turn a checkpoint into another layout')
-  sub.add_argument('src', help='MODEL_DIR, a step folder in it, or a Hugging Face folder')
+  sub = command('convert', _convert, 'turn a checkpoint into another format')
+  sub.add_argument(
+    'src', help='MODEL_DIR, a step folder in it, a T5X checkpoint_<step>, or a Hugging Face folder'
+  )
   sub.add_argument('dst', help='folder to make')
   sub.add_argument(
-    '--to', choices=('hf', 'native', 'ct2', 'gguf'), default='hf', help='layout of DST'
+    '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
   )
   sub.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32')
   sub.add_argument(
@@ -125,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
   sub.add_argument('--max_shard_size', default='5GB', help='of the safetensors files')
   sub.add_argument('--vocabulary', help='SentencePiece file, if the checkpoint does not name one')
   sub.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
+  sub.add_argument(
+    '--verify', action='store_true', help='read every array back and compare it bit for bit'
+  )
+  sub.add_argument(
+    '--scan_layers',
+    action=argparse.BooleanOptionalAction,
+    help='stack layers; by default native checkpoints do and T5X ones do not',
+  )
 
   group = sub.add_argument_group('quantised', 'for --to ct2 and --to gguf')
   group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
@@ -236,8 +246,10 @@ def _convert(args: argparse.Namespace) -> None:
   if args.push:
     from aya_train.checkpoint import hub
 
-    if args.to == 'native':
-      raise ValueError('--push uploads what --to hf, ct2 or gguf writes, not native checkpoints')
+    if args.to in ('native', 't5x'):
+      raise ValueError(
+        f'--push uploads what --to hf, ct2 or gguf writes, not {args.to} checkpoints'
+      )
     hub.check(args.push)
   card = {'base_model': args.base_model, 'licence': args.license}
   if args.to in ('ct2', 'gguf'):
@@ -265,6 +277,8 @@ def _convert(args: argparse.Namespace) -> None:
       max_shard_size=args.max_shard_size,
       vocabulary_file=args.vocabulary,
       overwrite=args.overwrite,
+      scan_layers=args.scan_layers,
+      verify=args.verify,
       allow_float16_overflow=args.allow_float16_overflow,
     )
   if args.to == 'hf':

@@ -190,7 +190,10 @@ def initial_state(
   seed: int,
   source: formats.Source | None,
 ) -> train_state.TrainState:
-  """A state with the weights of a checkpoint, or random ones, each device filling its own shards."""
+  """A state with the weights of a checkpoint, or random ones, each device filling its own shards.
+
+  As in T5X, the optimizer's moments of a checkpoint are taken with its weights, where it has them.
+  """
   shardings = jax.tree.map(lambda x: x.sharding, abstract)
   if source is None:
 
@@ -204,7 +207,13 @@ def initial_state(
   create_state = partitioner.jit(
     lambda params, seed: create_from(params, seed=seed), out_shardings=shardings
   )
-  return create_state(params, jnp.uint32(seed))
+  state = create_state(params, jnp.uint32(seed))
+  opt_state = formats.read_optimizer_state(source, abstract, model.config)
+  if opt_state is None:
+    logger.info('%s: weights of step %d; the optimizer starts afresh', source.path, step)
+    return state
+  logger.info('%s: weights and optimizer state of step %d', source.path, step)
+  return dataclasses.replace(state, opt_state=opt_state)
 
 
 def make_train_step(

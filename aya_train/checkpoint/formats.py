@@ -173,7 +173,7 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
 
 
-def read_training_state(
+def read_optimizer_state(
   source: Source, abstract_state: train_state.TrainState, config: t5_config.T5Config
 ) -> Any | None:
   """The optimizer state of a checkpoint, laid out as `abstract_state.opt_state`.

@@ -135,6 +135,55 @@ def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
   )
 
 
+def merge(array: SlicedArray, first: int, second: int) -> SlicedArray:
+  """Joins two axes into one at the place of the first, whose positions vary slower."""
+  width = array.shape[second]
+
+  def get(index: Index) -> np.ndarray:
+    rows = index[first]
+    whole = slice(rows.start // width, -(-rows.stop // width))
+    index = (*index[:first], whole, *index[first + 1 :])
+    part = array.get((*index[:second], slice(0, width), *index[second:]))
+    part = np.moveaxis(part, second, first + 1)
+    part = part.reshape(*part.shape[:first], -1, *part.shape[first + 2 :])
+    offset = whole.start * width
+    kept = slice(rows.start - offset, rows.stop - offset)
+    return part[(slice(None),) * first + (kept,)]
+
+  def joined(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    out = [*sizes[:second], *sizes[second + 1 :]]
+    out[first] = sizes[first] * width
+    return tuple(out)
+
+  return SlicedArray(
+    joined(array.shape), array.dtype, get, None if array.chunks is None else joined(array.chunks)
+  )
+
+
+def split(array: SlicedArray, first: int, second: int, width: int) -> SlicedArray:
+  """Cuts an axis into runs of `width`, whose positions become the axis `second`: undoes `merge`.
+
+  Raises:
+    ValueError: the axis is no multiple of `width`.
+  """
+  rows = array.shape[first]
+  if rows % width:
+    raise ValueError(f'axis {first} of {array.shape} cannot be cut into runs of {width}')
+
+  def get(index: Index) -> np.ndarray:
+    outer, inner = index[first], index[second]
+    index = (*index[:second], *index[second + 1 :])
+    run = slice(outer.start * width, outer.stop * width)
+    part = array.get((*index[:first], run, *index[first + 1 :]))
+    part = part.reshape(*part.shape[:first], -1, width, *part.shape[first + 1 :])
+    return np.moveaxis(part[(slice(None),) * (first + 1) + (inner,)], first + 1, second)
+
+  shape = list(array.shape)
+  shape[first] = rows // width
+  shape.insert(second, width)
+  return SlicedArray(tuple(shape), array.dtype, get)
+
+
 def computed(
   shape: Sequence[int], function: Callable[..., np.ndarray], *arrays: SlicedArray
 ) -> SlicedArray:

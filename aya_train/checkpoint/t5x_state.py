@@ -3,8 +3,11 @@
 Between layouts an optimizer state is a flat dict with T5X's names of the unrolled network:
 '<parameter>/v_row' is the mean of squared gradients over the longer side of a matrix, 'v_col' over
 the shorter one, 'v' the whole second moment where they are not kept, 'm' the momentum. What is not
-kept is a zero of shape (1,). That is t5x/adafactor.py's heuristic for matrices, and optax's; its
-explicit rule for stacked ones keeps rows for the axis `embed` instead, whatever the lengths.
+kept is a zero of shape (1,). That is t5x/adafactor.py's heuristic for matrices, and optax's. Its
+explicit rule for the stacked parameters of scalable_t5 differs: 'v_row' is kept for the axis `embed`,
+'v_col' for all others, whatever the lengths; norm scales and position biases keep 'v'. scalable_t5
+also keeps heads and kv of attention kernels apart: [embed, layers, heads, kv] for queries, keys and
+values, [heads, layers, kv, embed] for outputs.
 """
 
 import dataclasses
@@ -26,6 +29,7 @@ FIELDS = ('v_row', 'v_col', 'v', 'm')
 MIN_DIM_SIZE_TO_FACTOR = 128
 _UNUSED = (1,)
 _STATES = 'state/param_states/'
+_ATTENTION = re.compile(r'(?:encoder/encoder|decoder/decoder)/\w*attention/(\w+)/kernel')
 _RELPOS = re.compile(r'(encoder|decoder)/\1/relpos_bias/rel_embedding')
 _OPTAX_LEAF = re.compile(r'opt_state/(?:.*/)?(v_row|v_col|v|ema)/((?:token_|encoder|decoder).*)')
 
@@ -98,7 +102,9 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
   scanned = any(name.startswith('encoder/encoder/') for name in params)
   states = {k.removeprefix(_STATES): v for k, v in leaves.items() if k.startswith(_STATES)}
   if scanned:
-    params, states = _share_relpos(params, states, where)
+    axis = _scan_axis(params)
+    params, states = _joined_heads(params, states, axis)
+    params, states = _share_relpos(params, states, axis, where)
   config = _architecture(params, scanned, where)
   table = layouts.table_of(config)
   table.check(params, 'scanned' if scanned else 'unrolled', where)
@@ -113,13 +119,44 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
   )
 
 
-def _share_relpos(params: Arrays, states: Arrays, where: str) -> tuple[Arrays, Arrays]:
-  """Makes one table of scalable_t5's table a layer, if they are all the same."""
+def _joined_heads(params: Arrays, states: Arrays, axis: int) -> tuple[Arrays, Arrays]:
+  """Joins heads and kv of stacked attention kernels and of their moments."""
+  joined, moments = dict(params), dict(states)
+  for name, array in params.items():
+    matched = _ATTENTION.fullmatch(name)
+    if matched is None or len(array.shape) != 4:
+      continue
+    first, second = _head_axes(matched[1], axis)
+    joined[name] = t5x_arrays.merge(array, first, second)
+    for field in FIELDS:
+      moment = states.get(f'{name}/{field}')
+      if moment is not None and len(moment.shape) == 4:
+        moments[f'{name}/{field}'] = t5x_arrays.merge(moment, first, second)
+      elif moment is not None and field == 'v_col' and len(moment.shape) == 3:
+        moments[f'{name}/{field}'] = t5x_arrays.merge(
+          moment, *_head_axes_of_v_col(matched[1], axis)
+        )
+  return joined, moments
 
-  def shared(name: str) -> str:
-    return _RELPOS.sub(r'\1/relpos_bias/rel_embedding', name)
 
-  out = dict(params)
+def _head_axes(projection: str, axis: int) -> tuple[int, int]:
+  """Positions of heads and kv in a stacked kernel with layers on `axis`."""
+  if projection != 'out':
+    return 2, 3
+  return (1, 2) if axis == 0 else (0, 2)
+
+
+def _head_axes_of_v_col(projection: str, axis: int) -> tuple[int, int]:
+  """The same in the mean over `embed`."""
+  return (0, 2) if projection == 'out' and axis == 1 else (1, 2)
+
+
+def _share_relpos(params: Arrays, states: Arrays, axis: int, where: str) -> tuple[Arrays, Arrays]:
+  """Makes one table of scalable_t5's table a layer, if they are all the same.
+
+  Their moments differ once such a network was trained; the first layer's are taken.
+  """
+  shared, moments = dict(params), dict(states)
   for name, array in params.items():
     if not _RELPOS.fullmatch(name):
       continue
@@ -128,7 +165,6 @@ def _share_relpos(params: Arrays, states: Arrays, where: str) -> tuple[Arrays, A
       raise ValueError(
         f'{where}: {name} must have 3 axes (heads, layers, buckets), got {tables.shape}'
       )
-    axis = _scan_axis(params)
     if not (tables == tables.take([0], axis)).all():
       raise ValueError(
         f'{where}: the {tables.shape[axis]} layers of {name} have different relative position '
@@ -136,13 +172,15 @@ def _share_relpos(params: Arrays, states: Arrays, where: str) -> tuple[Arrays, A
         'this network cannot be run here or in transformers. Train it with scan_layers=False in '
         'T5X, or from a checkpoint of this program'
       )
-    del out[name]
-    out[shared(name)] = t5x_arrays.take(array, axis, 0)
-  return out, {
-    shared(name): t5x_arrays.take(array, _scan_axis(params), 0) if array.shape != _UNUSED else array
-    for name, array in states.items()
-    if _RELPOS.match(name)
-  } | {name: array for name, array in states.items() if not _RELPOS.match(name)}
+    new = _RELPOS.sub(r'\1/relpos_bias/rel_embedding', name)
+    shared[new] = t5x_arrays.take(shared.pop(name), axis, 0)
+    fields = {field: moments.pop(f'{name}/{field}', None) for field in FIELDS}
+    if any(field is None for field in fields.values()):
+      continue
+    for field, moment in fields.items():
+      stacked = moment.shape == array.shape
+      moments[f'{new}/{field}'] = t5x_arrays.take(moment, axis, 0) if stacked else moment
+  return shared, moments
 
 
 def _scan_axis(params: Arrays) -> int:
@@ -313,13 +351,34 @@ def to_leaves(checkpoint: Checkpoint, *, scan_layers: bool, dtype: str = 'float3
       stack = name.split('/')[0]
       layers = config.num_encoder_layers if stack == 'encoder' else config.num_decoder_layers
       name = f'{stack}/{name}'
-      array = t5x_arrays.stack([array] * layers, 1)
-      fields = {
-        k: v if v.shape == _UNUSED else t5x_arrays.stack([v] * layers, 1) for k, v in fields.items()
-      }
+      array, fields = _relpos_of_layers(array, fields, layers)
+    elif scan_layers and (matched := _ATTENTION.fullmatch(name)):
+      array, fields = _split_heads(array, fields, matched[1], config.head_dim)
     leaves[f'target/{name}'] = array
     leaves |= {f'{_STATES}{name}/{field}': value for field, value in fields.items()}
   return leaves
+
+
+def _relpos_of_layers(
+  array: SlicedArray, fields: dict[str, SlicedArray], layers: int
+) -> tuple[SlicedArray, dict[str, SlicedArray]]:
+  """A copy of the shared table, and of its moments, for each layer."""
+
+  def copies(one: SlicedArray) -> SlicedArray:
+    return one if one.shape == _UNUSED else t5x_arrays.stack([one] * layers, 1)
+
+  return copies(array), {field: copies(moment) for field, moment in fields.items()}
+
+
+def _split_heads(
+  array: SlicedArray, fields: dict[str, SlicedArray], projection: str, head_dim: int
+) -> tuple[SlicedArray, dict[str, SlicedArray]]:
+  """Separates heads and kv, as scalable_t5 keeps them."""
+  axes, axes_of_v_col = _head_axes(projection, 1), _head_axes_of_v_col(projection, 1)
+  fields = {**fields, 'v_col': t5x_arrays.split(fields['v_col'], *axes_of_v_col, head_dim)}
+  if fields['m'].shape == array.shape:
+    fields['m'] = t5x_arrays.split(fields['m'], *axes, head_dim)
+  return t5x_arrays.split(array, *axes, head_dim), fields
 
 
 def _factored(shape: tuple[int, ...]) -> bool:
@@ -341,7 +400,7 @@ def _stacked(
 
   out = {field: stacked(field, 1) for field in ('v', 'm')}
   if len(matrix) != 2:
-    return out | {field: layers[0][field] for field in ('v_row', 'v_col')}
+    return out | {field: t5x_arrays.zeros(_UNUSED) for field in ('v_row', 'v_col')}
   embed, other = _embed_axis(rule), 1 - _embed_axis(rule)
   smaller, _ = np.argsort(matrix)
   for field, side in (('v_row', embed), ('v_col', other)):

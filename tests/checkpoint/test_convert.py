@@ -81,8 +81,18 @@ def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves
     np.testing.assert_array_equal(back[name], array, err_msg=name)
   shapes = {name: array.shape for name, array in t5x_format.read(scanned).items()}
   assert shapes['target/encoder/encoder/relpos_bias/rel_embedding'] == (2, 3, 32)
-  moments = 'state/param_states/encoder/encoder/mlp/wi_0/kernel'
-  assert (shapes[f'{moments}/v_row'], shapes[f'{moments}/v_col']) == ((128, 3), (3, 136))
+  assert shapes['target/encoder/encoder/attention/query/kernel'] == (128, 3, 2, 80)
+  assert shapes['target/encoder/encoder/attention/out/kernel'] == (2, 3, 80, 128)
+  for name, rows, columns in (
+    ('mlp/wi_0/kernel', (128, 3), (3, 136)),
+    ('mlp/wo/kernel', (3, 128), (136, 3)),
+    ('attention/query/kernel', (128, 3), (3, 2, 80)),
+    ('attention/out/kernel', (3, 128), (2, 3, 80)),
+    ('pre_mlp_layer_norm/scale', (1,), (1,)),
+    ('relpos_bias/rel_embedding', (1,), (1,)),
+  ):
+    moments = f'state/param_states/encoder/encoder/{name}'
+    assert (shapes[f'{moments}/v_row'], shapes[f'{moments}/v_col']) == (rows, columns), name
 
 
 def test_orbax_itself_restores_what_was_written(source, leaves, tmp_path):

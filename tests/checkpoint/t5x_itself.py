@@ -22,7 +22,8 @@ def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
   module = network.Transformer(config=network.T5Config(dtype='float32', **options))
   tokens = np.ones((1, 2), np.int32)
   with jax.numpy_rank_promotion('allow'):
-    variables = jax.jit(lambda: module.init(jax.random.key(0), tokens, tokens, tokens))()
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), tokens, tokens, tokens))
+  variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   definition = adafactor.Adafactor(
     1e-2, beta1=beta1, logical_factor_rules=adafactor.standard_logical_factor_rules()
   )
@@ -46,13 +47,21 @@ def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
   return created.restore_state(jax.tree_util.tree_map_with_path(draw, created.state_dict()))
 
 
+class _OneDevice(partitioning.PjitPartitioner):
+  """T5X takes all devices of a CPU as its model axis, which small arrays do not divide by."""
+
+  @property
+  def mesh(self):
+    return jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ('data', 'model'))
+
+
 def checkpointer(created, folder):
-  return checkpoints.Checkpointer(created, partitioning.PjitPartitioner(num_partitions=1), folder)
+  return checkpoints.Checkpointer(created, _OneDevice(num_partitions=1), folder)
 
 
 def orbax_manager(created, folder):
   return checkpoints.OrbaxCheckpointManagerInterface(
-    str(folder), created, partitioning.PjitPartitioner(num_partitions=1)
+    str(folder), created, _OneDevice(num_partitions=1)
   )
 
 

@@ -104,6 +104,16 @@ def macro(name: str, default: Any = None) -> Any:
   return default if value is gin.REQUIRED else value
 
 
+def bound(function: Any) -> Any:
+  """Gives the values that gin binds to single parameters of a function, without calling it.
+
+  Returns:
+    A function from a parameter's name to its value, references evaluated; None where unbound.
+  """
+  bindings = gin.get_bindings(function, resolve_references=False)
+  return lambda name: copy.deepcopy(bindings.get(name))
+
+
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
   """Calls a function with the parameters that gin binds to it.
 

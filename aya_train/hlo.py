@@ -241,7 +241,9 @@ def parse(text: str) -> Module:
 
 
 def _instruction(line: str, start: re.Match[str]) -> Instruction:
-  shape_end = _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
+  shape_end = (
+    _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
+  )
   opcode = _OPCODE.match(line, shape_end)
   if opcode is None:
     raise ValueError(f'no opcode in {line[:200]!r}')

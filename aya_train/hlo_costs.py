@@ -16,9 +16,28 @@ from aya_train import hlo
 COLLECTIVES = ('all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all', 'collective-permute')
 # These name, group or wait for arrays; they move nothing.
 _FREE = frozenset(
-  'parameter constant tuple get-tuple-element bitcast while conditional call after-all partition-id '
-  'replica-id opt-barrier copy-done slice-done async-start async-update async-done domain '
-  'send-done recv-done'.split()
+  [
+    'parameter',
+    'constant',
+    'tuple',
+    'get-tuple-element',
+    'bitcast',
+    'while',
+    'conditional',
+    'call',
+    'after-all',
+    'partition-id',
+    'replica-id',
+    'opt-barrier',
+    'copy-done',
+    'slice-done',
+    'async-start',
+    'async-update',
+    'async-done',
+    'domain',
+    'send-done',
+    'recv-done',
+  ]
 )
 _FREE_CUSTOM_CALLS = ('ConcatBitcast', 'AllocateBuffer', 'AssumeGatherIndicesInBound', 'Sharding')
 
@@ -98,7 +117,9 @@ def place(op_name: str) -> str:
   direction = 'backward' if 'transpose(' in op_name else 'forward'
   if 'rematted_computation' in op_name:
     direction = 'recomputed'
-  parts = re.split(r'/', re.sub(r'\w+\((\w*)\)', r'\1', re.sub(r'\(jvp\(\w*\.?\w*\)\)', '', op_name)))
+  parts = re.split(
+    r'/', re.sub(r'\w+\((\w*)\)', r'\1', re.sub(r'\(jvp\(\w*\.?\w*\)\)', '', op_name))
+  )
   dull = {'step', 'while', 'body', 'closed_call', 'checkpoint', 'rematted_computation', 'jvp', ''}
   kept = [p for p in parts if p not in dull and '.' not in p and '(' not in p]
   kept = [p for i, p in enumerate(kept) if i == 0 or p != kept[i - 1]]
@@ -214,9 +235,13 @@ def hbm_bytes(
   opcode = instruction.opcode
   if opcode in _FREE or opcode.endswith(('-done', '-update')):
     return 0
-  if opcode == 'custom-call' and any(f'"{t}"' in instruction.attributes for t in _FREE_CUSTOM_CALLS):
+  if opcode == 'custom-call' and any(
+    f'"{t}"' in instruction.attributes for t in _FREE_CUSTOM_CALLS
+  ):
     return 0
-  operands = [computation.by_name[name] for name in instruction.operands if name in computation.by_name]
+  operands = [
+    computation.by_name[name] for name in instruction.operands if name in computation.by_name
+  ]
   if opcode in ('copy-start', 'slice-start'):
     # Result: (destination, source, flag) of a copy, ((source), destination, flag) of a slice.
     moved = instruction.arrays[0 if opcode == 'copy-start' else 1]
@@ -341,7 +366,7 @@ def wire_bytes(kind: str, result_bytes: float, size: int) -> float:
 
 def group_size(attributes: str) -> int:
   """Chips in one group of a collective, from any of the three ways to write replica_groups."""
-  if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+  if mesh := re.search(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}', attributes):
     sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
     size = 1
     for axis, part in re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2]):

@@ -188,19 +188,15 @@ class Module:
     """
     if known := re.search(r'known_trip_count[^\d]*(\d+)', loop.attributes):
       return int(known[1])
-    condition = self.computations[_required(loop, 'condition')]
+    body, condition = (self.computations[_required(loop, key)] for key in ('body', 'condition'))
     compare = condition.root
     if compare.opcode == 'compare' and 'direction=LT' in compare.attributes:
-      bound = condition.by_name[compare.operands[1]]
-      if bound.opcode == 'constant':
-        return int(bound.arguments)
-    constants = [
-      int(i.arguments)
-      for i in condition.instructions
-      if i.opcode == 'constant' and re.fullmatch(r'\d+', i.arguments)
-    ]
-    if len(constants) == 1:
-      return constants[0]
+      counter, bound = (condition.by_name[name] for name in compare.operands)
+      if counter.opcode == 'get-tuple-element' and bound.opcode == 'constant':
+        at = re.search(r'index=(\d+)', counter.attributes)
+        step = _step(body, int(at[1])) if at else None
+        if step:
+          return -(-int(bound.arguments) // step)
     raise ValueError(f'cannot tell how often the loop {loop.name} runs: {loop.attributes[:200]}')
 
   def source_line(self, instruction: Instruction, package: str) -> str:
@@ -209,6 +205,15 @@ class Module:
       if f'/{package}/' in line:
         return line.rpartition(f'/{package}/')[2]
     return ''
+
+
+def _step(body: Computation, index: int) -> int | None:
+  """By how much a loop's body increases its counter; counters begin at 0."""
+  new = body.by_name[body.root.operands[index]]
+  if new.opcode != 'add':
+    return None
+  steps = [body.by_name[name] for name in new.operands]
+  return next((int(i.arguments) for i in steps if i.opcode == 'constant'), None)
 
 
 def _required(instruction: Instruction, key: str) -> str:

@@ -230,7 +230,8 @@ def parse(text: str) -> Module:
     ValueError: there is no entry computation.
   """
   computations: dict[str, Computation] = {}
-  entry, name, body = '', '', []
+  entry, name = '', ''
+  body: list[Instruction] = []
   for line in text.splitlines():
     if header := _HEADER.match(line):
       name, body = header[2], []
@@ -305,7 +306,8 @@ def _frames(text: str) -> dict[int, list[str]]:
     parents[number] = field(row, 'parent_frame_id')
   chains: dict[int, list[str]] = {}
   for number in lines:
-    chain, at = [], number
+    chain: list[str] = []
+    at = number
     while at in lines and len(chain) < 100:
       chain.append(lines[at])
       at = parents[at] if parents[at] != at else 0

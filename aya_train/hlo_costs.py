@@ -117,11 +117,8 @@ def place(op_name: str) -> str:
   direction = 'backward' if 'transpose(' in op_name else 'forward'
   if 'rematted_computation' in op_name:
     direction = 'recomputed'
-  parts = re.split(
-    r'/', re.sub(r'\w+\((\w*)\)', r'\1', re.sub(r'\(jvp\(\w*\.?\w*\)\)', '', op_name))
-  )
-  dull = {'step', 'while', 'body', 'closed_call', 'checkpoint', 'rematted_computation', 'jvp', ''}
-  kept = [p for p in parts if p not in dull and '.' not in p and '(' not in p]
+  dull = {'while', 'body', 'closed_call', 'checkpoint', 'rematted_computation', ''}
+  kept = [p for p in op_name.split('/') if p not in dull and not set('(.') & set(p)]
   kept = [p for i, p in enumerate(kept) if i == 0 or p != kept[i - 1]]
   return f'{direction} {"/".join(kept[:3])}' if kept else 'other'
 

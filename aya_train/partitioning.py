@@ -65,6 +65,7 @@ def standard_logical_axis_rules(
 
 
 def fully_sharded_logical_axis_rules(
+  parameters_over_data: bool = False,
   additional_rules: Rules = (),
 ) -> tuple[tuple[str, MeshAxes], ...]:
   """Fully sharded data parallelism for a mesh with axes 'data', 'fsdp' and 'model'.
@@ -76,6 +77,11 @@ def fully_sharded_logical_axis_rules(
   Around the two arrays that have the vocabulary's length, tokens travel instead of weights: the
   embedding is split by width and the output head by vocabulary, both over 'fsdp', and each chip
   works on the rows of its whole 'fsdp' group there (`embed_and_logits_batch`).
+
+  Args:
+    parameters_over_data: store layers' weights in parts along 'data' too. Then 'data' belongs into
+      `Partitioner.gathered_axes`.
+    additional_rules: appended, so that they apply where no earlier rule does.
   """
   rules: list[tuple[str, MeshAxes]] = [
     ('batch', ('data', 'fsdp')),
@@ -85,6 +91,7 @@ def fully_sharded_logical_axis_rules(
     ('mlp', 'model'),
     ('heads', 'model'),
     ('joined_kv', 'model'),
+    *([('embed', ('fsdp', 'data'))] if parameters_over_data else []),
     ('embed', 'fsdp'),
   ]
   return (*rules, *((name, None) for name in REPLICATED_AXES), *additional_rules)
@@ -98,11 +105,16 @@ class Partitioner:
     mesh_shape: sizes of the mesh axes in order; one may be -1 and takes the devices that are left.
       'data' must be among them: batches are split over it.
     logical_axis_rules: pairs (logical axis, mesh axis or None).
+    gathered_axes: mesh axes along which weights are stored in parts but gathered once a step, in
+      the activations' dtype, instead of layer by layer.
+    compiler_options: XLA's, for the training step.
     devices: defaults to all devices of all hosts; a compile-only topology gives its own.
   """
 
   mesh_shape: Mapping[str, int]
   logical_axis_rules: Rules
+  gathered_axes: tuple[str, ...] = ()
+  compiler_options: Mapping[str, str] | None = None
   devices: Sequence[Any] | None = None
 
   def __post_init__(self):
@@ -180,6 +192,28 @@ class Partitioner:
 
   def _size(self, axis: str | tuple[str, ...]) -> int:
     return math.prod(self.mesh.shape[a] for a in _as_tuple(axis))
+
+  def gather(self, params: Any, axes_tree: Any, dtype: Any) -> Any:
+    """Weights as the layers compute with them: those stored along `gathered_axes`, cast and whole.
+
+    The gradient comes back in parts again. Rounding here is what each layer does anyway.
+
+    Args:
+      params: float32 parameters.
+      axes_tree: tuples of logical axis names.
+      dtype: that of the activations.
+    """
+    gathered = set(self.gathered_axes)
+
+    def one(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+      stored = [_as_tuple(axes) for axes in sharding.spec]
+      if not gathered & {axis for axes in stored for axis in axes}:
+        return x
+      kept = PartitionSpec(*(tuple(a for a in axes if a not in gathered) for axes in stored))
+      whole = jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(self.mesh, kept))
+      return whole
+
+    return jax.tree.map(one, params, self.shardings(axes_tree, params)) if gathered else params
 
   @property
   def batch_sharding(self) -> NamedSharding:

@@ -54,9 +54,9 @@ class Visibility:
     causal: keys after the query are hidden.
   """
 
-  query_ids: Array
-  key_ids: Array
-  table_HR: Array | None
+  query_ids: Any
+  key_ids: Any
+  table_HR: Any
   patterns: 'Patterns | None' = dataclasses.field(metadata={'static': True})
   causal: bool = dataclasses.field(metadata={'static': True})
 

@@ -286,7 +286,7 @@ class Attention(nn.Module):
     )
     return self.out(mixed_BTJ)
 
-  def _keep(self, shape: tuple[int, int, int, int], deterministic: bool) -> Array:
+  def _keep(self, shape: tuple[int, ...], deterministic: bool) -> Array:
     """What dropout multiplies the weights with, [B, H, 1, S]."""
     cfg = self.config
     if deterministic or cfg.dropout_rate == 0.0:

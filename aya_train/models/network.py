@@ -233,9 +233,7 @@ class Decoder(nn.Module):
       return self.token_embedder.attend(features_BTD) * self.config.emb_dim**-0.5
     # Where the head is split over the chips that share rows, the rows come to the head.
     rows = ('embed_and_logits_batch', 'length')
-    # Named again after the cast, else XLA picks a split of its own for the product.
-    for dtype in (self.config.dtype, jnp.float32):
-      features_BTD = nn.with_logical_constraint(features_BTD.astype(dtype), (*rows, 'embed'))
+    features_BTD = nn.with_logical_constraint(features_BTD, (*rows, 'embed'))
     return nn.with_logical_constraint(self.logits_dense(features_BTD), (*rows, 'vocab'))
 
   def init_cache(self, encoded_BSD: Array, max_decode_length: int) -> None:

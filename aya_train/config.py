@@ -94,6 +94,11 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0]}') from error
 
 
+def text() -> str:
+  """The whole configuration as gin."""
+  return gin.config_str()
+
+
 def macro(name: str, default: Any = None) -> Any:
   """The value of a macro, `default` where it is not defined or still required."""
   try:
@@ -103,6 +108,16 @@ def macro(name: str, default: Any = None) -> Any:
   # Copying is how gin evaluates a reference to another macro.
   value = copy.deepcopy(value)
   return default if value is gin.REQUIRED else value
+
+
+def bound(function: Any) -> Any:
+  """Gives the values that gin binds to single parameters of a function, without calling it.
+
+  Returns:
+    A function from a parameter's name to its value, references evaluated; None where unbound.
+  """
+  bindings = gin.get_bindings(function, resolve_references=False)
+  return lambda name: copy.deepcopy(bindings.get(name))
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -82,8 +82,15 @@ def token_losses(
     # log_z has weight 1 in total; each logit its share of the soft target.
     loss = log_z - (confidence - rest) * target_logit - rest * summed - entropy
   z_term = z_loss * jnp.square(log_z)
-  correct = jnp.argmax(logits, axis=-1) == targets
+  correct = _first_of_largest(logits) == targets
   return TokenLosses(loss + z_term, z_term, correct)
+
+
+def _first_of_largest(logits: Array) -> Array:
+  """argmax as two reductions of one array: XLA splits these over chips, not argmax itself."""
+  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+  largest = jnp.max(logits, axis=-1, keepdims=True)
+  return jnp.min(jnp.where(logits == largest, ids, logits.shape[-1]), axis=-1)
 
 
 def chunked_token_losses(

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from aya_train import hosts
 
@@ -20,6 +21,7 @@ EPILOG = """examples:
   aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
     --gin_file=hardware/cpu_local.gin --gin.MODEL_DIR='"runs/smoke"'
   aya-train convert runs/smoke runs/smoke/hf --to hf
+  aya-train precompile --gin_file=aya101.gin --topology=v4-128
 """
 
 
@@ -109,6 +111,17 @@ def _parser() -> argparse.ArgumentParser:
   sub = command('prepare', _prepare, 'build data sets; with gin files, tokenise their mixture')
   _add_prepare_arguments(sub)
   _add_gin_arguments(sub, required=False)
+
+  sub = command('precompile', _precompile, 'compile the training step for a TPU slice, without one')
+  _add_gin_arguments(sub, required=True)
+  sub.add_argument('--topology', required=True, help='public name of a slice: v4-128, v5e-16 ...')
+  sub.add_argument('--output_dir', default='.', help='where precompile_<slice>.json and .html go')
+
+  sub = command('plan', _plan, 'find the best mesh, remat and microbatches for a TPU slice')
+  _add_gin_arguments(sub, required=True)
+  sub.add_argument('--topology', required=True, help='public name of a slice: v4-128, v5e-16 ...')
+  sub.add_argument('--output_dir', default='.', help='where plan_<slice>.gin and its table go')
+  sub.add_argument('--max_compilations', type=int, default=8, help='stop after as many')
 
   sub = command('convert', _convert, 'turn a checkpoint into another format')
   sub.add_argument(
@@ -238,6 +251,36 @@ def _prepare_settings(args: argparse.Namespace):
     max_characters=args.max_characters,
     templates=templates,
   )
+
+
+def _precompile(args: argparse.Namespace) -> None:
+  from aya_train import precompile, precompile_report, topologies
+
+  slice_ = _slice(args)
+  result = precompile.compile_job(slice_, precompile.job(slice_), precompile.settings())
+  print(precompile_report.text(result))
+  for path in precompile_report.write(result, args.output_dir):
+    print(f'wrote {path}')
+  if not result.fits:
+    raise ValueError(f'the training step does not fit {topologies.get(args.topology).name}')
+
+
+def _plan(args: argparse.Namespace) -> None:
+  from aya_train import plan
+
+  path = plan.plan(_slice(args), args.output_dir, args.max_compilations)
+  print(f'wrote {path}')
+
+
+def _slice(args: argparse.Namespace) -> Any:
+  from aya_train import config, topologies
+
+  slice_ = topologies.get(args.topology)
+  topologies.require_libtpu()
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  paths = [path for path in args.gin_search_paths.split(',') if path]
+  config.parse(args.gin_file, args.gin_bindings, paths, require_all=False)
+  return slice_
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-Rules = Sequence[tuple[str, str | None]]
+MeshAxes = str | tuple[str, ...] | None
+Rules = Sequence[tuple[str, MeshAxes]]
 REPLICATED_AXES = ('kv', 'length', 'layers', 'relpos_buckets')
 
 
@@ -26,7 +27,7 @@ def standard_logical_axis_rules(
   activation_partitioning_dims: int = 1,
   parameter_partitioning_dims: int = 1,
   additional_rules: Rules = (),
-) -> tuple[tuple[str, str | None], ...]:
+) -> tuple[tuple[str, MeshAxes], ...]:
   """T5X's table for a mesh with axes 'data' and 'model'.
 
   Args:
@@ -44,8 +45,9 @@ def standard_logical_axis_rules(
   ):
     if dims not in (1, 2):
       raise ValueError(f'{name} must be 1 or 2, got {dims!r}')
-  rules: list[tuple[str, str | None]] = [
+  rules: list[tuple[str, MeshAxes]] = [
     ('batch', 'data'),
+    ('embed_and_logits_batch', 'data'),
     ('vocab', 'model'),
     ('mlp', 'model'),
     ('heads', 'model'),
@@ -57,8 +59,42 @@ def standard_logical_axis_rules(
     rules.append(('embed', 'data'))
   if not any(name == 'embed' for name, _ in rules):
     rules.append(('embed', None))
+  rules += [('embed_vocab', axis) for name, axis in rules if name == 'embed']
   rules += [(name, None) for name in REPLICATED_AXES]
   return (*rules, *additional_rules)
+
+
+def fully_sharded_logical_axis_rules(
+  parameters_over_data: bool = False,
+  additional_rules: Rules = (),
+) -> tuple[tuple[str, MeshAxes], ...]:
+  """Fully sharded data parallelism for a mesh with axes 'data', 'fsdp' and 'model'.
+
+  Rows are split over 'data' and 'fsdp', parameters and their optimizer state over 'fsdp' (and
+  'model'), copied along 'data'. On a 3-D torus an 'fsdp' of two axes lets XLA gather weights as
+  such; over three it sums them with zeros, at twice the bytes on the wire.
+
+  Around the two arrays that have the vocabulary's length, tokens travel instead of weights: the
+  embedding is split by width and the output head by vocabulary, both over 'fsdp', and each chip
+  works on the rows of its whole 'fsdp' group there (`embed_and_logits_batch`).
+
+  Args:
+    parameters_over_data: store layers' weights in parts along 'data' too. Then 'data' belongs into
+      `Partitioner.gathered_axes`.
+    additional_rules: appended, so that they apply where no earlier rule does.
+  """
+  rules: list[tuple[str, MeshAxes]] = [
+    ('batch', ('data', 'fsdp')),
+    ('embed_and_logits_batch', 'data'),
+    ('embed_vocab', 'fsdp'),
+    ('vocab', ('fsdp', 'model')),
+    ('mlp', 'model'),
+    ('heads', 'model'),
+    ('joined_kv', 'model'),
+    *([('embed', ('fsdp', 'data'))] if parameters_over_data else []),
+    ('embed', 'fsdp'),
+  ]
+  return (*rules, *((name, None) for name in REPLICATED_AXES), *additional_rules)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,17 +105,23 @@ class Partitioner:
     mesh_shape: sizes of the mesh axes in order; one may be -1 and takes the devices that are left.
       'data' must be among them: batches are split over it.
     logical_axis_rules: pairs (logical axis, mesh axis or None).
+    gathered_axes: mesh axes along which weights are stored in parts but gathered once a step, in
+      the activations' dtype, instead of layer by layer.
+    compiler_options: XLA's, for the training step.
     devices: defaults to all devices of all hosts; a compile-only topology gives its own.
   """
 
   mesh_shape: Mapping[str, int]
   logical_axis_rules: Rules
+  gathered_axes: tuple[str, ...] = ()
+  compiler_options: Mapping[str, str] | None = None
   devices: Sequence[Any] | None = None
 
   def __post_init__(self):
     if 'data' not in self.mesh_shape:
       raise ValueError(f"MESH_SHAPE needs an axis 'data', got {dict(self.mesh_shape)}")
-    unknown = {axis for _, axis in self.logical_axis_rules} - {None, *self.mesh_shape}
+    named = {axis for _, axes in self.logical_axis_rules for axis in _as_tuple(axes)}
+    unknown = named - set(self.mesh_shape)
     if unknown:
       raise ValueError(
         f'logical axis rules use the mesh axes {sorted(unknown)}, '
@@ -149,7 +191,29 @@ class Partitioner:
     return jax.tree.map(sharding, abstract, axes_tree)
 
   def _size(self, axis: str | tuple[str, ...]) -> int:
-    return math.prod(self.mesh.shape[a] for a in ((axis,) if isinstance(axis, str) else axis))
+    return math.prod(self.mesh.shape[a] for a in _as_tuple(axis))
+
+  def gather(self, params: Any, axes_tree: Any, dtype: Any) -> Any:
+    """Weights as the layers compute with them: those stored along `gathered_axes`, cast and whole.
+
+    The gradient comes back in parts again. Rounding here is what each layer does anyway.
+
+    Args:
+      params: float32 parameters.
+      axes_tree: tuples of logical axis names.
+      dtype: that of the activations.
+    """
+    gathered = set(self.gathered_axes)
+
+    def one(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+      stored = [_as_tuple(axes) for axes in sharding.spec]
+      if not gathered & {axis for axes in stored for axis in axes}:
+        return x
+      kept = PartitionSpec(*(tuple(a for a in axes if a not in gathered) for axes in stored))
+      whole = jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(self.mesh, kept))
+      return whole
+
+    return jax.tree.map(one, params, self.shardings(axes_tree, params)) if gathered else params
 
   @property
   def batch_sharding(self) -> NamedSharding:
@@ -204,3 +268,51 @@ class Partitioner:
 
     call.lower = lower  # type: ignore[attr-defined]
     return call
+
+
+# Inside a layer ------------------------------------------------------------------------------------
+
+
+def per_shard(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Callable[..., Any]:
+  """Runs a function on each device's part of its arguments; a kernel needs this, XLA cannot cut it.
+
+  Outside of `Partitioner.context` the function runs as it is.
+
+  Args:
+    function: of positional arguments, pytrees of arrays.
+    in_axes, out_axes: trees like the arguments and the results with a tuple of logical axis names
+      at each array. An axis without a rule stays whole on each device.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return function
+
+  def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
+    return PartitionSpec(*(_mesh_axes(name) for name in axes))
+
+  specs = [jax.tree.map(spec, axes, is_leaf=_is_axes) for axes in (in_axes, out_axes)]
+  return jax.shard_map(function, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
+
+
+def sum_over(x: jax.Array, axis: str) -> jax.Array:
+  """Inside `per_shard`: the sum over all parts of a logical axis."""
+  if jax.sharding.get_abstract_mesh().empty or not (axes := _mesh_axes(axis)):
+    return x
+  return jax.lax.psum(x, axes)
+
+
+def _mesh_axes(name: str | None) -> tuple[str, ...]:
+  """Mesh axes longer than 1 that the rules in force give to one logical axis."""
+  if name is None:
+    return ()
+  (axes,) = nn.logical_to_mesh_axes((name,), nn.get_logical_axis_rules())
+  sizes = jax.sharding.get_abstract_mesh().shape
+  return tuple(a for a in _as_tuple(axes) if sizes[a] > 1)
+
+
+def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())
+
+
+def _is_axes(x: Any) -> bool:
+  return isinstance(x, tuple) and all(isinstance(name, str | None) for name in x)

@@ -98,7 +98,7 @@ def prepare_tasks(
   started = last = time.monotonic()
   for done, _ in enumerate(runner(write_shard, work), 1):
     now = time.monotonic()
-    if done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
+    if 1 < done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
       last = now
       left = (now - started) / done * (len(work) - done)
       say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')

@@ -217,7 +217,7 @@ def initial_state(
 
 
 def make_train_step(
-  model: train_step.Model,
+  model: seq2seq.EncoderDecoderModel,
   tx: optax.GradientTransformation,
   learning_rate_fn: Callable[[jax.Array], jax.Array],
   partitioner: partitioning.Partitioner,
@@ -225,6 +225,9 @@ def make_train_step(
   num_microbatches: int,
 ) -> Callable[..., Any]:
   """The compiled update; its state argument is donated."""
+  gather = functools.partial(
+    partitioner.gather, axes_tree=seq2seq.parameter_axes(model)[1], dtype=model.config.dtype
+  )
 
   def step(state: train_state.TrainState, batch: Any) -> Any:
     return train_step.train_step(
@@ -234,10 +237,16 @@ def make_train_step(
       tx=tx,
       learning_rate=learning_rate_fn,
       num_microbatches=num_microbatches,
+      gather=gather,
     )
 
   shardings = jax.tree.map(lambda x: x.sharding, abstract)
-  return partitioner.jit(step, out_shardings=(shardings, partitioner.replicated), donate_argnums=0)
+  return partitioner.jit(
+    step,
+    out_shardings=(shardings, partitioner.replicated),
+    donate_argnums=0,
+    compiler_options=partitioner.compiler_options,
+  )
 
 
 def run_metadata(model: seq2seq.EncoderDecoderModel) -> dict[str, Any]:
@@ -271,6 +280,12 @@ def _check(
 ) -> None:
   """Everything that can be refused before long work starts."""
   model.check_vocabulary()
+  platform = partitioner.mesh.devices.flat[0].platform
+  if model.config.attention_kernel == 'fused' and platform != 'tpu':
+    raise ValueError(
+      f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
+      "bind ATTENTION_KERNEL = 'plain'"
+    )
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
   prepared.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:

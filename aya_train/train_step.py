@@ -1,6 +1,6 @@
 """One update of the parameters, and one evaluation of a batch: pure functions, no I/O, no clock."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -59,12 +59,17 @@ def batch_sums(
 
 
 def gradients(
-  model: Model, params: Any, batch: Batch, dropout_key: Array, num_microbatches: int
+  model: Model,
+  params: Any,
+  batch: Batch,
+  dropout_key: Array,
+  num_microbatches: int,
+  gather: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[Any, Sums]:
   """Gradient of the batch's loss, computed on `num_microbatches` parts in turn.
 
   The denominator is that of the whole batch, so the result does not depend on the number of parts
-  (T5X normalises each part by itself).
+  (T5X normalises each part by itself). `gather` is `train_step`'s.
   """
   weights, denominator = losses.loss_weights(model.loss_normalizing_factor, batch)
   batch = {**batch, 'decoder_loss_weights': weights}
@@ -72,7 +77,7 @@ def gradients(
   denominator = jnp.maximum(denominator, jnp.finfo(jnp.float32).tiny)
 
   def loss_fn(params: Any, part: Batch, key: Array) -> tuple[Array, Sums]:
-    return batch_sums(model, params, part, denominator, key)
+    return batch_sums(model, gather(params), part, denominator, key)
 
   grad_fn = jax.grad(loss_fn, has_aux=True)
   if num_microbatches == 1:
@@ -103,6 +108,7 @@ def train_step(
   tx: optax.GradientTransformation,
   learning_rate: Any,
   num_microbatches: int = 1,
+  gather: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[train_state.TrainState, Sums]:
   """One update.
 
@@ -113,12 +119,13 @@ def train_step(
     tx: optimizer, the learning rate included.
     learning_rate: schedule, for the metrics only.
     num_microbatches: parts the batch is computed in.
+    gather: maps parameters as stored to those that layers compute with.
 
   Returns:
     The state after it, and `batch_sums` plus the gradient's global norm, the learning rate and 1
     for the step, so that sums over steps give means.
   """
-  grads, sums = gradients(model, state.params, batch, state.dropout_key(), num_microbatches)
+  grads, sums = gradients(model, state.params, batch, state.dropout_key(), num_microbatches, gather)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   sums['grad_norm'] = optax.tree.norm(grads)

@@ -197,7 +197,7 @@ def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, cha
 
 def test_a_model_dir_that_cannot_be_made_is_refused(tmp_path, prepared_dir):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(OSError, match='MODEL_DIR .* cannot be written'):
+  with pytest.raises(OSError, match=r'MODEL_DIR .* cannot be written'):
     train_loop.train(**settings(tmp_path / 'file' / 'run', prepared_dir))
 
 

@@ -18,6 +18,7 @@ from aya_train import partitioning, train_state
 from aya_train.checkpoint import (
   layouts,
   manager,
+  names,
   t5x_arrays,
   t5x_format,
   t5x_orbax,
@@ -131,7 +132,7 @@ def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
   metadata = manager.read_metadata(path)
   config = t5_config.T5Config(**metadata['architecture'])
   params = t5x_orbax.read(path / 'params')
-  layout = 'scanned' if config.scan_layers else 'unrolled'
+  layout: names.Layout = 'scanned' if config.scan_layers else 'unrolled'
   layouts.table_of(config).check(params, layout, str(path))
   moments = None
   if (path / 'training').exists():

@@ -309,11 +309,11 @@ def _check_chunks(leaf: ZarrLeaf, store: ts.TensorStore, present: set[str], wher
     prefix = f'c{separator}' if default else ''
   else:
     separator, prefix = metadata.get('dimension_separator', '.'), ''
-  sizes = store.chunk_layout.write_chunk.shape or ()
+  sizes = _ints(store.chunk_layout.write_chunk.shape)
   grid = [range(-(-n // size)) for n, size in zip(store.shape, sizes, strict=True)]
-  keys = (prefix + separator.join(map(str, position)) for position in itertools.product(*grid))
+  keys = [prefix + separator.join(map(str, position)) for position in itertools.product(*grid)]
   if not store.shape:
-    keys = iter([prefix.rstrip(separator) or '0'])
+    keys = [prefix.rstrip(separator) or '0']
   if missing := [key for key in keys if key not in present]:
     raise ValueError(
       f'{where}: array {leaf.name} lacks {len(missing)} of its chunks: {missing[:_MISSING_SHOWN]}. '
@@ -321,11 +321,16 @@ def _check_chunks(leaf: ZarrLeaf, store: ts.TensorStore, present: set[str], wher
     )
 
 
+def _ints(shape: Sequence[int | None] | None) -> tuple[int, ...]:
+  """A chunk shape as TensorStore gives it; its sizes are known once the array is open."""
+  return tuple(int(size or 1) for size in shape or ())
+
+
 def _of_store(store: ts.TensorStore, what: str) -> SlicedArray:
   def get(index: Index) -> np.ndarray:
     return np.asarray(_wait(store[index].read() if index else store.read(), what))
 
-  chunks = tuple(store.chunk_layout.read_chunk.shape or ())
+  chunks = _ints(store.chunk_layout.read_chunk.shape)
   return SlicedArray(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), get, chunks)
 
 

@@ -225,7 +225,7 @@ def write(folder: epath.PathLike, leaves: Mapping[str, t5x_arrays.SlicedArray]) 
     leaves: as `read` gives them, 'state/step' included.
   """
   folder = epath.Path(folder)
-  tree = {}
+  tree: dict[str, Any] = {}
   for name, leaf in leaves.items():
     if _is_inline(name, leaf):
       array = leaf.read()

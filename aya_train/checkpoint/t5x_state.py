@@ -88,7 +88,7 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
       scanned one whose layers have different relative position biases.
   """
   leaves = {name.removeprefix('_optimizer/'): leaf for name, leaf in leaves.items()}
-  params = {
+  params: Arrays = {
     name.split('/', 1)[1]: leaf
     for name, leaf in leaves.items()
     if name.startswith(('target/', 'params/'))
@@ -100,7 +100,7 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
     )
   t5x_arrays.check_floats(params, where)
   scanned = any(name.startswith('encoder/encoder/') for name in params)
-  states = {k.removeprefix(_STATES): v for k, v in leaves.items() if k.startswith(_STATES)}
+  states: Arrays = {k.removeprefix(_STATES): v for k, v in leaves.items() if k.startswith(_STATES)}
   if scanned:
     axis = _scan_axis(params)
     params, states = _joined_heads(params, states, axis)
@@ -178,6 +178,7 @@ def _share_relpos(params: Arrays, states: Arrays, axis: int, where: str) -> tupl
     if any(field is None for field in fields.values()):
       continue
     for field, moment in fields.items():
+      assert moment is not None
       stacked = moment.shape == array.shape
       moments[f'{new}/{field}'] = t5x_arrays.take(moment, axis, 0) if stacked else moment
   return shared, moments
@@ -257,7 +258,8 @@ def _moments_from_t5x(
       sorted(set(states) ^ expected)[:3],
     )
     return None
-  table, moments = layouts.table_of(config), {}
+  table = layouts.table_of(config)
+  moments: dict[str, SlicedArray] = {}
   for rule, layer in table.parameters():
     stored = rule.scanned if config.scan_layers else rule.unrolled.replace('{layer}', str(layer))
     fields = {field: states[f'{stored}/{field}'] for field in FIELDS}
@@ -539,7 +541,8 @@ def moments_from_ours(
     if matched := _OPTAX_LEAF.fullmatch(path):
       field, name = matched.groups()
       held[f'{name}/{field}'] = array
-  table, moments = layouts.table_of(config), {}
+  table = layouts.table_of(config)
+  moments: dict[str, SlicedArray] = {}
   for rule, layer in table.parameters():
     stored = rule.scanned if config.scan_layers else rule.name('unrolled', layer)
     name = rule.name('unrolled', layer)

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from aya_train.models import t5_config
+from aya_train.models import fused_attention, t5_config
 
 Array = jax.Array
 Initializer = Callable[..., Array]
@@ -97,28 +98,39 @@ class RelativePositionBias(nn.Module):
   config: t5_config.T5Config
   bidirectional: bool
 
-  @nn.compact
-  def __call__(self, query_positions: Array | np.ndarray, key_length: int) -> Array:
-    """Args: query_positions int [T]. Returns: bias [1, H, T, S] in the activations' dtype."""
+  def setup(self):
     cfg = self.config
-    table_HR = self.param(
+    self.rel_embedding = self.param(
       'rel_embedding',
       nn.with_logical_partitioning(_fan_avg_uniform, ('heads', 'relpos_buckets')),
       (cfg.num_heads, cfg.relative_attention_num_buckets),
       jnp.float32,
     )
+
+  def _bucket(self, relative_position: np.ndarray) -> np.ndarray:
+    return relative_position_bucket(
+      relative_position,
+      bidirectional=self.bidirectional,
+      num_buckets=self.config.relative_attention_num_buckets,
+      max_distance=self.config.relative_attention_max_distance,
+    )
+
+  def __call__(self, query_positions: Array | np.ndarray, key_length: int) -> Array:
+    """Args: query_positions int [T]. Returns: bias [1, H, T, S] in the activations' dtype."""
     positions = np.arange(key_length, dtype=np.int32)
     # Bucket of every distance once, on the host; a traced query position then picks its row.
-    distances = np.arange(-(key_length - 1), key_length, dtype=np.int32)
-    bucket_of_distance = relative_position_bucket(
-      distances,
-      bidirectional=self.bidirectional,
-      num_buckets=cfg.relative_attention_num_buckets,
-      max_distance=cfg.relative_attention_max_distance,
-    )
+    bucket_of_distance = self._bucket(np.arange(-(key_length - 1), key_length, dtype=np.int32))
     relative_TS = positions[None, :] - query_positions[:, None]
     buckets_TS = jnp.asarray(bucket_of_distance)[relative_TS + key_length - 1]
-    return jnp.take(table_HR, buckets_TS, axis=1).astype(cfg.dtype)[None]
+    return jnp.take(self.rel_embedding, buckets_TS, axis=1).astype(self.config.dtype)[None]
+
+  def for_kernel(self, length: int) -> dict[str, Any]:
+    """The same bias as `fused_attention.visibility` takes it, for queries and keys of a length."""
+    tiles = length // fused_attention.TILE
+    patterns = fused_attention.Patterns.of(
+      self._bucket, tiles, tiles, self.config.relative_attention_num_buckets
+    )
+    return {'table_HR': self.rel_embedding, 'patterns': patterns}
 
 
 class Dense(nn.Module):
@@ -168,14 +180,18 @@ class TokenEmbedder(nn.Module):
   def setup(self):
     self.embedding = self.param(
       'embedding',
-      nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ('vocab', 'embed')),
+      nn.with_logical_partitioning(nn.initializers.normal(stddev=1.0), ('vocab', 'embed_vocab')),
       (self.config.vocab_size, self.config.emb_dim),
       jnp.float32,
     )
 
   def __call__(self, ids_BT: Array) -> Array:
+    # Where the table is split by width, each chip looks its columns up for all rows of its group.
+    ids_BT = nn.with_logical_constraint(ids_BT, ('embed_and_logits_batch', 'length'))
     # Cast after the gather: the table's gradient is then summed in float32.
-    return jnp.take(self.embedding, ids_BT, axis=0).astype(self.config.dtype)
+    x = jnp.take(self.embedding, ids_BT, axis=0).astype(self.config.dtype)
+    x = nn.with_logical_constraint(x, ('embed_and_logits_batch', 'length', 'embed_vocab'))
+    return nn.with_logical_constraint(x, ('batch', 'length', 'embed'))
 
   def attend(self, y_BTD: Array) -> Array:
     """Logits [B, T, V] of a tied model, float32."""
@@ -194,7 +210,7 @@ class Mlp(nn.Module):
     for i, name in enumerate(cfg.mlp_activations):
       kernel = 'wi' if len(cfg.mlp_activations) == 1 else f'wi_{i}'
       x = Dense(cfg.mlp_dim, ('embed', 'mlp'), cfg.dtype, name=kernel)(x_BTD)
-      branches.append(t5_config.ACTIVATIONS[name](x))
+      branches.append(t5_config.ACTIVATIONS[name](checkpoint_name(x, 'wi')))
     hidden_BTF = branches[0]
     for branch in branches[1:]:
       hidden_BTF = hidden_BTF * branch
@@ -234,11 +250,51 @@ class Attention(nn.Module):
     return nn.with_logical_constraint(x, ('batch', 'length', 'heads', 'kv'))
 
   def __call__(
-    self, q_BTD: Array, kv_BSD: Array, bias_BHTS: Array | None, deterministic: bool
+    self,
+    q_BTD: Array,
+    kv_BSD: Array,
+    bias: Array | fused_attention.Visibility,
+    deterministic: bool,
   ) -> Array:
-    """Attends from `q_BTD` to `kv_BSD`; bias broadcasts to [B, H, T, S]. Returns [B, T, D]."""
-    key, value = self._split(self.key(kv_BSD)), self._split(self.value(kv_BSD))
-    return self._attend(q_BTD, key, value, bias_BHTS, deterministic)
+    """Attends from `q_BTD` to `kv_BSD`. Returns [B, T, D].
+
+    The bias broadcasts to [B, H, T, S], or is what the fused kernel takes in its place.
+    """
+    key = checkpoint_name(self.key(kv_BSD), 'key')
+    value = checkpoint_name(self.value(kv_BSD), 'value')
+    if isinstance(bias, fused_attention.Visibility):
+      return self._attend_fused(q_BTD, key, value, bias, deterministic)
+    return self._attend(q_BTD, self._split(key), self._split(value), bias, deterministic)
+
+  def _attend_fused(
+    self,
+    q_BTD: Array,
+    key_BSJ: Array,
+    value_BSJ: Array,
+    visible: fused_attention.Visibility,
+    deterministic: bool,
+  ) -> Array:
+    cfg = self.config
+    mixed_BTJ = fused_attention.attend(
+      checkpoint_name(self.query(q_BTD), 'query'),
+      key_BSJ,
+      value_BSJ,
+      visible,
+      self._keep((q_BTD.shape[0], cfg.num_heads, 1, key_BSJ.shape[1]), deterministic)[:, :, 0],
+      head_dim=cfg.head_dim,
+      interpret=cfg.attention_kernel == 'interpreted',
+    )
+    return self.out(mixed_BTJ)
+
+  def _keep(self, shape: tuple[int, ...], deterministic: bool) -> Array:
+    """What dropout multiplies the weights with, [B, H, 1, S]."""
+    cfg = self.config
+    if deterministic or cfg.dropout_rate == 0.0:
+      return jnp.ones(shape, cfg.dtype)
+    # One draw for each key, the same for every query: T5X broadcasts over the query axis.
+    keep = jax.random.bernoulli(self.make_rng('dropout'), 1.0 - cfg.dropout_rate, shape)
+    scale = jnp.asarray(1.0 / (1.0 - cfg.dropout_rate), cfg.dtype)
+    return jnp.where(keep, scale, jnp.zeros((), cfg.dtype))
 
   def _attend(
     self,
@@ -249,7 +305,7 @@ class Attention(nn.Module):
     deterministic: bool,
   ) -> Array:
     cfg = self.config
-    query_BTHK = self._split(self.query(q_BTD))
+    query_BTHK = self._split(checkpoint_name(self.query(q_BTD), 'query'))
     score_dtype = jnp.float32 if cfg.float32_attention_logits else cfg.dtype
     scores_BHTS = jnp.einsum(
       'bthk,bshk->bhts', query_BTHK.astype(score_dtype), key_BSHK.astype(score_dtype)
@@ -258,13 +314,11 @@ class Attention(nn.Module):
       scores_BHTS = scores_BHTS + bias_BHTS.astype(score_dtype)
     weights_BHTS = jax.nn.softmax(scores_BHTS).astype(cfg.dtype)
     if not deterministic and cfg.dropout_rate > 0.0:
-      # One draw for each key, the same for every query: T5X broadcasts over the query axis.
       shape = (*weights_BHTS.shape[:2], 1, weights_BHTS.shape[3])
-      keep = jax.random.bernoulli(self.make_rng('dropout'), 1.0 - cfg.dropout_rate, shape)
-      scale = jnp.asarray(1.0 / (1.0 - cfg.dropout_rate), cfg.dtype)
-      weights_BHTS = weights_BHTS * jnp.where(keep, scale, jnp.zeros((), cfg.dtype))
+      weights_BHTS = weights_BHTS * self._keep(shape, deterministic)
     mixed_BTHK = jnp.einsum('bhts,bshk->bthk', weights_BHTS, value_BSHK)
-    return self.out(mixed_BTHK.reshape(*mixed_BTHK.shape[:-2], -1))
+    mixed_BTJ = mixed_BTHK.reshape(*mixed_BTHK.shape[:-2], -1)
+    return self.out(checkpoint_name(mixed_BTJ, 'attention'))
 
   # Cached decoding -------------------------------------------------------------------------------
 

@@ -16,15 +16,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from aya_train.models import layers, t5_config
+from aya_train.models import fused_attention, layers, t5_config
 
 Array = jax.Array
+Bias = Array | fused_attention.Visibility
 T5Config = t5_config.T5Config
 
 
 def _constrain(x_BTD: Array) -> Array:
   return nn.with_logical_constraint(x_BTD, ('batch', 'length', 'embed'))
+
+
+def _residual(x_BTD: Array) -> Array:
+  return checkpoint_name(x_BTD, 'residual')
 
 
 class EncoderLayer(nn.Module):
@@ -40,10 +46,10 @@ class EncoderLayer(nn.Module):
     self.mlp = layers.Mlp(cfg)
 
   @nn.compact
-  def __call__(self, x_BSD: Array, bias: Array, deterministic: bool) -> tuple[Array, None]:
+  def __call__(self, x_BSD: Array, bias: Bias, deterministic: bool) -> tuple[Array, None]:
     drop = layers.dropout(self.config, deterministic)
     normed = self.pre_attention_layer_norm(_constrain(x_BSD))
-    x = x_BSD + drop(self.attention(normed, normed, bias, deterministic))
+    x = _residual(x_BSD + drop(self.attention(normed, normed, bias, deterministic)))
     y = x + drop(self.mlp(self.pre_mlp_layer_norm(_constrain(x)), deterministic))
     return _constrain(y), None
 
@@ -64,13 +70,14 @@ class DecoderLayer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BTD: Array, encoded: Array, self_bias: Array, cross_bias: Array, deterministic: bool
+    self, x_BTD: Array, encoded: Array, self_bias: Bias, cross_bias: Bias, deterministic: bool
   ) -> tuple[Array, None]:
     drop = layers.dropout(self.config, deterministic)
     normed = self.pre_self_attention_layer_norm(_constrain(x_BTD))
-    x = x_BTD + drop(self.self_attention(normed, normed, self_bias, deterministic))
+    x = _residual(x_BTD + drop(self.self_attention(normed, normed, self_bias, deterministic)))
     normed = self.pre_cross_attention_layer_norm(_constrain(x))
-    y = x + drop(self.encoder_decoder_attention(normed, encoded, cross_bias, deterministic))
+    attended = self.encoder_decoder_attention(normed, encoded, cross_bias, deterministic)
+    y = _residual(x + drop(attended))
     z = y + drop(self.mlp(self.pre_mlp_layer_norm(_constrain(y)), deterministic))
     return _constrain(z), None
 
@@ -111,12 +118,36 @@ def _rematerialised(layer: type[nn.Module], cfg: T5Config, deterministic_argumen
   policy = None
   if cfg.remat_policy == 'minimal':
     policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims
+  if cfg.remat_policy == 'save_named':
+    policy = jax.checkpoint_policies.save_only_these_names(*cfg.remat_save_names)
   return nn.remat(
     layer,
     policy=policy,
     prevent_cse=not cfg.scan_layers,
     static_argnums=(deterministic_argument,),
   )
+
+
+def _bias(
+  cfg: T5Config,
+  query_valid_BT: Array,
+  key_valid_BS: Array,
+  query_segment_ids_BT: Array | None,
+  key_segment_ids_BS: Array | None,
+  relpos_bias: layers.RelativePositionBias | None = None,
+  causal: bool = False,
+) -> Bias:
+  """Mask and position bias of one kind of attention, in the form that its kernel takes."""
+  seen = (query_valid_BT, key_valid_BS, query_segment_ids_BT, key_segment_ids_BS)
+  length, keys = query_valid_BT.shape[1], key_valid_BS.shape[1]
+  if cfg.attention_kernel != 'plain' and fused_attention.supports(length, keys):
+    table = relpos_bias.for_kernel(length) if relpos_bias is not None else {}
+    return fused_attention.visibility(*seen, **table, causal=causal)
+  mask = layers.attention_mask(*seen)
+  if causal:
+    mask &= layers.causal_mask(length)
+  bias = layers.attention_bias(mask, cfg.dtype)
+  return bias if relpos_bias is None else relpos_bias(np.arange(length), keys) + bias
 
 
 class Encoder(nn.Module):
@@ -136,12 +167,13 @@ class Encoder(nn.Module):
     self.encoder_norm = layers.LayerNorm(cfg.dtype)
 
   @nn.compact
-  def __call__(self, ids_BS: Array, mask_B1SS: Array, deterministic: bool) -> Array:
+  def __call__(
+    self, ids_BS: Array, valid_BS: Array, segment_ids_BS: Array | None, deterministic: bool
+  ) -> Array:
     cfg = self.config
     x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BS))
-    length = ids_BS.shape[1]
-    bias = self.relpos_bias(np.arange(length), length)
-    bias = bias + layers.attention_bias(mask_B1SS, cfg.dtype)
+    seen = (valid_BS, valid_BS, segment_ids_BS, segment_ids_BS)
+    bias = _bias(cfg, *seen, relpos_bias=self.relpos_bias)
     for layer in [self.encoder] if cfg.scan_layers else self.layers:
       x, _ = layer(x, bias, deterministic)
     x = self.encoder_norm(x)
@@ -176,17 +208,20 @@ class Decoder(nn.Module):
     self,
     ids_BT: Array,
     encoded_BSD: Array,
-    self_mask_B1TT: Array,
-    cross_mask_B1TS: Array,
+    target_valid_BT: Array,
+    source_valid_BS: Array,
+    target_segment_ids_BT: Array | None,
+    source_segment_ids_BS: Array | None,
     deterministic: bool,
   ) -> Array:
     """Returns the normalised features [B, T, D] that `logits` turns into scores."""
     cfg = self.config
     x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BT))
-    length = ids_BT.shape[1]
-    self_bias = self.relpos_bias(np.arange(length), length)
-    self_bias = self_bias + layers.attention_bias(self_mask_B1TT, cfg.dtype)
-    cross_bias = layers.attention_bias(cross_mask_B1TS, cfg.dtype)
+    target, source = target_segment_ids_BT, source_segment_ids_BS
+    self_bias = _bias(
+      cfg, target_valid_BT, target_valid_BT, target, target, self.relpos_bias, causal=True
+    )
+    cross_bias = _bias(cfg, target_valid_BT, source_valid_BS, target, source)
     for layer in self._layers():
       x, _ = layer(x, encoded_BSD, self_bias, cross_bias, deterministic)
     return layers.dropout(cfg, deterministic)(self.decoder_norm(x))
@@ -196,8 +231,10 @@ class Decoder(nn.Module):
     if self.config.logits_via_embedding:
       # A tied head needs the scale that the untied kernel's initialiser already has.
       return self.token_embedder.attend(features_BTD) * self.config.emb_dim**-0.5
-    logits = self.logits_dense(features_BTD)
-    return nn.with_logical_constraint(logits, ('batch', 'length', 'vocab'))
+    # Where the head is split over the chips that share rows, the rows come to the head.
+    rows = ('embed_and_logits_batch', 'length')
+    features_BTD = nn.with_logical_constraint(features_BTD, (*rows, 'embed'))
+    return nn.with_logical_constraint(self.logits_dense(features_BTD), (*rows, 'vocab'))
 
   def init_cache(self, encoded_BSD: Array, max_decode_length: int) -> None:
     for layer in self._layers():
@@ -236,8 +273,7 @@ class Transformer(nn.Module):
   ) -> Array:
     """Encodes inputs [B, S] into features [B, S, D]; packed rows need their segment ids."""
     valid = encoder_input_tokens > 0
-    mask = layers.attention_mask(valid, valid, encoder_segment_ids, encoder_segment_ids)
-    return self.encoder(encoder_input_tokens, mask, not enable_dropout)
+    return self.encoder(encoder_input_tokens, valid, encoder_segment_ids, not enable_dropout)
 
   def decode_features(
     self,
@@ -254,14 +290,15 @@ class Transformer(nn.Module):
 
     `decoder_target_tokens` only tells real positions from padding, as in T5X.
     """
-    target_valid, source_valid = decoder_target_tokens > 0, encoder_input_tokens > 0
-    self_mask = layers.attention_mask(
-      target_valid, target_valid, decoder_segment_ids, decoder_segment_ids
-    ) & layers.causal_mask(decoder_input_tokens.shape[1])
-    cross_mask = layers.attention_mask(
-      target_valid, source_valid, decoder_segment_ids, encoder_segment_ids
+    return self.decoder(
+      decoder_input_tokens,
+      encoded,
+      decoder_target_tokens > 0,
+      encoder_input_tokens > 0,
+      decoder_segment_ids,
+      encoder_segment_ids,
+      not enable_dropout,
     )
-    return self.decoder(decoder_input_tokens, encoded, self_mask, cross_mask, not enable_dropout)
 
   def logits(self, features: Array) -> Array:
     """The output head: features [B, T, D] to float32 scores [B, T, V]."""

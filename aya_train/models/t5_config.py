@@ -6,7 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-REMAT_POLICIES = ('none', 'minimal', 'full')
+REMAT_POLICIES = ('none', 'minimal', 'full', 'save_named')
+# What a layer names for `remat_policy='save_named'`: each projection's result, the result of the
+# attention before `out`, the branches of the MLP before their activation, the sums between blocks.
+REMAT_NAMES = ('query', 'key', 'value', 'attention', 'wi', 'residual')
+ATTENTION_KERNELS = ('plain', 'fused', 'interpreted')
 ACTIVATIONS = {'gelu': nn.gelu, 'relu': nn.relu, 'silu': nn.silu, 'linear': lambda x: x}
 
 
@@ -27,7 +31,12 @@ class T5Config:
     scan_layers: stack the layers' parameters and scan over them; compiles once per stack.
     param_scan_axis: position of the `layers` axis in a stacked parameter (T5X: 1).
     remat_policy: what the backward pass may keep of a layer. 'none' keeps everything, 'minimal'
-      keeps products without a batch dimension, 'full' keeps only the layer's input.
+      keeps products without a batch dimension, 'full' keeps only the layer's input, 'save_named'
+      keeps what `remat_save_names` lists.
+    remat_save_names: some of REMAT_NAMES.
+    attention_kernel: 'plain' leaves attention to XLA. 'fused' is a TPU kernel
+      (aya_train/models/fused_attention.py) used where sequence lengths are multiples of 128;
+      'interpreted' runs it on any machine, slowly, for tests.
     relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section 2.1.
   """
 
@@ -46,11 +55,14 @@ class T5Config:
   scan_layers: bool = True
   param_scan_axis: int = 1
   remat_policy: str = 'none'
+  remat_save_names: tuple[str, ...] = REMAT_NAMES
+  attention_kernel: str = 'plain'
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
 
   def __post_init__(self):
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
+    object.__setattr__(self, 'remat_save_names', tuple(self.remat_save_names))
     object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))
     for name in (
       'vocab_size',
@@ -71,10 +83,14 @@ class T5Config:
         f'T5Config.dtype must be float32 or bfloat16, got {self.dtype}: '
         'T5 overflows in float16 (transformers#4586)'
       )
-    if self.remat_policy not in REMAT_POLICIES:
-      raise ValueError(
-        f'T5Config.remat_policy must be one of {REMAT_POLICIES}, got {self.remat_policy!r}'
-      )
+    for name, known in (
+      ('remat_policy', REMAT_POLICIES),
+      ('attention_kernel', ATTENTION_KERNELS),
+    ):
+      if getattr(self, name) not in known:
+        raise ValueError(f'T5Config.{name} must be one of {known}, got {getattr(self, name)!r}')
+    if unknown := [name for name in self.remat_save_names if name not in REMAT_NAMES]:
+      raise ValueError(f'T5Config.remat_save_names {unknown} not among {REMAT_NAMES}')
     if self.param_scan_axis not in (0, 1):
       raise ValueError(f'T5Config.param_scan_axis must be 0 or 1, got {self.param_scan_axis!r}')
     if unknown := [a for a in self.mlp_activations if a not in ACTIVATIONS]:

@@ -182,7 +182,7 @@ def test_an_unrolled_xxl_has_the_558_arrays_of_a_t5x_checkpoint():
   flat, axes = abstract('xxl', scan_layers=False)
   assert len(flat) == 558
   for name, shape, names in (
-    ('token_embedder/embedding', (250112, 4096), ('vocab', 'embed')),
+    ('token_embedder/embedding', (250112, 4096), ('vocab', 'embed_vocab')),
     ('encoder/layers_0/attention/query/kernel', (4096, 4096), ('embed', 'joined_kv')),
     ('encoder/layers_23/mlp/wi_1/kernel', (4096, 10240), ('embed', 'mlp')),
     ('encoder/layers_7/pre_mlp_layer_norm/scale', (4096,), ('embed',)),

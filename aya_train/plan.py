@@ -1,0 +1,233 @@
+"""`aya-train plan`: finds mesh, remat and microbatches for a slice by compiling, within its HBM.
+
+Every candidate is the trainer's own step, compiled (aya_train/precompile.py). What was tried is kept
+beside the result, so that a stopped search goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from aya_train import config, partitioning, precompile, topologies
+from aya_train.models import network, t5_config
+
+logger = logging.getLogger(__name__)
+GIB = topologies.GIB
+# Dropped one after the other when memory is short: bytes saved for each FLOP recomputed, best first.
+_DROP_ORDER = ('key', 'value', 'query', 'attention', 'residual', 'wi')
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """Settings of one compilation; `names` empty means that layers are recomputed in full."""
+
+  data: int
+  fsdp: int
+  model: int
+  names: tuple[str, ...]
+  num_microbatches: int
+
+  @property
+  def mesh_shape(self) -> dict[str, int]:
+    return {'data': self.data, 'fsdp': self.fsdp, 'model': self.model}
+
+  def apply(self, job: precompile.Job, slice_: topologies.Slice) -> precompile.Job:
+    """The job with these settings."""
+    cfg = dataclasses.replace(
+      job.model.config,
+      remat_policy='save_named' if self.names else 'full',
+      remat_save_names=self.names or t5_config.REMAT_NAMES,
+      attention_kernel='fused',
+    )
+    partitioner = partitioning.Partitioner(
+      self.mesh_shape,
+      partitioning.fully_sharded_logical_axis_rules(parameters_over_data=self.data > 1),
+      gathered_axes=('data',) if self.data > 1 else (),
+      compiler_options=job.partitioner.compiler_options or COMPILER_OPTIONS,
+      devices=job.partitioner.devices,
+    )
+    return dataclasses.replace(
+      job,
+      model=dataclasses.replace(job.model, module=network.Transformer(cfg)),
+      partitioner=partitioner,
+      num_microbatches=self.num_microbatches,
+    )
+
+
+COMPILER_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """A candidate and what its compilation said; seconds None where it does not fit."""
+
+  candidate: Candidate
+  peak_hbm: int | None
+  step_seconds: float | None
+  mfu_bound: float | None
+  note: str
+
+  def line(self) -> str:
+    c = self.candidate
+    peak = '?' if self.peak_hbm is None else f'{self.peak_hbm / GIB:.1f}'
+    outcome = self.note
+    if self.step_seconds is not None and self.mfu_bound is not None:
+      outcome = f'{self.step_seconds:.3f} s, MFU at most {100 * self.mfu_bound:.1f} %'
+    names = ' '.join(c.names) or 'nothing (full remat)'
+    return (
+      f'data {c.data:3} fsdp {c.fsdp:3} model {c.model:2} microbatches {c.num_microbatches} '
+      f'{peak:>5} GiB  {outcome}; saves {names}'
+    )
+
+
+def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[int, int, int]]:
+  """(data, fsdp, model) that fit the torus and the batch, those first that usually win.
+
+  An axis of the mesh is a product of axes of the torus: its rings are then whole. Gathering weights
+  over two axes comes first, copies of weights before tensor parallelism.
+  """
+  chips, shape = slice_.num_chips, [n for n in slice_.shape if n > 1]
+  sizes = {math.prod(part) for part in _subsets(shape)}
+  found = []
+  for model in (1, 2, 4):
+    for fsdp in sizes | {size // model for size in sizes if size % model == 0}:
+      if chips % (fsdp * model) or heads % model:
+        continue
+      data = chips // (fsdp * model)
+      if batch_size % (data * fsdp) == 0:
+        found.append((data, fsdp, model))
+  two_axes = math.prod(sorted(shape)[:2]) if len(shape) > 1 else chips
+  return sorted(set(found), key=lambda m: (m[2], m[1] != two_axes, -m[1]))
+
+
+def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
+  for mask in range(2 ** len(items)):
+    yield tuple(x for i, x in enumerate(items) if mask >> i & 1)
+
+
+def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
+  """Searches, and writes plan_<slice>.gin with the best settings and the table of what was tried.
+
+  For each mesh the search begins with everything saved. A program that is too large says by how
+  much; as many names are dropped as save that much, then the batch is cut.
+
+  Returns:
+    The path of the gin file.
+
+  Raises:
+    ValueError: no candidate fits.
+  """
+  folder = epath.Path(output_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  base = precompile.job(slice_)
+  cache = folder / f'plan_{slice_.name}.json'
+  known = _read(cache)
+  trials: list[Trial] = []
+  left = max_compilations
+  for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
+    candidate: Candidate | None = Candidate(*mesh, tuple(t5_config.REMAT_NAMES), 1)
+    while candidate is not None and left > 0:
+      key = _key(candidate)
+      if key not in known:
+        left -= 1
+        known[key] = dataclasses.asdict(_try(candidate, base, slice_))
+        cache.write_text(json.dumps(known, indent=2))
+      trial = _trial(known[key])
+      if trial not in trials:
+        trials.append(trial)
+        print(trial.line(), flush=True)
+      candidate = _next(trial, base, slice_)
+  fitting = [t for t in trials if t.step_seconds is not None]
+  if not fitting:
+    lines = '\n'.join(t.line() for t in trials)
+    raise ValueError(f'nothing fits {slice_.name}; take a larger slice. Tried:\n{lines}')
+  best = min(fitting, key=lambda t: (round(t.step_seconds or 0, 3), t.peak_hbm or 0))
+  path = folder / f'plan_{slice_.name}.gin'
+  path.write_text(hardware_file(slice_, best, trials, base.model.loss_chunk_length))
+  return path
+
+
+def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -> Trial:
+  job = candidate.apply(base, slice_)
+  try:
+    result = precompile.compile_job(slice_, job, dataclasses.asdict(candidate))
+  except Exception as error:  # a candidate that XLA cannot compile is a row of the table
+    return Trial(candidate, None, None, None, f'not compiled: {str(error).splitlines()[0][:120]}')
+  if not result.fits or result.estimate is None:
+    return Trial(candidate, result.peak_hbm, None, None, 'does not fit')
+  estimate = result.estimate
+  return Trial(candidate, result.peak_hbm, estimate.step_seconds, estimate.mfu_bound, 'fits')
+
+
+def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:
+  """What to try after a candidate that does not fit; None where there is nothing."""
+  candidate = trial.candidate
+  if trial.note != 'does not fit':
+    return None
+  if candidate.names:
+    # A compiler that only says "too large" gets one name less.
+    excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
+    saved = precompile.saved_bytes(candidate.apply(base, slice_))
+    names, total = list(candidate.names), 0
+    for name in _DROP_ORDER:
+      if name in names:
+        names.remove(name)
+        total += saved[name]
+        if total >= excess:
+          break
+    return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
+  parts = candidate.num_microbatches * 2
+  if base.batch_size % (candidate.data * candidate.fsdp * parts) or parts > 8:
+    return None
+  return dataclasses.replace(candidate, num_microbatches=parts)
+
+
+def _key(candidate: Candidate) -> str:
+  """Names a compilation: the candidate and everything else that gin says."""
+  text = json.dumps(dataclasses.asdict(candidate)) + config.text()
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(cache: epath.Path) -> dict[str, Any]:
+  return json.loads(cache.read_text()) if cache.exists() else {}
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+  candidate = {**record['candidate'], 'names': tuple(record['candidate']['names'])}
+  return Trial(**{**record, 'candidate': Candidate(**candidate)})
+
+
+def hardware_file(
+  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], loss_chunk_length: int | None
+) -> str:
+  """The best candidate as a gin hardware file, with the table as comments."""
+  c = best.candidate
+  table = '\n'.join(f'#   {trial.line()}' for trial in trials)
+  microbatches = None if c.num_microbatches == 1 else c.num_microbatches
+  replicated = c.data > 1
+  return f"""# {slice_.name}: {slice_.num_chips} chips, {'x'.join(map(str, slice_.shape))}. Found by `aya-train plan` among:
+{table}
+from __gin__ import dynamic_registration
+
+from aya_train import partitioning
+
+MESH_SHAPE = {c.mesh_shape}
+NUM_MICROBATCHES = {microbatches}
+ATTENTION_KERNEL = 'fused'
+REMAT_POLICY = '{'save_named' if c.names else 'full'}'
+REMAT_SAVE_NAMES = {c.names or tuple(t5_config.REMAT_NAMES)}
+LOSS_CHUNK_LENGTH = {loss_chunk_length}
+PARTITIONER = @partitioning.Partitioner()
+partitioning.Partitioner:
+  mesh_shape = %MESH_SHAPE
+  logical_axis_rules = @partitioning.fully_sharded_logical_axis_rules()
+  gathered_axes = {('data',) if replicated else ()}
+  compiler_options = {COMPILER_OPTIONS}
+partitioning.fully_sharded_logical_axis_rules.parameters_over_data = {replicated}
+"""

@@ -31,6 +31,7 @@ TEMPLATED = 'aya_collection_templated'
 TRANSLATED = 'aya_collection_translated'
 PRUNED = 'pruned'
 SPLITS = ('train', 'validation', 'test')
+_SPLIT_NAMES = {'dev': 'validation', 'val': 'validation', 'valid': 'validation'}
 
 # Names in the column dataset_name, after `_plain`: the folders' names, and those under which the
 # papers' tables and the released rows have the data sets.
@@ -52,6 +53,7 @@ _TEMPLATED_NAMES = {
   'scb_mt_2020': 'thai_scb',
   'scirepeval_biomimicry': 'scirepeval',
   'seed_instruct_lij': 'seed_instruct',
+  'thai_wiktionary': 'thai_wikitionary',
   'thirukkural': 'tamil_thirukkural',
   'turku': 'turku_paraphrase',
   'ua_gec': 'ukranian_gec',
@@ -75,7 +77,7 @@ _ALIASES = {TEMPLATED: _TEMPLATED_NAMES, TRANSLATED: _TRANSLATED_NAMES}
 def _plain(name: str) -> str:
   """'AfriQA-inst' -> 'afriqa': lower case, '_' between words, without the releases' suffixes."""
   words = re.sub(r'[^a-z0-9]+', '_', name.lower()).strip('_')
-  return re.sub(r'_(inst|instruct|t)$', '', re.sub(r'_t$', '', words))
+  return re.sub(r'_(inst|instruct|prompt|t)$', '', re.sub(r'_t$', '', words))
 
 
 def _squeezed(name: str) -> str:
@@ -102,12 +104,20 @@ def dataset_of(name: str) -> tuple[str, str] | None:
   key = _squeezed(_plain(name))
   if key in ('ayadataset', 'aya'):
     return None
-  groups = [source for source in _PARTS if key in _KNOWN[source]]
-  if not groups:
+  parts = {source: part for source in _PARTS if (part := _part(key, _KNOWN[source])) is not None}
+  if not parts:
     raise RowProblemError('unknown_dataset', f'{name!r} is no data set of the Aya Collection')
   translated = re.search(r'\(t\)\s*$', name.lower()) or name.lower().startswith('translated')
-  source = TRANSLATED if translated and TRANSLATED in groups else groups[0]
-  return source, _KNOWN[source][key]
+  source = TRANSLATED if translated and TRANSLATED in parts else next(iter(parts))
+  return source, parts[source]
+
+
+def _part(key: str, known: Mapping[str, str]) -> str | None:
+  """The data set of a name: exactly, else the only one that the name begins with."""
+  if key in known:
+    return known[key]
+  longer = {part for alias, part in known.items() if len(alias) > 4 and key.startswith(alias)}
+  return longer.pop() if len(longer) == 1 else None
 
 
 class _Collection(source_builder.SourceBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -178,9 +188,10 @@ def _to_rows(
   code = rows.optional(record, 'language', 'language_code')
   variety = rows.language(code, rows.optional(record, 'script'))
   # The row's own split counts: files of one language may mix them.
-  split = rows.optional(record, 'split') or item.context['split']
+  split = rows.optional(record, 'split')
+  split = _SPLIT_NAMES.get(split, split)
   if split not in SPLITS:
-    raise RowProblemError('wrong_columns', f'unknown split {split!r}')
+    split = item.context['split']
   task_type = rows.optional(record, 'task_type')
   yield (
     rows.Place(part, split, variety.code),

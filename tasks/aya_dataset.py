@@ -53,13 +53,16 @@ class AyaDataset(source_builder.SourceBuilder):
 def select(
   files: Sequence[releases.ReleasedFile], options: row_units.Options
 ) -> list[row_units.Input]:
-  """Files of the default config: `data/train-*`, `data/test-*`, or the same without a folder."""
+  """Files of the default config: `data/train-*`, `data/test-*`, or the same without a folder.
+
+  Also `aya_dataset/train-*`, where the Aya Collection has the same rows.
+  """
   del options
   found = []
   for file in files:
     *folders, base = file.name.split('/')
     split = base.split('-')[0].split('.')[0]
-    if split in ('train', 'test') and 'demographics' not in folders:
+    if split in ('train', 'test') and folders[-1:] in ([], ['data'], [SOURCE]):
       found.append(row_units.Input(file.name, file.size, context={'config': '', 'split': split}))
   return found
 
@@ -74,7 +77,8 @@ def to_rows(
   if 'user_id' in record and 'inputs' not in record:
     raise FilteredRowError('demographics')
   name = rows.optional(record, 'language')
-  variety = rows.language(rows.text(record, 'language_code'))
+  code = rows.optional(record, 'language_code', 'language')
+  variety = rows.language(code, rows.optional(record, 'script'))
   if name.lower().startswith(('simplified', 'traditional')):  # the code of both is zho
     variety = rows.language(name)
   split = item.context['split']
@@ -138,11 +142,7 @@ def _annotator(record: Mapping[str, Any]) -> Annotator:
   )
 
 
-LAYOUTS = {
-  SOURCE: row_units.Layout(
-    select, to_rows, columns=('inputs', 'targets', 'language', 'language_code', 'annotation_type')
-  )
-}
+LAYOUTS = {SOURCE: row_units.Layout(select, to_rows)}
 BUILDERS = {SOURCE: AyaDataset}
 
 source_tasks.add(SOURCE, source_tasks.BuiltSource(SOURCE, codes=source_tasks.AYA_LANGUAGES))

@@ -134,6 +134,8 @@ def build(
     inputs = _inputs(source, release, options)
   _refuse_small_disk(source, estimate(inputs, root, release.on_hub), say)
   job, work_dir, damaged = _start(source, release, inputs, options, root)
+  if len(job.units) == 1:  # not worth the start of other processes
+    runner = work_runner.here
   _run(row_units.run, work_dir, job, runner, say)
   places, report = row_splits.places(work_dir, len(job.units))
   for name, detail in damaged:

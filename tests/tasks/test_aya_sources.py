@@ -57,6 +57,12 @@ def test_dialects_are_counted_with_their_language_and_wolof_stays_out(root):
   assert not {r['language_code'] for r in rows_of('aya_dataset')} - {b'ara', b'zho'}
 
 
+def test_the_collections_copy_of_the_aya_dataset(root):
+  by_dataset(root)
+  build('aya_dataset', root)
+  assert inputs_of('aya_dataset') == {f'Aya-Dataset yor train {i}?' for i in range(3)}
+
+
 def test_the_test_split_is_no_training_data(root):
   train, test = (released.annotated('yor', 'Yoruba', 5, start) for start in (0, 100))
   released.parquet(root / 'data/train-00000-of-00001.parquet', train)
@@ -188,6 +194,46 @@ def test_a_template_id_does_not_confuse_translated_and_templated_sets():
   assert aya_collection.dataset_of('SODA-inst') == (TEMPLATED, 'soda')
   assert aya_collection.dataset_of('SODA-inst (T)') == (TRANSLATED, 'soda')
   assert aya_collection.dataset_of('Aya-Dataset') is None
+
+
+@pytest.mark.parametrize(
+  ('name', 'part'),
+  [
+    ('AfriQA-inst', 'afriqa'),
+    ('Telugu-news-articles', 'telugu_news'),
+    ('Telugu-food-recipes', 'telugu_food'),
+    ('Urdu-News-Category-Class', 'urdu_news_category'),
+    ('Urdu-News-Gen-Headline', 'urdu_news_headline'),
+    ('Urdu-News-Gen-Article', 'urdu_news_gen'),
+    ('Thai-Wiktionary-inst', 'thai_wikitionary'),
+    ('SCB-MT-2020-prompt', 'thai_scb'),
+    ('SEED-instruct-lij', 'seed_instruct'),
+    ('Persian-instruct-pn', 'persian_instruct'),
+    ('UA-GEC-inst', 'ukranian_gec'),
+    ('X-CSQA-inst', 'xcsqa'),
+    *((part, part) for part in sources.TEMPLATED),
+  ],
+)
+def test_names_in_the_rows_of_templated_sets(name, part):
+  assert aya_collection.dataset_of(name) == (TEMPLATED, part)
+
+
+@pytest.mark.parametrize(
+  ('name', 'part'),
+  [
+    ('Flan-unified-QA (T)', 'flan_qa'),
+    ('Flan-Coqa (T)', 'flan_coqa'),
+    ('Flan-CoT-submix (T)', 'flan_cot'),
+    ('Flan-GEM-wiki-lingua (T)', 'flan_gem_wiki'),
+    ('CNN-Daily-Mail (T)', 'cnn_dailymail'),
+    ('Adversarial QA (T)', 'adversarial_qa'),
+    ('PAWS-Wiki (T)', 'paws'),
+    ('MLQA-en (T)', 'mlqa'),
+    *((f'{part} (T)', part) for part in sources.TRANSLATED),
+  ],
+)
+def test_names_in_the_rows_of_translated_sets(name, part):
+  assert aya_collection.dataset_of(name) == (TRANSLATED, part)
 
 
 def test_the_translated_tasks_are_of_the_translated_data_sets():

@@ -1,9 +1,10 @@
 import collections
 
+import numpy as np
 import pytest
 import seqio
 
-from aya_train import data, mixture_data
+from aya_train import data, mixing, mixture_data
 from aya_train.tasks import source_mixture
 from tests import seqio_tasks
 
@@ -15,7 +16,7 @@ def pairs(language, count):
   return [(f'{language}{i}', 'x') for i in range(count)]
 
 
-def absent(split, shuffle_files):
+def absent(*unused):
   raise FileNotFoundError('not built')
 
 
@@ -52,24 +53,40 @@ STANDIN = source_mixture.Part('standin', 70, ('standin.a', 'standin.b'))
 WHOLE = source_mixture.Part('whole', 30)
 
 
+def language(example):
+  return (example['inputs'][:3] - 3).astype(np.uint8).tobytes().decode()
+
+
 def measured(directory):
-  """Draws by language, read from the batches that training gets."""
-  cfg = data.DatasetConfig(
-    'standin', LENGTHS, 'train', 1_000, seed=3, pack=False, prepared_dir=directory
-  )
+  """Share of each language in the draws over prepared tasks, in the order that training takes."""
+  tasks = mixture_data.ensure_prepared('standin', 'train', directory)
+  rates = mixing.mixing_rates(seqio.get_mixture_or_task('standin'), tasks)
+  rows = [[language(tasks[name][i]) for i in range(len(tasks[name]))] for name in rates]
+  selection = mixing.ProportionalSelection(rates.values())
   drawn = collections.Counter()
-  iterator = data.train_iterator(cfg)
-  for _ in range(DRAWS // 1_000):
-    for row in next(iterator)['encoder_input_tokens']:
-      drawn[bytes(row[:3] - 3).decode()] += 1
-  return drawn
+  for k in range(DRAWS):
+    task, element = selection[k]
+    drawn[rows[task][element % len(rows[task])]] += 1
+  return {name: count / DRAWS for name, count in drawn.items()}
+
+
+EXPECTED = {'yor': 0.7 * 50 / 60, 'eng': 0.7 * 10 / 60, 'swa': 0.3 * 5 / 20, 'zul': 0.3 * 15 / 20}
 
 
 def test_measured_shares_of_languages_are_those_of_the_weights_and_rows(mixture, tmp_path):
   mixture(STANDIN, WHOLE)
-  drawn = measured(tmp_path)
-  expected = {'yor': 0.7 * 50 / 60, 'eng': 0.7 * 10 / 60, 'swa': 0.3 * 5 / 20, 'zul': 0.3 * 15 / 20}
-  assert {k: v / DRAWS for k, v in drawn.items()} == pytest.approx(expected, abs=0.002)
+  assert measured(tmp_path) == pytest.approx(EXPECTED, abs=0.002)
+
+
+def test_batches_have_these_shares(mixture, tmp_path):
+  mixture(STANDIN, WHOLE)
+  cfg = data.DatasetConfig(
+    'standin', LENGTHS, 'train', 250, seed=3, pack=False, prepared_dir=tmp_path
+  )
+  iterator = data.train_iterator(cfg)
+  batches = [next(iterator)['encoder_input_tokens'] for _ in range(4)]
+  drawn = collections.Counter(language({'inputs': row}) for batch in batches for row in batch)
+  assert {k: v / 1_000 for k, v in drawn.items()} == pytest.approx(EXPECTED, abs=0.05)
 
 
 def test_what_is_missing_is_refused_before_anything_is_prepared(mixture, tmp_path):
@@ -82,16 +99,14 @@ def test_what_is_missing_is_refused_before_anything_is_prepared(mixture, tmp_pat
 def test_on_request_the_others_fill_the_place(mixture, tmp_path):
   made = mixture(STANDIN, source_mixture.Part('lacking', 30))
   source_mixture.configure(source_mixture.Settings(missing_sources='renormalise'))
-  drawn = measured(tmp_path)
-  expected = {'yor': 50 / 60, 'eng': 10 / 60}
-  assert {k: v / DRAWS for k, v in drawn.items()} == pytest.approx(expected, abs=0.002)
+  assert measured(tmp_path) == pytest.approx({'yor': 50 / 60, 'eng': 10 / 60}, abs=0.002)
   assert [t.name for t in made.tasks] == ['standin.a', 'standin.b']
 
 
-def test_a_prepared_task_needs_no_source(mixture, tmp_path):
+def test_a_prepared_task_needs_no_source(mixture, tmp_path, monkeypatch):
   mixture(STANDIN, WHOLE)
   mixture_data.ensure_prepared('standin', 'train', tmp_path)
-  seqio.TaskRegistry.get('whole').source.list_shards = absent
+  monkeypatch.setattr(seqio.FunctionDataSource, 'list_shards', absent)
   assert mixture_data.check('standin', 'train', tmp_path).tasks == ()
 
 

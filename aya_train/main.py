@@ -132,6 +132,7 @@ def _parse_gin(args: argparse.Namespace, require_all: bool = True) -> None:
   paths = [path for path in args.gin_search_paths.split(',') if path]
   config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
   _import_tasks(config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'))
+  config.configure_data()
 
 
 def _import_tasks(module: str) -> None:
@@ -142,11 +143,13 @@ def _import_tasks(module: str) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-  from aya_train import config, train_loop
+  from aya_train import config, data_manifest, train_loop
 
   _join_hosts(args)
   _parse_gin(args)
-  config.call(train_loop.train, on_start=config.write)
+  policy = config.check_licenses()
+  on_data = data_manifest.writer(policy)
+  config.call(train_loop.train, on_start=config.write, on_data=on_data)
 
 
 def _eval(args: argparse.Namespace) -> None:

@@ -48,7 +48,10 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
       del self.filters[name]
     self.random = random.Random(0)
 
-  def _choice(self, values: Iterable[Any]) -> Any:
+  # With the context as argument: else Jinja picks once, when it folds constants.
+  @jinja2.pass_context
+  def _choice(self, context: Any, values: Iterable[Any]) -> Any:
+    del context
     values = list(values)
     if not values:
       raise TemplateProblemError('choice of an empty list')

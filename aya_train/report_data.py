@@ -128,7 +128,7 @@ def write(
       groups=[
         ('Task type', by(shares, kinds, lambda t, k: k.task_type or 'not stated')),
         ('Resource level', by(shares, kinds, lambda t, k: _level(k.language_code))),
-        ('Script', by(shares, kinds, lambda t, k: k.script or 'not stated')),
+        ('Script', by(shares, kinds, lambda t, k: _script(k.script))),
         ('Language', by(shares, kinds, lambda t, k: _language(k.language_code))),
         ('Licence', by(shares, kinds, _licence)),
         ('Use class', by(shares, kinds, _use)),
@@ -200,6 +200,16 @@ def by_source(
 def _level(code: str) -> str:
   language = languages.BY_CODE.get(code)
   return 'not one of the 101' if language is None else _LEVELS[language.level]
+
+
+_SCRIPTS = {language.script_code: language.script for language in languages.LANGUAGES} | {
+  'Latn': 'Latin',
+  'Zyyy': 'none (code)',
+}
+
+
+def _script(code: str) -> str:
+  return _SCRIPTS.get(code, code) or 'not stated'
 
 
 def _language(code: str) -> str:
@@ -279,10 +289,14 @@ def samples(tasks: Sequence[seqio.Task], split: str) -> list[Sample]:
       language = languages.BY_CODE.get(code)
       if not script and language is not None:
         script = language.script_code
-      if len(found[script]) < _SAMPLES_PER_SCRIPT and (script, code) not in seen:
-        seen.add((script, code))
+      # Of other tasks and other languages, so that a page shows more than one kind of row.
+      if len(found[script]) < _SAMPLES_PER_SCRIPT and not seen & {
+        (script, code),
+        (script, task.name),
+      }:
+        seen |= {(script, code), (script, task.name)}
         texts = (row[side][:600] for side in ('inputs', 'targets'))
-        found[script].append(Sample(script, _language(code), task.name, *texts))
+        found[script].append(Sample(_script(script), _language(code), task.name, *texts))
   return [sample for script in sorted(found) for sample in found[script]]
 
 

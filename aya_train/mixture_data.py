@@ -34,7 +34,7 @@ def check(
 
   found = mixture.require(split, is_prepared)
   if found.tasks:
-    left = [f'{name} ({percent:g} %)' for name, percent in found.sources.items()]
+    left = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]
     logger.warning(
       '%s: %d data sets are not built and left out, among them all of %s; the weights of the others '
       'are scaled up',

@@ -168,7 +168,7 @@ def by(
 
   Inside a task each example is as likely as any other.
   """
-  percent: collections.Counter[str] = collections.Counter()
+  percent: dict[str, float] = collections.defaultdict(float)
   examples: collections.Counter[str] = collections.Counter()
   for task, share in shares.items():
     total = sum(kinds[task].values())
@@ -176,14 +176,18 @@ def by(
       name = key(task, kind)
       percent[name] += 100 * share * count / total
       examples[name] += count
-  return [Share(name, p, examples[name]) for name, p in percent.most_common()]
+  return [Share(name, p, examples[name]) for name, p in _largest_first(percent)]
+
+
+def _largest_first(percent: Mapping[str, float]) -> list[tuple[str, float]]:
+  return sorted(percent.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def by_source(
   shares: Mapping[str, float], tasks: Mapping[str, prepared.PreparedTask], budget: int
 ) -> list[Source]:
   """Sources with their repeats, largest share first."""
-  percent: collections.Counter[str] = collections.Counter()
+  percent: dict[str, float] = collections.defaultdict(float)
   examples: collections.Counter[str] = collections.Counter()
   for task, share in shares.items():
     name = provenance.source_of(seqio.TaskRegistry.get(task))
@@ -193,7 +197,7 @@ def by_source(
     examples[name] += len(tasks[task])
   return [
     Source(n, p, examples[n], round(p / 100 * budget), p / 100 * budget / examples[n])
-    for n, p in percent.most_common()
+    for n, p in _largest_first(percent)
   ]
 
 
@@ -235,7 +239,7 @@ def distribution(
   feature: str, shares: Mapping[str, float], tasks: Mapping[str, prepared.PreparedTask]
 ) -> dict[int, float]:
   """Tokens -> share of the draws with that many, sorted; the shares sum to 1."""
-  found: collections.Counter[int] = collections.Counter()
+  found: dict[int, float] = collections.defaultdict(float)
   for task, share in shares.items():
     for length, count in tasks[task].manifest.lengths[feature].items():
       found[length] += share * count / len(tasks[task])

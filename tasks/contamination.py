@@ -29,7 +29,7 @@ _WORD = re.compile(rf'[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+')
 _MAX_HASHES = 50_000_000
 
 
-class _Forms(dict):  # type: ignore[type-arg]
+class _Forms(dict):
   """For str.translate: marks stay with their letters, what is invisible goes."""
 
   def __missing__(self, code: int) -> int | str | None:

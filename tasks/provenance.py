@@ -19,6 +19,7 @@ import seqio
 from etils import epath
 
 from aya_train.tasks import cldr, licenses, mixtures, source_tasks, sources, user_data
+from aya_train.tasks.licenses import Rights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Record:
   refused: tuple[str, ...] = ()
 
   @property
-  def rights(self) -> licenses.Rights:
+  def rights(self) -> Rights:
     """The strictest of the licences; unknown names are left to `refused`."""
     known = [licenses.classify(*pair) for pair in self.licenses if pair[0] not in self.refused]
     found = licenses.strictest(known)

@@ -241,7 +241,7 @@ class SourceMixture(seqio.Mixture):
     return found
 
   def _complaint(self, found: Availability, split: str) -> str:
-    whole = [f'{name} ({percent:g} %)' for name, percent in found.sources.items()]
+    whole = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]
     parts = [t for t in found.tasks if self.part_of(t).name not in found.sources]
     listed = []
     if whole:

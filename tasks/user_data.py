@@ -33,6 +33,7 @@ from etils import epath
 from aya_train.tasks import language_codes, records, source_tasks, templates
 from aya_train.tasks import rows as source_rows
 from aya_train.tasks.read_report import RowProblemError
+from aya_train.tasks.templates import PromptTemplate
 
 SAFE_SLOT = 'safety_context_distillation'
 _TABLES = ('.csv', '.tsv')
@@ -95,7 +96,7 @@ class Dataset:
       found += matches
     return found
 
-  def prompts(self) -> list[templates.PromptTemplate]:
+  def prompts(self) -> list[PromptTemplate]:
     """The templates to apply, [] for none."""
     if self.templates is None:
       return []
@@ -197,7 +198,7 @@ def _csv_rows(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping
     opened = gzip.GzipFile(fileobj=raw) if path.name.endswith('.gz') else raw
     text = io.TextIOWrapper(opened, encoding='utf-8', newline='')
     delimiter = _delimiter(path)
-    quoting = csv.QUOTE_NONE if delimiter == '\t' else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONE if delimiter == '\t' else csv.QUOTE_MINIMAL
     names = list(dataset.columns) or None
     reader = csv.DictReader(text, names, delimiter=delimiter, quoting=quoting)
     try:

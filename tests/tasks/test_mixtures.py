@@ -139,7 +139,7 @@ def test_missing_sources_are_all_named(monkeypatch, tmp_path):
   with pytest.raises(FileNotFoundError) as error:
     seqio.get_mixture_or_task('aya101').require('train')
   for name, percent in mixtures.WEIGHTS['aya101'].percent.items():
-    assert f'{name} ({percent:g} %)' in str(error.value)
+    assert f'{name} ({percent:.3g} %)' in str(error.value)
   assert "MIXTURE_MISSING_SOURCES = 'renormalise'" in str(error.value)
 
 

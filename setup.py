@@ -60,6 +60,7 @@ setuptools.setup(
       'torch>=2.6,<3',
       'transformers>=5,<6',
     ],
+    'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece<0.2.2'],

@@ -11,6 +11,7 @@ from typing import Any
 
 import gin
 from etils import epath
+from gin import config_parser
 
 from aya_train.tasks import features
 
@@ -163,3 +164,23 @@ def write(model_dir: epath.PathLike) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   (folder / 'config.gin').write_text(gin.config_str(max_line_length=100))
   (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))
+
+
+def written_macros(gin_text: str) -> dict[str, Any]:
+  """Macros of a text that `write` wrote, without evaluating it or touching what gin holds.
+
+  References stay text: '@optimizer.adafactor', '%MIXTURE_OR_TASK_NAME'.
+  """
+
+  class Delegate(config_parser.ParserDelegate):
+    def configurable_reference(self, scoped_name: str, evaluate: bool) -> str:
+      return f'@{scoped_name}' + ('()' if evaluate else '')
+
+    def macro(self, macro_name: str) -> str:
+      return f'%{macro_name}'
+
+  return {
+    statement.selector: statement.value
+    for statement in config_parser.ConfigParser(gin_text, Delegate())
+    if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name
+  }

@@ -14,6 +14,8 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
+from aya_train import hosts
+
 EPILOG = """examples:
   aya-train prepare cldr
   aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
@@ -76,9 +78,7 @@ def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
 def _join_hosts(args: argparse.Namespace) -> None:
   if not (args.multihost or args.coordinator_address):
     return
-  import jax
-
-  jax.distributed.initialize(args.coordinator_address, args.num_processes, args.process_id)
+  hosts.join(args.coordinator_address, args.num_processes, args.process_id)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,11 +114,30 @@ def _parser() -> argparse.ArgumentParser:
   sub = command('convert', _convert, 'turn a checkpoint into another layout')
   sub.add_argument('src', help='MODEL_DIR, a step folder in it, or a Hugging Face folder')
   sub.add_argument('dst', help='folder to make')
-  sub.add_argument('--to', choices=('hf', 'native'), default='hf', help='layout of DST')
-  sub.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+  sub.add_argument(
+    '--to', choices=('hf', 'native', 'ct2', 'gguf'), default='hf', help='layout of DST'
+  )
+  sub.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32')
+  sub.add_argument(
+    '--allow_float16_overflow',
+    action='store_true',
+    help='write float16 without trying whether activations fit',
+  )
   sub.add_argument('--max_shard_size', default='5GB', help='of the safetensors files')
   sub.add_argument('--vocabulary', help='SentencePiece file, if the checkpoint does not name one')
   sub.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
+
+  group = sub.add_argument_group('quantised', 'for --to ct2 and --to gguf')
+  group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
+  group.add_argument('--examples', help='JSON lines on which the loss of quality is measured')
+  group.add_argument('--num_examples', type=int, default=256, help='how many; 0 for none')
+  group = sub.add_argument_group('Hugging Face Hub')
+  group.add_argument('--license', default='apache-2.0', help='of the weights, for the model card')
+  group.add_argument('--base_model', help='id on the Hub of the model that training started from')
+  group.add_argument(
+    '--push', metavar='REPO', help='upload DST; the token is that of hf auth login'
+  )
+  group.add_argument('--private', action='store_true', help='if the repository is new')
 
   sub = command('report', _report, 'one HTML page about a run, or about the data of a mixture')
   sub.add_argument(
@@ -238,15 +257,46 @@ def _prepare_settings(args: argparse.Namespace):
 def _convert(args: argparse.Namespace) -> None:
   from aya_train.checkpoint import convert
 
-  convert.convert(
-    args.src,
-    args.dst,
-    to=args.to,
-    dtype=args.dtype,
-    max_shard_size=args.max_shard_size,
-    vocabulary_file=args.vocabulary,
-    overwrite=args.overwrite,
-  )
+  if args.push:
+    from aya_train.checkpoint import hub
+
+    if args.to == 'native':
+      raise ValueError('--push uploads what --to hf, ct2 or gguf writes, not native checkpoints')
+    hub.check(args.push)
+  card = {'base_model': args.base_model, 'licence': args.license}
+  if args.to in ('ct2', 'gguf'):
+    from aya_train import quantised
+
+    quantised.quantise(
+      args.src,
+      args.dst,
+      to=args.to,
+      quantisation=args.quantisation,
+      dtype=args.dtype,
+      vocabulary_file=args.vocabulary,
+      examples_file=args.examples,
+      num_examples=args.num_examples,
+      overwrite=args.overwrite,
+      allow_float16_overflow=args.allow_float16_overflow,
+      **card,
+    )
+  else:
+    convert.convert(
+      args.src,
+      args.dst,
+      to=args.to,
+      dtype=args.dtype,
+      max_shard_size=args.max_shard_size,
+      vocabulary_file=args.vocabulary,
+      overwrite=args.overwrite,
+      allow_float16_overflow=args.allow_float16_overflow,
+    )
+  if args.to == 'hf':
+    from aya_train import model_card
+
+    model_card.write(args.dst, args.dst, model_dir=model_card.find_run(args.src), **card)
+  if args.push:
+    print(hub.push(args.dst, args.push, private=args.private))
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -358,7 +408,8 @@ def _message(error: BaseException) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 130 when stopped."""
+  """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host
+  was lost, 130 when stopped."""
   from aya_train.gin_args import rewrite_gin_args
 
   try:
@@ -374,6 +425,9 @@ def main(argv: Sequence[str]) -> int:
   except Exception as error:
     if args.debug:
       traceback.print_exc()
+    if hosts.is_lost(error):
+      print(f'aya-train {args.command}: error: {hosts.LOST_HOST} ({error})', file=sys.stderr)
+      return 3
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
     if not isinstance(error, ValueError | OSError):
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
@@ -383,4 +437,8 @@ def main(argv: Sequence[str]) -> int:
 
 def console() -> None:
   """Entry point of the `aya-train` script."""
-  sys.exit(main(sys.argv[1:]))
+  argv = sys.argv[1:]
+  joins = any(word.startswith(('--multihost', '--coordinator_address')) for word in argv)
+  with hosts.watched() if joins else contextlib.nullcontext():
+    code = main(argv)
+  hosts.leave(code)

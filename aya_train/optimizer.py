@@ -169,14 +169,20 @@ def adafactor(
     per_matrix.append(optax.scale_by_param_block_rms(epsilon2))
   tx = optax.chain(*per_matrix)
 
-  axis_of = jax.tree.map(
-    lambda axes: axes.index(LAYERS) if LAYERS in axes else -1, param_axes, is_leaf=_is_axes
-  )
-  transforms = {
-    axis: tx if axis < 0 else over_layers(tx, axis)
-    for axis in sorted(set(jax.tree.leaves(axis_of)))
-  }
-  steps = [optax.partition(transforms, axis_of), optax.scale_by_learning_rate(learning_rate)]
+  transforms: dict[str, optax.GradientTransformation] = {}
+
+  def label(path: tuple[Any, ...], axes: tuple[str | None, ...]) -> str:
+    if LAYERS not in axes:
+      transforms['single'] = tx
+      return 'single'
+    # Stacks may differ in depth, which one map over layers cannot.
+    axis = axes.index(LAYERS)
+    name = f'{"_".join(_names(path[:1]))}_layers_on_axis_{axis}'
+    transforms[name] = over_layers(tx, axis)
+    return name
+
+  labels = jax.tree_util.tree_map_with_path(label, param_axes, is_leaf=_is_axes)
+  steps = [optax.partition(transforms, labels), optax.scale_by_learning_rate(learning_rate)]
   if global_norm_clip_threshold is not None:
     steps.insert(0, optax.clip_by_global_norm(global_norm_clip_threshold))
   if beta1 is not None:

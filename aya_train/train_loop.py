@@ -286,7 +286,9 @@ def _write_run(model_dir: str, **values: Any) -> None:
   if jax.process_index() == 0:
     path = epath.Path(model_dir) / RUN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**_read_run(model_dir), **values}, indent=2, ensure_ascii=False))
+    partial = path.with_name(f'{RUN_FILE}.partial')
+    partial.write_text(json.dumps({**_read_run(model_dir), **values}, indent=2, ensure_ascii=False))
+    partial.replace(path)
 
 
 def _claim_model_dir(
@@ -321,7 +323,12 @@ def _claim_model_dir(
   if seed is None:
     seed = time.time_ns() % 2**31 if random_seed is None else random_seed
     seed = int(multihost_utils.broadcast_one_to_all(np.int64(seed)))
-    _write_run(model_dir, **mine, seed=seed)
+    try:
+      _write_run(model_dir, **mine, seed=seed)
+    except OSError as error:
+      raise OSError(
+        f'MODEL_DIR {model_dir} cannot be written ({error}): give a folder or bucket that can be made'
+      ) from error
   return seed
 
 

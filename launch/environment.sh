@@ -18,7 +18,7 @@ if [ "$(cat -- "$venv/aya-train-installed" 2>/dev/null)" != "$wanted" ]; then
   echo "Setting up $venv (once; some minutes, most of them downloading)"
   [ -x "$venv/bin/python" ] || "$python" -m venv -- "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint "$root/constraints.txt" --editable "$root[hf,test]"
+    --constraint "$root/constraints.txt" --editable "$root[hf,quantised,test]"
   printf '%s' "$wanted" > "$venv/aya-train-installed"
 fi
 export PATH="$venv/bin:$PATH"

@@ -1,6 +1,8 @@
 """TFDS builder of the CLDR instruction set; it needs no network."""
 
+import contextlib
 import functools
+import io
 import json
 import os
 import uuid
@@ -125,9 +127,11 @@ def build(
       )
     return found
   made = cldr_rows.manifest(builder.rows)
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
-  )
+  # TFDS announces a download of unknown size; nothing is downloaded.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
+    )
   counts = {split: info.num_examples for split, info in builder.info.splits.items()}
   if counts != made['splits']:
     raise ValueError(

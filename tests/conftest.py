@@ -7,7 +7,15 @@ os.environ['TFDS_DISABLE_GCS'] = '1'
 os.environ['HF_HUB_OFFLINE'] = '1'
 
 import jax
+import pytest
+
+from tests.checkpoint import small_model
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='session')
+def vocabulary_file(tmp_path_factory):
+  return small_model.train_vocabulary(tmp_path_factory.mktemp('vocabulary'))

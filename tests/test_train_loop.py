@@ -195,6 +195,12 @@ def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, cha
   assert json.loads((model_dir / 'run.json').read_text()) == before
 
 
+def test_a_model_dir_that_cannot_be_made_is_refused(tmp_path, prepared_dir):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError, match='MODEL_DIR .* cannot be written'):
+    train_loop.train(**settings(tmp_path / 'file' / 'run', prepared_dir))
+
+
 def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
   ours = settings(tmp_path, prepared_dir)
   cfg = dataclasses.replace(ours['train_dataset_cfg'], mixture_or_task_name='tests.cpoy')

@@ -1,7 +1,8 @@
-"""The layouts a checkpoint may have, and the one place that tells them apart.
+"""The formats a checkpoint may have, and the one place that tells them apart.
 
-After `detect` the program knows a single layout; `read` gives parameters in the model's own shape
-and sharding whatever it was.
+After `detect` the program knows a single format; `open_checkpoint` shows any of them as lazy arrays
+under one set of names, and `read` gives parameters in the model's own layout and sharding, each
+device reading its own slices.
 """
 
 import dataclasses
@@ -9,58 +10,209 @@ import enum
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
+from flax import traverse_util
 
-from aya_train import partitioning
-from aya_train.checkpoint import manager
+from aya_train import partitioning, train_state
+from aya_train.checkpoint import (
+  layouts,
+  manager,
+  t5x_arrays,
+  t5x_format,
+  t5x_orbax,
+  t5x_state,
+)
 from aya_train.models import seq2seq, t5_config
+
+_READS = (
+  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or a '
+  'Hugging Face folder with safetensors'
+)
+_PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 
 
 class Format(enum.Enum):
-  """Each layout in one sentence."""
+  """Each format in one sentence."""
 
   NATIVE = 'native'  # ours: a step folder with Orbax items `params`, `training`, `metadata`
   HF = 'hf'  # Hugging Face: config.json beside *.safetensors
+  T5X = 't5x'  # T5X's own: a msgpack index `checkpoint` beside zarr arrays
+  T5X_ORBAX = 't5x_orbax'  # T5X through Orbax: a tree in `state/`, with or without OCDBT
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A checkpoint that exists, and its layout."""
+  """A checkpoint that exists, and its format."""
 
   path: epath.Path
   format: Format
 
 
 def detect(path: epath.PathLike) -> Source:
-  """Names the layout of a checkpoint.
+  """Names the format of a checkpoint; of a run, the newest checkpoint is meant.
 
   Raises:
     FileNotFoundError: nothing there.
-    ValueError: a layout that cannot be read, with the way out.
+    ValueError: a format that cannot be read, with the way out.
   """
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(
-      f'no checkpoint at {path}: the path does not exist. INITIAL_CHECKPOINT_PATH takes a MODEL_DIR, '
-      'one of its checkpoints/<step> folders, or a Hugging Face folder; None trains from scratch'
+      f'no checkpoint at {path}: the path does not exist. INITIAL_CHECKPOINT_PATH: {_READS}; None '
+      'trains from scratch'
     )
+  if t5x_format.is_mesh_tensorflow(path):
+    raise ValueError(
+      f'{path} is a TensorFlow checkpoint (Mesh TensorFlow T5), which is not read: convert it with '
+      "T5X's t5x/scripts/convert_tf_checkpoint.py, or take a released T5X checkpoint "
+      '(gs://t5-data/pretrained_models/t5x/) or a Hugging Face one'
+    )
+  if path.is_file() and path.suffix in _PICKLES:
+    raise ValueError(f'{path} {_pickle_message()}')
   if (path / 'config.json').exists():
     return Source(path, Format.HF)
-  return Source(manager.find(path), Format.NATIVE)
+  if (folder := t5x_format.step_folder(path)) is not None:
+    if (root := t5x_format.orbax_root(folder)) is not None:
+      return Source(root, Format.T5X_ORBAX)
+    return Source(folder, Format.T5X)
+  if path.is_file():
+    return Source(_index_file(path), Format.T5X)
+  if pickles := [p.name for p in path.iterdir() if p.suffix in _PICKLES]:
+    raise ValueError(f'{path} holds {sorted(pickles)[:3]}: this {_pickle_message()}')
+  try:
+    return Source(manager.find(path), Format.NATIVE)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'no checkpoint at {path}. {_READS}') from error
+
+
+def _pickle_message() -> str:
+  return (
+    'is a pickle of torch, which is never loaded since it can run code: load the model with '
+    'transformers and save_pretrained it, which writes safetensors'
+  )
+
+
+def _index_file(path: epath.Path) -> epath.Path:
+  """A lone msgpack index, as T5X wrote before it had folders."""
+  try:
+    if 'optimizer' in t5x_format.read_index(path):
+      return path
+  except ValueError:
+    pass
+  raise ValueError(f'{path} is a file of no known checkpoint format. {_READS}')
+
+
+def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
+  """Reads what a checkpoint says of itself and opens its arrays; none of them is read.
+
+  Raises:
+    ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture.
+  """
+  if source.format is Format.T5X:
+    return t5x_state.from_leaves(t5x_format.read(source.path), str(source.path))
+  if source.format is Format.T5X_ORBAX:
+    return t5x_state.from_leaves(t5x_orbax.read(source.path), str(source.path))
+  if source.format is Format.NATIVE:
+    return _open_native(source.path)
+  from aya_train.checkpoint import hf_export  # needs safetensors, an extra
+
+  params, config = hf_export.import_hf(source.path)
+  vocabulary = source.path / 'spiece.model'
+  return t5x_state.Checkpoint(
+    where=str(source.path),
+    config=config,
+    params={name: t5x_arrays.of(array) for name, array in params.items()},
+    vocabulary_file=str(vocabulary) if vocabulary.exists() else '',
+  )
+
+
+def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
+  metadata = manager.read_metadata(path)
+  config = t5_config.T5Config(**metadata['architecture'])
+  params = t5x_orbax.read(path / 'params')
+  layout = 'scanned' if config.scan_layers else 'unrolled'
+  layouts.table_of(config).check(params, layout, str(path))
+  moments = None
+  if (path / 'training').exists():
+    training = t5x_orbax.read(path / 'training')
+    moments = t5x_state.moments_from_ours(training, params, config, str(path))
+  return t5x_state.Checkpoint(
+    where=str(path),
+    config=config,
+    params=params,
+    step=int(metadata['step']),
+    moments=moments,
+    vocabulary_file=metadata.get('vocabulary_file') or '',
+  )
 
 
 def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
   """Parameters laid out as `abstract_params`, and the step they were saved at (0 if unknown).
 
+  Each host reads the slices that its devices hold. Layers are stacked or unstacked as `config` says.
+
   Raises:
-    ValueError: another architecture; names and shapes are listed.
+    ValueError: another architecture, with names and shapes; or a damaged checkpoint.
   """
   if source.format is Format.NATIVE:
-    params = manager.read_params(source.path, abstract_params)
-    return params, int(manager.read_metadata(source.path)['step'])
-  from aya_train.checkpoint import hf_import  # needs safetensors, an extra
+    metadata = manager.read_metadata(source.path)
+    theirs = t5_config.T5Config(**metadata['architecture'])
+    if (theirs.scan_layers, theirs.param_scan_axis) == (config.scan_layers, config.param_scan_axis):
+      return manager.read_params(source.path, abstract_params), int(metadata['step'])
+  checkpoint = open_checkpoint(source)
+  wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  have = checkpoint.in_layout(config)
+  manager.check_same_shapes(
+    traverse_util.unflatten_dict(dict(have), sep='/'),
+    abstract_params,
+    f'checkpoint {source.path}',
+    'the model',
+  )
+  params = {name: _place(have[name], leaf) for name, leaf in wanted.items()}
+  return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
 
-  return hf_import.read(source.path, abstract_params, config), 0
+
+def read_training_state(
+  source: Source, abstract_state: train_state.TrainState, config: t5_config.T5Config
+) -> Any | None:
+  """The optimizer state of a checkpoint, laid out as `abstract_state.opt_state`.
+
+  T5X restores the optimizer together with the parameters of an initial checkpoint; so does this for
+  T5X's Adafactor and ours, stacked or not.
+
+  Returns:
+    A tree of arrays, its step counts those of the checkpoint; None where the checkpoint holds
+    weights alone, or where one of the two optimizers is no Adafactor (a warning says so).
+
+  Raises:
+    ValueError: a damaged checkpoint, or moments that do not fit the parameters.
+  """
+  if source.format is Format.HF:
+    return None
+  checkpoint = open_checkpoint(source)
+  filled = t5x_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
+  return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
+
+
+def _place(array: t5x_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+  """Puts each shard on its device, reading nothing else; replicas are read once."""
+  if array.shape != tuple(leaf.shape):
+    raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
+  if array.chunks == array.shape:
+    array = t5x_arrays.of(array.read())
+  read: dict[Any, np.ndarray] = {}
+
+  def shard(index: Any) -> np.ndarray:
+    key = tuple(i.indices(n)[:2] for i, n in zip(index or (), array.shape, strict=True))
+    if key not in read:
+      read[key] = array[index].astype(leaf.dtype, copy=False)
+    return read[key]
+
+  sharding = leaf.sharding
+  if sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
 
 
 def read_for(

@@ -30,6 +30,8 @@ FEED_FORWARD_PROJ = {
   ('silu',): 'silu',
 }
 LAYER_NORM_EPSILON = 1e-6
+# Other names of shared.weight in a state dict of transformers.
+TABLE_ALIASES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
 
 
 def to_hf_config(

@@ -8,6 +8,7 @@ and `hf_tokenizer` (ids).
 import contextlib
 import functools
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -23,14 +24,21 @@ from flax import traverse_util
 from aya_train.checkpoint import hf_config, hf_tokenizer, layouts
 from aya_train.models import network, t5_config
 
-DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(ml_dtypes.bfloat16)}
+logger = logging.getLogger(__name__)
+
+DTYPES = {
+  'float32': np.dtype(np.float32),
+  'bfloat16': np.dtype(ml_dtypes.bfloat16),
+  'float16': np.dtype(np.float16),
+}
 _SAFETENSORS_DTYPES = {
   'F32': np.dtype(np.float32),
   'BF16': np.dtype(ml_dtypes.bfloat16),
   'F16': np.dtype(np.float16),
 }
 _INDEX = 'model.safetensors.index.json'
-_BLOCK_BYTES = 1 << 26
+_BLOCK_BYTES = 1 << 28
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @functools.lru_cache(maxsize=8)
@@ -55,6 +63,7 @@ def export(
   model_card: str | None = None,
   license_text: str | None = None,
   overwrite: bool = False,
+  allow_float16_overflow: bool = False,
 ) -> epath.Path:
   """Writes a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load.
 
@@ -68,26 +77,25 @@ def export(
     config: the network; `config.scan_layers` says which layout `params` are in.
     vocabulary_file: the SentencePiece model, its sentinels inside the file (see `hf_tokenizer`).
     out_dir: new or empty folder; with `overwrite`, a full one is replaced.
-    dtype: of the written tensors, 'float32' or 'bfloat16'.
+    dtype: of the written tensors, 'float32', 'bfloat16' or 'float16'.
     max_shard_size: bytes, or a string such as '5GB'.
     model_card, license_text: content of README.md and LICENSE, each left out when None.
+    overwrite: replace `out_dir`.
+    allow_float16_overflow: write float16 without running sample prompts (`hf_torch.check_float16`,
+      which needs torch and transformers).
 
   Returns:
     The path of the folder.
 
   Raises:
-    ValueError: dtype or network cannot be exported, names or shapes do not fit `config`, or the
-      vocabulary is no T5 vocabulary or larger than the model's.
+    ValueError: dtype or network cannot be exported, names or shapes do not fit `config`, the
+      vocabulary is no T5 vocabulary or larger than the model's, or weights or activations do not
+      fit into float16.
     FileExistsError: `out_dir` is not empty and `overwrite` is false.
   """
   if dtype not in DTYPES:
-    raise ValueError(
-      f'export dtype must be one of {sorted(DTYPES)}, got {dtype!r}: T5 overflows in float16, and '
-      'users can still quantise or cast the exported model'
-    )
+    raise ValueError(f'export dtype must be one of {sorted(DTYPES)}, got {dtype!r}')
   out_dir = epath.Path(out_dir)
-  if not overwrite and out_dir.exists() and any(out_dir.iterdir()):
-    raise FileExistsError(f'{out_dir} is not empty; choose another folder or pass overwrite=True')
   vocabulary = hf_tokenizer.read_vocabulary(vocabulary_file)
   pad_id, eos_id = vocabulary.trainer_spec.pad_id, vocabulary.trainer_spec.eos_id
   if len(vocabulary.pieces) > config.vocab_size:
@@ -97,7 +105,7 @@ def export(
     )
   settings = hf_config.to_hf_config(config, dtype=dtype, pad_id=pad_id, eos_id=eos_id)
   tensors = _hf_tensors(params, config)
-  with _replacing(out_dir) as folder:
+  with replacing(out_dir, overwrite=overwrite) as folder:
     _write_json(folder / 'config.json', settings)
     generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
     _write_json(folder / 'generation_config.json', generation)
@@ -106,6 +114,11 @@ def export(
       if text is not None:
         (folder / name).write_text(text)
     _write_shards(folder, tensors, DTYPES[dtype], max_shard_size)
+    if dtype == 'float16' and not allow_float16_overflow:
+      from aya_train.checkpoint import hf_torch
+
+      peak, where = hf_torch.check_float16(folder)
+      logger.info('largest activation on sample prompts: %.4g, in %s', peak, where)
   return out_dir
 
 
@@ -127,12 +140,8 @@ def import_hf(
     ValueError: the model is not one of this network, or names or shapes do not fit config.json.
   """
   folder = epath.Path(folder)
-  if not (folder / 'config.json').exists():
-    raise FileNotFoundError(
-      f'{folder} holds no config.json; it must be a transformers model folder'
-    )
-  tensors = _open_tensors(folder, DTYPES[dtype])
-  settings = json.loads((folder / 'config.json').read_text())
+  settings = read_config(folder)
+  tensors = open_tensors(folder, DTYPES[dtype])
   config = hf_config.from_hf_config(
     settings, has_head='lm_head.weight' in tensors, where=str(folder)
   )
@@ -159,9 +168,20 @@ def _hf_tensors(
   return layouts.to_hf(flat, table)
 
 
+def check_free(out_dir: epath.Path, *, overwrite: bool) -> None:
+  """Raises FileExistsError if a folder is not empty and may not be replaced."""
+  if not overwrite and out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    raise FileExistsError(f'{out_dir} is not empty: take another folder, or --overwrite')
+
+
 @contextlib.contextmanager
-def _replacing(out_dir: epath.Path) -> Iterator[epath.Path]:
-  """Yields a new folder beside `out_dir` that takes its name if the block ends well."""
+def replacing(out_dir: epath.Path, *, overwrite: bool) -> Iterator[epath.Path]:
+  """Yields a new folder beside `out_dir` that takes its name if the block ends well.
+
+  Raises:
+    FileExistsError: `out_dir` is not empty and `overwrite` is false.
+  """
+  check_free(out_dir, overwrite=overwrite)
   partial = out_dir.parent / f'.{out_dir.name}.partial-{os.getpid()}'
   partial.mkdir(parents=True)
   try:
@@ -172,6 +192,20 @@ def _replacing(out_dir: epath.Path) -> Iterator[epath.Path]:
   except BaseException:
     partial.rmtree(missing_ok=True)
     raise
+
+
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+  """The content of config.json.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = epath.Path(folder) / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{folder} holds no config.json; it must be a transformers model folder'
+    )
+  return json.loads(path.read_text())
 
 
 def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
@@ -222,43 +256,93 @@ def _write_safetensors(
   with path.open('wb') as f:
     f.write(len(encoded).to_bytes(8, 'little'))
     f.write(encoded)
-    for tensor in tensors.values():
-      for block in _row_blocks(tensor.read(), dtype):
-        f.write(block)
+    for name, tensor in tensors.items():
+      for block in row_blocks(tensor):
+        f.write(_cast(block, dtype, name).tobytes('C'))
 
 
-def _row_blocks(array: np.ndarray, dtype: np.dtype) -> Iterator[bytes]:
-  """Bytes of an array in row-major order, so many rows at a time that no second copy of it lives."""
-  rows = max(1, _BLOCK_BYTES // max(1, math.prod(array.shape[1:]) * dtype.itemsize))
-  for start in range(0, array.shape[0], rows):
-    yield array[start : start + rows].astype(dtype.newbyteorder('<'), copy=False).tobytes('C')
+def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
+  """A tensor as runs of rows in order, each small enough that no second copy of the whole lives."""
+  row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
+  rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
+  if rows >= tensor.shape[0]:
+    yield tensor.read()
+    return
+  for start in range(0, tensor.shape[0], rows):
+    yield np.asarray(tensor[start : min(start + rows, tensor.shape[0])])
 
 
-def _open_tensors(folder: epath.Path, dtype: np.dtype) -> dict[str, layouts.LazyArray]:
-  """Every tensor of a folder's safetensors files, by its name in the files."""
-  import safetensors
+def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+  if dtype == np.float16:
+    check_float16(block, name)
+  return block.astype(dtype.newbyteorder('<'), copy=False)
 
+
+def check_float16(block: np.ndarray, name: str) -> None:
+  """Raises ValueError if float16 cannot hold a weight."""
+  if (peak := float(np.abs(block).max(initial=0))) > _FLOAT16_MAX:
+    raise ValueError(
+      f'{name} holds {peak:g}, more than float16 can ({_FLOAT16_MAX:g}): use bfloat16 or float32'
+    )
+
+
+def is_tied(folder: epath.PathLike) -> bool:
+  """Whether the head of a folder's model is its input table."""
+  return 'lm_head.weight' not in open_tensors(folder, np.dtype(np.float32))
+
+
+def parameter_count(folder: epath.PathLike) -> int:
+  """Number of parameters in a folder's tensors, the aliases of the input table left out."""
+  tensors = open_tensors(folder, np.dtype(np.float32))
+  tables = [name for name in ('shared.weight', *hf_config.TABLE_ALIASES) if name in tensors]
+  return sum(math.prod(t.shape) for name, t in tensors.items() if name not in tables[1:])
+
+
+def dtype_of(folder: epath.PathLike) -> str:
+  """Name of the dtype of a folder's weights, as config.json says; float32 if it does not."""
+  settings = read_config(folder)
+  return settings.get('dtype') or settings.get('torch_dtype') or 'float32'
+
+
+def safetensors_files(folder: epath.PathLike) -> list[str]:
+  """Names of the files that hold a folder's tensors.
+
+  Raises:
+    FileNotFoundError: there are none, with the way out when there is a .bin.
+    ValueError: the index names a file outside the folder.
+  """
+  folder = epath.Path(folder)
   if (folder / _INDEX).exists():
     weight_map = json.loads((folder / _INDEX).read_text())['weight_map']
     files = sorted(set(weight_map.values()))
-  elif (folder / 'model.safetensors').exists():
-    files = ['model.safetensors']
-  else:
-    found = sorted(path.name for path in folder.glob('*.bin*'))
-    way_out = (
-      ' Pickled torch files are not read, since they can run code: load the model with transformers '
-      'and save_pretrained it, which writes safetensors.'
-    )
-    raise FileNotFoundError(
-      f'{folder} holds neither model.safetensors nor {_INDEX}.' + (way_out if found else '')
-    )
+    if outside := [file for file in files if file != os.path.basename(file)]:
+      raise ValueError(f'{folder / _INDEX} names files outside its folder: {outside[:5]}')
+    return files
+  if (folder / 'model.safetensors').exists():
+    return ['model.safetensors']
+  found = sorted(path.name for path in folder.glob('*.bin*'))
+  way_out = (
+    ' Pickled torch files are not read, since they can run code: load the model with transformers '
+    'and save_pretrained it, which writes safetensors.'
+  )
+  raise FileNotFoundError(
+    f'{folder} holds neither model.safetensors nor {_INDEX}.' + (way_out if found else '')
+  )
 
-  def reader(path: str, name: str):
-    def read() -> np.ndarray:
+
+def open_tensors(folder: epath.PathLike, dtype: np.dtype) -> dict[str, layouts.LazyArray]:
+  """Every tensor of a folder's safetensors files as `dtype`, by its name in the files."""
+  import safetensors
+
+  folder = epath.Path(folder)
+  files = safetensors_files(folder)
+
+  def lazy(path: str, name: str, shape: tuple[int, ...]) -> layouts.LazyArray:
+    def part(index: Any) -> np.ndarray:
       with safetensors.safe_open(path, framework='numpy') as f:
-        return f.get_tensor(name).astype(dtype, copy=False)
+        return f.get_slice(name)[index].astype(dtype, copy=False)
 
-    return read
+    return layouts.LazyArray(shape, dtype, lambda: part(slice(None)), part)
 
   tensors: dict[str, layouts.LazyArray] = {}
   for path in [os.fspath(folder / file) for file in files]:
@@ -269,5 +353,5 @@ def _open_tensors(folder: epath.Path, dtype: np.dtype) -> dict[str, layouts.Lazy
           raise ValueError(
             f'{path}: {name} is {header.get_dtype()}; only {sorted(_SAFETENSORS_DTYPES)} are read'
           )
-        tensors[name] = layouts.LazyArray(tuple(header.get_shape()), dtype, reader(path, name))
+        tensors[name] = lazy(path, name, tuple(header.get_shape()))
   return tensors

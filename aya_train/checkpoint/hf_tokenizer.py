@@ -31,6 +31,7 @@ from typing import Any
 from etils import epath
 
 SPACE = '▁'
+MODEL_FILE = 'spiece.model'
 # Noncharacters: never in well-formed text, no accents, untouched by SentencePiece's rules.
 _SPLIT, _KEEP_APART = '\ufdd0', '\ufdd1'
 _START, _END, _ANY = r'(?<![\s\S])', r'(?![\s\S])', r'[\s\S]'
@@ -84,7 +85,7 @@ def write(vocabulary_file: epath.PathLike, folder: epath.PathLike) -> None:
     'clean_up_tokenization_spaces': False,
     'model_input_names': ['input_ids', 'attention_mask'],
   }
-  (folder / 'spiece.model').write_bytes(epath.Path(vocabulary_file).read_bytes())
+  (folder / MODEL_FILE).write_bytes(epath.Path(vocabulary_file).read_bytes())
   (folder / 'tokenizer.json').write_text(build(model).to_str())
   for name, content in (
     ('tokenizer_config.json', settings),

@@ -26,11 +26,18 @@ class ArrayLike(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LazyArray:
-  """An array of known shape whose data come from `read()`, anew at each call."""
+  """An array of known shape whose data come from `read()`, anew at each call.
+
+  Attributes:
+    shape, dtype: of the whole.
+    read: returns the whole.
+    part: returns `read()[index]` without reading the rest, where that is possible.
+  """
 
   shape: tuple[int, ...]
   dtype: Any
   read: Callable[[], np.ndarray]
+  part: Callable[[Any], np.ndarray] | None = None
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     del copy  # read() makes a new array each time, or a view that nobody else holds.
@@ -38,7 +45,7 @@ class LazyArray:
     return array if dtype is None else array.astype(dtype, copy=False)
 
   def __getitem__(self, index: Any) -> np.ndarray:
-    return self.read()[index]
+    return self.read()[index] if self.part is None else self.part(index)
 
 
 def table_of(config: Any) -> names.Table:
@@ -78,7 +85,7 @@ def to_unrolled(
   def layer_of(array: ArrayLike, layer: int | None) -> LazyArray:
     shape = tuple(array.shape)
     if layer is None:
-      return LazyArray(shape, array.dtype, lambda: np.asarray(array))
+      return _lazy(array)
     index = (slice(None),) * scan_axis + (layer,)
     shape = shape[:scan_axis] + shape[scan_axis + 1 :]
     return LazyArray(shape, array.dtype, lambda: np.asarray(array[index]))
@@ -98,8 +105,7 @@ def to_scanned(
   def stack(rule: names.Rule) -> LazyArray:
     depth = table.depth(rule)
     if depth is None:
-      array = unrolled[rule.unrolled]
-      return LazyArray(tuple(array.shape), array.dtype, lambda: np.asarray(array))
+      return _lazy(unrolled[rule.unrolled])
     arrays = {rule.name('unrolled', i): unrolled[rule.name('unrolled', i)] for i in range(depth)}
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     if len(set(shapes.values())) != 1:
@@ -117,11 +123,25 @@ def to_scanned(
   return {rule.scanned: stack(rule) for rule in table.rules()}
 
 
+def _lazy(array: ArrayLike) -> LazyArray:
+  return LazyArray(
+    tuple(array.shape),
+    array.dtype,
+    lambda: np.asarray(array),
+    lambda index: np.asarray(array[index]),
+  )
+
+
 def _maybe_transposed(array: ArrayLike, transposed: bool) -> LazyArray:
-  shape = tuple(array.shape)
   if not transposed:
-    return LazyArray(shape, array.dtype, lambda: np.asarray(array))
-  return LazyArray(shape[::-1], array.dtype, lambda: np.asarray(array).T)
+    return _lazy(array)
+
+  def part(index: Any) -> np.ndarray:
+    rows, columns = (*index, slice(None))[:2] if isinstance(index, tuple) else (index, slice(None))
+    return np.asarray(array[columns, rows]).T
+
+  shape = tuple(array.shape)
+  return LazyArray(shape[::-1], array.dtype, lambda: np.asarray(array).T, part)
 
 
 def to_hf(unrolled: Mapping[str, ArrayLike], table: names.Table) -> dict[str, LazyArray]:

@@ -134,7 +134,7 @@ def test_a_full_folder_is_replaced_only_when_asked(export, tmp_path):
   out = tmp_path / 'model'
   out.mkdir()
   (out / 'notes.txt').write_text('mine')
-  with pytest.raises(FileExistsError, match='overwrite=True'):
+  with pytest.raises(FileExistsError, match='--overwrite'):
     export()
   assert (out / 'notes.txt').read_text() == 'mine'
   export(overwrite=True)
@@ -160,7 +160,7 @@ def test_a_failed_export_leaves_the_old_folder_and_nothing_else(export, tmp_path
 @pytest.mark.parametrize(
   ('config', 'kwargs', 'message'),
   [
-    ({}, {'dtype': 'float16'}, 'overflows in float16'),
+    ({}, {'dtype': 'float64'}, 'must be one of'),
     ({'mlp_activations': ('silu', 'relu')}, {}, 'no feed_forward_proj'),
     ({'vocab_size': 64}, {}, 'more than the 64 rows'),
   ],
@@ -238,3 +238,90 @@ def test_the_scale_of_a_t5_config_tells_a_tied_head(written, tied):
 def test_models_that_this_network_is_not_are_refused(changes, has_head, message):
   with pytest.raises(ValueError, match=message):
     hf_config.from_hf_config({**MT5, **changes}, has_head=has_head, where='x')
+
+
+# float16 -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch_needed():
+  pytest.importorskip('torch', reason='needs the extra `hf`')
+  pytest.importorskip('transformers', reason='needs the extra `hf`')
+
+
+def with_large_activations(params, factor):
+  return {
+    name: factor * array if '/mlp/' in name and name.endswith('kernel') else array
+    for name, array in params.items()
+  }
+
+
+def test_float16_folders_hold_the_rounded_weights(export, torch_needed):
+  config = small_model.config(scan_layers=False)
+  params = small_model.random_params(config)
+  folder = export(config, params, dtype='float16')
+  imported, _ = hf_export.import_hf(folder)
+  for name, array in params.items():
+    rounded = array.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(imported[name]), rounded)
+  assert json.loads((folder / 'config.json').read_text())['torch_dtype'] == 'float16'
+
+
+def test_activations_beyond_float16_are_refused_and_leave_nothing(export, tmp_path, torch_needed):
+  config = small_model.config(scan_layers=False)
+  params = with_large_activations(small_model.random_params(config), 60)
+  with pytest.raises(ValueError, match=r'activations of .* reach .*65504.*bfloat16'):
+    export(config, params, dtype='float16')
+  assert list(tmp_path.iterdir()) == []
+  assert export(config, params, dtype='float16', allow_float16_overflow=True).exists()
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_the_largest_activation_is_what_the_float32_model_computes(export, torch_needed, dtype):
+  import torch
+  import transformers
+
+  from aya_train.checkpoint import hf_torch
+
+  config = small_model.config(scan_layers=False)
+  params = with_large_activations(small_model.random_params(config), 8)
+  folder = export(config, params, dtype=dtype)
+  peak, where = hf_torch.activation_peak(folder, hf_torch.PROMPTS[:2])
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(folder), dtype=torch.float32)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+  seen = {}
+  for name, module in model.named_modules():
+    module.register_forward_hook(
+      lambda _, __, out, name=name: (
+        seen.setdefault(name, []).append(
+          float((out[0] if isinstance(out, tuple) else out).abs().max())
+        )
+        if isinstance(out, tuple) or torch.is_tensor(out)
+        else None
+      )
+    )
+  for prompt in hf_torch.PROMPTS[:2]:
+    ids = torch.tensor([tokenizer(prompt)['input_ids']])
+    with torch.no_grad():
+      model(input_ids=ids, decoder_input_ids=torch.nn.functional.pad(ids, (1, 0))[:, :-1])
+  seen.pop('lm_head')
+  expected = max(max(values) for values in seen.values())
+  np.testing.assert_allclose(peak, expected, rtol=1e-5)
+  assert max(seen[where]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_beyond_float16_are_refused_by_name(export):
+  config = small_model.config()
+  params = small_model.random_params(config)
+  params['decoder/logits_dense/kernel'][0, 0] = -7e4
+  with pytest.raises(ValueError, match=r'lm_head.weight holds 70000'):
+    export(config, params, dtype='float16')
+
+
+def test_an_index_that_leaves_the_folder_is_refused(export):
+  folder = export(max_shard_size=20_000)
+  index = json.loads((folder / 'model.safetensors.index.json').read_text())
+  index['weight_map']['shared.weight'] = '../elsewhere/model.safetensors'
+  (folder / 'model.safetensors.index.json').write_text(json.dumps(index))
+  with pytest.raises(ValueError, match='outside its folder'):
+    hf_export.import_hf(folder)

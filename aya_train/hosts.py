@@ -1,0 +1,100 @@
+"""Several hosts: joining them, and saying what happened when one of them is lost."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
+WAIT_BEFORE_WARNING = 60  # seconds
+HEARTBEAT_TIMEOUT = 30  # seconds after which JAX counts a silent host as lost
+LOST_HOST = (
+  'another host stopped, or the network between hosts failed, so this one stops too. Start the same '
+  'command again on all hosts: the run goes on from its newest checkpoint'
+)
+_WAITING = (
+  'still waiting for the other hosts: does the same command run on all of them, do they reach the '
+  "coordinator's address, and is no other process holding an accelerator"
+)
+
+
+def join(
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Makes this process one of several; without arguments the environment (TPU, Slurm) tells which.
+
+  A command that was not started on every host waits in here; after a minute it says so.
+
+  Raises:
+    ConnectionError: the others did not come, or the address is wrong.
+  """
+  import jax
+
+  waiting = threading.Timer(WAIT_BEFORE_WARNING, logger.warning, [_WAITING])
+  waiting.daemon = True
+  waiting.start()
+  try:
+    jax.distributed.initialize(
+      coordinator_address,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+    )
+    jax.devices()
+  except RuntimeError as error:
+    raise ConnectionError(f'{_WAITING}. JAX says: {error}') from error
+  finally:
+    waiting.cancel()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+  """Explains the end of this process if it is ended by force inside the block.
+
+  When a host is lost, JAX ends the others from within compiled code, where no Python runs any more.
+  So a child process, forked before anything is loaded, waits for this one to end, and speaks if it
+  ended without a word. POSIX only.
+  """
+  read, write = os.pipe()
+  if os.fork() == 0:
+    os.close(write)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      signal.signal(number, signal.SIG_IGN)
+    if not os.read(read, 1):
+      os.write(
+        2,
+        f'\naya-train: error: this process was ended by force. Most likely {LOST_HOST}\n'.encode(),
+      )
+    os._exit(0)
+  os.close(read)
+  try:
+    yield
+  finally:
+    os.write(write, b'.')
+    os.close(write)
+
+
+def is_lost(error: BaseException) -> bool:
+  """Whether an error means that another host is gone."""
+  return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and several()
+
+
+def several() -> bool:
+  """Whether this process has joined others."""
+  jax = sys.modules.get('jax')
+  return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def leave(code: int) -> None:
+  """Ends this process; after an error at once, without waiting for hosts that wait for this one."""
+  if code and several():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)

@@ -1,0 +1,236 @@
+"""Conversions: identity over every path between formats, and folders that are whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from aya_train.checkpoint import convert, formats, t5x_arrays, t5x_format
+from tests.checkpoint import t5x_bytes, t5x_leaves
+
+CONFIG = t5x_leaves.wide_config()
+LAYOUTS = pytest.mark.parametrize('scan_layers', [True, False], ids=['scanned', 'unrolled'])
+
+
+@pytest.fixture(scope='module')
+def leaves():
+  return t5x_leaves.random_leaves(CONFIG)
+
+
+@pytest.fixture(scope='module')
+def source(leaves, tmp_path_factory):
+  return t5x_bytes.write(tmp_path_factory.mktemp('source') / 'checkpoint_7', leaves)
+
+
+def contents(folder):
+  """Every file and its bytes."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in Path(folder).rglob('*')
+    if path.is_file()
+  }
+
+
+def numpy(read):
+  return {name: array.read() for name, array in read.items()}
+
+
+@pytest.mark.parametrize('momentum', [False, True], ids=['', 'momentum'])
+def test_t5x_through_native_comes_back_bit_for_bit(tmp_path, momentum):
+  leaves = t5x_leaves.random_leaves(CONFIG, momentum=momentum)
+  source = t5x_bytes.write(tmp_path / 'checkpoint_7', leaves)
+  before = contents(source)
+  native = convert.convert(source, tmp_path / 'native', to='native', scan_layers=False, verify=True)
+  back = convert.convert(native, tmp_path / 'back', to='t5x', verify=True)
+  t5x_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
+  assert contents(source) == before
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['back', 'checkpoint_7', 'native']
+
+
+@LAYOUTS
+def test_parameters_survive_every_format(source, leaves, tmp_path, vocabulary_file, scan_layers):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
+  options = {'vocabulary_file': str(vocabulary_file), 'verify': True}
+  native = convert.convert(
+    source, tmp_path / 'native', to='native', scan_layers=scan_layers, **options
+  )
+  hf = convert.convert(native, tmp_path / 'hf', to='hf', **options)
+  again = convert.convert(hf, tmp_path / 'again', to='native', scan_layers=scan_layers)
+  t5x = convert.convert(again, tmp_path / 't5x', to='t5x', scan_layers=scan_layers)
+  back = convert.convert(t5x, tmp_path / 'hf2', to='hf', **options)
+  params = {k.removeprefix('target/'): v for k, v in leaves.items() if k.startswith('target/')}
+  for folder in (native, hf, again, t5x, back):
+    checkpoint = formats.open_checkpoint(formats.detect(folder))
+    t5x_leaves.assert_equal(numpy(checkpoint.in_layout(CONFIG)), params)
+  assert contents(hf) == contents(back)
+
+
+def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves, tmp_path):
+  """Means over a side are kept; where scalable_t5 factors and T5 does not, only these are left."""
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  scanned = convert.convert(native, tmp_path / 'scanned', to='t5x', scan_layers=True, verify=True)
+  again = convert.convert(scanned, tmp_path / 'native2', to='native')
+  back = numpy(t5x_format.read(convert.convert(again, tmp_path / 'back', to='t5x')))
+  assert set(back) == set(leaves)
+  for name, array in leaves.items():
+    np.testing.assert_array_equal(back[name], array, err_msg=name)
+  shapes = {name: array.shape for name, array in t5x_format.read(scanned).items()}
+  assert shapes['target/encoder/encoder/relpos_bias/rel_embedding'] == (2, 3, 32)
+  moments = 'state/param_states/encoder/encoder/mlp/wi_0/kernel'
+  assert (shapes[f'{moments}/v_row'], shapes[f'{moments}/v_col']) == ((128, 3), (3, 136))
+
+
+def test_orbax_itself_restores_what_was_written(source, leaves, tmp_path):
+  from aya_train.checkpoint import manager
+  from aya_train.models import network
+
+  native = convert.convert(source, tmp_path / 'native', to='native', scan_layers=False)
+  abstract, _ = network.parameter_axes(CONFIG)
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), abstract
+  )
+  params = manager.read_params(native, abstract)
+  for path, array in jax.tree_util.tree_leaves_with_path(params):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    np.testing.assert_array_equal(array, leaves[f'target/{name}'], err_msg=name)
+
+
+@pytest.mark.parametrize('to', ['t5x', 'hf'])
+def test_bfloat16_is_rounded_once(source, leaves, tmp_path, vocabulary_file, to):
+  import ml_dtypes
+
+  if to == 'hf':
+    pytest.importorskip('tokenizers', reason='needs the extra `hf`')
+  native = convert.convert(source, tmp_path / 'n', to='native')
+  out = convert.convert(
+    native,
+    tmp_path / 'out',
+    to=to,
+    dtype='bfloat16',
+    vocabulary_file=str(vocabulary_file),
+    verify=True,
+  )
+  checkpoint = formats.open_checkpoint(formats.detect(out))
+  for name, array in checkpoint.in_layout(CONFIG).items():
+    expected = leaves[f'target/{name}'].astype(ml_dtypes.bfloat16).astype(np.float32)
+    np.testing.assert_array_equal(array.read().astype(np.float32), expected, err_msg=name)
+
+
+# Whole or absent -----------------------------------------------------------------------------------
+
+
+def test_a_full_folder_is_replaced_only_when_asked(source, tmp_path):
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / 'notes.txt').write_text('mine')
+  with pytest.raises(FileExistsError, match='--overwrite'):
+    convert.convert(source, out, to='native')
+  assert contents(out) == {'notes.txt': b'mine'}
+  convert.convert(source, out, to='native', overwrite=True)
+  assert formats.detect(out).format is formats.Format.NATIVE and not (out / 'notes.txt').exists()
+  assert [p.name for p in tmp_path.iterdir()] == ['out']
+
+
+def damage_last_chunk(folder, leaves):
+  chunk = folder / 'target.decoder.logits_dense.kernel' / '0.0'
+  chunk.write_bytes(chunk.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize('to', ['native', 'hf'])
+def test_a_conversion_that_fails_leaves_everything_as_it_was(leaves, tmp_path, vocabulary_file, to):
+  folder = t5x_bytes.write(tmp_path / 'checkpoint_7', leaves)
+  damage_last_chunk(folder, leaves)
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / 'notes.txt').write_text('mine')
+  before = contents(tmp_path)
+  with pytest.raises(ValueError, match='decoder/logits_dense/kernel'):
+    convert.convert(folder, out, to=to, overwrite=True, vocabulary_file=str(vocabulary_file))
+  assert contents(tmp_path) == before
+
+
+def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
+  def corrupt(folder, leaves):
+    write(folder, leaves)
+    changed = dict(leaves)
+    name = 'target/encoder/layers_2/mlp/wo/kernel'
+    array = leaves[name].read()
+    array.view(np.uint32)[5, 7] ^= 1
+    changed[name] = t5x_arrays.of(array)
+    t5x_arrays.write_zarr(
+      t5x_format.kvstore_spec(folder / name.replace('/', '.')),
+      changed[name],
+      compressor=t5x_format.GZIP,
+      chunks=array.shape,
+    )
+
+  write = t5x_format.write
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  monkeypatch.setattr(t5x_format, 'write', corrupt)
+  with pytest.raises(ValueError, match=r'layers_2/mlp/wo/kernel.*contents differ'):
+    convert.convert(native, tmp_path / 'out', to='t5x', verify=True)
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('to', 'kwargs', 'message'),
+  [
+    ('t5x', {}, "already in the format 't5x'"),
+    ('native', {'dtype': 'bfloat16'}, 'native checkpoints hold float32'),
+    ('zip', {}, 'to must be one of'),
+    ('hf', {}, '--vocabulary'),
+  ],
+)
+def test_what_makes_no_sense_is_refused_before_work_starts(source, tmp_path, to, kwargs, message):
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    convert.convert(source, tmp_path / 'out', to=to, **kwargs)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('where', ['checkpoint_7/out', 'checkpoint_7', '.'])
+def test_the_source_is_never_written_into(source, tmp_path, where):
+  before = contents(source)
+  with pytest.raises(ValueError, match='must not lie in one another'):
+    convert.convert(source, source.parent / where, to='native', overwrite=True)
+  assert contents(source) == before
+
+
+def test_a_full_disk_is_reported_before_work_starts(source, tmp_path, monkeypatch):
+  monkeypatch.setattr(convert.shutil, 'disk_usage', lambda path: type('U', (), {'free': 1000})())
+  with pytest.raises(OSError, match='free'):
+    convert.convert(source, tmp_path / 'out', to='native')
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_conversion_leaves_nothing_that_is_taken_for_a_checkpoint(source, tmp_path):
+  """kill -9 while arrays are being written; the next conversion clears what is left."""
+  out = tmp_path / 'out'
+  program = f"""
+import itertools, time
+from aya_train.checkpoint import convert, t5x_arrays
+write, calls = t5x_arrays.write_zarr, itertools.count()
+def slow(*args, **kwargs):
+  if next(calls) == 9:
+    print('writing', flush=True)
+    time.sleep(60)
+  return write(*args, **kwargs)
+t5x_arrays.write_zarr = slow
+convert.convert({str(source)!r}, {str(out)!r}, to='native')
+"""
+  before = contents(source)
+  process = subprocess.Popen(
+    [sys.executable, '-c', program], stdout=subprocess.PIPE, env={**os.environ}, text=True
+  )
+  assert process.stdout.readline() == 'writing\n'
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not out.exists() and contents(source) == before
+  assert [p.name for p in tmp_path.iterdir()] == [f'.out.partial-{process.pid}']
+  convert.convert(source, out, to='native')
+  assert [p.name for p in tmp_path.iterdir()] == ['out']

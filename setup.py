@@ -42,6 +42,7 @@ setuptools.setup(
     'orbax-checkpoint>=0.12,<0.13',
     'pyarrow>=19,<27',
     'sentencepiece>=0.2.0,<0.3',
+    'pyyaml>=6,<7',
     'seqio>=0.0.20,<0.1',
     'tensorboard>=2.20,<3',
     'tensorflow>=2.20,<3',

@@ -136,6 +136,43 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
   return configured(*args, **kwargs)
 
 
+def configure_data() -> None:
+  """Applies the macros about data: tables of a user's data sets, and how sources are mixed.
+
+  Raises:
+    ValueError: a table that cannot be read, or settings that fit no mixture.
+  """
+  from aya_train.tasks import mixtures, source_mixture, user_data
+
+  for path in macro('DATASET_TABLES') or ():
+    user_data.add_table(path)
+  chosen = {
+    field: macro(name)
+    for field, name in (
+      ('within_source', 'MIXTURE_WITHIN_SOURCE'),
+      ('dataset_weights', 'MIXTURE_DATASET_WEIGHTS'),
+      ('missing_sources', 'MIXTURE_MISSING_SOURCES'),
+    )
+  }
+  mixtures.configure(source_mixture.Settings(**{k: v for k, v in chosen.items() if v is not None}))
+
+
+def check_licenses() -> str | None:
+  """Holds the training mixture against DATA_LICENSE_POLICY; returns the policy, None if not set.
+
+  Raises:
+    ValueError: the mixture breaks it; every offending part is listed.
+  """
+  from aya_train.tasks import provenance
+
+  policy, name = macro('DATA_LICENSE_POLICY'), macro('MIXTURE_OR_TASK_NAME')
+  if policy is None or name is None:
+    return policy
+  folder = macro('DATA_PROVENANCE_SUMMARIES')
+  provenance.check(name, policy, None if folder is None else provenance.read_summaries(folder))
+  return policy
+
+
 def write(model_dir: epath.PathLike) -> None:
   """Writes the configuration beside the run: all of it, and the part that was used."""
   folder = epath.Path(model_dir)

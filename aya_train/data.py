@@ -27,7 +27,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from aya_train import prepared
+from aya_train import mixture_data, prepared
 from aya_train.fingerprints import FEATURES
 from aya_train.mixing import ProportionalSelection, mixing_rates
 from aya_train.packing import FirstFitPackIterDataset
@@ -211,13 +211,13 @@ def prepared_tasks(
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
 ) -> dict[str, prepared.PreparedTask]:
-  """Opens the tasks of a configuration, prepared first if need be (`prepared.ensure_prepared`)."""
+  """Opens the tasks of a configuration, prepared first if need be (`mixture_data.ensure_prepared`)."""
   directory = cfg.prepared_dir
   if directory is None:
     from aya_train.tasks import storage
 
     directory = epath.Path(storage.cache_dir()) / 'prepared'
-  return prepared.ensure_prepared(
+  return mixture_data.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
     directory,

@@ -6,6 +6,7 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 import argparse
 import contextlib
 import importlib
+import json
 import logging
 import os
 import sys
@@ -161,10 +162,30 @@ def _parser() -> argparse.ArgumentParser:
   )
   group.add_argument('--private', action='store_true', help='if the repository is new')
 
-  sub = command('report', _report, 'one HTML page about a run')
-  sub.add_argument('model_dir', help='MODEL_DIR of the run')
+  sub = command('report', _report, 'one HTML page about a run, or about the data of a mixture')
+  sub.add_argument(
+    'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
+  )
+  sub.add_argument('--output', help='of a data report: file to write, default data_MIXTURE.html')
+  sub.add_argument(
+    '--budget', type=int, help='of a data report: examples of a run, for the repeats'
+  )
+  _add_gin_arguments(sub, required=False)
   sub.add_argument('--hf', help='exported folder: compare its answers with ours')
   sub.add_argument('--prompts', type=int, default=12, help='how many answers to show')
+
+  sub = command('contamination', _contamination, 'evaluation rows that are in the training data')
+  sub.add_argument('mixture', help='mixture or task, whose train split is read')
+  sub.add_argument(
+    '--against', nargs='+', required=True, metavar='TASK[:SPLIT]', help='split: test'
+  )
+  sub.add_argument('--ngram', type=int, default=8, help='words of an n-gram; 13 is common too')
+  sub.add_argument('--threshold', type=float, default=0.5, help='share of n-grams that counts')
+  sub.add_argument('--min_words', type=int, default=5, help='shorter rows are not looked for')
+  sub.add_argument('--max_rows', type=int, help='rows of each training task to read; default: all')
+  sub.add_argument('--output', help='JSON file of all that is found')
+  sub.add_argument('--module', default='aya_train.tasks', help='registers the tasks')
+  _add_gin_arguments(sub, required=False)
   return parser
 
 
@@ -174,6 +195,7 @@ def _parse_gin(args: argparse.Namespace, require_all: bool = True) -> None:
   paths = [path for path in args.gin_search_paths.split(',') if path]
   config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
   _import_tasks(config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'))
+  config.configure_data()
 
 
 def _import_tasks(module: str) -> None:
@@ -184,11 +206,13 @@ def _import_tasks(module: str) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-  from aya_train import config, train_loop
+  from aya_train import config, data_manifest, train_loop
 
   _join_hosts(args)
   _parse_gin(args)
-  config.call(train_loop.train, on_start=config.write)
+  policy = config.check_licenses()
+  on_data = data_manifest.writer(policy)
+  config.call(train_loop.train, on_start=config.write, on_data=on_data)
 
 
 def _eval(args: argparse.Namespace) -> None:
@@ -333,10 +357,63 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-  from aya_train import report
+  if args.what[0] == 'data' and len(args.what) == 2:
+    path = _report_data(args.what[1], args)
+  elif len(args.what) == 1:
+    from aya_train import report
 
-  path = report.run_report(args.model_dir, hf_dir=args.hf, num_prompts=args.prompts)
+    path = report.run_report(args.what[0], hf_dir=args.hf, num_prompts=args.prompts)
+  else:
+    raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
   print(f'wrote {path}')
+
+
+def _report_data(name: str, args: argparse.Namespace) -> object:
+  from aya_train import config, report_data
+
+  directory = lengths = None
+  if args.gin_file:
+    _parse_gin(args, require_all=False)
+    directory, lengths = config.macro('PREPARED_DIR'), config.macro('TASK_FEATURE_LENGTHS')
+  else:
+    _import_tasks('aya_train.tasks')
+  return report_data.write(
+    name,
+    args.output or f'data_{name}.html',
+    prepared_dir=directory,
+    lengths=lengths,
+    budget=args.budget or report_data.AYA_SAMPLES,
+  )
+
+
+def _contamination(args: argparse.Namespace) -> None:
+  if args.gin_file:
+    _parse_gin(args, require_all=False)
+  else:
+    _import_tasks(args.module)
+  from aya_train.tasks import contamination
+
+  pairs = [(name.partition(':')[0], name.partition(':')[2] or 'test') for name in args.against]
+  found = contamination.check(
+    args.mixture,
+    pairs,
+    n=args.ngram,
+    threshold=args.threshold,
+    min_words=min(args.min_words, args.ngram),
+    max_rows=args.max_rows,
+  )
+  if args.output:
+    with open(args.output, 'w', encoding='utf-8') as file:
+      json.dump(found.to_dict(), file, ensure_ascii=False, indent=1)
+  print(
+    f'{len(found.matches):,} of {found.evaluation_rows:,} evaluation rows share {args.threshold:.0%} '
+    f'of their {args.ngram}-grams with one of {found.training_rows:,} training rows; '
+    f'{found.unchecked:,} were too short to look for'
+  )
+  for match in found.matches[:10]:
+    print(f'  {match.overlap:4.0%} {match.evaluation}  <-  {match.example[:100]!r}')
+  for task, count in list(found.contaminated_rows.items())[:10]:
+    print(f'  {count:,} training rows of {task}')
 
 
 def _quiet_libraries(verbose: bool) -> None:

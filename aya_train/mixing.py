@@ -13,6 +13,7 @@ from absl import logging
 from grain.transforms import DatasetSelectionMap
 
 from aya_train import prepared
+from aya_train.tasks import source_mixture
 
 # Rates become integers of this sum: exact arithmetic, and shares right to 1e-12.
 _TOTAL = 2**40
@@ -48,6 +49,8 @@ def mixing_rates(
 
 
 def _rates(mixture: seqio.Mixture, prepared_tasks: Mapping[str, Any]) -> dict[str, float]:
+  if isinstance(mixture, source_mixture.SourceMixture):
+    return mixture.rates({name: len(task) for name, task in prepared_tasks.items()})
   members = {t.name: t for t in mixture.tasks}
   rates: dict[str, float] = {}
   for name, rate in mixture.rate_per_task_name.items():

@@ -2,8 +2,9 @@
 
 import dataclasses
 import io
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import markupsafe
@@ -72,8 +73,7 @@ def charts(run: report_run.Run) -> list[Chart]:
   return [chart(title, lines) for title, lines in drawn if lines]
 
 
-def chart(title: str, lines: Sequence[Line]) -> Chart:
-  """Draws curves from zero upwards; short ones with their points."""
+def _style(title: str) -> dict[Any, Any]:
   settings: dict[Any, Any] = {
     'svg.fonttype': 'none',
     'svg.hashsalt': title,
@@ -86,7 +86,45 @@ def chart(title: str, lines: Sequence[Line]) -> Chart:
     'grid.color': _GRID,
     'font.size': 10,
   }
-  with matplotlib.rc_context({**settings, **colours, **ticks}):
+  return {**settings, **colours, **ticks}
+
+
+def histogram(title: str, shares: Mapping[int, float], limit: int) -> Chart:
+  """Draws lengths in bins that double, each with its share of the draws, and the limit.
+
+  Args:
+    title: of the chart.
+    shares: length -> share of the draws, which sum to 1.
+    limit: length that rows are cut to, marked if lengths come near it.
+  """
+  edges = [1]
+  while edges[-1] <= max(shares):
+    edges.append(2 * edges[-1])
+  heights = [
+    100 * sum(share for length, share in shares.items() if low <= length < high)
+    for low, high in itertools.pairwise(edges)
+  ]
+  with matplotlib.rc_context(_style(title)):
+    fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
+    ax = fig.subplots()
+    ax.bar(edges[:-1], heights, [0.94 * x for x in edges[:-1]], align='edge', color=_SERIES[0])
+    ax.set_xscale('log', base=2)
+    ax.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if limit <= edges[-1]:
+      ax.axvline(limit, color=_SERIES[1], linewidth=1.5)
+    ax.set_xlabel('tokens')
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    ax.grid(axis='y')
+    ax.set_axisbelow(True)
+    ax.spines[['top', 'right', 'left']].set_visible(False)
+    ax.tick_params(length=0)
+    return Chart(title, [], _inline(fig, title))
+
+
+def chart(title: str, lines: Sequence[Line]) -> Chart:
+  """Draws curves from zero upwards; short ones with their points."""
+  with matplotlib.rc_context(_style(title)):
     fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
     ax = fig.subplots()
     for line, colour in zip(lines, _SERIES, strict=False):

@@ -84,6 +84,7 @@ def train(
   random_seed: int | None = None,
   num_microbatches: int | None = None,
   on_start: Callable[[str], None] | None = None,
+  on_data: Callable[[str, data.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
   """Trains, evaluates and saves until `total_steps`; continues what `model_dir` already holds.
 
@@ -108,6 +109,8 @@ def train(
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
     on_start: called with `model_dir` once the settings have passed the checks, on the first host.
+    on_data: called with `model_dir` and the training data's configuration once the data is
+      prepared, on the first host.
 
   Returns:
     The last state.
@@ -132,6 +135,8 @@ def train(
 
   hosts = data_hosts()
   iterator = data.train_iterator(train_dataset_cfg, **hosts)
+  if on_data is not None and jax.process_index() == 0:
+    on_data(model_dir, train_dataset_cfg)
   validation = None
   if train_eval_dataset_cfg is not None:
     validation = functools.partial(data.eval_batches, train_eval_dataset_cfg, **hosts)

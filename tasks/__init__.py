@@ -9,7 +9,9 @@ from aya_train.tasks import (
   aya_evaluation_suite,
   cldr,
   data_provenance,
+  mixtures,
   sharegpt_command,
+  user_data,
   xp3,
   xp3x,
 )
@@ -20,7 +22,9 @@ __all__ = [
   'aya_evaluation_suite',
   'cldr',
   'data_provenance',
+  'mixtures',
   'sharegpt_command',
+  'user_data',
   'xp3',
   'xp3x',
 ]

@@ -1,0 +1,63 @@
+import pytest
+
+from aya_train import report_data, report_plots, row_counts
+from aya_train.tasks import cldr_rows
+
+
+def kind(code, task_type='t'):
+  return row_counts.Kind(code, '', '', task_type)
+
+
+def test_shares_are_of_the_draws_not_of_the_rows():
+  shares = {'a': 0.75, 'b': 0.25}
+  kinds = {'a': {kind('yor'): 1, kind('eng'): 3}, 'b': {kind('eng'): 1_000}}
+  found = report_data.by(shares, kinds, lambda task, k: k.language_code)
+  assert [(s.name, s.percent, s.examples) for s in found] == [
+    ('eng', pytest.approx(75 * 3 / 4 + 25), 1_003),
+    ('yor', pytest.approx(75 / 4), 1),
+  ]
+  assert sum(s.percent for s in found) == pytest.approx(100)
+
+
+class Task:
+  def __init__(self, lengths):
+    self.manifest = self
+    self.lengths = {'targets': lengths}
+
+  def __len__(self):
+    return sum(self.lengths['targets'].values())
+
+
+def test_lengths_are_weighted_by_the_draws():
+  tasks = {'short': Task({2: 1_000}), 'long': Task({100: 1, 300: 1})}
+  found = report_data.length_summary('targets', {'short': 0.5, 'long': 0.5}, tasks, limit=200)
+  assert found.mean == pytest.approx(0.5 * 2 + 0.25 * 100 + 0.25 * 300)
+  assert found.percentiles == {10: 2, 50: 2, 90: 300, 99: 300}
+  assert (found.longest, found.cut) == (300, pytest.approx(25))
+
+
+def test_the_histogram_has_all_of_the_draws():
+  chart = report_plots.histogram('Tokens', {1: 0.25, 2: 0.25, 3: 0.25, 64: 0.25}, limit=32)
+  assert chart.svg.startswith('<svg role="img"')
+
+
+def test_the_page_of_a_real_mixture(cache, tmp_path):
+  lengths = {'inputs': 128, 'targets': 64}
+  path = report_data.write(
+    'cldr_languages_few', tmp_path / 'page.html', lengths=lengths, budget=1_000
+  )
+  page = path.read_text()
+  for text in ('Yoruba (yor)', 'Hebrew', 'Unicode License v3', 'low resource', 'dir="auto"'):
+    assert text in page
+  assert any(name in page for name in cldr_rows.KINDS)
+
+
+@pytest.fixture(autouse=True)
+def few_languages():
+  import seqio
+
+  name = 'cldr_languages_few'
+  seqio.MixtureRegistry.remove(name)
+  seqio.MixtureRegistry.add(name, ['cldr.yor', 'cldr.heb', 'cldr.amh'], default_rate=1.0)
+  yield
+  seqio.MixtureRegistry.remove(name)

@@ -173,11 +173,11 @@ _MODEL_FEATURES = (
 
 
 def input_width(num_tokens: int, limit: int) -> int:
-  """Width of a batch to decode: the next power of two, at least 16 and at most `limit`.
+  """Width of a batch to decode: the next power of two, at least 32 and at most `limit`.
 
   Attention to padding costs as much as to tokens; few widths keep the number of programs small.
   """
-  return min(max(16, 1 << (num_tokens - 1).bit_length()), limit)
+  return min(max(32, 1 << (num_tokens - 1).bit_length()), limit)
 
 
 def _num_tokens(tokens: np.ndarray) -> int:

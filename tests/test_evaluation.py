@@ -66,5 +66,5 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
 def test_widths_hold_their_rows_and_are_few():
   widths = [evaluation.input_width(n, 100) for n in range(1, 101)]
   assert all(w >= n for n, w in enumerate(widths, start=1))
-  assert sorted(set(widths)) == [16, 32, 64, 100]
+  assert sorted(set(widths)) == [32, 64, 100]
   assert np.all(np.diff(widths) >= 0)

@@ -1,13 +1,14 @@
 """Exported folders as CTranslate2 models, by CTranslate2's own converter.
 
-Three things would come out wrong if the converter were left alone (ctranslate2 4.8, transformers 5):
+Two things would come out wrong if the converter were left alone (ctranslate2 4.8, transformers 5):
 
 * transformers 5 says that the head of every mT5 is tied, and the converter then scales the decoder's
   output by d_model**-0.5. Greedy answers stay, every probability is wrong.
 * Rows of the tables beyond the vocabulary are named <extra_id_0> and so on, names that mT5's
   sentinels have: one name, two ids.
-* The whole model is loaded. Here weights are mapped from the files (`hf_torch`); what stays in memory
-  is the quantised model, the fused attention matrices, and one matrix in float32.
+
+Weights stay in the files until they are quantised. The converter holds what it has quantised, the
+fused attention matrices, and twice the matrix at hand in float32.
 """
 
 from typing import Any

@@ -146,7 +146,7 @@ def test_a_path_that_leaves_the_folder_is_refused(folder, path):
     (lambda f: change_index(f, lambda o: entry(o)['metadata'].update(shape='x')), "shape 'x'"),
     (lambda f: change_index(f, lambda o: o['target'].update(extra='text')), 'target/extra must be'),
   ],
-  ids=str,
+  ids=lambda value: value if isinstance(value, str) else 'damage',
 )
 def test_damage_is_refused_with_the_name_and_the_way_out(folder, damage, message):
   damage(folder)

@@ -4,11 +4,12 @@ What a run did not record is said to be missing; nothing is made up. The data ma
 (MODEL_DIR/data_manifest.json) is read tolerantly, see `read_manifest`.
 """
 
+import collections
 import dataclasses
 import importlib.resources
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -16,12 +17,13 @@ from etils import epath
 
 from aya_train import config, metrics, report_run, train_loop
 from aya_train.checkpoint import hf_config, hf_export, hf_tokenizer, quality
-from aya_train.tasks import languages
+from aya_train.tasks import languages, sources
 
 MANIFEST = 'data_manifest.json'
 LICENCES = ('apache-2.0',)  # those whose text comes with the package
 PIPELINE_TAG = 'text2text-generation'
 _LIBRARIES = {'gguf': 'gguf', 'ct2': 'ctranslate2'}
+_NO_LANGUAGE = ('und', 'unknown', '')
 _HUB_NAME = re.compile(r'[\w.-]+/[\w.-]+')
 _RECIPE = (
   ('Steps', 'TRAIN_STEPS'),
@@ -46,12 +48,22 @@ _RECIPE = (
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """One source of data; what the manifest does not say is None."""
+  """One source of data; what the manifest does not say is None or empty.
+
+  Attributes:
+    name, version, licence, examples: as the manifest has them.
+    repository: of a source that tasks.sources knows, on the Hub.
+    use: what the strictest of its licences allows, such as 'commercial'.
+    notes: share-alike, models that wrote rows, and terms of their owners.
+  """
 
   name: str
   version: str | None = None
   licence: str | None = None
   examples: int | None = None
+  repository: str | None = None
+  use: str | None = None
+  notes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +174,10 @@ def _recipe(macros: Mapping[str, Any], info: Mapping[str, Any]) -> list[tuple[st
 def read_manifest(model_dir: epath.PathLike) -> Data | None:
   """MODEL_DIR/data_manifest.json, or None.
 
-  Every key may be missing: `sources`, a list of {name, version, licence, examples, attribution} or
-  a mapping of names to such; `languages` and `licences`, names to counts of examples (also below
-  `counts`); `attributions`, a list of texts. `license(s)` is read as `licence(s)`.
+  It is read as `data_manifest.describe` writes it, but every key may be missing and hand-written
+  ones may be simpler: `sources` may be a mapping of names to sources, a licence a text instead of
+  counts, and `languages`, `licenses` and `attributions` may stand beside `sources`. Counts of
+  sources are added up. `licence` is read as `license`.
 
   Raises:
     ValueError: the file is no JSON object.
@@ -178,41 +191,61 @@ def read_manifest(model_dir: epath.PathLike) -> Data | None:
     raise ValueError(f'{path} is not JSON: {error}') from error
   if not isinstance(manifest, dict):
     raise ValueError(f'{path} must hold a JSON object, it holds a {type(manifest).__name__}')
-  found = {**manifest, **_mapping(manifest.get('counts'))}
-  entries = found.get('sources') or []
+  entries = manifest.get('sources') or []
   if isinstance(entries, dict):
     entries = [{'name': name, **_mapping(entry)} for name, entry in entries.items()]
   entries = [e if isinstance(e, dict) else {'name': str(e)} for e in entries]
-  credits = [entry['attribution'] for entry in entries if entry.get('attribution')]
-  credits += found.get('attributions') or []
+  everywhere = [*entries, manifest, _mapping(manifest.get('counts'))]
+  credits = [credit for entry in entries for credit in _texts(entry.get('attribution'))]
+  credits += _texts(manifest.get('attributions'))
   return Data(
     sources=[_source(entry) for entry in entries],
-    languages=_counts(found.get('languages')),
-    licences=_counts(found.get('licences') or found.get('licenses')),
-    attributions=list(dict.fromkeys(str(credit) for credit in credits)),
+    languages=_sum(entry.get('languages') for entry in everywhere),
+    licences=_sum(_licences(entry) for entry in everywhere),
+    attributions=list(dict.fromkeys(credits)),
   )
 
 
 def _source(entry: Mapping[str, Any]) -> Source:
-  licence = entry.get('licence') or entry.get('license')
-  version = entry.get('version')
-  examples = entry.get('examples')
+  name = str(entry.get('name', 'unnamed'))
+  known = sources.BY_NAME.get(name)
+  version, examples = entry.get('version'), entry.get('examples')
+  licence = entry.get('license') or entry.get('licence') or _licences(entry)
+  notes = ['share-alike'] if entry.get('share_alike') else []
+  notes += [f'written by {model}' for model in _texts(entry.get('model_generated_by'))]
+  notes += [f'terms: {terms}' for terms in _texts(entry.get('terms'))]
   return Source(
-    name=str(entry.get('name', 'unnamed')),
+    name=name,
     version=None if version is None else str(version),
-    licence=', '.join(licence) if isinstance(licence, list) else licence,
+    licence=', '.join(_texts(licence)) or None,
     examples=examples if isinstance(examples, int) else None,
+    repository=known.repository if known else None,
+    use=entry.get('use'),
+    notes=tuple(notes),
   )
+
+
+def _licences(entry: Mapping[str, Any]) -> Any:
+  return entry.get('licenses') or entry.get('licences')
+
+
+def _texts(value: Any) -> list[str]:
+  """A text, a list of texts, or the names of a mapping, as a list."""
+  if not value:
+    return []
+  return [value] if isinstance(value, str) else [str(text) for text in value]
 
 
 def _mapping(value: Any) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def _counts(value: Any) -> dict[str, int]:
-  """Names to counts, most first; lists of names count as unknown and are left out."""
-  counts = {name: n for name, n in _mapping(value).items() if isinstance(n, int)}
-  return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+def _sum(counts: Iterable[Any]) -> dict[str, int]:
+  """Names to sums of their counts, most first; what is no mapping to counts is left out."""
+  total: collections.Counter[str] = collections.Counter()
+  for mapping in counts:
+    total.update({name: n for name, n in _mapping(mapping).items() if isinstance(n, int)})
+  return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
 # Writing -------------------------------------------------------------------------------------------
@@ -276,7 +309,8 @@ def render(
   tied = hf_export.is_tied(hf_folder)
   network = hf_config.from_hf_config(settings, has_head=not tied, where=str(hf_folder))
   data = run.data if run else None
-  codes = list(data.languages) if data and data.languages else list(run.languages if run else ())
+  known = [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
+  codes = known or list(run.languages if run else ())
   vocabulary = epath.Path(hf_folder) / hf_tokenizer.MODEL_FILE
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train', 'templates'), trim_blocks=True, autoescape=False
@@ -322,7 +356,8 @@ def _metadata(
 
   kind = report['format'] if report else None
   data = run.data if run else None
-  datasets = [s.name for s in data.sources if _HUB_NAME.fullmatch(s.name)] if data else []
+  names = [source.repository or source.name for source in (data.sources if data else ())]
+  datasets = [name for name in dict.fromkeys(names) if _HUB_NAME.fullmatch(name)]
   results = [
     huggingface_hub.EvalResult(
       task_type=PIPELINE_TAG,

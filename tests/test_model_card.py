@@ -7,6 +7,7 @@ import pytest
 
 from aya_train import model_card
 from aya_train.checkpoint import hf_export, quality
+from aya_train.tasks import sources
 from tests.checkpoint import small_model
 
 huggingface_hub = pytest.importorskip('huggingface_hub', reason='needs the extra `hf`')
@@ -37,16 +38,27 @@ RECORDS = (
 MANIFEST = {
   'sources': [
     {
-      'name': 'CohereForAI/aya_dataset',
+      'name': 'aya_dataset',
       'version': '1.0.0',
-      'licence': 'Apache-2.0',
+      'licenses': {'Apache-2.0': 16},
+      'languages': {'swa': 7, 'deu': 8, 'und': 1},
       'examples': 204112,
       'attribution': 'Singh et al. 2024',
+      'use': 'commercial',
     },
-    {'name': 'local rows', 'license': ['CC-BY-4.0', 'CC0-1.0']},
+    {
+      'name': 'ann/rows',
+      'licence': ['CC-BY-4.0', 'CC0-1.0'],
+      'licenses': {'Apache-2.0': 2, 'CC0-1.0': 3},
+      'languages': {'swa': 2},
+      'attribution': 'Singh et al. 2024',
+      'use': 'non-commercial',
+      'share_alike': True,
+      'model_generated_by': ['NLLB-200'],
+      'terms': 'those of their owner',
+    },
   ],
-  'counts': {'languages': {'swa': 7, 'deu': 9}, 'licences': {'Apache-2.0': 204112, 'CC0-1.0': 3}},
-  'attributions': ['Singh et al. 2024', 'Unicode CLDR'],
+  'attributions': ['Unicode CLDR'],
 }
 
 
@@ -107,7 +119,7 @@ def test_metadata_are_those_the_hub_reads(hf_folder, model_dir):
   assert found['license'] == 'apache-2.0'
   assert found['base_model'] == 'google/mt5-base'
   assert found['base_model_relation'] == 'finetune'
-  assert found['datasets'] == ['CohereForAI/aya_dataset']
+  assert found['datasets'] == [sources.BY_NAME['aya_dataset'].repository, 'ann/rows']
   assert (found['library_name'], found['pipeline_tag']) == ('transformers', 'text2text-generation')
   assert {'mt5', 'multilingual'} <= set(found['tags'])
   (result,) = huggingface_hub.ModelCard(card_of(hf_folder, run=run)).data.eval_results
@@ -121,9 +133,12 @@ def test_metadata_are_those_the_hub_reads(hf_folder, model_dir):
 def test_the_manifest_is_told_with_versions_licences_and_credits(hf_folder, model_dir):
   (model_dir / model_card.MANIFEST).write_text(json.dumps(MANIFEST))
   text = card_of(hf_folder, run=model_card.read_run(model_dir))
-  assert '| CohereForAI/aya_dataset | 1.0.0 | Apache-2.0 | 204,112 |' in text
-  assert '| local rows | – | CC-BY-4.0, CC0-1.0 | – |' in text
-  assert 'Apache-2.0 204,112, CC0-1.0 3.' in text
+  assert '| aya_dataset | 1.0.0 | Apache-2.0 | commercial | 204,112 | – |' in text
+  assert (
+    '| ann/rows | – | CC-BY-4.0, CC0-1.0 | non-commercial | – | share-alike; written by NLLB-200; '
+    'terms: those of their owner |'
+  ) in text
+  assert 'Apache-2.0 18, CC0-1.0 3.' in text
   assert text.count('- Singh et al. 2024') == 1 and '- Unicode CLDR' in text
   assert 'German (deu), Swahili (swa).' in text
 
@@ -161,10 +176,10 @@ def test_damaged_manifests_are_refused(model_dir, text):
 
 
 def test_sources_may_be_a_mapping(model_dir):
-  sources = {'xp3x': {'version': 2, 'licence': 'Apache-2.0', 'examples': 5}}
-  (model_dir / model_card.MANIFEST).write_text(json.dumps({'sources': sources}))
+  rows = {'rows': {'version': 2, 'licence': 'Apache-2.0', 'examples': 5}}
+  (model_dir / model_card.MANIFEST).write_text(json.dumps({'sources': rows}))
   data = model_card.read_manifest(model_dir)
-  assert data.sources == [model_card.Source('xp3x', '2', 'Apache-2.0', 5)]
+  assert data.sources == [model_card.Source('rows', '2', 'Apache-2.0', 5)]
 
 
 @pytest.mark.parametrize(('kind', 'library'), [('gguf', 'gguf'), ('ct2', 'ctranslate2')])

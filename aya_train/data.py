@@ -31,6 +31,7 @@ from aya_train import mixture_data, prepared
 from aya_train.fingerprints import FEATURES
 from aya_train.mixing import ProportionalSelection, mixing_rates
 from aya_train.packing import FirstFitPackIterDataset
+from aya_train.shuffling import shuffled
 
 Batch = dict[str, np.ndarray]
 
@@ -139,7 +140,7 @@ def train_iterator(
   for name in rates:
     ds = grain.MapDataset.source(tasks[name])
     if cfg.shuffle:
-      ds = ds.shuffle(seed=_derive_seed(cfg.seed, name))
+      ds = shuffled(ds, _derive_seed(cfg.seed, name))
     # Hosts share the repeated stream, not the files: a task may have fewer examples than hosts.
     # They are separated before the mixing, since a host with short examples reads faster.
     ds = ds.repeat(None)[process_index::process_count]

@@ -105,17 +105,17 @@ class Partitioner:
     mesh_shape: sizes of the mesh axes in order; one may be -1 and takes the devices that are left.
       'data' must be among them: batches are split over it.
     logical_axis_rules: pairs (logical axis, mesh axis or None).
+    devices: defaults to all devices of all hosts; a compile-only topology gives its own.
     gathered_axes: mesh axes along which weights are stored in parts but gathered once a step, in
       the activations' dtype, instead of layer by layer.
     compiler_options: XLA's, for the training step.
-    devices: defaults to all devices of all hosts; a compile-only topology gives its own.
   """
 
   mesh_shape: Mapping[str, int]
   logical_axis_rules: Rules
+  devices: Sequence[Any] | None = None
   gathered_axes: tuple[str, ...] = ()
   compiler_options: Mapping[str, str] | None = None
-  devices: Sequence[Any] | None = None
 
   def __post_init__(self):
     if 'data' not in self.mesh_shape:

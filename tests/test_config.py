@@ -1,3 +1,5 @@
+import math
+
 import gin
 import pytest
 
@@ -19,6 +21,7 @@ def clean():
 def test_aya101_is_the_published_run():
   config.parse(['aya101.gin'], [MODEL_DIR])
   assert {name: config.macro(name) for name in PUBLISHED} == PUBLISHED
+  assert math.prod(config.macro('MESH_SHAPE').values()) == 64  # chips of TPUv4-128
   for parameter, value in PUBLISHED_PARAMETERS.items():
     assert gin.query_parameter(parameter) == value, parameter
 
@@ -37,7 +40,6 @@ PUBLISHED = {
   'DROPOUT_RATE': 0.1,
   'Z_LOSS': 1e-4,
   'LABEL_SMOOTHING': 0.0,
-  'MESH_SHAPE': {'data': 64, 'model': 1},
   'ACTIVATION_DTYPE': 'bfloat16',
 }
 PUBLISHED_PARAMETERS = {

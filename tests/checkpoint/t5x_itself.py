@@ -11,23 +11,32 @@ from t5x.examples.t5 import network as plain_network
 from aya_train.models import t5_config
 
 
-def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
-  """A T5X train state with random parameters and moments at step 7; shared position biases."""
+def module_of(config: t5_config.T5Config):
+  """T5X's own network, float32, without dropout."""
   network = scalable_network if config.scan_layers else plain_network
   names = ['vocab_size', 'emb_dim', 'num_heads', 'num_encoder_layers', 'num_decoder_layers']
   names += ['head_dim', 'mlp_dim', 'mlp_activations', 'logits_via_embedding']
   options = {name: getattr(config, name) for name in names}
   if config.scan_layers:
     options |= {'scan_layers': True, 'param_scan_axis': config.param_scan_axis}
-  module = network.Transformer(config=network.T5Config(dtype='float32', **options))
+  return network.Transformer(config=network.T5Config(dtype='float32', dropout_rate=0.0, **options))
+
+
+def definition_of(beta1: float | None = None):
+  rules = adafactor.standard_logical_factor_rules()
+  return adafactor.Adafactor(1e-2, beta1=beta1, logical_factor_rules=rules)
+
+
+def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
+  """A T5X train state at step 7, random but as a training might leave it; shared position biases."""
+  module = module_of(config)
   tokens = np.ones((1, 2), np.int32)
   with jax.numpy_rank_promotion('allow'):
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), tokens, tokens, tokens))
   variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  definition = adafactor.Adafactor(
-    1e-2, beta1=beta1, logical_factor_rules=adafactor.standard_logical_factor_rules()
+  created = train_state.FlaxOptimTrainState.create(
+    definition_of(beta1), flax.core.freeze(variables)
   )
-  created = train_state.FlaxOptimTrainState.create(definition, flax.core.freeze(variables))
   rng = np.random.default_rng(seed)
 
   def draw(path, leaf):
@@ -35,10 +44,14 @@ def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
     if leaf.ndim == 0:
       return np.asarray(7, leaf.dtype)
     values = rng.normal(size=leaf.shape).astype(np.float32)
-    if 'param_states' in name and leaf.shape == (1,):
-      return np.zeros_like(values)
-    if 'param_states' in name and "'m'" not in name:
-      values = np.square(values)
+    if 'param_states' in name:
+      if leaf.shape == (1,):
+        return np.zeros_like(values)
+      values = 1e-3 * values if "'m'" in name else 1e-4 * np.square(values) + 1e-6
+    elif 'kernel' in name:
+      values *= config.emb_dim**-0.5
+    elif 'scale' in name:
+      values = 1 + 0.1 * values
     if 'relpos_bias' in name and values.ndim == 3:
       axis = config.param_scan_axis
       values = np.repeat(values.take([0], axis), values.shape[axis], axis)

@@ -210,8 +210,7 @@ class Partitioner:
       if not gathered & {axis for axes in stored for axis in axes}:
         return x
       kept = PartitionSpec(*(tuple(a for a in axes if a not in gathered) for axes in stored))
-      whole = jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(self.mesh, kept))
-      return whole
+      return jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(self.mesh, kept))
 
     return jax.tree.map(one, params, self.shardings(axes_tree, params)) if gathered else params
 

@@ -13,12 +13,13 @@ FACTORS = [None, 'NUM_REAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE']
 BATCH = {k: jnp.asarray(v) for k, v in batches.packed(rows=8).items()}
 
 
-def setup(mesh_shape=None, devices=1, rules=None, micro=1, factor=None, **config):
+def setup(mesh_shape=None, devices=1, rules=None, micro=1, factor=None, gathered=(), **config):
   model = tiny.model({'loss_normalizing_factor': factor}, **config)
   partitioner = partitioning.Partitioner(
     mesh_shape or {'data': -1, 'model': 1},
     rules or partitioning.standard_logical_axis_rules(),
     jax.devices()[:devices],
+    gathered_axes=gathered,
   )
   _, axes = seq2seq.parameter_axes(model)
   rate = optimizer.create_learning_rate_scheduler('constant', 0.01)
@@ -65,6 +66,38 @@ def test_eight_devices_equal_one(mesh_shape, dims):
   rules = partitioning.standard_logical_axis_rules(*dims)
   many = trained(mesh_shape=mesh_shape, devices=8, rules=rules, factor='AVERAGE_PER_SEQUENCE')
   assert_same(trained(factor='AVERAGE_PER_SEQUENCE'), many)
+
+
+@pytest.mark.parametrize(
+  ('mesh_shape', 'over_data', 'micro'),
+  [
+    ({'data': 1, 'fsdp': 8, 'model': 1}, False, 1),
+    ({'data': 2, 'fsdp': 4, 'model': 1}, True, 1),
+    ({'data': 2, 'fsdp': 2, 'model': 2}, True, 2),
+  ],
+)
+def test_fully_sharded_devices_equal_one(mesh_shape, over_data, micro):
+  rules = partitioning.fully_sharded_logical_axis_rules(parameters_over_data=over_data)
+  gathered = ('data',) if over_data else ()
+  options = {'factor': 'AVERAGE_PER_SEQUENCE', 'micro': micro}
+  many = trained(mesh_shape=mesh_shape, devices=8, rules=rules, gathered=gathered, **options)
+  assert_same(trained(factor='AVERAGE_PER_SEQUENCE'), many)
+
+
+def test_weights_over_data_are_stored_in_parts_and_gathered_in_the_activations_dtype():
+  rules = partitioning.fully_sharded_logical_axis_rules(parameters_over_data=True)
+  mesh = {'data': 2, 'fsdp': 4, 'model': 1}
+  partitioner = partitioning.Partitioner(mesh, rules, jax.devices(), gathered_axes=('data',))
+  params, axes = seq2seq.parameter_axes(tiny.model(dtype='bfloat16'))
+  name = lambda tree: tree['encoder']['encoder']['mlp']['wi_0']['kernel']
+  stored = partitioner.shardings(axes, params)
+  assert name(stored).shard_shape((16, 2, 32)) == (2, 2, 32)
+  lowered = jax.jit(lambda p: partitioner.gather(p, axes, jnp.bfloat16)).lower(params)
+  gathered = lowered.compile().output_shardings
+  assert name(gathered).shard_shape((16, 2, 32)) == (4, 2, 32)
+  assert name(lowered.out_info).dtype == jnp.bfloat16
+  table = lowered.out_info['token_embedder']['embedding']
+  assert table.dtype == jnp.float32
 
 
 def stacked(unrolled):

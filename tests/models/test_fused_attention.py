@@ -1,0 +1,171 @@
+"""The fused attention kernel, interpreted, against attention written out."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aya_train import partitioning
+from aya_train.models import fused_attention, layers
+from tests import batches, tiny
+
+HEADS, WIDTH = 4, 64
+KINDS = ('encoder', 'decoder', 'cross')
+
+
+def case(kind, dtype=jnp.float32, rows=1, length=256, heads=HEADS, width=WIDTH, seed=0):
+  """Arguments (q, k, v, table), what is fixed (masks, dropout), and the gradient of the result."""
+  rng = np.random.default_rng(seed)
+  keys = length + 128 if kind == 'cross' else length
+  normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  joined = heads * width
+  arrays = (
+    0.3 * normal(rows, length, joined),
+    normal(rows, keys, joined),
+    normal(rows, keys, joined),
+  )
+  table = None if kind == 'cross' else normal(heads, 32)
+
+  def segments(n):
+    return jnp.asarray(np.sort(rng.integers(0, 4, (rows, n)), axis=1)[:, ::-1].copy())
+
+  query_ids = segments(length)
+  key_ids = segments(keys) if kind == 'cross' else query_ids
+  keep = jnp.asarray(rng.random((rows, heads, keys)) < 0.9, jnp.float32) / 0.9
+  # Queries that are padding see nothing; what comes out of them is never used.
+  d_out = normal(rows, length, joined) * (query_ids > 0)[:, :, None]
+  arguments = tuple(x.astype(dtype) for x in arrays), table
+  return arguments, (kind, query_ids, key_ids, keep, width), d_out
+
+
+def bucket(kind):
+  return functools.partial(
+    layers.relative_position_bucket,
+    bidirectional=kind == 'encoder',
+    num_buckets=32,
+    max_distance=128,
+  )
+
+
+def plain(arrays, table, fixed):
+  kind, query_ids, key_ids, keep, width = fixed
+  q, k, v = (x.astype(jnp.float32).reshape(*x.shape[:2], -1, width) for x in arrays)
+  scores = jnp.einsum('bthk,bshk->bhts', q, k)
+  if table is not None:
+    positions = np.arange(q.shape[1])
+    scores += table[:, bucket(kind)(positions[None, :] - positions[:, None])][None]
+  mask = layers.attention_mask(query_ids > 0, key_ids > 0, query_ids, key_ids)
+  if kind == 'decoder':
+    mask &= layers.causal_mask(q.shape[1])
+  weights = jax.nn.softmax(jnp.where(mask, scores, -1e10)) * keep[:, :, None]
+  return jnp.einsum('bhts,bshk->bthk', weights, v).reshape(arrays[0].shape)
+
+
+def fused(arrays, table, fixed):
+  kind, query_ids, key_ids, keep, width = fixed
+  patterns = None
+  if table is not None:
+    tiles = arrays[0].shape[1] // 128
+    patterns = fused_attention.Patterns.of(bucket(kind), tiles, tiles, 32)
+  visible = fused_attention.visibility(
+    query_ids > 0,
+    key_ids > 0,
+    query_ids,
+    key_ids,
+    table_HR=table,
+    patterns=patterns,
+    causal=kind == 'decoder',
+  )
+  return fused_attention.attend(*arrays, visible, keep, head_dim=width, interpret=True)
+
+
+def with_gradients(function, arguments, fixed, d_out):
+  total = lambda *args: jnp.sum(function(*args, fixed).astype(jnp.float32) * d_out)
+  return jax.value_and_grad(total, argnums=(0, 1))(*arguments)
+
+
+def assert_close(got, want, tolerance):
+  for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)])
+def test_values_and_gradients_are_those_of_attention_written_out(kind, dtype, tolerance):
+  arguments, fixed, d_out = case(kind, dtype)
+  assert_close(
+    with_gradients(fused, arguments, fixed, d_out),
+    with_gradients(plain, arguments, fixed, d_out),
+    tolerance,
+  )
+
+
+@pytest.mark.parametrize(('heads', 'width'), [(1, 128), (3, 64), (8, 32)])
+def test_heads_of_any_width_share_lanes(heads, width):
+  arguments, fixed, d_out = case('encoder', length=128, heads=heads, width=width)
+  assert_close(
+    with_gradients(fused, arguments, fixed, d_out),
+    with_gradients(plain, arguments, fixed, d_out),
+    1e-5,
+  )
+
+
+def test_a_long_row_has_few_patterns_of_buckets():
+  patterns = fused_attention.Patterns.of(bucket('encoder'), 8, 8, 32)
+  assert patterns.count == 5  # near left, diagonal, near right, far left, far right
+  one_hot = patterns.one_hot
+  assert one_hot.shape == (32, 5 * 128 * 128)
+  assert (one_hot.sum(axis=0) == 1).all()
+
+
+def test_each_device_works_on_its_own_rows_and_heads_and_the_bias_gradient_is_summed():
+  arguments, fixed, d_out = case('encoder', rows=2, length=128)
+  partitioner = partitioning.Partitioner(
+    {'data': 2, 'fsdp': 1, 'model': 2},
+    partitioning.fully_sharded_logical_axis_rules(),
+    jax.devices()[:4],
+  )
+  run = partitioner.jit(lambda args: with_gradients(fused, args, fixed, d_out))
+  assert_close(run(arguments), with_gradients(fused, arguments, fixed, d_out), 1e-5)
+
+
+def packed_batch():
+  return {k: jnp.asarray(v) for k, v in batches.packed(rows=2, source=128, target=128).items()}
+
+
+@pytest.mark.parametrize(
+  'remat',
+  [
+    'save_named',
+    pytest.param('none', marks=pytest.mark.heavy),
+    pytest.param('full', marks=pytest.mark.heavy),
+  ],
+)
+def test_a_model_with_the_kernel_equals_one_without_dropout_draws_included(remat):
+  batch = packed_batch()
+
+  def loss_and_gradient(kernel, policy):
+    model = tiny.model(attention_kernel=kernel, remat_policy=policy, dropout_rate=0.5)
+    weights = batch['decoder_loss_weights']
+
+    def loss(params):
+      token = model.token_losses(params, batch, dropout_key=jax.random.key(3))
+      return jnp.sum(token.cross_entropy * weights)
+
+    return jax.jit(jax.value_and_grad(loss))(tiny.params(model))
+
+  assert_close(loss_and_gradient('interpreted', remat), loss_and_gradient('plain', 'none'), 2e-5)
+
+
+def test_lengths_that_are_no_multiple_of_a_tile_take_the_plain_path():
+  batch = {k: jnp.asarray(v) for k, v in batches.packed(rows=2).items()}
+  losses = [
+    tiny.model(attention_kernel=kernel).token_losses(
+      tiny.params(tiny.model()), batch, dropout_key=None
+    )
+    for kernel in ('plain', 'fused')
+  ]
+  assert_close(*losses, 0.0)

@@ -1,0 +1,128 @@
+"""Converts a checkpoint of mT5's shape: time and peak memory beside a plain copy of the source.
+
+  python benchmarks/convert.py --size xl --folder /tmp/convert
+
+Writes a T5X checkpoint of random float32 weights, then T5X -> Hugging Face (bfloat16) -> native. Each
+conversion is a process of its own; before each, `cp -r` copies its source to the same disk. Both
+times include `sync`. The largest files of one size are on disk together: 22 GB for xl.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from aya_train.checkpoint import t5x_arrays, t5x_format, t5x_state
+from aya_train.models import network, t5_config
+
+# emb_dim, heads, layers of each stack, mlp_dim: t5x/examples/t5/mt5/*.gin.
+SIZES = {
+  'small': (512, 6, 8, 1024),
+  'base': (768, 12, 12, 2048),
+  'large': (1024, 16, 24, 2816),
+  'xl': (2048, 32, 24, 5120),
+  'xxl': (4096, 64, 24, 10240),
+}
+BLOCK = np.random.default_rng(0).normal(scale=0.05, size=(1 << 22) + 7).astype(np.float32)
+
+
+def random_array(shape: tuple[int, ...]) -> t5x_arrays.SlicedArray:
+  def get(index: tuple[slice, ...]) -> np.ndarray:
+    return np.resize(BLOCK, [i.stop - i.start for i in index])
+
+  return t5x_arrays.SlicedArray(shape, np.dtype(np.float32), get)
+
+
+def checkpoint(size: str) -> t5x_state.Checkpoint:
+  width, heads, layers, mlp = SIZES[size]
+  config = t5_config.T5Config(
+    vocab_size=250112,
+    emb_dim=width,
+    num_heads=heads,
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    head_dim=64,
+    mlp_dim=mlp,
+    mlp_activations=('gelu', 'linear'),
+    logits_via_embedding=False,
+    scan_layers=False,
+  )
+  shapes = nn.unbox(
+    jax.eval_shape(lambda k: network.initial_variables(config, k), jax.random.key(0))
+  )
+  flat = traverse_util.flatten_dict(shapes, sep='/')
+  return t5x_state.Checkpoint(
+    where=f'mT5-{size}', config=config, params={k: random_array(v.shape) for k, v in flat.items()}
+  )
+
+
+def gigabytes(folder: pathlib.Path) -> float:
+  return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e9
+
+
+def timed(command: list[str], log: pathlib.Path) -> tuple[float, float]:
+  """Seconds until the result is on disk, and the process's peak resident GiB."""
+  started = time.monotonic()
+  with log.open('w') as out:
+    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    _, status, usage = os.wait4(process.pid, 0)
+  if code := os.waitstatus_to_exitcode(status):
+    raise SystemExit(f'{" ".join(command)} exited with {code}:\n{log.read_text()}')
+  os.sync()
+  return time.monotonic() - started, usage.ru_maxrss / (1 << 20)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--size', choices=SIZES, default='base')
+  parser.add_argument(
+    '--folder', type=pathlib.Path, required=True, help='made, and removed at the end'
+  )
+  parser.add_argument(
+    '--vocabulary', required=True, help='any SentencePiece file with fewer pieces'
+  )
+  args = parser.parse_args()
+  args.folder.mkdir(parents=True)
+  try:
+    compare(args.size, args.folder, args.vocabulary)
+  finally:
+    shutil.rmtree(args.folder)
+
+
+def compare(size: str, folder: pathlib.Path, vocabulary: str) -> None:
+  source = folder / 'checkpoint_0'
+  source.mkdir()
+  t5x_format.write(source, t5x_state.to_leaves(checkpoint(size), scan_layers=False))
+  os.sync()
+  print(f'mT5-{size}: {gigabytes(source):.2f} GB of T5X in gzip chunks', flush=True)
+  print('| conversion | read GB | written GB | plain copy s | convert s | ratio | peak RSS GiB |')
+  print('|---|---|---|---|---|---|---|')
+  for name, to, options in (
+    ('T5X to Hugging Face, bfloat16', 'hf', ['--dtype', 'bfloat16']),
+    ('Hugging Face to native, float32', 'native', []),
+  ):
+    copy, target = folder / 'copy', folder / to
+    copied, _ = timed(['cp', '-r', str(source), str(copy)], folder / 'log')
+    shutil.rmtree(copy)
+    command = [sys.executable, '-m', 'aya_train', 'convert', str(source), str(target), '--to', to]
+    command += ['--vocabulary', vocabulary, *options]
+    seconds, peak = timed(command, folder / 'log')
+    print(
+      f'| {name} | {gigabytes(source):.2f} | {gigabytes(target):.2f} | {copied:.1f} | {seconds:.1f} '
+      f'| {seconds / copied:.2f} | {peak:.2f} |',
+      flush=True,
+    )
+    shutil.rmtree(source)
+    source = target
+
+
+if __name__ == '__main__':
+  main()

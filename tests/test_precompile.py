@@ -1,0 +1,77 @@
+"""Steps compiled for TPU slices without one: pinned costs, so that a regression shows as a number."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aya_train import precompile, topologies
+
+needs_libtpu = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason="libtpu is not installed (the extra 'tpu')"
+)
+# Matrix FLOPs and bytes on the wire of one chip and step, 32 rows of 256 + 256 tokens; from libtpu
+# 0.0.52. A change of either is a change of the program: measure it, and pin it anew.
+PINNED: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
+
+
+def compiled(size, slice_name, folder):
+  chips = topologies.get(slice_name).num_chips
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'aya_train', 'precompile'),
+      *(f'--gin_file=models/mt5_{size}.gin', '--gin_file=recipes/sft_aya.gin'),
+      '--gin_file=hardware/tpu_v4_128.gin',
+      f"--gin.MESH_SHAPE={{'data': {max(1, chips // 16)}, 'fsdp': {min(chips, 16)}, 'model': 1}}",
+      '--gin.BATCH_SIZE=64',
+      '--gin.TASK_FEATURE_LENGTHS={"inputs": 256, "targets": 256}',
+      '--gin.t5_config.T5Config.vocab_size=8064',
+      f'--topology={slice_name}',
+      f'--output_dir={folder}',
+    ],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'},
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads((folder / f'precompile_{slice_name}.json').read_text())
+
+
+@needs_libtpu
+@pytest.mark.parametrize(('size', 'slice_name'), list(PINNED))
+def test_the_costs_of_a_step_are_those_pinned(size, slice_name, tmp_path):
+  costs = compiled(size, slice_name, tmp_path)['costs']
+  flops, wire = PINNED[size, slice_name]
+  assert costs['matmul_flops'] == pytest.approx(flops, rel=0.01)
+  assert costs['wire_bytes_by_kind'] == pytest.approx(wire, rel=0.01)
+
+
+@pytest.mark.parametrize(
+  ('name', 'chips', 'hosts'),
+  [('v4-128', 64, 16), ('v4-8', 4, 1), ('v5litepod-16', 16, 4), ('v5p-128', 64, 16)],
+)
+def test_slices_by_their_public_names(name, chips, hosts):
+  slice_ = topologies.get(name)
+  assert (slice_.num_chips, slice_.num_hosts) == (chips, hosts)
+
+
+@pytest.mark.parametrize(('name', 'told'), [('v4-100', 'v4-128'), ('v9-8', 'v5e'), ('tpu', 'v4')])
+def test_an_unknown_slice_is_refused_with_those_there_are(name, told):
+  with pytest.raises(ValueError, match=told):
+    topologies.get(name)
+
+
+@pytest.mark.parametrize(
+  ('message', 'want'),
+  [
+    ('Ran out of memory. Used 31.41G of 30.75G hbm. Exceeded', int(31.41 * 2**30)),
+    ('Used 512.00M of 30.75G hbm', 512 * 2**20),
+    ('something else', None),
+  ],
+)
+def test_how_much_a_refused_program_wanted(message, want):
+  assert precompile.used_bytes(message) == want

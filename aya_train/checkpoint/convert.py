@@ -4,6 +4,7 @@ The source is only read. The result is written beside `dst` and takes its name w
 and, with `verify`, has been read back; a conversion that ends early leaves `dst` as it was.
 """
 
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -25,6 +26,7 @@ from flax import traverse_util
 from aya_train import optimizer
 from aya_train.checkpoint import (
   formats,
+  layouts,
   t5x_arrays,
   t5x_format,
   t5x_orbax,
@@ -280,15 +282,21 @@ def write_native(
     checkpointer.save(
       out, args=ocp.args.Composite(metadata=ocp.args.JsonSave(metadata), **stand_ins)
     )
-  written = {}
-  for item, tree in items.items():
-    for path, array in jax.tree_util.tree_leaves_with_path(tree):
-      name = jax.tree_util.keystr(path, simple=True, separator='/')
-      stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
-      chunks = t5x_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
-      kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
-      t5x_arrays.write_zarr(kvstore, array, compressor=_ZSTD, chunks=chunks)
-      written[f'{item}/{name}'] = array
+  written = {
+    f'{item}/{jax.tree_util.keystr(path, simple=True, separator="/")}': array
+    for item, tree in items.items()
+    for path, array in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+  def write(named: tuple[str, t5x_arrays.SlicedArray]) -> None:
+    item, _, name = named[0].partition('/')
+    array = named[1]
+    stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
+    chunks = t5x_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
+    kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
+    t5x_arrays.write_zarr(kvstore, array, compressor=_ZSTD, chunks=chunks)
+
+  collections.deque(layouts.ahead(write, written.items()), maxlen=0)
   return written
 
 
@@ -325,7 +333,11 @@ def _read_back(out: epath.Path, to: str) -> Arrays:
 def _verify(found: Arrays, written: Arrays, where: str) -> None:
   if set(found) != set(written):
     raise ValueError(f'{where}: read back other arrays: {sorted(set(found) ^ set(written))[:5]}')
-  for name, array in written.items():
-    if difference := t5x_arrays.first_difference(name, array, found[name]):
-      raise ValueError(f'{where}: what was written does not read back: {difference}')
+
+  def difference(name: str) -> str | None:
+    return t5x_arrays.first_difference(name, written[name], found[name])
+
+  for told in layouts.ahead(difference, written):
+    if told:
+      raise ValueError(f'{where}: what was written does not read back: {told}')
   logger.info('verified %d arrays, bit for bit', len(written))

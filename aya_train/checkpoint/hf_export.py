@@ -256,20 +256,27 @@ def _write_safetensors(
   with path.open('wb') as f:
     f.write(len(encoded).to_bytes(8, 'little'))
     f.write(encoded)
-    for name, tensor in tensors.items():
-      for block in row_blocks(tensor):
-        f.write(_cast(block, dtype, name).tobytes('C'))
+    parts = ((name, block) for name, tensor in tensors.items() for block in row_slices(tensor))
+
+    def content(part: tuple[str, slice]) -> bytes:
+      name, rows = part
+      return _cast(np.asarray(tensors[name][rows]), dtype, name).tobytes('C')
+
+    for block in layouts.ahead(content, parts):
+      f.write(block)
 
 
 def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
   """A tensor as runs of rows in order, each small enough that no second copy of the whole lives."""
+  return (np.asarray(tensor[rows]) for rows in row_slices(tensor))
+
+
+def row_slices(tensor: layouts.LazyArray) -> Iterator[slice]:
+  """The runs of rows of `row_blocks`."""
   row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
   rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
-  if rows >= tensor.shape[0]:
-    yield tensor.read()
-    return
   for start in range(0, tensor.shape[0], rows):
-    yield np.asarray(tensor[start : min(start + rows, tensor.shape[0])])
+    yield slice(start, min(start + rows, tensor.shape[0]))
 
 
 def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

@@ -5,13 +5,39 @@ read, sliced, stacked or transposed when one is asked for. 13 billion parameters
 machine that has room for the largest of them.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from aya_train.checkpoint import names
+
+T = TypeVar('T')
+R = TypeVar('R')
+WORKERS = 2  # blocks that are read, or arrays that are written, at a time; memory grows with it
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+  """`map` in WORKERS threads, results in order, at most that many of them waiting.
+
+  (De)compression releases Python's lock, so that other processors take part. An error of `function`
+  is raised where its result would come; what has not begun by then never does.
+  """
+  pending: collections.deque[concurrent.futures.Future[R]] = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+    try:
+      for item in items:
+        if len(pending) == WORKERS:
+          yield pending.popleft().result()
+        pending.append(pool.submit(function, item))
+      while pending:
+        yield pending.popleft().result()
+    finally:
+      for future in pending:
+        future.cancel()
 
 
 class ArrayLike(Protocol):

@@ -8,6 +8,7 @@ converts a checkpoint ever holds more than a block of it.
 import dataclasses
 import itertools
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -426,6 +427,7 @@ def spooled(array: SlicedArray, axis: int, path: epath.Path) -> SlicedArray:
   """
   order = (array.shape[axis], *array.shape[:axis], *array.shape[axis + 1 :])
   part = math.prod(order[1:])
+  filling = threading.Lock()
 
   def fill() -> None:
     rows = axis + 1 if axis == 0 else 0  # the outermost axis beside the layers
@@ -443,8 +445,9 @@ def spooled(array: SlicedArray, axis: int, path: epath.Path) -> SlicedArray:
           f.write(np.ascontiguousarray(content).tobytes())
 
   def get(index: Index) -> np.ndarray:
-    if not path.exists():
-      fill()
+    with filling:
+      if not path.exists():
+        fill()
     rest = (*index[:axis], *index[axis + 1 :])
     layers = []
     for layer in range(index[axis].start, index[axis].stop):

@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 from flax import serialization, traverse_util
 
-from aya_train.checkpoint import t5x_arrays
+from aya_train.checkpoint import layouts, t5x_arrays
 
 INDEX = 'checkpoint'
 VERSION = 3
@@ -225,22 +225,24 @@ def write(folder: epath.PathLike, leaves: Mapping[str, t5x_arrays.SlicedArray]) 
     leaves: as `read` gives them, 'state/step' included.
   """
   folder = epath.Path(folder)
-  tree: dict[str, Any] = {}
-  for name, leaf in leaves.items():
+
+  def entry(item: tuple[str, t5x_arrays.SlicedArray]) -> Any:
+    name, leaf = item
     if _is_inline(name, leaf):
       array = leaf.read()
-      tree[name] = array[()] if not array.shape else array
-      continue
+      return array if array.shape else array[()]
     path = name.replace('/', '.')
     chunks = t5x_arrays.chunk_shape(leaf.shape, leaf.dtype.itemsize)
     kvstore = kvstore_spec(folder / path)
     metadata = t5x_arrays.write_zarr(kvstore, leaf, compressor=GZIP, chunks=chunks)
-    tree[name] = {
+    return {
       'driver': 'zarr',
       'dtype': leaf.dtype.name,
       'kvstore': {'driver': 'file', 'path': path + '/'},
       'metadata': metadata,
     }
+
+  tree = dict(zip(leaves, layouts.ahead(entry, leaves.items()), strict=True))
   index = {'version': VERSION, 'optimizer': traverse_util.unflatten_dict(tree, sep='/')}
   (folder / INDEX).write_bytes(serialization.msgpack_serialize(index))
 

@@ -1,5 +1,7 @@
 """The name table is total, one to one, and the network's own."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,18 @@ def test_aliases_of_the_input_table_are_taken():
     'lm_head.weight': 'lm_head.weight',
   }
   assert names.hf_names(held, tied=True) == {'shared.weight': 'encoder.embed_tokens.weight'}
+
+
+def test_work_ahead_keeps_the_order_and_its_error_ends_it():
+  begun = []
+
+  def inverse(n):
+    begun.append(n)
+    time.sleep(0.02 * (n == 1))
+    return 1 / (5 - n)
+
+  results = []
+  with pytest.raises(ZeroDivisionError):
+    results.extend(layouts.ahead(inverse, range(1, 50)))
+  assert results == [1 / 4, 1 / 3, 1 / 2, 1] and max(begun) <= 5 + layouts.WORKERS
+  assert list(layouts.ahead(inverse, [1, 2, 3])) == [1 / 4, 1 / 3, 1 / 2]

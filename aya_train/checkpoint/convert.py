@@ -296,7 +296,7 @@ def write_native(
     kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
     t5x_arrays.write_zarr(kvstore, array, compressor=_ZSTD, chunks=chunks)
 
-  collections.deque(layouts.ahead(write, written.items()), maxlen=0)
+  collections.deque(layouts.ahead(write, written.items(), waiting=layouts.MANY), maxlen=0)
   return written
 
 
@@ -337,7 +337,7 @@ def _verify(found: Arrays, written: Arrays, where: str) -> None:
   def difference(name: str) -> str | None:
     return t5x_arrays.first_difference(name, written[name], found[name])
 
-  for told in layouts.ahead(difference, written):
+  for told in layouts.ahead(difference, written, waiting=layouts.MANY):
     if told:
       raise ValueError(f'{where}: what was written does not read back: {told}')
   logger.info('verified %d arrays, bit for bit', len(written))

@@ -17,11 +17,12 @@ from aya_train.checkpoint import names
 
 T = TypeVar('T')
 R = TypeVar('R')
+MANY = 100  # results that take no memory
 WORKERS = 2  # blocks that are read, or arrays that are written, at a time; memory grows with it
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-  """`map` in WORKERS threads, results in order, at most that many of them waiting.
+def ahead(function: Callable[[T], R], items: Iterable[T], *, waiting: int = WORKERS) -> Iterator[R]:
+  """`map` in WORKERS threads, results in order, at most `waiting` of them begun and not taken.
 
   (De)compression releases Python's lock, so that other processors take part. An error of `function`
   is raised where its result would come; what has not begun by then never does.
@@ -30,7 +31,7 @@ def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
   with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
     try:
       for item in items:
-        if len(pending) == WORKERS:
+        if len(pending) == waiting:
           yield pending.popleft().result()
         pending.append(pool.submit(function, item))
       while pending:

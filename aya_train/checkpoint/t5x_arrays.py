@@ -393,9 +393,15 @@ def write_zarr(
     'store_data_equal_to_fill_value': True,
   }
   store = ts.open(spec, create=True, delete_existing=True).result()
+  writing = None  # one block is compressed while the next is read
   for index in blocks(array.shape, array.dtype.itemsize, chunks):
     target = store[index] if index else store
-    target.write(np.asarray(array.get(index), order='C')).result()
+    content = np.asarray(array.get(index), order='C')
+    if writing is not None:
+      writing.result()
+    writing = target.write(content)
+  if writing is not None:
+    writing.result()
   return metadata
 
 

@@ -242,7 +242,7 @@ def write(folder: epath.PathLike, leaves: Mapping[str, t5x_arrays.SlicedArray]) 
       'metadata': metadata,
     }
 
-  tree = dict(zip(leaves, layouts.ahead(entry, leaves.items()), strict=True))
+  tree = dict(zip(leaves, layouts.ahead(entry, leaves.items(), waiting=layouts.MANY), strict=True))
   index = {'version': VERSION, 'optimizer': traverse_util.unflatten_dict(tree, sep='/')}
   (folder / INDEX).write_bytes(serialization.msgpack_serialize(index))
 

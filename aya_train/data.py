@@ -424,15 +424,50 @@ class _TrainIterator(grain.DatasetIterator):
     return {'stream': self._identity, 'position': self._batches.get_state()}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    saved = state['stream']
+    self._check(state['stream'], self._identity)
+    self._batches.set_state(state['position'])
+
+  def set_state_of_other_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
+    """Goes on where a run on another number of hosts stopped.
+
+    Every host of either run takes its share of the same repeated tasks at the same rates, so the
+    examples behind the hosts' positions are those before their sum. Examples of rows that were being
+    packed come again.
+
+    Args:
+      states: what `get_state()` gave on each host of the other run.
+
+    Raises:
+      ValueError: a state of another configuration.
+    """
+    anywhere = {**self._identity, 'host': 'any'}
+    for state in states:
+      self._check({**state['stream'], 'host': 'any'}, anywhere)
+    hosts = int(self._identity['host'].split(' of ')[1])
+    read = sum(_next_index(state['position']) for state in states)
+    self._batches.set_state(_moved(self._batches.get_state(), read // hosts))
+    logger.info('data of a run on %d hosts: each of %d goes on after %d', len(states), hosts, read)
+
+  def _check(self, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     differing = [
-      f'{k}: saved {saved.get(k)!r}, now {v!r}'
-      for k, v in self._identity.items()
-      if saved.get(k) != v
+      f'{k}: saved {saved.get(k)!r}, now {v!r}' for k, v in wanted.items() if saved.get(k) != v
     ]
     if differing:
       raise ValueError(
         f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). Restore'
-        ' it with the configuration and number of hosts that wrote it, or start the data anew.'
+        ' it with the configuration that wrote it, or start the data anew.'
       )
-    self._batches.set_state(state['position'])
+
+
+def _next_index(position: Any) -> int:
+  """How many examples the innermost reader of a Grain iterator's state has passed."""
+  while 'next_index' not in position:
+    position = position['parent']
+  return int(position['next_index'])
+
+
+def _moved(position: Any, next_index: int) -> Any:
+  """The state of an iterator that has not begun, its innermost reader moved on."""
+  if 'next_index' in position:
+    return {**position, 'next_index': next_index}
+  return {**position, 'parent': _moved(position['parent'], next_index)}

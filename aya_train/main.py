@@ -320,6 +320,7 @@ def _convert(args: argparse.Namespace) -> None:
     hub.check(args.push)
   card = {'base_model': args.base_model, 'licence': args.license}
   if args.to in ('ct2', 'gguf'):
+    _import_tensorflow(args.verbose)
     from aya_train import quantised
 
     quantised.quantise(
@@ -349,6 +350,7 @@ def _convert(args: argparse.Namespace) -> None:
       allow_float16_overflow=args.allow_float16_overflow,
     )
   if args.to == 'hf':
+    _import_tensorflow(args.verbose)
     from aya_train import model_card
 
     model_card.write(args.dst, args.dst, model_dir=model_card.find_run(args.src), **card)
@@ -427,11 +429,15 @@ def _quiet_libraries(verbose: bool) -> None:
     handler.addFilter(lambda record: record.name.startswith('aya_train'))
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('GRPC_VERBOSITY', 'NONE')
-  with _without_stderr():
-    import tensorflow_text  # noqa: F401
   from absl import logging as absl_logging
 
   absl_logging.set_verbosity(absl_logging.ERROR)
+
+
+def _import_tensorflow(verbose: bool) -> None:
+  """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO."""
+  with contextlib.nullcontext() if verbose else _without_stderr():
+    import tensorflow_text  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -475,6 +481,8 @@ def main(argv: Sequence[str]) -> int:
     print(f'aya-train: error: {error}', file=sys.stderr)
     return 2
   _quiet_libraries(args.verbose)
+  if args.command != 'convert':
+    _import_tensorflow(args.verbose)
   try:
     args.run(args)
   except KeyboardInterrupt:

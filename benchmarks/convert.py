@@ -89,20 +89,27 @@ def main() -> None:
   parser.add_argument(
     '--vocabulary', required=True, help='any SentencePiece file with fewer pieces'
   )
+  parser.add_argument(
+    '--source', type=pathlib.Path, help='a T5X checkpoint to read instead of random weights; kept'
+  )
   args = parser.parse_args()
   args.folder.mkdir(parents=True)
   try:
-    compare(args.size, args.folder, args.vocabulary)
+    compare(args.size, args.folder, args.vocabulary, args.source)
   finally:
     shutil.rmtree(args.folder)
 
 
-def compare(size: str, folder: pathlib.Path, vocabulary: str) -> None:
-  source = folder / 'checkpoint_0'
-  source.mkdir()
-  t5x_format.write(source, t5x_state.to_leaves(checkpoint(size), scan_layers=False))
-  os.sync()
-  print(f'mT5-{size}: {gigabytes(source):.2f} GB of T5X in gzip chunks', flush=True)
+def compare(
+  size: str, folder: pathlib.Path, vocabulary: str, given: pathlib.Path | None = None
+) -> None:
+  source = given or folder / 'checkpoint_0'
+  if given is None:
+    source.mkdir()
+    t5x_format.write(source, t5x_state.to_leaves(checkpoint(size), scan_layers=False))
+    os.sync()
+  name = f'mT5-{size}' if given is None else str(given)
+  print(f'{name}: {gigabytes(source):.2f} GB of T5X', flush=True)
   print('| conversion | read GB | written GB | plain copy s | convert s | ratio | peak RSS GiB |')
   print('|---|---|---|---|---|---|---|')
   for name, to, options in (
@@ -120,7 +127,8 @@ def compare(size: str, folder: pathlib.Path, vocabulary: str) -> None:
       f'| {seconds / copied:.2f} | {peak:.2f} |',
       flush=True,
     )
-    shutil.rmtree(source)
+    if source != given:
+      shutil.rmtree(source)
     source = target
 
 

@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 TARGETS = ('hf', 'native', 't5x')
 DTYPES = ('float32', 'bfloat16')
-_ZSTD = {'id': 'zstd', 'level': 1}
+# Several times as fast as zstd; weights that were bfloat16 shrink by half all the same.
+_LZ4 = {'id': 'blosc', 'cname': 'lz4', 'clevel': 1, 'shuffle': 1, 'blocksize': 0}
 _SPOOL_BYTES = 1 << 20  # smaller parameters are read again for each layer
 
 Arrays = Mapping[str, t5x_arrays.SlicedArray]
@@ -294,7 +295,7 @@ def write_native(
     stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
     chunks = t5x_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
     kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
-    t5x_arrays.write_zarr(kvstore, array, compressor=_ZSTD, chunks=chunks)
+    t5x_arrays.write_zarr(kvstore, array, compressor=_LZ4, chunks=chunks)
 
   collections.deque(layouts.ahead(write, written.items(), waiting=layouts.MANY), maxlen=0)
   return written

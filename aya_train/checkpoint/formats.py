@@ -7,7 +7,7 @@ device reading its own slices.
 
 import dataclasses
 import enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,7 +24,10 @@ from aya_train.checkpoint import (
   t5x_orbax,
   t5x_state,
 )
-from aya_train.models import seq2seq, t5_config
+from aya_train.models import network, t5_config
+
+if TYPE_CHECKING:
+  from aya_train.models import seq2seq  # imports SeqIO, and TensorFlow with it
 
 _READS = (
   'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or a '
@@ -217,11 +220,11 @@ def _place(array: t5x_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Arr
 
 
 def read_for(
-  model: seq2seq.EncoderDecoderModel, partitioner: partitioning.Partitioner, path: epath.PathLike
+  model: 'seq2seq.EncoderDecoderModel', partitioner: partitioning.Partitioner, path: epath.PathLike
 ) -> Any:
   """Parameters of a checkpoint for a model, sharded over the partitioner's mesh."""
   source = detect(path)
-  abstract, axes = seq2seq.parameter_axes(model)
+  abstract, axes = network.parameter_axes(model.config)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings

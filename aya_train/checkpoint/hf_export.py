@@ -141,7 +141,7 @@ def import_hf(
   """
   folder = epath.Path(folder)
   settings = read_config(folder)
-  tensors = open_tensors(folder, DTYPES[dtype])
+  tensors = open_tensors(folder)
   config = hf_config.from_hf_config(
     settings, has_head='lm_head.weight' in tensors, where=str(folder)
   )
@@ -153,7 +153,17 @@ def import_hf(
     )
   params = layouts.from_hf(tensors, layouts.table_of(config), str(folder))
   layouts.check_shapes(params, expected_shapes(config), str(folder))
-  return params, config
+  # Transposed before they are cast: bfloat16 is half as much to move.
+  return {name: _lazily_cast(array, DTYPES[dtype]) for name, array in params.items()}, config
+
+
+def _lazily_cast(array: layouts.LazyArray, dtype: np.dtype) -> layouts.LazyArray:
+  return layouts.LazyArray(
+    array.shape,
+    dtype,
+    lambda: array.read().astype(dtype, copy=False),
+    lambda index: array[index].astype(dtype, copy=False),
+  )
 
 
 def _hf_tensors(
@@ -258,12 +268,13 @@ def _write_safetensors(
     f.write(encoded)
     parts = ((name, block) for name, tensor in tensors.items() for block in row_slices(tensor))
 
-    def content(part: tuple[str, slice]) -> bytes:
+    def content(part: tuple[str, slice]) -> np.ndarray:
       name, rows = part
-      return _cast(np.asarray(tensors[name][rows]), dtype, name).tobytes('C')
+      block = _cast(np.asarray(tensors[name][rows]), dtype, name)
+      return np.ascontiguousarray(block).reshape(-1).view(np.uint8)
 
     for block in layouts.ahead(content, parts):
-      f.write(block)
+      f.write(memoryview(block))
 
 
 def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
@@ -337,19 +348,21 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
   )
 
 
-def open_tensors(folder: epath.PathLike, dtype: np.dtype) -> dict[str, layouts.LazyArray]:
-  """Every tensor of a folder's safetensors files as `dtype`, by its name in the files."""
+def open_tensors(
+  folder: epath.PathLike, dtype: np.dtype | None = None
+) -> dict[str, layouts.LazyArray]:
+  """Every tensor of a folder's safetensors files, by its name there; as `dtype` unless None."""
   import safetensors
 
   folder = epath.Path(folder)
   files = safetensors_files(folder)
 
-  def lazy(path: str, name: str, shape: tuple[int, ...]) -> layouts.LazyArray:
+  def lazy(path: str, name: str, shape: tuple[int, ...], held: np.dtype) -> layouts.LazyArray:
     def part(index: Any) -> np.ndarray:
       with safetensors.safe_open(path, framework='numpy') as f:
-        return f.get_slice(name)[index].astype(dtype, copy=False)
+        return f.get_slice(name)[index].astype(dtype or held, copy=False)
 
-    return layouts.LazyArray(shape, dtype, lambda: part(slice(None)), part)
+    return layouts.LazyArray(shape, dtype or held, lambda: part(slice(None)), part)
 
   tensors: dict[str, layouts.LazyArray] = {}
   for path in [os.fspath(folder / file) for file in files]:
@@ -360,5 +373,6 @@ def open_tensors(folder: epath.PathLike, dtype: np.dtype) -> dict[str, layouts.L
           raise ValueError(
             f'{path}: {name} is {header.get_dtype()}; only {sorted(_SAFETENSORS_DTYPES)} are read'
           )
-        tensors[name] = lazy(path, name, tuple(header.get_shape()))
+        held = _SAFETENSORS_DTYPES[header.get_dtype()]
+        tensors[name] = lazy(path, name, tuple(header.get_shape()), held)
   return tensors

@@ -8,6 +8,7 @@ Parameters stand apart so that evaluation and export read nothing else.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,15 +85,21 @@ class CheckpointManager:
   ) -> train_state.TrainState:
     """The state of a step, laid out as `abstract` (arrays with shardings); sets the iterator.
 
+    Meshes and numbers of hosts may differ from those that saved. The iterator is that of `data.py`.
+
     Raises:
-      ValueError: shapes differ from those of `abstract`.
+      ValueError: shapes differ from those of `abstract`, or the data belong to another stream.
     """
     items: dict[str, Any] = {
       'params': ocp.args.StandardRestore(abstract.params),
       'training': ocp.args.StandardRestore(_training(abstract)),
     }
-    if data is not None:
+    folder = self._manager.directory / str(step) / 'data'
+    own = folder / f'process_{jax.process_index()}-of-{jax.process_count()}.json'
+    if data is not None and own.exists():
       items['data'] = grain.checkpoint.CheckpointRestore(data)
+    elif data is not None:
+      data.set_state_of_other_hosts(_data_states(folder))
     restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     return train_state.TrainState(params=restored['params'], **restored['training'])
 
@@ -102,6 +109,22 @@ class CheckpointManager:
 
   def close(self) -> None:
     self._manager.close()
+
+
+def _data_states(folder: epath.Path) -> list[Any]:
+  """States of the data of all hosts of another run.
+
+  Raises:
+    ValueError: files are missing.
+  """
+  files = sorted(folder.glob('process_*-of-*.json')) if folder.exists() else []
+  counts = {int(file.stem.rpartition('-')[2]) for file in files}
+  if counts != {len(files)}:
+    raise ValueError(
+      f'{folder} holds {[file.name for file in files]}, expected one file for each host of the run: '
+      'copy the checkpoint again, or start from its parameters (INITIAL_CHECKPOINT_PATH)'
+    )
+  return [json.loads(file.read_text()) for file in files]
 
 
 def _training(state: train_state.TrainState) -> dict[str, Any]:

@@ -16,10 +16,10 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from aya_train.checkpoint import layouts, names
+from aya_train.checkpoint import layouts, names, zarr_gzip
 
 CHUNK_BYTES = 1 << 26
-_BLOCK_BYTES = 1 << 27
+_BLOCK_BYTES = 1 << 26
 FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
 _MISSING_SHOWN = 3
 
@@ -122,6 +122,8 @@ def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
   def get(index: Index) -> np.ndarray:
     rest = (*index[:axis], *index[axis + 1 :])
     chosen = arrays[index[axis]]
+    if len(chosen) == 1:
+      return np.expand_dims(chosen[0].get(rest).astype(dtype, copy=False), axis)
     out = np.empty([i.stop - i.start for i in index], dtype)
     for position, array in enumerate(chosen):
       out[(slice(None),) * axis + (position,)] = array.get(rest)
@@ -328,8 +330,15 @@ def _ints(shape: Sequence[int | None] | None) -> tuple[int, ...]:
 
 
 def _of_store(store: ts.TensorStore, what: str) -> SlicedArray:
+  inflated = zarr_gzip.reader(store)
+
   def get(index: Index) -> np.ndarray:
-    return np.asarray(_wait(store[index].read() if index else store.read(), what))
+    if inflated is None:
+      return np.asarray(_wait(store[index].read() if index else store.read(), what))
+    try:
+      return inflated(index)
+    except ValueError as error:
+      raise ValueError(f'{what}: {error}. Copy the checkpoint again from its source') from error
 
   chunks = _ints(store.chunk_layout.read_chunk.shape)
   return SlicedArray(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), get, chunks)
@@ -399,7 +408,7 @@ def write_zarr(
     content = np.asarray(array.get(index), order='C')
     if writing is not None:
       writing.result()
-    writing = target.write(content)
+    writing = target.write(content, can_reference_source_data_indefinitely=True)
   if writing is not None:
     writing.result()
   return metadata

@@ -34,6 +34,7 @@ setuptools.setup(
     'gin-config>=0.5,<0.6',
     'grain>=0.2.18,<0.3',
     'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
+    'isal>=1.7,<2',
     'jax>=0.10,<0.11',
     'jinja2>=3.1.4,<4',
     'matplotlib>=3.8,<4',

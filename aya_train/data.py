@@ -18,13 +18,13 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import logging
 from etils import epath
 
 from aya_train import mixture_data, prepared
@@ -32,6 +32,8 @@ from aya_train.fingerprints import FEATURES
 from aya_train.mixing import ProportionalSelection, mixing_rates
 from aya_train.packing import FirstFitPackIterDataset
 from aya_train.shuffling import shuffled
+
+logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
 
@@ -253,7 +255,7 @@ def check_truncation(
       f'{feature} longer than {limit} tokens: {count[cut].sum():,} of {count.sum():,} examples of'
       f' {cfg.mixture_or_task_name!r} ({share:.2%} of the draws); the longest has {length.max():,}.'
     )
-    logging.info('%s', report)
+    logger.info('%s', report)
     if share > cfg.max_truncated_fraction:
       order = np.argsort(length)
       reached = np.cumsum(draw[order]) / draw.sum()

@@ -166,6 +166,45 @@ def test_resumed_equals_uninterrupted_from_every_batch(config, pack, prefetch):
   assert_same_batches([next(iterator)], [batches[5]])
 
 
+@pytest.mark.parametrize('prefetch', [0, 2])
+@pytest.mark.parametrize(('before', 'after'), [(2, 1), (1, 2), (4, 2)])
+def test_a_run_goes_on_with_another_number_of_hosts(config, before, after, prefetch):
+  """Nothing comes twice and nothing is left out, but for rows that were being packed."""
+  cfg = dataclasses.replace(
+    config, mixture_or_task_name='data_a', pack=False, prefetch_batches=prefetch
+  )
+
+  def hosts(count):
+    return [data.train_iterator(cfg, process_index=i, process_count=count) for i in range(count)]
+
+  one_host = hosts(1)[0]
+  want = sorted(itertools.chain(*(examples_of(next(one_host)) for _ in range(6))))
+  first = hosts(before)
+  seen = [examples_of(next(it)) for _ in range(3) for it in first]
+  states = [json.loads(json.dumps(it.get_state())) for it in first]
+  then = hosts(after)
+  for iterator in then:
+    iterator.set_state_of_other_hosts(states)
+  seen += [examples_of(next(it)) for _ in range(3) for it in then]
+  assert sorted(itertools.chain(*seen)) == want
+
+
+def test_packed_rows_go_on_with_another_number_of_hosts(config):
+  first = [data.train_iterator(config, process_index=i, process_count=2) for i in range(2)]
+  for iterator in first:
+    for _ in range(20):
+      next(iterator)
+  states = [iterator.get_state() for iterator in first]
+  then = data.train_iterator(config)
+  then.set_state_of_other_hosts(states)
+  read = [state['position']['parent']['next_index'] for state in states]
+  assert then.get_state()['position']['parent']['next_index'] == sum(read)
+  assert examples_of(next(then))
+  other = dataclasses.replace(config, seed=5)
+  with pytest.raises(ValueError, match=r'belongs to another stream \(seed: saved 0, now 5'):
+    data.train_iterator(other).set_state_of_other_hosts(states)
+
+
 def test_state_is_small(config):
   iterator = data.train_iterator(dataclasses.replace(config, num_packing_bins=128))
   for _ in range(10):

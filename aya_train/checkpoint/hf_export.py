@@ -268,13 +268,13 @@ def _write_safetensors(
     f.write(encoded)
     parts = ((name, block) for name, tensor in tensors.items() for block in row_slices(tensor))
 
-    def content(part: tuple[str, slice]) -> np.ndarray:
+    def content(part: tuple[str, slice]) -> memoryview:
       name, rows = part
       block = _cast(np.asarray(tensors[name][rows]), dtype, name)
-      return np.ascontiguousarray(block).reshape(-1).view(np.uint8)
+      return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
     for block in layouts.ahead(content, parts):
-      f.write(memoryview(block))
+      f.write(block)
 
 
 def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:

@@ -42,15 +42,18 @@ def reader(store: ts.TensorStore) -> Callable[[Index], np.ndarray] | None:
     or metadata.get('order', 'C') != 'C'
     or str(metadata.get('dtype', '')).startswith('>')
     or not store.shape
+    or store.kvstore is None
   ):
     return None
   chunk = tuple(int(size) for size in metadata['chunks'])
   separator = metadata.get('dimension_separator', '.')
   dtype = np.dtype(store.dtype.numpy_dtype)
 
+  kvstore = store.kvstore
+
   def decode(position: tuple[int, ...], out: np.ndarray) -> None:
     key = separator.join(map(str, position))
-    _inflate(_pieces(store.kvstore, key), out.reshape(-1).view(np.uint8), f'chunk {key}')
+    _inflate(_pieces(kvstore, key), out.reshape(-1).view(np.uint8), f'chunk {key}')
 
   def get(index: Index) -> np.ndarray:
     grid = [
@@ -103,15 +106,13 @@ def _inflate(pieces: Iterator[bytes | memoryview], out: np.ndarray, what: str) -
       if (end := end + len(content)) > len(out) or stream.unused_data:
         raise ValueError(f'{what} is damaged: it holds more than the {len(out)} bytes expected')
       out[end - len(content) : end] = np.frombuffer(content, np.uint8)
-  except isal_zlib.error as error:
+  except isal_zlib.IsalError as error:
     raise ValueError(f'{what} is damaged: {error}') from error
   if not stream.eof or end != len(out):
     raise ValueError(f'{what} is damaged: it ends after {end} of {len(out)} bytes')
 
 
-def _inside(
-  index: Index, position: tuple[int, ...], chunk: tuple[int, ...]
-) -> tuple[Index, Index]:
+def _inside(index: Index, position: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[Index, Index]:
   """What a chunk gives to a slice: where it lies in the chunk, and where in the slice."""
   source, target = [], []
   for wanted, place, size in zip(index, position, chunk, strict=True):

@@ -1,17 +1,21 @@
-"""One host of a run on several: `python -m tests.e2e.host PORT HOSTS INDEX MODEL_DIR PREPARED STEPS`."""
+"""One host of a run on several: `python -m tests.e2e.host PORT HOSTS INDEX SETTINGS`, the last JSON."""
 
+import json
+import logging
 import sys
 
 import jax
 
 
 def main() -> None:
-  address, hosts, index = f'localhost:{sys.argv[1]}', int(sys.argv[2]), int(sys.argv[3])
-  model_dir, prepared_dir, steps = sys.argv[4], sys.argv[5], int(sys.argv[6])
+  port, hosts, index = (int(word) for word in sys.argv[1:4])
+  given = json.loads(sys.argv[4])
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_num_cpu_devices', 4 // hosts)
   if hosts > 1:
-    jax.distributed.initialize(address, hosts, index)
+    jax.distributed.initialize(f'localhost:{port}', hosts, index)
+  logging.basicConfig()
+  logging.getLogger('aya_train').setLevel(logging.INFO)
 
   from aya_train import evaluation, partitioning, train_loop
   from tests import test_train_loop
@@ -19,16 +23,17 @@ def main() -> None:
   test_train_loop.register_task()
   rules = partitioning.standard_logical_axis_rules(parameter_partitioning_dims=2)
   settings = test_train_loop.settings(
-    model_dir,
-    prepared_dir,
-    partitioner=partitioning.Partitioner({'data': 2, 'model': 2}, rules),
+    given['model_dir'],
+    given['prepared_dir'],
+    partitioner=partitioning.Partitioner(given['mesh'], rules),
     schedule=train_loop.Schedule(
       log_period=1, eval_period=1, eval_steps=None, eval_before_training=True
     ),
     infer_eval_cfg=evaluation.InferEvalConfig(
       'tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8, num_examples=12
     ),
-    total_steps=steps,
+    total_steps=given['steps'],
+    initial_checkpoint_path=given['initial_checkpoint_path'],
   )
   train_loop.train(**settings)
 

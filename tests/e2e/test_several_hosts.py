@@ -1,5 +1,6 @@
-"""Two real processes on this machine, talking through gloo, against one."""
+"""Real processes on this machine, talking through gloo, against one."""
 
+import json
 import pathlib
 import socket
 import subprocess
@@ -10,17 +11,25 @@ import pytest
 from aya_train import metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
+INFER = 'infer_eval/tests.copy'
 
 
-def run(hosts: int, model_dir, prepared_dir, steps: int) -> None:
+def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None):
+  """Trains on `hosts` processes with 4 devices between them; returns the log of the first."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
     port = s.getsockname()[1]
+  given = {
+    'model_dir': str(model_dir),
+    'prepared_dir': str(model_dir.parent / 'prepared'),
+    'steps': steps,
+    'mesh': dict(zip(('data', 'model'), mesh, strict=True)),
+    'initial_checkpoint_path': initial_checkpoint_path and str(initial_checkpoint_path),
+  }
   command = [sys.executable, '-m', 'tests.e2e.host', str(port), str(hosts)]
-  rest = [str(model_dir), str(prepared_dir), str(steps)]
   processes = [
     subprocess.Popen(
-      [*command, str(i), *rest],
+      [*command, str(i), json.dumps(given)],
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
@@ -31,28 +40,56 @@ def run(hosts: int, model_dir, prepared_dir, steps: int) -> None:
   outputs = [p.communicate(timeout=300)[0] for p in processes]
   for process, output in zip(processes, outputs, strict=True):
     assert process.returncode == 0, output[-3000:]
+  return outputs[0]
 
 
 def values(model_dir, kind, name):
   return {r['step']: r[name] for r in metrics.read(model_dir) if r['kind'] == kind}
 
 
+def assert_agree(one, two, step):
+  # Evaluation batches do not depend on the number of hosts.
+  for kind, name in (('train_eval', 'loss'), (INFER, 'match')):
+    a, b = (values(folder, kind, name)[step] for folder in (one, two))
+    assert a == pytest.approx(b, rel=1e-5), kind
+
+
 def test_two_hosts_agree_with_one(tmp_path):
-  run(1, tmp_path / 'one', tmp_path / 'prepared', steps=1)
-  run(2, tmp_path / 'two', tmp_path / 'prepared', steps=1)
-  # Evaluation batches do not depend on the number of hosts, nor do the initial parameters.
-  for kind, name in (('train_eval', 'loss'), ('infer_eval/tests.copy', 'match')):
-    one, two = (values(tmp_path / d, kind, name)[0] for d in ('one', 'two'))
-    assert one == pytest.approx(two, rel=1e-5), kind
+  run(1, tmp_path / 'one', steps=1)
+  run(2, tmp_path / 'two', steps=1)
+  assert_agree(tmp_path / 'one', tmp_path / 'two', step=0)  # the initial parameters
   assert (tmp_path / 'two/checkpoints/1/data/process_1-of-2.json').exists()
 
 
 @pytest.mark.heavy
 def test_two_hosts_resume(tmp_path):
-  run(2, tmp_path / 'whole', tmp_path / 'prepared', steps=2)
-  run(2, tmp_path / 'resumed', tmp_path / 'prepared', steps=1)
-  run(2, tmp_path / 'resumed', tmp_path / 'prepared', steps=2)
+  run(2, tmp_path / 'whole', steps=2)
+  run(2, tmp_path / 'resumed', steps=1)
+  run(2, tmp_path / 'resumed', steps=2)
   for kind in ('train', 'train_eval'):
     uninterrupted = values(tmp_path / 'whole', kind, 'loss')
     assert values(tmp_path / 'resumed', kind, 'loss') == uninterrupted
     assert 2 in uninterrupted
+
+
+@pytest.mark.heavy
+def test_what_four_hosts_wrote_goes_on_with_other_meshes_and_hosts(tmp_path):
+  run(1, tmp_path / 'one', steps=1)
+  run(4, tmp_path / 'four', steps=1)
+  assert_agree(tmp_path / 'one', tmp_path / 'four', step=0)
+  assert len(list((tmp_path / 'four/checkpoints/1/data').glob('process_*-of-4.json'))) == 4
+
+  # Its parameters, read by one host and by two, evaluate as they did on four.
+  for hosts, mesh in ((1, (4, 1)), (2, (1, 4))):
+    begun = tmp_path / f'begun{hosts}'
+    run(hosts, begun, 2, mesh, initial_checkpoint_path=tmp_path / 'four')
+    assert_agree(tmp_path / 'four', begun, step=1)
+
+  # The run itself goes on with two hosts, optimizer and data included.
+  log = run(2, tmp_path / 'four', 2, (4, 1))
+  assert 'continuing from step 1' in log
+  assert 'data of a run on 4 hosts: each of 2 goes on' in log
+  assert (
+    values(tmp_path / 'four', 'train_eval', 'loss')[2]
+    < values(tmp_path / 'four', 'train_eval', 'loss')[0]
+  )

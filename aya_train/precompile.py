@@ -8,8 +8,10 @@ import collections
 import dataclasses
 import logging
 import math
+import pathlib
 import re
 import resource
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -159,15 +161,13 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
   logger.info('compiling for %s (%d chips)', slice_.name, slice_.num_chips)
   too_large, text, peak, costs = None, '', None, None
   try:
-    compiled = lowered.compile()
+    text, peak = _compiled(lowered)
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' not in str(error):
       raise
     too_large = str(error)
     peak = used_bytes(too_large)
   else:
-    text = compiled.as_text()
-    peak = compiled.memory_analysis().peak_memory_in_bytes
     costs = hlo_costs.analyse(text)
   seconds = time.monotonic() - started
   by_kind = _hbm_by_kind(job, state, peak)
@@ -189,6 +189,25 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
     compile_seconds=seconds,
     compiler_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
+
+
+def _compiled(lowered: Any) -> tuple[str, int]:
+  """The optimised program as text, and its peak memory in bytes.
+
+  libtpu offloads gathers to the SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such
+  a program back; libtpu's own dump of it has the same text.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
+    compiled = lowered.compile(compiler_options=options)
+    peak = compiled.memory_analysis().peak_memory_in_bytes
+    try:
+      return compiled.as_text(), peak
+    except jax.errors.JaxRuntimeError:
+      dumps = sorted(pathlib.Path(folder).glob('*.after_optimizations.txt'))
+      if not dumps:
+        raise
+      return dumps[-1].read_text(), peak
 
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}

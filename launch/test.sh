@@ -4,6 +4,10 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd -- "$root"
 
+# Steps are compiled for TPU slices in the tests, without a TPU.
+python -c 'import libtpu' 2>/dev/null ||
+  python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'libtpu'
+
 ruff check .
 ruff format --check .
 mypy

@@ -106,7 +106,7 @@ def _inflate(pieces: Iterator[bytes | memoryview], out: np.ndarray, what: str) -
       if (end := end + len(content)) > len(out) or stream.unused_data:
         raise ValueError(f'{what} is damaged: it holds more than the {len(out)} bytes expected')
       out[end - len(content) : end] = np.frombuffer(content, np.uint8)
-  except isal_zlib.IsalError as error:
+  except isal_zlib.IsalError as error:  # type: ignore[misc]
     raise ValueError(f'{what} is damaged: {error}') from error
   if not stream.eof or end != len(out):
     raise ValueError(f'{what} is damaged: it ends after {end} of {len(out)} bytes')

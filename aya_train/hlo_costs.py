@@ -335,10 +335,18 @@ def _wire(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, int, f
 
 
 def _fused_wire(module: hlo.Module, inner: hlo.Computation) -> tuple[str, int, float] | None:
-  """A reduce-scatter is compiled as a fusion of an all-reduce and the slice that a chip keeps."""
+  """A reduce-scatter is compiled as a fusion of an all-reduce and the slice that a chip keeps.
+
+  Where a collective runs beside other work (v5e), it stands in each of the fusions of a chain: the
+  one that starts it, those that compute meanwhile, and the one that ends it, which is counted.
+  """
   for instruction in inner.instructions:
     wire = _wire(module, instruction)
     if wire is not None:
+      if (
+        'chain_id=' in instruction.attributes and 'AsyncCollectiveDone' not in inner.root.attributes
+      ):
+        return None
       kind, size, _ = wire
       if kind == 'all-reduce' and inner.root.opcode != 'all-reduce':
         whole = sum(a.bytes for a in instruction.arrays)

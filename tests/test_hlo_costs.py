@@ -88,6 +88,43 @@ def test_bytes_on_the_wire_are_those_of_a_ring(kind, groups, size, wire):
   assert (found.kind, found.group_size, found.count, found.wire_bytes) == (kind, size, 1, wire)
 
 
+CHAIN = """HloModule m
+
+%start (p: f32[16]) -> (f32[16], f32[64]) {
+  %p = f32[16]{0} parameter(0)
+  %g = f32[64]{0} all-gather(%p), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+  ROOT %c = (f32[16]{0}, f32[64]{0}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+%meanwhile (p: f32[16], q: f32[64]) -> (f32[64], f32[64]) {
+  %p = f32[16]{0} parameter(0)
+  %q = f32[64]{0} parameter(1)
+  %g = f32[64]{0} all-gather(%p), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+  ROOT %t = (f32[64]{0}, f32[64]{0}) tuple(%q, %g)
+}
+
+%done (p: f32[16], q: f32[64]) -> f32[64] {
+  %p = f32[16]{0} parameter(0)
+  %q = f32[64]{0} parameter(1)
+  %g = f32[64]{0} all-gather(%p), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+  ROOT %c = f32[64]{0} custom-call(%p, %q, %g), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (a: f32[16], b: f32[64]) -> f32[64] {
+  %a = f32[16]{0} parameter(0)
+  %b = f32[64]{0} parameter(1)
+  %s = (f32[16]{0}, f32[64]{0}) fusion(%a), kind=kCustom, calls=%start
+  %m = (f32[64]{0}, f32[64]{0}) fusion(%a, %b), kind=kOutput, calls=%meanwhile
+  ROOT %d = f32[64]{0} fusion(%a, %b), kind=kCustom, calls=%done
+}
+"""
+
+
+def test_a_collective_beside_other_work_counts_once():
+  (found,) = hlo_costs.analyse(CHAIN).collectives
+  assert (found.kind, found.count, found.wire_bytes) == ('all-gather', 1, 256 * 3 / 4)
+
+
 def test_arrays_on_the_chip_and_views_move_no_hbm():
   text = entry(
     '%x = f32[1024]{0:T(1024)} parameter(0)',

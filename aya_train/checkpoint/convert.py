@@ -38,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 TARGETS = ('hf', 'native', 't5x')
 DTYPES = ('float32', 'bfloat16')
-# Several times as fast as zstd; weights that were bfloat16 shrink by half all the same.
-_LZ4 = {'id': 'blosc', 'cname': 'lz4', 'clevel': 1, 'shuffle': 1, 'blocksize': 0}
 _SPOOL_BYTES = 1 << 20  # smaller parameters are read again for each layer
 
 Arrays = Mapping[str, t5x_arrays.SlicedArray]
@@ -65,8 +63,8 @@ def convert(
     src: anything `formats.detect` knows.
     dst: folder to make. For T5X call it checkpoint_<step>: T5X finds it then by its parent.
     to: 'hf', 'native' or 't5x'.
-    dtype: of the parameters written, 'float32', 'bfloat16' or, for 'hf', 'float16' (native is always
-      float32).
+    dtype: of the parameters written, 'float32', 'bfloat16' or, for 'hf', 'float16'. Native ones hold
+      float32, or weights alone as they are if bfloat16 was all that the source had.
     max_shard_size: of each safetensors file.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
     model_card: README.md of a Hugging Face folder.
@@ -236,10 +234,7 @@ def _write_hf(
     model_card=model_card,
     allow_float16_overflow=allow_float16_overflow,
   )
-  return {
-    name: t5x_arrays.cast(t5x_arrays.cast(array, dtype), 'float32')
-    for name, array in params.items()
-  }
+  return {name: t5x_arrays.cast(array, dtype) for name, array in params.items()}
 
 
 def write_native(
@@ -253,15 +248,19 @@ def write_native(
 
   Orbax lays the tree out with stand-ins of one element, without OCDBT: then every leaf is a zarr
   array in a folder of its own, and is written there block by block, each layer in its own chunks.
-  (Orbax's own writers want whole parameters in memory.)
+  (Orbax's own writers want whole parameters in memory.) Weights hardly shrink, and are not
+  compressed. Parameters in bfloat16 stay so if no optimizer state comes with them: reading them for
+  training casts them to float32.
 
   Returns:
     What was written, by the path of each array below `out`.
   """
   out = epath.Path(out).resolve()
   config = dataclasses.replace(checkpoint.config, scan_layers=scan_layers, param_scan_axis=1)
+  kept = 'bfloat16' if checkpoint.moments is None else 'float32'
   params = {
-    name: t5x_arrays.cast(array, 'float32') for name, array in checkpoint.in_layout(config).items()
+    name: array if str(array.dtype) == kept else t5x_arrays.cast(array, 'float32')
+    for name, array in checkpoint.in_layout(config).items()
   }
   items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
   if checkpoint.moments is not None:
@@ -295,7 +294,7 @@ def write_native(
     stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
     chunks = t5x_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
     kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
-    t5x_arrays.write_zarr(kvstore, array, compressor=_LZ4, chunks=chunks)
+    t5x_arrays.write_zarr(kvstore, array, compressor=None, chunks=chunks)
 
   collections.deque(layouts.ahead(write, written.items(), waiting=layouts.MANY), maxlen=0)
   return written

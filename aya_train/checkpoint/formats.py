@@ -121,7 +121,7 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
     return _open_native(source.path)
   from aya_train.checkpoint import hf_export  # needs safetensors, an extra
 
-  params, config = hf_export.import_hf(source.path)
+  params, config = hf_export.import_hf(source.path, dtype=None)
   vocabulary = source.path / 'spiece.model'
   return t5x_state.Checkpoint(
     where=str(source.path),

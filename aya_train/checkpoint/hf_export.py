@@ -123,13 +123,13 @@ def export(
 
 
 def import_hf(
-  folder: epath.PathLike, dtype: str = 'float32'
+  folder: epath.PathLike, dtype: str | None = 'float32'
 ) -> tuple[dict[str, layouts.LazyArray], t5_config.T5Config]:
   """Opens a T5 1.1, mT5 or Aya folder written by `export` or by transformers.
 
   Args:
     folder: local folder with config.json and model.safetensors, or its shards and their index.
-    dtype: of the arrays returned, whatever the files hold.
+    dtype: of the arrays returned, None for that of the files.
 
   Returns:
     Whole unrolled names to arrays, which read from disk when asked, and the config
@@ -153,6 +153,8 @@ def import_hf(
     )
   params = layouts.from_hf(tensors, layouts.table_of(config), str(folder))
   layouts.check_shapes(params, expected_shapes(config), str(folder))
+  if dtype is None:
+    return params, config
   # Transposed before they are cast: bfloat16 is half as much to move.
   return {name: _lazily_cast(array, DTYPES[dtype]) for name, array in params.items()}, config
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
-from aya_train.checkpoint import convert, formats, t5x_arrays, t5x_format
+from aya_train.checkpoint import convert, formats, manager, t5x_arrays, t5x_format, t5x_state
+from aya_train.models import network
 from tests.checkpoint import t5x_bytes, t5x_leaves
 
 CONFIG = t5x_leaves.wide_config()
@@ -50,6 +52,34 @@ def test_t5x_through_native_comes_back_bit_for_bit(tmp_path, momentum):
   t5x_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
   assert contents(source) == before
   assert sorted(p.name for p in tmp_path.iterdir()) == ['back', 'checkpoint_7', 'native']
+
+
+@pytest.mark.parametrize(('dtype', 'kept'), [('bfloat16', 'bfloat16'), ('float16', 'float32')])
+def test_weights_that_were_bfloat16_stay_so_and_train_as_float32(
+  source, leaves, tmp_path, vocabulary_file, dtype, kept
+):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
+  hf = convert.convert(
+    *(source, tmp_path / 'hf'),
+    to='hf',
+    dtype=dtype,
+    vocabulary_file=str(vocabulary_file),
+    allow_float16_overflow=True,
+    verify=True,
+  )
+  native = convert.convert(hf, tmp_path / 'native', to='native', verify=True)
+  stored = formats.open_checkpoint(formats.detect(native))
+  assert {str(array.dtype) for array in stored.params.values()} == {kept}
+  abstract, _ = network.parameter_axes(stored.config)
+  read = traverse_util.flatten_dict(manager.read_params(native, abstract), sep='/')
+  assert {str(array.dtype) for array in read.values()} == {'float32'}
+  rounded = {
+    name.removeprefix('target/'): array.astype(np.dtype(dtype)).astype(np.float32)
+    for name, array in leaves.items()
+    if name.startswith('target/')
+  }
+  lazy = {name: t5x_arrays.of(np.asarray(array)) for name, array in read.items()}
+  t5x_leaves.assert_equal(numpy(t5x_state.relayout(lazy, stored.config, CONFIG)), rounded)
 
 
 @LAYOUTS
@@ -96,9 +126,6 @@ def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves
 
 
 def test_orbax_itself_restores_what_was_written(source, leaves, tmp_path):
-  from aya_train.checkpoint import manager
-  from aya_train.models import network
-
   native = convert.convert(source, tmp_path / 'native', to='native', scan_layers=False)
   abstract, _ = network.parameter_axes(CONFIG)
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -92,13 +92,13 @@ class DatasetConfig:
         f' {self.num_packing_bins}, {self.num_read_threads} and {self.prefetch_batches}.'
       )
 
-  def local_batch_size(self, process_count: int) -> int:
-    """Rows of the batch of one host; ValueError unless the hosts divide the batch."""
-    if self.batch_size % process_count:
+  def local_batch_size(self, num_shards: int) -> int:
+    """Rows of one part of the batch; ValueError unless the parts divide the batch."""
+    if self.batch_size % num_shards:
       raise ValueError(
-        f'batch_size {self.batch_size} is not divisible by process_count {process_count}.'
+        f'batch_size {self.batch_size} is not divisible by the {num_shards} parts that hosts read.'
       )
-    return self.batch_size // process_count
+    return self.batch_size // num_shards
 
 
 def train_iterator(
@@ -107,6 +107,7 @@ def train_iterator(
   process_index: int = 0,
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
+  shard: tuple[int, int] | None = None,
   state: Mapping[str, Any] | None = None,
 ) -> grain.DatasetIterator:
   """Returns the endless iterator over this host's training batches.
@@ -114,13 +115,15 @@ def train_iterator(
   Args:
     cfg: what to read.
     process_index: index of this host.
-    process_count: number of hosts; each epoch of each task is split between them.
+    process_count: number of hosts.
     barrier: see `prepared.ensure_prepared`.
+    shard: which part of the batch to read, and of how many (`partitioning.Partitioner.data_shard`);
+      by default each host a part of its own. Each epoch of each task is split between the parts.
     state: what `get_state()` of such an iterator gave; the batches that follow are then, bit for
       bit, those that followed there. It is JSON and belongs to one configuration and host.
 
   Returns:
-    Iterator over dicts of [B, S] and [B, T] arrays (B = batch_size / process_count) by the names of
+    Iterator over dicts of [B, S] and [B, T] arrays (B = batch_size / parts) by the names of
     `convert_packed` or `pad_and_convert`.
 
   Raises:
@@ -128,7 +131,8 @@ def train_iterator(
       (`check_truncation`); no seed; the hosts do not divide the batch; a state of another
       configuration.
   """
-  local_batch_size = cfg.local_batch_size(process_count)
+  part, parts = shard or (process_index, process_count)
+  local_batch_size = cfg.local_batch_size(parts)
   if cfg.shuffle and cfg.seed is None:
     raise ValueError(
       'shuffle=True needs a seed, got seed=None. Draw one, the same on all hosts, and record it.'
@@ -145,7 +149,7 @@ def train_iterator(
       ds = shuffled(ds, _derive_seed(cfg.seed, name))
     # Hosts share the repeated stream, not the files: a task may have fewer examples than hosts.
     # They are separated before the mixing, since a host with short examples reads faster.
-    ds = ds.repeat(None)[process_index::process_count]
+    ds = ds.repeat(None)[part::parts]
     streams.append(ds.map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
   mixed = streams[0]
   if len(streams) > 1:
@@ -153,7 +157,7 @@ def train_iterator(
 
   ds = _read(mixed, cfg)
   if cfg.pack:
-    seed = _derive_seed(cfg.seed, f'rows of host {process_index}') if cfg.shuffle else None
+    seed = _derive_seed(cfg.seed, f'rows of host {part}') if cfg.shuffle else None
     ds = _pack(ds, cfg, seed)
   ds = ds.batch(
     local_batch_size,
@@ -161,7 +165,7 @@ def train_iterator(
   )
   if cfg.prefetch_batches:
     ds = grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=cfg.prefetch_batches)
-  identity = _identity(cfg, tasks, rates, f'{process_index} of {process_count}')
+  identity = _identity(cfg, tasks, rates, f'{part} of {parts}')
   iterator = _TrainIterator(ds.__iter__(), identity)
   if state is not None:
     iterator.set_state(state)
@@ -174,6 +178,7 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
+  shard: tuple[int, int] | None = None,
 ) -> Iterator[Batch]:
   """Returns an iterator over this host's batches of one pass over all examples.
 
@@ -184,7 +189,8 @@ def eval_batches(
 
   Args and errors: as `train_iterator`; the seed is not used.
   """
-  local_batch_size = cfg.local_batch_size(process_count)
+  part, parts = shard or (process_index, process_count)
+  local_batch_size = cfg.local_batch_size(parts)
   tasks = prepared_tasks(cfg, process_index, process_count, barrier)
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
   trimmed = [
@@ -192,7 +198,7 @@ def eval_batches(
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
-  local = range(process_index * local_batch_size, (process_index + 1) * local_batch_size)
+  local = range(part * local_batch_size, (part + 1) * local_batch_size)
   rows: Iterator[dict[str, np.ndarray] | None]
   if cfg.pack:
     rows = iter(_pack(_read(examples, cfg), cfg, seed=None))
@@ -429,26 +435,33 @@ class _TrainIterator(grain.DatasetIterator):
     self._check(state['stream'], self._identity)
     self._batches.set_state(state['position'])
 
-  def set_state_of_other_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
-    """Goes on where a run on another number of hosts stopped.
+  def set_state_of_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
+    """Goes on where a run stopped, on these hosts or on others.
 
-    Every host of either run takes its share of the same repeated tasks at the same rates, so the
-    examples behind the hosts' positions are those before their sum. Examples of rows that were being
-    packed come again.
+    Every part of a batch is read from a share of the same repeated tasks at the same rates. So if the
+    parts are others now, the examples behind the positions of the old ones are those before their
+    sum; only examples of rows that were being packed come again.
 
     Args:
-      states: what `get_state()` gave on each host of the other run.
+      states: what `get_state()` gave on each host of that run.
 
     Raises:
       ValueError: a state of another configuration.
     """
+    # Hosts that read the same part have the same state.
+    saved = {state['stream']['host']: state for state in states}
+    if (own := saved.get(self._identity['host'])) is not None:
+      return self.set_state(own)
     anywhere = {**self._identity, 'host': 'any'}
     for state in states:
       self._check({**state['stream'], 'host': 'any'}, anywhere)
-    hosts = int(self._identity['host'].split(' of ')[1])
-    read = sum(_next_index(state['position']) for state in states)
-    self._batches.set_state(_moved(self._batches.get_state(), read // hosts))
-    logger.info('data of a run on %d hosts: each of %d goes on after %d', len(states), hosts, read)
+    parts = int(self._identity['host'].split(' of ')[1])
+    read = sum(_next_index(state['position']) for state in saved.values())
+    self._batches.set_state(_moved(self._batches.get_state(), read // parts))
+    logger.info(
+      'the data were read in %d parts, and go on in %d: about %d examples are behind',
+      *(len(saved), parts, read),
+    )
 
   def _check(self, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     differing = [

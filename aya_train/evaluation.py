@@ -134,7 +134,7 @@ class InferEvaluator:
     return tokens[:, 0]
 
   def _run(self, function: Callable[..., Any], params: Any, ds: Any) -> list[tuple[int, Any]]:
-    """Applies a function to an enumerated dataset, in batches, each host its own rows."""
+    """Applies a function to an enumerated dataset, in batches; every host knows all rows."""
     rows = [
       (int(i), {k: v for k, v in ex.items() if k in _MODEL_FEATURES})
       for i, ex in ds.as_numpy_iterator()
@@ -149,17 +149,15 @@ class InferEvaluator:
   def _run_batch(
     self, function: Callable[..., Any], params: Any, rows: Sequence[tuple[int, Any]]
   ) -> list[tuple[int, Any]]:
-    size, hosts = self._config.batch_size, jax.process_count()
-    padded = [*rows, *[rows[0]] * (size - len(rows))]
-    mine = padded[jax.process_index() * size // hosts : (jax.process_index() + 1) * size // hosts]
-    local = {name: np.stack([ex[name] for _, ex in mine]) for name in mine[0][1]}
-    inputs = [ex['encoder_input_tokens'] for _, ex in rows]  # every host's, for one width
-    width = input_width(max(map(_num_tokens, inputs)), len(inputs[0]))
-    local['encoder_input_tokens'] = local['encoder_input_tokens'][:, :width]
-    ids = {'ids': np.array([i for i, _ in mine], np.int32)}
-    batch = self._partitioner.to_global(local)
-    out = function(params, batch, self._partitioner.to_global(ids)['ids'])
-    values = np.asarray(multihost_utils.process_allgather(out, tiled=True) if hosts > 1 else out)
+    padded = [*rows, *[rows[0]] * (self._config.batch_size - len(rows))]
+    whole = {name: np.stack([ex[name] for _, ex in padded]) for name in rows[0][1]}
+    inputs = whole['encoder_input_tokens']
+    width = input_width(max(map(_num_tokens, inputs)), inputs.shape[1])
+    whole['encoder_input_tokens'] = inputs[:, :width]
+    ids = {'ids': np.array([i for i, _ in padded], np.int32)}
+    batch = self._partitioner.place(whole)
+    out = function(params, batch, self._partitioner.place(ids)['ids'])
+    values = np.asarray(out)  # replicated
     indices = [i for i, _ in rows]
     return list(zip(indices, values[: len(rows)].tolist(), strict=True))
 
@@ -272,6 +270,7 @@ def evaluate(
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       barrier=multihost_utils.sync_global_devices,
+      shard=partitioner.data_shard,
     )
     step_fn = make_eval_step(model, partitioner)
     results['train_eval'] = train_eval(step_fn, params, batches, partitioner)

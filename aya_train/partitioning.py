@@ -244,12 +244,46 @@ class Partitioner:
         f'take {good} or {good + parts}, or another MESH_SHAPE or NUM_MICROBATCHES'
       )
 
+  @functools.cached_property
+  def data_shard(self) -> tuple[int, int]:
+    """Which part of a batch's rows this host's devices hold, and of how many parts.
+
+    Hosts that hold the same rows, since an axis such as `model` runs over them, have the same part:
+    they must be given the same rows (as `get_data_layout` of t5x/partitioning.py has it).
+
+    Raises:
+      ValueError: hosts share some of their rows, but not all.
+    """
+    shards = self.num_data_shards
+    held: dict[int, set[int]] = {}
+    devices: Mapping[Any, Any] = self.batch_sharding.devices_indices_map((shards,))
+    for device, (rows,) in devices.items():
+      held.setdefault(device.process_index, set()).update(range(shards)[rows])
+    parts = sorted({tuple(sorted(rows)) for rows in held.values()})
+    if len({len(part) for part in parts}) != 1 or sum(map(len, parts)) != shards:
+      raise ValueError(
+        f'MESH_SHAPE {dict(self.mesh_shape)} gives the hosts rows {parts} of {shards}: they must '
+        'have the same rows or none in common, and equally many. Take a `model` axis that divides '
+        'the devices of a host, or is a multiple of them'
+      )
+    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+
   def to_global(self, local_batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Joins each host's rows [B / hosts, ...] into arrays of the whole batch [B, ...]."""
+    """Joins the rows [B / parts, ...] of each part (`data_shard`) into the whole batch [B, ...]."""
+    sharding, (_, parts) = self.batch_sharding, self.data_shard
+    return {
+      name: jax.make_array_from_process_local_data(
+        sharding, rows, (rows.shape[0] * parts, *rows.shape[1:])
+      )
+      for name, rows in local_batch.items()
+    }
+
+  def place(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Lays out a whole batch [B, ...] that every host has; its rows keep their order."""
     sharding = self.batch_sharding
     return {
-      name: jax.make_array_from_process_local_data(sharding, rows)
-      for name, rows in local_batch.items()
+      name: jax.make_array_from_callback(rows.shape, sharding, functools.partial(_part, rows))
+      for name, rows in batch.items()
     }
 
   def jit(self, function: Callable[..., Any], **kwargs: Any) -> Callable[..., Any]:
@@ -267,6 +301,10 @@ class Partitioner:
 
     call.lower = lower  # type: ignore[attr-defined]
     return call
+
+
+def _part(rows: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+  return rows[index]
 
 
 # Inside a layer ------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def train(
   abstract = abstract_state(model, tx, partitioner)
   checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, run_metadata(model))
 
-  hosts = data_hosts()
+  hosts = data_hosts(partitioner)
   iterator = data.train_iterator(train_dataset_cfg, **hosts)
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
@@ -263,12 +263,13 @@ def run_metadata(model: seq2seq.EncoderDecoderModel) -> dict[str, Any]:
   }
 
 
-def data_hosts() -> dict[str, Any]:
+def data_hosts(partitioner: partitioning.Partitioner) -> dict[str, Any]:
   """This host's place among the hosts, as the functions of data.py take it."""
   return {
     'process_index': jax.process_index(),
     'process_count': jax.process_count(),
     'barrier': multihost_utils.sync_global_devices,
+    'shard': partitioner.data_shard,
   }
 
 

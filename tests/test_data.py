@@ -184,9 +184,27 @@ def test_a_run_goes_on_with_another_number_of_hosts(config, before, after, prefe
   states = [json.loads(json.dumps(it.get_state())) for it in first]
   then = hosts(after)
   for iterator in then:
-    iterator.set_state_of_other_hosts(states)
+    iterator.set_state_of_hosts(states)
   seen += [examples_of(next(it)) for _ in range(3) for it in then]
   assert sorted(itertools.chain(*seen)) == want
+
+
+def test_hosts_with_the_same_rows_read_the_same_part(config):
+  """Four hosts on a mesh of two data shards; on another mesh they go on from the same positions."""
+  shards = [(0, 2), (0, 2), (1, 2), (1, 2)]
+
+  def host(i, shard):
+    return data.train_iterator(config, process_index=i, process_count=4, shard=shard)
+
+  first = [host(i, shard) for i, shard in enumerate(shards)]
+  batches = [[next(it) for _ in range(5)] for it in first]
+  assert_same_batches(batches[0], batches[1])
+  assert_same_batches(batches[2], batches[3])
+  states = [it.get_state() for it in first]
+  then = [host(i, shard) for i, shard in enumerate(((0, 2), (1, 2)))]
+  for iterator, old in zip(then, (first[0], first[3]), strict=True):
+    iterator.set_state_of_hosts(states)
+    assert_same_batches([next(iterator)], [next(old)])
 
 
 def test_packed_rows_go_on_with_another_number_of_hosts(config):
@@ -196,13 +214,13 @@ def test_packed_rows_go_on_with_another_number_of_hosts(config):
       next(iterator)
   states = [iterator.get_state() for iterator in first]
   then = data.train_iterator(config)
-  then.set_state_of_other_hosts(states)
+  then.set_state_of_hosts(states)
   read = [state['position']['parent']['next_index'] for state in states]
   assert then.get_state()['position']['parent']['next_index'] == sum(read)
   assert examples_of(next(then))
   other = dataclasses.replace(config, seed=5)
   with pytest.raises(ValueError, match=r'belongs to another stream \(seed: saved 0, now 5'):
-    data.train_iterator(other).set_state_of_other_hosts(states)
+    data.train_iterator(other).set_state_of_hosts(states)
 
 
 def test_state_is_small(config):
@@ -365,7 +383,7 @@ def test_wrong_configurations_are_refused(config):
   ):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(config, **change)
-  with pytest.raises(ValueError, match='batch_size 4 is not divisible by process_count 3'):
+  with pytest.raises(ValueError, match='batch_size 4 is not divisible by the 3 parts'):
     data.train_iterator(config, process_count=3)
   with pytest.raises(ValueError, match='needs a seed, got seed=None'):
     data.train_iterator(dataclasses.replace(config, seed=None))

@@ -81,11 +81,11 @@ class CheckpointManager:
     self._manager.save(step, args=ocp.args.Composite(**items))
 
   def restore(
-    self, abstract: train_state.TrainState, data: grain.DatasetIterator | None, step: int
+    self, abstract: train_state.TrainState, data: Any, step: int
   ) -> train_state.TrainState:
     """The state of a step, laid out as `abstract` (arrays with shardings); sets the iterator.
 
-    Meshes and numbers of hosts may differ from those that saved. The iterator is that of `data.py`.
+    Meshes and numbers of hosts may differ from those that saved. The iterator is that of `data.train_iterator`, or None.
 
     Raises:
       ValueError: shapes differ from those of `abstract`, or the data belong to another stream.
@@ -94,12 +94,8 @@ class CheckpointManager:
       'params': ocp.args.StandardRestore(abstract.params),
       'training': ocp.args.StandardRestore(_training(abstract)),
     }
-    folder = self._manager.directory / str(step) / 'data'
-    own = folder / f'process_{jax.process_index()}-of-{jax.process_count()}.json'
-    if data is not None and own.exists():
-      items['data'] = grain.checkpoint.CheckpointRestore(data)
-    elif data is not None:
-      data.set_state_of_other_hosts(_data_states(folder))
+    if data is not None:
+      data.set_state_of_hosts(_data_states(self._manager.directory / str(step) / 'data'))
     restored = self._manager.restore(step, args=ocp.args.Composite(**items))
     return train_state.TrainState(params=restored['params'], **restored['training'])
 
@@ -112,7 +108,7 @@ class CheckpointManager:
 
 
 def _data_states(folder: epath.Path) -> list[Any]:
-  """States of the data of all hosts of another run.
+  """States of the data of all hosts of the run that saved.
 
   Raises:
     ValueError: files are missing.

@@ -88,7 +88,9 @@ def test_what_four_hosts_wrote_goes_on_with_other_meshes_and_hosts(tmp_path):
   # The run itself goes on with two hosts, optimizer and data included.
   log = run(2, tmp_path / 'four', 2, (4, 1))
   assert 'continuing from step 1' in log
-  assert 'data of a run on 4 hosts: each of 2 goes on' in log
+  assert 'the data were read in 2 parts, and go on in 2' not in log  # the same parts as before
+  log = run(1, tmp_path / 'four', 3, (1, 4))
+  assert 'the data were read in 2 parts, and go on in 1' in log
   assert (
     values(tmp_path / 'four', 'train_eval', 'loss')[2]
     < values(tmp_path / 'four', 'train_eval', 'loss')[0]

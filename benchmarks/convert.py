@@ -114,7 +114,7 @@ def compare(
   print('|---|---|---|---|---|---|---|')
   for name, to, options in (
     ('T5X to Hugging Face, bfloat16', 'hf', ['--dtype', 'bfloat16']),
-    ('Hugging Face to native, float32', 'native', []),
+    ('Hugging Face to native, bfloat16', 'native', []),
   ):
     copy, target = folder / 'copy', folder / to
     copied, _ = timed(['cp', '-r', str(source), str(copy)], folder / 'log')

@@ -16,6 +16,7 @@ LOST_HOST = (
   'another host stopped, or the network between hosts failed, so this one stops too. Start the same '
   'command again on all hosts: the run goes on from its newest checkpoint'
 )
+CPU_THREADS = 16
 _WAITING = (
   'still waiting for the other hosts: does the same command run on all of them, do they reach the '
   "coordinator's address, and is no other process holding an accelerator"
@@ -36,6 +37,7 @@ def join(
   """
   import jax
 
+  _widen_cpu_pool()
   waiting = threading.Timer(WAIT_BEFORE_WARNING, logger.warning, [_WAITING])
   waiting.daemon = True
   waiting.start()
@@ -51,6 +53,16 @@ def join(
     raise ConnectionError(f'{_WAITING}. JAX says: {error}') from error
   finally:
     waiting.cancel()
+
+
+def _widen_cpu_pool() -> None:
+  """Gives XLA's CPU client more threads than a small machine has cores; before there is a client.
+
+  On CPU devices a collective blocks its thread. With a thread for each core, two processes whose
+  threads all wait in different collectives of one program wait for ever.
+  """
+  if (os.cpu_count() or 1) < CPU_THREADS:
+    os.environ.setdefault('NPROC', str(CPU_THREADS))
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ import jax
 
 
 def main() -> None:
-  port, hosts, index = (int(word) for word in sys.argv[1:4])
+  port, num_hosts, index = (int(word) for word in sys.argv[1:4])
   given = json.loads(sys.argv[4])
   jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', 4 // hosts)
-  if hosts > 1:
-    jax.distributed.initialize(f'localhost:{port}', hosts, index)
+  jax.config.update('jax_num_cpu_devices', 4 // num_hosts)
+  if num_hosts > 1:
+    from aya_train import hosts
+
+    hosts.join(f'localhost:{port}', num_hosts, index)
   logging.basicConfig()
   logging.getLogger('aya_train').setLevel(logging.INFO)
 

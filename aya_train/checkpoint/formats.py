@@ -162,10 +162,11 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
   if source.format is Format.NATIVE:
     metadata = manager.read_metadata(source.path)
     theirs = t5_config.T5Config(**metadata['architecture'])
-    if (theirs.scan_layers, theirs.param_scan_axis) == (config.scan_layers, config.param_scan_axis):
+    if t5x_state.same_layout(theirs, config):
       return manager.read_params(source.path, abstract_params), int(metadata['step'])
   checkpoint = open_checkpoint(source)
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  checkpoint = t5x_state.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
   have = checkpoint.in_layout(config)
   manager.check_same_shapes(
     traverse_util.unflatten_dict(dict(have), sep='/'),

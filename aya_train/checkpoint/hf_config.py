@@ -10,6 +10,11 @@ with both tables, `shared.weight` and `lm_head.weight`:
     unless `model.config.tie_word_embeddings = False` is set after loading.
 Seen with transformers 4.57.6, 5.0.0 and 5.23.0.
 
+A network with position biases in each layer (`relpos_bias_per_layer`) is written as `model_type: umt5`.
+transformers 5 scales the logits of every umt5 model by d_model**-0.5, the untied ones of Google included,
+unless `model.config.tie_word_embeddings = False` is set after loading: greedy answers are the same,
+sampling and losses are not. transformers 4 reads the flag.
+
 A tied network (`logits_via_embedding`) multiplies the decoder's output by d_model**-0.5, which in
 transformers 5 only the T5 class does: it is written as `model_type: t5`, without `lm_head.weight`.
 """
@@ -30,6 +35,11 @@ FEED_FORWARD_PROJ = {
   ('silu',): 'silu',
 }
 LAYER_NORM_EPSILON = 1e-6
+CLASSES = {
+  't5': 'T5ForConditionalGeneration',
+  'mt5': 'MT5ForConditionalGeneration',
+  'umt5': 'UMT5ForConditionalGeneration',
+}
 # Other names of shared.weight in a state dict of transformers.
 TABLE_ALIASES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
 
@@ -48,9 +58,10 @@ def to_hf_config(
       f'it can express {sorted(FEED_FORWARD_PROJ)}'
     )
   tied = config.logits_via_embedding
+  model_type = 'umt5' if config.relpos_bias_per_layer else 't5' if tied else 'mt5'
   return {
-    'architectures': ['T5ForConditionalGeneration' if tied else 'MT5ForConditionalGeneration'],
-    'model_type': 't5' if tied else 'mt5',
+    'architectures': [CLASSES[model_type]],
+    'model_type': model_type,
     'vocab_size': config.vocab_size,
     'd_model': config.emb_dim,
     'd_kv': config.head_dim,
@@ -94,6 +105,8 @@ def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
         'or store the head as lm_head.weight.'
       )
     return False
+  if hf['model_type'] == 'umt5':
+    return not has_head
   scaled = hf.get('scale_decoder_outputs', hf.get('tie_word_embeddings') is not False)
   if not scaled and not has_head:
     raise ValueError(f'{where}: config.json says the head is untied, but lm_head.weight is missing')
@@ -111,12 +124,11 @@ def from_hf_config(hf: Mapping[str, Any], *, has_head: bool, where: str) -> t5_c
   Raises:
     ValueError: the model is not one that aya_train.models.network computes.
   """
-  if hf.get('model_type') not in ('mt5', 't5'):
+  if hf.get('model_type') not in CLASSES:
     raise ValueError(
-      f"{where}: model_type must be 'mt5' or 't5', got {hf.get('model_type')!r} "
-      '(umt5 has a position bias in each layer, which this network does not)'
+      f'{where}: model_type must be one of {sorted(CLASSES)}, got {hf.get("model_type")!r}'
     )
-  proj = hf.get('feed_forward_proj', 'gated-gelu' if hf['model_type'] == 'mt5' else 'relu')
+  proj = hf.get('feed_forward_proj', 'relu' if hf['model_type'] == 't5' else 'gated-gelu')
   activations = {value: key for key, value in FEED_FORWARD_PROJ.items()}
   if proj not in activations:
     raise ValueError(f'{where}: feed_forward_proj {proj!r} not among {sorted(activations)}')
@@ -137,4 +149,5 @@ def from_hf_config(hf: Mapping[str, Any], *, has_head: bool, where: str) -> t5_c
     scan_layers=False,
     relative_attention_num_buckets=hf.get('relative_attention_num_buckets', 32),
     relative_attention_max_distance=hf.get('relative_attention_max_distance', 128),
+    relpos_bias_per_layer=hf['model_type'] == 'umt5',
   )

@@ -64,11 +64,8 @@ def with_weights(config: Any, state: Mapping[str, Any], torch: Any) -> Any:
     state[alias] = state['shared.weight']
   if tied:
     state['lm_head.weight'] = state['shared.weight']
-  name = (
-    'T5ForConditionalGeneration' if config.model_type == 't5' else 'MT5ForConditionalGeneration'
-  )
   with torch.device('meta'):
-    model = getattr(transformers, name)(config)
+    model = getattr(transformers, hf_config.CLASSES[config.model_type])(config)
   model.load_state_dict(state, strict=True, assign=True)
   model.config.tie_word_embeddings = tied
   return model.eval()

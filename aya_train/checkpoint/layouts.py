@@ -83,6 +83,7 @@ def table_of(config: Any) -> names.Table:
     num_decoder_layers=config.num_decoder_layers,
     mlp_inputs=len(config.mlp_activations),
     tied=config.logits_via_embedding,
+    relpos_per_layer=config.relpos_bias_per_layer,
   )
 
 

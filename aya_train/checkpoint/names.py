@@ -1,10 +1,11 @@
 """Names of mT5's parameters in each layout that exists in the wild, as one table read in any direction.
 
 Layouts:
-  scanned: ours with `scan_layers`; T5X examples/scalable_t5, save for relpos_bias, which is shared
-    and lies outside the scan. One name holds all layers of a stack.
+  scanned: ours with `scan_layers`; T5X examples/scalable_t5. One name holds all layers of a stack.
   unrolled: ours without `scan_layers`; T5X examples/t5. Every released mT5 is in this layout.
-  hf: the state dict of transformers' MT5ForConditionalGeneration and T5ForConditionalGeneration.
+  hf: the state dict of transformers' {MT5,T5,UMT5}ForConditionalGeneration.
+A stack shares its table of position biases, which then lies outside its layers, or, as in
+scalable_t5 and umT5, each layer has one.
 
 Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs: t5x/examples/t5/network.py
 and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows strings only.
@@ -50,6 +51,8 @@ def _layer_rules(
     scanned, unrolled = f'{stack}/{stack}/{ours}', f'{stack}/layers_{{layer}}/{ours}'
     return Rule(scanned, unrolled, f'{stack}.block.{{layer}}.layer.{hf}.weight', stack, transposed)
 
+  relpos = f'0.{attentions[0][2]}.relative_attention_bias'
+  yield rule('relpos_bias/rel_embedding', relpos, True)
   for i, (attention, norm, hf_attention) in enumerate(attentions):
     yield rule(f'{norm}/scale', f'{i}.layer_norm', False)
     for projection in ('query', 'key', 'value', 'out'):
@@ -97,36 +100,15 @@ def _pattern(template: str) -> re.Pattern[str]:
   return re.compile(re.escape(template).replace(r'\{layer\}', '(?P<layer>0|[1-9][0-9]*)'))
 
 
-def _matches(name: str, layout: Layout) -> list[tuple[Rule, int | None]]:
+def _matches(name: str, layout: Layout, rules: Iterable[Rule]) -> list[tuple[Rule, int | None]]:
   if layout not in LAYOUTS:
     raise ValueError(f'unknown layout {layout!r}; layouts are {LAYOUTS}')
   found: list[tuple[Rule, int | None]] = []
-  for rule in RULES:
+  for rule in rules:
     if matched := _pattern(getattr(rule, layout)).fullmatch(name):
       layer = matched.groupdict().get('layer')
       found.append((rule, None if layer is None else int(layer)))
   return found
-
-
-def match(name: str, layout: Layout) -> tuple[Rule, int | None]:
-  """The one rule of a whole name, and its layer (None where the name has no layer number).
-
-  Raises:
-    ValueError: no rule matches, or several do (a fault in RULES).
-  """
-  found = _matches(name, layout)
-  if len(found) != 1:
-    rules = [getattr(rule, layout) for rule, _ in found]
-    raise ValueError(
-      f'{name!r} must match exactly one rule of layout {layout!r}, matches {len(found)}: {rules}'
-    )
-  return found[0]
-
-
-def translate(name: str, source: Literal['unrolled', 'hf'], target: Layout) -> str:
-  """The same parameter's name in another layout; many layers share one name in 'scanned'."""
-  rule, layer = match(name, source)
-  return rule.name(target, layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +119,14 @@ class Table:
     num_encoder_layers, num_decoder_layers: depth of each stack.
     mlp_inputs: input kernels of an MLP: `wi` when 1, else `wi_0` ... (transformers knows 1 and 2).
     tied: the output head is the input table, so there is no `logits_dense`.
+    relpos_per_layer: each layer has a table of position biases.
   """
 
   num_encoder_layers: int
   num_decoder_layers: int
   mlp_inputs: int = 2
   tied: bool = False
+  relpos_per_layer: bool = False
 
   def __post_init__(self):
     if self.mlp_inputs not in (1, 2):
@@ -158,7 +142,31 @@ class Table:
     absent = {'/wi_0/', '/wi_1/'} if self.mlp_inputs == 1 else {'/wi/'}
     if self.tied:
       absent.add('/logits_dense/')
-    return [rule for rule in RULES if not any(part in rule.unrolled for part in absent)]
+    return [
+      rule
+      for rule in RULES
+      if not any(part in rule.unrolled for part in absent)
+      and ('/relpos_bias/' not in rule.unrolled or bool(rule.stack) == self.relpos_per_layer)
+    ]
+
+  def match(self, name: str, layout: Layout) -> tuple[Rule, int | None]:
+    """The one rule of a whole name, and its layer (None where the name has no layer number).
+
+    Raises:
+      ValueError: no rule matches, or several do (a fault in RULES).
+    """
+    found = _matches(name, layout, self.rules())
+    if len(found) != 1:
+      rules = [getattr(rule, layout) for rule, _ in found]
+      raise ValueError(
+        f'{name!r} must match exactly one rule of layout {layout!r}, matches {len(found)}: {rules}'
+      )
+    return found[0]
+
+  def translate(self, name: str, source: Literal['unrolled', 'hf'], target: Layout) -> str:
+    """The same parameter's name in another layout; many layers share one name in 'scanned'."""
+    rule, layer = self.match(name, source)
+    return rule.name(target, layer)
 
   def parameters(self) -> Iterator[tuple[Rule, int | None]]:
     """Every parameter of the unrolled and hf layouts with its layer, layer by layer."""
@@ -184,10 +192,12 @@ class Table:
       ValueError: says how many names are wrong, shows up to five, and what was expected.
     """
     given, expected = set(names), set(self.expected(layout))
+    rules = self.rules()
+    known = {n for n in given if n in expected or _matches(n, layout, RULES)}
     problems = {
-      'matched by no rule': [n for n in given if not _matches(n, layout)],
-      'matched by several rules': [n for n in given if len(_matches(n, layout)) > 1],
-      'not part of this network': [n for n in given - expected if len(_matches(n, layout)) == 1],
+      'matched by no rule': list(given - known),
+      'matched by several rules': [n for n in given if len(_matches(n, layout, rules)) > 1],
+      'not part of this network': list(known - expected),
       'missing': list(expected - given),
     }
     if any(problems.values()):
@@ -197,7 +207,9 @@ class Table:
       raise ValueError(
         f'{where}: {len(given)} names in layout {layout!r} do not fit a network of '
         f'{self.num_encoder_layers} encoder and {self.num_decoder_layers} decoder layers, '
-        f'{self.mlp_inputs} MLP input kernels and {"a tied" if self.tied else "an untied"} head, '
+        f'{self.mlp_inputs} MLP input kernels, position biases of each '
+        f'{"layer" if self.relpos_per_layer else "stack"} and '
+        f'{"a tied" if self.tied else "an untied"} head, '
         f'which has {len(expected)}. {listed}'
       )
 

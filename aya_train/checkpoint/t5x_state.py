@@ -13,7 +13,7 @@ values, [heads, layers, kv, embed] for outputs.
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ MIN_DIM_SIZE_TO_FACTOR = 128
 _UNUSED = (1,)
 _STATES = 'state/param_states/'
 _ATTENTION = re.compile(r'(?:encoder/encoder|decoder/decoder)/\w*attention/(\w+)/kernel')
-_RELPOS = re.compile(r'(encoder|decoder)/\1/relpos_bias/rel_embedding')
+_RELPOS = 'relpos_bias/rel_embedding'
 _OPTAX_LEAF = re.compile(r'opt_state/(?:.*/)?(v_row|v_col|v|ema)/((?:token_|encoder|decoder).*)')
 
 Arrays = Mapping[str, SlicedArray]
@@ -57,21 +57,99 @@ class Checkpoint:
   vocabulary_file: str = ''
 
   def in_layout(self, config: t5_config.T5Config) -> Arrays:
-    """The parameters in the layout of another config; arrays keep their dtype."""
+    """The parameters in the layout of another config; arrays keep their dtype. See `relayout`."""
     return relayout(self.params, self.config, config)
 
 
 def relayout(params: Arrays, source: t5_config.T5Config, target: t5_config.T5Config) -> Arrays:
-  """Stacks or unstacks layers where `scan_layers` or `param_scan_axis` differ."""
-  same_axis = not source.scan_layers or source.param_scan_axis == target.param_scan_axis
-  if source.scan_layers == target.scan_layers and same_axis:
+  """Stacks or unstacks layers, and gives each stack or each layer position biases, as `target` has them.
+
+  Raises:
+    ValueError: layers have different position biases where `target` has one table for a stack.
+  """
+  if same_layout(source, target):
     return params
-  table = layouts.table_of(source)
   if source.scan_layers:
-    params = t5x_arrays.to_unrolled(params, table, source.param_scan_axis)
+    params = t5x_arrays.to_unrolled(params, layouts.table_of(source), source.param_scan_axis)
+  if source.relpos_bias_per_layer != target.relpos_bias_per_layer:
+    params = _relpos(params, '', source, per_layer=target.relpos_bias_per_layer)
   if target.scan_layers:
-    params = t5x_arrays.to_scanned(params, table, target.param_scan_axis)
+    params = t5x_arrays.to_scanned(params, layouts.table_of(target), target.param_scan_axis)
   return params
+
+
+def same_layout(one: t5_config.T5Config, other: t5_config.T5Config) -> bool:
+  """Whether two networks of the same architecture name and stack their parameters alike."""
+  return (one.scan_layers, one.relpos_bias_per_layer) == (
+    other.scan_layers,
+    other.relpos_bias_per_layer,
+  ) and (not one.scan_layers or one.param_scan_axis == other.param_scan_axis)
+
+
+def with_relpos(checkpoint: Checkpoint, *, per_layer: bool) -> Checkpoint:
+  """The same function with position biases of each layer, or of each stack; moments follow.
+
+  A shared table is copied; tables that are all the same become one, with the moments of the first.
+
+  Raises:
+    ValueError: layers have different tables, and are to share one.
+  """
+  config = checkpoint.config
+  if config.relpos_bias_per_layer == per_layer:
+    return checkpoint
+  target = dataclasses.replace(config, relpos_bias_per_layer=per_layer)
+  moments = checkpoint.moments
+  try:
+    params = relayout(checkpoint.params, config, target)
+  except ValueError as error:
+    raise ValueError(f'{checkpoint.where}: {error}') from error
+  for field in FIELDS if moments is not None else ():
+    moments = _relpos(moments or {}, f'/{field}', config, per_layer=per_layer)
+  return dataclasses.replace(checkpoint, config=target, params=params, moments=moments)
+
+
+def _relpos(
+  arrays: Arrays, suffix: str, config: t5_config.T5Config, *, per_layer: bool
+) -> dict[str, SlicedArray]:
+  """`arrays`, by unrolled names with `suffix`, with the tables of position biases copied or joined."""
+  out = dict(arrays)
+  for stack, depth in (
+    ('encoder', config.num_encoder_layers),
+    ('decoder', config.num_decoder_layers),
+  ):
+    shared = f'{stack}/{_RELPOS}{suffix}'
+    layers = [f'{stack}/layers_{i}/{_RELPOS}{suffix}' for i in range(depth)]
+    if per_layer:
+      table = out.pop(shared)
+      out |= dict.fromkeys(layers, table)
+      continue
+    tables = [out.pop(name) for name in layers]
+    if not suffix and not _all_equal(tables):
+      raise ValueError(
+        f'the {depth} layers of the {stack} have different relative position biases, as umT5 and all '
+        'networks that scalable_t5 trains; T5 1.1, mT5 and Aya share one table in a stack. Set '
+        'RELPOS_BIAS_PER_LAYER = True to run such a network'
+      )
+    out[shared] = tables[0]
+  return out
+
+
+def _all_equal(tables: Sequence[SlicedArray]) -> bool:
+  first = tables[0].read()
+  return all(np.array_equal(table.read(), first) for table in tables[1:])
+
+
+def relpos_are_equal(checkpoint: Checkpoint) -> bool:
+  """Whether the layers of each stack share their position biases, or have copies of one table."""
+  if not checkpoint.config.relpos_bias_per_layer:
+    return True
+  unrolled = dataclasses.replace(checkpoint.config, scan_layers=False)
+  params = checkpoint.in_layout(unrolled)
+  depths = {'encoder': unrolled.num_encoder_layers, 'decoder': unrolled.num_decoder_layers}
+  return all(
+    _all_equal([params[f'{stack}/layers_{i}/{_RELPOS}'] for i in range(depth)])
+    for stack, depth in depths.items()
+  )
 
 
 # From T5X ------------------------------------------------------------------------------------------
@@ -81,11 +159,11 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
   """Understands the leaves of a T5X checkpoint ('target/…', 'state/…').
 
   The architecture is read off names and shapes: T5X stores none. Activations cannot be; they are
-  gelu and linear for a gated MLP (T5 1.1, mT5) and relu for T5 1.0.
+  gelu and linear for a gated MLP (T5 1.1, mT5) and relu for T5 1.0. scalable_t5 has position biases in
+  each layer: copies of one table, as conversions from mT5 write them, are one table shared.
 
   Raises:
-    ValueError: not an encoder-decoder of T5X's examples, with what is missing or in excess; a
-      scanned one whose layers have different relative position biases.
+    ValueError: not an encoder-decoder of T5X's examples, with what is missing or in excess.
   """
   leaves = {name.removeprefix('_optimizer/'): leaf for name, leaf in leaves.items()}
   params: Arrays = {
@@ -104,19 +182,19 @@ def from_leaves(leaves: Arrays, where: str) -> Checkpoint:
   if scanned:
     axis = _scan_axis(params)
     params, states = _joined_heads(params, states, axis)
-    params, states = _share_relpos(params, states, axis, where)
   config = _architecture(params, scanned, where)
   table = layouts.table_of(config)
   table.check(params, 'scanned' if scanned else 'unrolled', where)
   layouts.check_shapes(params, hf_export.expected_shapes(config), where)
   step = leaves.get('state/step', leaves.get('step'))
-  return Checkpoint(
+  checkpoint = Checkpoint(
     where=where,
     config=config,
     params=params,
     step=0 if step is None else int(step.read()),
     moments=_moments_from_t5x(states, params, config, where),
   )
+  return with_relpos(checkpoint, per_layer=False) if relpos_are_equal(checkpoint) else checkpoint
 
 
 def _joined_heads(params: Arrays, states: Arrays, axis: int) -> tuple[Arrays, Arrays]:
@@ -149,39 +227,6 @@ def _head_axes(projection: str, axis: int) -> tuple[int, int]:
 def _head_axes_of_v_col(projection: str, axis: int) -> tuple[int, int]:
   """The same in the mean over `embed`."""
   return (0, 2) if projection == 'out' and axis == 1 else (1, 2)
-
-
-def _share_relpos(params: Arrays, states: Arrays, axis: int, where: str) -> tuple[Arrays, Arrays]:
-  """Makes one table of scalable_t5's table a layer, if they are all the same.
-
-  Their moments differ once such a network was trained; the first layer's are taken.
-  """
-  shared, moments = dict(params), dict(states)
-  for name, array in params.items():
-    if not _RELPOS.fullmatch(name):
-      continue
-    tables = array.read()
-    if tables.ndim != 3:
-      raise ValueError(
-        f'{where}: {name} must have 3 axes (heads, layers, buckets), got {tables.shape}'
-      )
-    if not (tables == tables.take([0], axis)).all():
-      raise ValueError(
-        f'{where}: the {tables.shape[axis]} layers of {name} have different relative position '
-        'biases, as scalable_t5 trains them; T5 1.1, mT5 and Aya share one table in a stack, so '
-        'this network cannot be run here or in transformers. Train it with scan_layers=False in '
-        'T5X, or from a checkpoint of this program'
-      )
-    new = _RELPOS.sub(r'\1/relpos_bias/rel_embedding', name)
-    shared[new] = t5x_arrays.take(shared.pop(name), axis, 0)
-    fields = {field: moments.pop(f'{name}/{field}', None) for field in FIELDS}
-    if any(field is None for field in fields.values()):
-      continue
-    for field, moment in fields.items():
-      assert moment is not None
-      stacked = moment.shape == array.shape
-      moments[f'{new}/{field}'] = t5x_arrays.take(moment, axis, 0) if stacked else moment
-  return shared, moments
 
 
 def _scan_axis(params: Arrays) -> int:
@@ -223,7 +268,9 @@ def _architecture(params: Arrays, scanned: bool, where: str) -> t5_config.T5Conf
     return max(1, len(found))
 
   vocab_size, emb_dim = shape('token_embedder/embedding', 2, stacked=False)
-  num_heads, buckets = shape('encoder/relpos_bias/rel_embedding', 2, stacked=False)
+  relpos = layer('encoder', _RELPOS)
+  per_layer = relpos in params
+  num_heads, buckets = shape(relpos if per_layer else f'encoder/{_RELPOS}', 2, stacked=per_layer)
   _, joined_kv = shape(layer('encoder', 'attention/query/kernel'), 2)
   gated = layer('encoder', 'mlp/wi/kernel') not in params
   _, mlp_dim = shape(layer('encoder', f'mlp/{"wi_0" if gated else "wi"}/kernel'), 2)
@@ -242,6 +289,7 @@ def _architecture(params: Arrays, scanned: bool, where: str) -> t5_config.T5Conf
     scan_layers=scanned,
     param_scan_axis=1 if axis is None else axis,
     relative_attention_num_buckets=buckets,
+    relpos_bias_per_layer=per_layer,
   )
 
 
@@ -329,10 +377,12 @@ def to_leaves(checkpoint: Checkpoint, *, scan_layers: bool, dtype: str = 'float3
   Args:
     checkpoint: any, opened. Without moments it gets those of a fresh optimizer, since T5X restores
       parameters and optimizer together.
-    scan_layers: lay it out for examples/scalable_t5 (each layer with a copy of the relative position
-      biases, layers on axis 1) instead of examples/t5.
+    scan_layers: lay it out for examples/scalable_t5 (relative position biases in each layer, if need
+      be copies; layers on axis 1) instead of examples/t5.
     dtype: of the parameters; the optimizer state is always float32.
   """
+  if scan_layers:
+    checkpoint = with_relpos(checkpoint, per_layer=True)
   config = dataclasses.replace(checkpoint.config, scan_layers=scan_layers, param_scan_axis=1)
   params = checkpoint.in_layout(config)
   table = layouts.table_of(config)
@@ -349,27 +399,11 @@ def to_leaves(checkpoint: Checkpoint, *, scan_layers: bool, dtype: str = 'float3
       fields = _wanted(checkpoint.moments, rule.unrolled, matrix, _factored(matrix))
     else:
       fields = _stacked(checkpoint.moments, rule, matrix, table.depth(rule) or 0)
-    if scan_layers and name.endswith('relpos_bias/rel_embedding'):
-      stack = name.split('/')[0]
-      layers = config.num_encoder_layers if stack == 'encoder' else config.num_decoder_layers
-      name = f'{stack}/{name}'
-      array, fields = _relpos_of_layers(array, fields, layers)
-    elif scan_layers and (matched := _ATTENTION.fullmatch(name)):
+    if scan_layers and (matched := _ATTENTION.fullmatch(name)):
       array, fields = _split_heads(array, fields, matched[1], config.head_dim)
     leaves[f'target/{name}'] = array
     leaves |= {f'{_STATES}{name}/{field}': value for field, value in fields.items()}
   return leaves
-
-
-def _relpos_of_layers(
-  array: SlicedArray, fields: dict[str, SlicedArray], layers: int
-) -> tuple[SlicedArray, dict[str, SlicedArray]]:
-  """A copy of the shared table, and of its moments, for each layer."""
-
-  def copies(one: SlicedArray) -> SlicedArray:
-    return one if one.shape == _UNUSED else t5x_arrays.stack([one] * layers, 1)
-
-  return copies(array), {field: copies(moment) for field, moment in fields.items()}
 
 
 def _split_heads(
@@ -391,9 +425,8 @@ def _stacked(
   moments: Arrays | None, rule: names.Rule, matrix: tuple[int, ...], depth: int
 ) -> dict[str, SlicedArray]:
   """Moments of all layers by T5X's explicit rule: every kernel factored, rows for `embed`."""
-  layers = [
-    _wanted(moments, rule.name('unrolled', i), matrix, len(matrix) == 2) for i in range(depth)
-  ]
+  factored = len(matrix) == 2 and not rule.scanned.endswith(_RELPOS)
+  layers = [_wanted(moments, rule.name('unrolled', i), matrix, factored) for i in range(depth)]
 
   def stacked(field: str, axis: int) -> SlicedArray:
     if layers[0][field].shape == _UNUSED:
@@ -401,7 +434,7 @@ def _stacked(
     return t5x_arrays.stack([fields[field] for fields in layers], axis)
 
   out = {field: stacked(field, 1) for field in ('v', 'm')}
-  if len(matrix) != 2:
+  if not factored:
     return out | {field: t5x_arrays.zeros(_UNUSED) for field in ('v_row', 'v_col')}
   embed, other = _embed_axis(rule), 1 - _embed_axis(rule)
   smaller, _ = np.argsort(matrix)
@@ -465,6 +498,7 @@ def fill(abstract: Any, params: Any, checkpoint: Checkpoint, config: t5_config.T
   """
   if checkpoint.moments is None:
     return None
+  checkpoint = with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
   flat = {_dict_names(p): leaf.shape for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
   table = layouts.table_of(config)
   unknown: list[str] = []
@@ -502,7 +536,7 @@ def _ours(
   config: t5_config.T5Config,
   table: names.Table,
 ) -> SlicedArray:
-  rule, layer = names.match(name, 'scanned' if config.scan_layers else 'unrolled')
+  rule, layer = table.match(name, 'scanned' if config.scan_layers else 'unrolled')
 
   def one(unrolled: str, matrix: tuple[int, ...], wanted: tuple[int, ...]) -> SlicedArray:
     if field != 'ema':

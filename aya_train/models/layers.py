@@ -7,6 +7,7 @@ Dimension letters: B batch, T query positions, S key positions, D model width, H
 head, F MLP width, V vocabulary, R relative position buckets.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,7 @@ def relative_position_bucket(
 
 
 class RelativePositionBias(nn.Module):
-  """One learnt number for each head and bucket of distance, shared by all layers of a stack."""
+  """One learnt number for each head and bucket of distance; for all layers of a stack, or for one."""
 
   config: t5_config.T5Config
   bidirectional: bool
@@ -124,13 +125,17 @@ class RelativePositionBias(nn.Module):
     buckets_TS = jnp.asarray(bucket_of_distance)[relative_TS + key_length - 1]
     return jnp.take(self.rel_embedding, buckets_TS, axis=1).astype(self.config.dtype)[None]
 
-  def for_kernel(self, length: int) -> dict[str, Any]:
-    """The same bias as `fused_attention.visibility` takes it, for queries and keys of a length."""
-    tiles = length // fused_attention.TILE
+  def added_to(
+    self, mask: Array | fused_attention.Visibility
+  ) -> Array | fused_attention.Visibility:
+    """A mask of self-attention, [B, 1, T, T] or what the kernel takes in its place, with this bias."""
+    if not isinstance(mask, fused_attention.Visibility):
+      return self(np.arange(mask.shape[-2]), mask.shape[-1]) + mask
+    tiles = mask.query_ids.shape[1] // fused_attention.TILE
     patterns = fused_attention.Patterns.of(
       self._bucket, tiles, tiles, self.config.relative_attention_num_buckets
     )
-    return {'table_HR': self.rel_embedding, 'patterns': patterns}
+    return dataclasses.replace(mask, table_HR=self.rel_embedding, patterns=patterns)
 
 
 class Dense(nn.Module):

@@ -1,9 +1,9 @@
-"""mT5's network: a pre-norm encoder-decoder Transformer with shared relative position biases.
+"""mT5's network: a pre-norm encoder-decoder Transformer with relative position biases.
 
 Parameter names equal T5X's: `encoder/layers_0/attention/query/kernel` when layers are unrolled
 (t5x/examples/t5) and `encoder/encoder/attention/query/kernel`, with an axis `layers`, when they are
-scanned (t5x/examples/scalable_t5). Unlike scalable_t5, which learns a position bias for each layer,
-scanned layers here share one, as every released mT5 does.
+scanned (t5x/examples/scalable_t5). The layers of a stack share one table of position biases, as in every
+released mT5; with `relpos_bias_per_layer` each has its own, as in scalable_t5 and in umT5.
 
 Dimension letters: B batch, T target positions, S source positions, D model width, H heads, V
 vocabulary. Token id 0 is padding.
@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
@@ -40,6 +39,8 @@ class EncoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
     self.pre_attention_layer_norm = layers.LayerNorm(cfg.dtype)
     self.attention = layers.Attention(cfg)
     self.pre_mlp_layer_norm = layers.LayerNorm(cfg.dtype)
@@ -48,6 +49,8 @@ class EncoderLayer(nn.Module):
   @nn.compact
   def __call__(self, x_BSD: Array, bias: Bias, deterministic: bool) -> tuple[Array, None]:
     drop = layers.dropout(self.config, deterministic)
+    if self.config.relpos_bias_per_layer:
+      bias = self.relpos_bias.added_to(bias)
     normed = self.pre_attention_layer_norm(_constrain(x_BSD))
     x = _residual(x_BSD + drop(self.attention(normed, normed, bias, deterministic)))
     y = x + drop(self.mlp(self.pre_mlp_layer_norm(_constrain(x)), deterministic))
@@ -61,6 +64,8 @@ class DecoderLayer(nn.Module):
 
   def setup(self):
     cfg = self.config
+    if cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
     self.pre_self_attention_layer_norm = layers.LayerNorm(cfg.dtype)
     self.self_attention = layers.Attention(cfg)
     self.pre_cross_attention_layer_norm = layers.LayerNorm(cfg.dtype)
@@ -73,6 +78,8 @@ class DecoderLayer(nn.Module):
     self, x_BTD: Array, encoded: Array, self_bias: Bias, cross_bias: Bias, deterministic: bool
   ) -> tuple[Array, None]:
     drop = layers.dropout(self.config, deterministic)
+    if self.config.relpos_bias_per_layer:
+      self_bias = self.relpos_bias.added_to(self_bias)
     normed = self.pre_self_attention_layer_norm(_constrain(x_BTD))
     x = _residual(x_BTD + drop(self.self_attention(normed, normed, self_bias, deterministic)))
     normed = self.pre_cross_attention_layer_norm(_constrain(x))
@@ -89,6 +96,8 @@ class DecoderLayer(nn.Module):
   def decode_step(
     self, x_B1D: Array, position: Array, self_bias: Array, cross_bias: Array
   ) -> tuple[Array, None]:
+    if self.config.relpos_bias_per_layer:
+      self_bias = self.relpos_bias(position[None], self_bias.shape[-1]) + self_bias
     normed = self.pre_self_attention_layer_norm(x_B1D)
     x = x_B1D + self.self_attention.self_attention_step(normed, position, self_bias)
     normed = self.pre_cross_attention_layer_norm(x)
@@ -128,26 +137,23 @@ def _rematerialised(layer: type[nn.Module], cfg: T5Config, deterministic_argumen
   )
 
 
-def _bias(
+def _mask(
   cfg: T5Config,
   query_valid_BT: Array,
   key_valid_BS: Array,
   query_segment_ids_BT: Array | None,
   key_segment_ids_BS: Array | None,
-  relpos_bias: layers.RelativePositionBias | None = None,
   causal: bool = False,
 ) -> Bias:
-  """Mask and position bias of one kind of attention, in the form that its kernel takes."""
+  """The mask of one kind of attention as an additive bias, or as its kernel takes it."""
   seen = (query_valid_BT, key_valid_BS, query_segment_ids_BT, key_segment_ids_BS)
   length, keys = query_valid_BT.shape[1], key_valid_BS.shape[1]
   if cfg.attention_kernel != 'plain' and fused_attention.supports(length, keys):
-    table = relpos_bias.for_kernel(length) if relpos_bias is not None else {}
-    return fused_attention.visibility(*seen, **table, causal=causal)
+    return fused_attention.visibility(*seen, causal=causal)
   mask = layers.attention_mask(*seen)
   if causal:
     mask &= layers.causal_mask(length)
-  bias = layers.attention_bias(mask, cfg.dtype)
-  return bias if relpos_bias is None else relpos_bias(np.arange(length), keys) + bias
+  return layers.attention_bias(mask, cfg.dtype)
 
 
 class Encoder(nn.Module):
@@ -158,7 +164,8 @@ class Encoder(nn.Module):
 
   def setup(self):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
+    if not cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=True)
     layer = _rematerialised(EncoderLayer, cfg, deterministic_argument=3)
     if cfg.scan_layers:
       self.encoder = _scanned(layer, cfg, cfg.num_encoder_layers, {'__call__': 2})(cfg)
@@ -173,7 +180,9 @@ class Encoder(nn.Module):
     cfg = self.config
     x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BS))
     seen = (valid_BS, valid_BS, segment_ids_BS, segment_ids_BS)
-    bias = _bias(cfg, *seen, relpos_bias=self.relpos_bias)
+    bias = _mask(cfg, *seen)
+    if not cfg.relpos_bias_per_layer:
+      bias = self.relpos_bias.added_to(bias)
     for layer in [self.encoder] if cfg.scan_layers else self.layers:
       x, _ = layer(x, bias, deterministic)
     x = self.encoder_norm(x)
@@ -189,7 +198,8 @@ class Decoder(nn.Module):
 
   def setup(self):
     cfg = self.config
-    self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
+    if not cfg.relpos_bias_per_layer:
+      self.relpos_bias = layers.RelativePositionBias(cfg, bidirectional=False)
     layer = _rematerialised(DecoderLayer, cfg, deterministic_argument=5)
     if cfg.scan_layers:
       methods = {'__call__': 4, 'init_cache': 1, 'decode_step': 3}
@@ -218,10 +228,10 @@ class Decoder(nn.Module):
     cfg = self.config
     x = layers.dropout(cfg, deterministic)(self.token_embedder(ids_BT))
     target, source = target_segment_ids_BT, source_segment_ids_BS
-    self_bias = _bias(
-      cfg, target_valid_BT, target_valid_BT, target, target, self.relpos_bias, causal=True
-    )
-    cross_bias = _bias(cfg, target_valid_BT, source_valid_BS, target, source)
+    self_bias = _mask(cfg, target_valid_BT, target_valid_BT, target, target, causal=True)
+    if not cfg.relpos_bias_per_layer:
+      self_bias = self.relpos_bias.added_to(self_bias)
+    cross_bias = _mask(cfg, target_valid_BT, source_valid_BS, target, source)
     for layer in self._layers():
       x, _ = layer(x, encoded_BSD, self_bias, cross_bias, deterministic)
     return layers.dropout(cfg, deterministic)(self.decoder_norm(x))
@@ -246,8 +256,9 @@ class Decoder(nn.Module):
     cfg = self.config
     x = self.token_embedder(ids_B1)
     visible = (jnp.arange(max_decode_length) <= position)[None, None, None]
-    self_bias = self.relpos_bias(position[None], max_decode_length)
-    self_bias = self_bias + layers.attention_bias(visible, cfg.dtype)
+    self_bias = layers.attention_bias(visible, cfg.dtype)
+    if not cfg.relpos_bias_per_layer:
+      self_bias = self.relpos_bias(position[None], max_decode_length) + self_bias
     cross_bias = layers.attention_bias(cross_mask_B11S, cfg.dtype)
     for layer in self._layers():
       x, _ = layer.decode_step(x, position, self_bias, cross_bias)

@@ -38,6 +38,8 @@ class T5Config:
       (aya_train/models/fused_attention.py) used where sequence lengths are multiples of 128;
       'interpreted' runs it on any machine, slowly, for tests.
     relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section 2.1.
+    relpos_bias_per_layer: a table of position biases in each layer, as umT5 and all networks of T5X's
+      examples/scalable_t5 have; T5 1.1 and mT5 share one in each stack.
   """
 
   vocab_size: int
@@ -59,6 +61,7 @@ class T5Config:
   attention_kernel: str = 'plain'
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
+  relpos_bias_per_layer: bool = False
 
   def __post_init__(self):
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
@@ -117,6 +120,7 @@ class T5Config:
       'param_scan_axis',
       'relative_attention_num_buckets',
       'relative_attention_max_distance',
+      'relpos_bias_per_layer',
     )
     return {
       name: list(value) if isinstance(value := getattr(self, name), tuple) else value

@@ -27,8 +27,17 @@ def definition_of(beta1: float | None = None):
   return adafactor.Adafactor(1e-2, beta1=beta1, logical_factor_rules=rules)
 
 
-def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
-  """A T5X train state at step 7, random but as a training might leave it; shared position biases."""
+def state(
+  config: t5_config.T5Config,
+  *,
+  seed: int,
+  beta1: float | None = None,
+  relpos_bias_per_layer: bool = False,
+):
+  """A T5X train state at step 7, random but as a training might leave it.
+
+  scalable_t5 has position biases in each layer: copies of one table unless `relpos_bias_per_layer`.
+  """
   module = module_of(config)
   tokens = np.ones((1, 2), np.int32)
   with jax.numpy_rank_promotion('allow'):
@@ -52,7 +61,7 @@ def state(config: t5_config.T5Config, *, seed: int, beta1: float | None = None):
       values *= config.emb_dim**-0.5
     elif 'scale' in name:
       values = 1 + 0.1 * values
-    if 'relpos_bias' in name and values.ndim == 3:
+    if 'relpos_bias' in name and values.ndim == 3 and not relpos_bias_per_layer:
       axis = config.param_scan_axis
       values = np.repeat(values.take([0], axis), values.shape[axis], axis)
     return values

@@ -125,6 +125,54 @@ def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves
     assert (shapes[f'{moments}/v_row'], shapes[f'{moments}/v_col']) == (rows, columns), name
 
 
+def umt5_of_scalable_t5(tmp_path):
+  """A T5X checkpoint of scalable_t5 whose layers have different position biases, and its leaves."""
+  config = t5x_leaves.wide_config(relpos_bias_per_layer=True)
+  leaves = t5x_leaves.random_leaves(config, momentum=True)
+  unrolled = t5x_bytes.write(tmp_path / 'unrolled/checkpoint_7', leaves)
+  native = convert.convert(unrolled, tmp_path / 'unrolled/native', to='native')
+  return convert.convert(native, tmp_path / 'checkpoint_7', to='t5x', scan_layers=True), leaves
+
+
+def test_position_biases_of_each_layer_survive_every_format(tmp_path, vocabulary_file):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
+  scalable, leaves = umt5_of_scalable_t5(tmp_path)
+  shapes = {name: array.shape for name, array in t5x_format.read(scalable).items()}
+  assert shapes['target/decoder/decoder/relpos_bias/rel_embedding'] == (2, 2, 32)
+  assert shapes['state/param_states/encoder/encoder/relpos_bias/rel_embedding/v'] == (2, 3, 32)
+  options = {'vocabulary_file': str(vocabulary_file), 'verify': True}
+  native = convert.convert(scalable, tmp_path / 'native', to='native', **options)
+  back = convert.convert(native, tmp_path / 'back', to='t5x', scan_layers=False, verify=True)
+  t5x_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
+  hf = convert.convert(native, tmp_path / 'hf', to='hf', **options)
+  again = convert.convert(hf, tmp_path / 'again', to='t5x', scan_layers=True)
+  params = {k: v for k, v in numpy(t5x_format.read(scalable)).items() if k.startswith('target/')}
+  found = {k: v for k, v in numpy(t5x_format.read(again)).items() if k.startswith('target/')}
+  t5x_leaves.assert_equal(found, params)
+
+
+def test_tables_that_differ_cannot_be_shared_and_one_that_is_shared_can_be_copied(
+  source, leaves, tmp_path
+):
+  scalable, _ = umt5_of_scalable_t5(tmp_path)
+  checkpoint = formats.open_checkpoint(formats.detect(scalable))
+  assert checkpoint.config.relpos_bias_per_layer
+  with pytest.raises(ValueError, match=r'checkpoint_7: the 3 layers .* RELPOS_BIAS_PER_LAYER'):
+    t5x_state.with_relpos(checkpoint, per_layer=False)
+  shared = formats.open_checkpoint(formats.detect(source))
+  copied = t5x_state.with_relpos(shared, per_layer=True)
+  table = leaves['target/decoder/relpos_bias/rel_embedding']
+  moment = leaves['state/param_states/decoder/relpos_bias/rel_embedding/v']
+  for layer in range(2):
+    name = f'decoder/layers_{layer}/relpos_bias/rel_embedding'
+    np.testing.assert_array_equal(copied.params[name].read(), table)
+    np.testing.assert_array_equal(copied.moments[f'{name}/v'].read(), moment)
+  assert t5x_state.relpos_are_equal(copied)
+  joined = t5x_state.with_relpos(copied, per_layer=False)
+  t5x_leaves.assert_equal(numpy(joined.params), numpy(shared.params))
+  t5x_leaves.assert_equal(numpy(joined.moments), numpy(shared.moments))
+
+
 def test_orbax_itself_restores_what_was_written(source, leaves, tmp_path):
   native = convert.convert(source, tmp_path / 'native', to='native', scan_layers=False)
   abstract, _ = network.parameter_axes(CONFIG)

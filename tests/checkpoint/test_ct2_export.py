@@ -35,7 +35,7 @@ def converted(vocabulary_file, tmp_path_factory):
 
 
 def log_probabilities(hf, tokenizer, text, target):
-  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(str(hf))
+  model = hf_torch.open_mapped(hf)
   ids = torch.tensor([tokenizer(text)['input_ids']])
   labels = torch.tensor([tokenizer(target)['input_ids']])
   with torch.no_grad():
@@ -50,10 +50,14 @@ def scored(folder, tokenizer, text, target):
   return np.array(translator.score_batch([source], [pieces])[0].log_probs)
 
 
-@pytest.mark.parametrize('tied', [False, True], ids=['untied', 'tied'])
+@pytest.mark.parametrize(
+  'overrides',
+  [{}, {'logits_via_embedding': True}, {'relpos_bias_per_layer': True}],
+  ids=['untied', 'tied', 'umt5'],
+)
 @pytest.mark.parametrize('target', TARGETS)
-def test_probabilities_of_float32_are_those_of_transformers(converted, tied, target):
-  hf, folder, tokenizer = converted(logits_via_embedding=tied)
+def test_probabilities_of_float32_are_those_of_transformers(converted, overrides, target):
+  hf, folder, tokenizer = converted(**overrides)
   expected = log_probabilities(hf, tokenizer, hf_torch.PROMPTS[0], target)
   np.testing.assert_allclose(
     scored(folder, tokenizer, hf_torch.PROMPTS[0], target), expected, rtol=1e-4, atol=1e-4

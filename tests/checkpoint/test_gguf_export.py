@@ -99,6 +99,15 @@ def test_a_tied_head_is_written_scaled(converted):
   np.testing.assert_allclose(found['lm_head.weight'], found['shared.weight'] * 32**-0.5, rtol=1e-6)
 
 
+def test_position_biases_of_each_layer_are_kept(hf_folder, converted):
+  overrides = {'relpos_bias_per_layer': True}
+  expected, found = tensors(hf_folder(**overrides)), converted(**overrides).weights()
+  biases = [name for name in expected if 'relative_attention_bias' in name]
+  assert len(biases) == 3 + 2
+  for name in biases:
+    np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
 def test_settings_are_those_of_the_network(converted):
   found = fields(converted())
   assert found['general.architecture'] == 't5'

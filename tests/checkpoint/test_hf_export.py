@@ -228,7 +228,7 @@ def test_the_scale_of_a_t5_config_tells_a_tied_head(written, tied):
 @pytest.mark.parametrize(
   ('changes', 'has_head', 'message'),
   [
-    ({'model_type': 'umt5'}, True, 'position bias in each layer'),
+    ({'model_type': 'bart'}, True, 'model_type must be one of'),
     ({'layer_norm_epsilon': 1e-5}, True, 'layer_norm_epsilon'),
     ({'feed_forward_proj': 'gated-tanh'}, True, 'gated-tanh'),
     ({}, False, r'no single meaning'),

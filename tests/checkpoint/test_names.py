@@ -11,8 +11,13 @@ from tests.checkpoint import small_model
 TABLE = names.Table(num_encoder_layers=3, num_decoder_layers=2)
 VARIANTS = pytest.mark.parametrize(
   'overrides',
-  [{}, {'mlp_activations': ('relu',)}, {'logits_via_embedding': True}],
-  ids=['mt5', 'one MLP input', 'tied'],
+  [
+    {},
+    {'mlp_activations': ('relu',)},
+    {'logits_via_embedding': True},
+    {'relpos_bias_per_layer': True},
+  ],
+  ids=['mt5', 'one MLP input', 'tied', 'umt5'],
 )
 
 
@@ -32,6 +37,12 @@ def test_mt5_xxl_has_558_tensors():
 @pytest.mark.parametrize(
   ('ours', 'scanned', 'hf', 'transposed'),
   [
+    (
+      'decoder/layers_12/relpos_bias/rel_embedding',
+      'decoder/decoder/relpos_bias/rel_embedding',
+      'decoder.block.12.layer.0.SelfAttention.relative_attention_bias.weight',
+      True,
+    ),
     ('token_embedder/embedding', 'token_embedder/embedding', 'shared.weight', False),
     ('decoder/logits_dense/kernel', 'decoder/logits_dense/kernel', 'lm_head.weight', True),
     (
@@ -73,17 +84,20 @@ def test_mt5_xxl_has_558_tensors():
   ],
 )
 def test_names_by_hand(ours, scanned, hf, transposed):
-  assert names.translate(ours, 'unrolled', 'hf') == hf
-  assert names.translate(hf, 'hf', 'unrolled') == ours
-  assert names.translate(hf, 'hf', 'scanned') == scanned
-  assert names.match(hf, 'hf')[0].transposed == transposed
+  table = names.Table(24, 24, relpos_per_layer='/layers_12/relpos_bias/' in ours)
+  assert table.translate(ours, 'unrolled', 'hf') == hf
+  assert table.translate(hf, 'hf', 'unrolled') == ours
+  assert table.translate(hf, 'hf', 'scanned') == scanned
+  assert table.match(hf, 'hf')[0].transposed == transposed
 
 
-def test_no_name_matches_two_rules():
-  for layout in names.LAYOUTS:
-    for mlp_inputs in (1, 2):
-      for name in names.Table(11, 11, mlp_inputs).expected(layout):
-        names.match(name, layout)
+@pytest.mark.parametrize('relpos_per_layer', [False, True])
+@pytest.mark.parametrize('mlp_inputs', [1, 2])
+@pytest.mark.parametrize('layout', names.LAYOUTS)
+def test_no_name_matches_two_rules(layout, mlp_inputs, relpos_per_layer):
+  table = names.Table(11, 11, mlp_inputs, relpos_per_layer=relpos_per_layer)
+  for name in table.expected(layout):
+    table.match(name, layout)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_no_name_matches_two_rules():
 )
 def test_only_whole_names_match(name):
   with pytest.raises(ValueError, match='exactly one rule'):
-    names.match(name, 'unrolled')
+    TABLE.match(name, 'unrolled')
 
 
 def test_wrong_names_are_listed():

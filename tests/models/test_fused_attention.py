@@ -137,18 +137,20 @@ def packed_batch():
 
 
 @pytest.mark.parametrize(
-  'remat',
+  ('remat', 'per_layer'),
   [
-    'save_named',
-    pytest.param('none', marks=pytest.mark.heavy),
-    pytest.param('full', marks=pytest.mark.heavy),
+    ('save_named', False),
+    ('save_named', True),
+    pytest.param('none', False, marks=pytest.mark.heavy),
+    pytest.param('full', True, marks=pytest.mark.heavy),
   ],
 )
-def test_a_model_with_the_kernel_equals_one_without_dropout_draws_included(remat):
+def test_a_model_with_the_kernel_equals_one_without_dropout_draws_included(remat, per_layer):
   batch = packed_batch()
 
   def loss_and_gradient(kernel, policy):
-    model = tiny.model(attention_kernel=kernel, remat_policy=policy, dropout_rate=0.5)
+    options = {'dropout_rate': 0.5, 'relpos_bias_per_layer': per_layer}
+    model = tiny.model(attention_kernel=kernel, remat_policy=policy, **options)
     weights = batch['decoder_loss_weights']
 
     def loss(params):

@@ -118,6 +118,21 @@ def test_logits_of_relatives_of_mt5_are_equal(exported, overrides):
   assert_same_logits(params, config, model, [70, 5], [50, 7])
 
 
+@LAYOUTS
+def test_position_biases_of_each_layer_are_those_of_umt5(exported, scan_layers):
+  config = small_model.config(scan_layers=scan_layers, relpos_bias_per_layer=True)
+  params, folder, model = exported(config)
+  assert type(model).__name__ == 'UMT5ForConditionalGeneration'
+  model.config.tie_word_embeddings = False  # transformers 5 scales the logits otherwise
+  assert_same_logits(params, config, model, [200, 150, 9, 1], [30, 160, 4, 2])
+  imported, imported_config = hf_export.import_hf(folder)
+  assert imported_config.architecture() == {**config.architecture(), 'scan_layers': False}
+  if scan_layers:
+    imported = layouts.to_scanned(imported, layouts.table_of(config), config.param_scan_axis)
+  for name, array in params.items():
+    np.testing.assert_array_equal(np.asarray(imported[name]), array, err_msg=name)
+
+
 def test_the_two_tables_stay_apart(exported):
   config = small_model.config()
   params, _, model = exported(config)

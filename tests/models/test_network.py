@@ -9,6 +9,8 @@ from tests import batches, tiny
 
 LAYOUTS = pytest.mark.parametrize('scan_layers', [True, False], ids=['scanned', 'unrolled'])
 
+RELPOS = pytest.mark.parametrize('per_layer', [False, True], ids=['mt5', 'umt5'])
+
 
 def per_example_loss(model, params, batch):
   token = model.token_losses(params, batch, dropout_key=None)
@@ -16,8 +18,9 @@ def per_example_loss(model, params, batch):
 
 
 @LAYOUTS
-def test_packed_equals_unpacked(scan_layers):
-  model = tiny.model(scan_layers=scan_layers)
+@RELPOS
+def test_packed_equals_unpacked(scan_layers, per_layer):
+  model = tiny.model(scan_layers=scan_layers, relpos_bias_per_layer=per_layer)
   params = tiny.params(model)
   batch = batches.packed()
   loss = jax.jit(lambda p, b: per_example_loss(model, p, b))
@@ -92,8 +95,9 @@ def test_rematerialisation_changes_no_gradient(remat_policy, scan_layers):
 
 
 @LAYOUTS
-def test_cached_decoding_is_teacher_forced_argmax(scan_layers):
-  model = tiny.model(scan_layers=scan_layers)
+@RELPOS
+def test_cached_decoding_is_teacher_forced_argmax(scan_layers, per_layer):
+  model = tiny.model(scan_layers=scan_layers, relpos_bias_per_layer=per_layer)
   params = tiny.params(model)
   inputs = batches.unpack(batches.packed())['encoder_input_tokens']
   batch = {'encoder_input_tokens': inputs}

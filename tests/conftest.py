@@ -9,7 +9,10 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 import jax
 import pytest
 
+from aya_train.checkpoint import ct2_export
 from tests.checkpoint import small_model
+
+ct2_export.prefer_mkl()
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)

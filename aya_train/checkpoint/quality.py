@@ -105,6 +105,9 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
 
 def of_ctranslate2(folder: epath.PathLike, examples: Sequence[Example], max_tokens: int) -> Outcome:
   """A CTranslate2 model on the CPU, in the types it was saved in."""
+  from aya_train.checkpoint import ct2_export
+
+  ct2_export.prefer_mkl()
   import ctranslate2
 
   names = json.loads((epath.Path(folder) / 'shared_vocabulary.json').read_text())

@@ -119,7 +119,7 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
     return t5x_state.from_leaves(t5x_orbax.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
     return _open_native(source.path)
-  from aya_train.checkpoint import hf_export  # needs safetensors, an extra
+  from aya_train.checkpoint import hf_export
 
   params, config = hf_export.import_hf(source.path, dtype=None)
   vocabulary = source.path / 'spiece.model'
@@ -132,8 +132,7 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
 
 
 def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
-  metadata = manager.read_metadata(path)
-  config = t5_config.T5Config(**metadata['architecture'])
+  config, metadata = _native_metadata(path)
   params = t5x_orbax.read(path / 'params')
   layout: names.Layout = 'scanned' if config.scan_layers else 'unrolled'
   layouts.table_of(config).check(params, layout, str(path))
@@ -145,10 +144,30 @@ def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
     where=str(path),
     config=config,
     params=params,
-    step=int(metadata['step']),
+    step=metadata['step'],
     moments=moments,
-    vocabulary_file=metadata.get('vocabulary_file') or '',
+    vocabulary_file=metadata['vocabulary_file'],
   )
+
+
+def _native_metadata(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+  """The network and the rest of what a step folder says of itself.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  try:
+    metadata = manager.read_metadata(path)
+    config = t5_config.T5Config(**metadata['architecture'])
+    step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
+    if type(step) is not int or not isinstance(vocabulary, str):
+      raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
+  except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+    raise ValueError(
+      f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
+      'again from its source'
+    ) from error
+  return config, {'step': step, 'vocabulary_file': vocabulary}
 
 
 def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
@@ -160,10 +179,9 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
     ValueError: another architecture, with names and shapes; or a damaged checkpoint.
   """
   if source.format is Format.NATIVE:
-    metadata = manager.read_metadata(source.path)
-    theirs = t5_config.T5Config(**metadata['architecture'])
+    theirs, metadata = _native_metadata(source.path)
     if (theirs.scan_layers, theirs.param_scan_axis) == (config.scan_layers, config.param_scan_axis):
-      return manager.read_params(source.path, abstract_params), int(metadata['step'])
+      return manager.read_params(source.path, abstract_params), metadata['step']
   checkpoint = open_checkpoint(source)
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   have = checkpoint.in_layout(config)

@@ -228,8 +228,8 @@ def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan)
   free = shutil.disk_usage(work).free
   if free < needed:
     raise OSError(
-      f'{work.parent} has {free / 1e9:.1f} GB free, the conversion takes {needed / 1e9:.1f} GB there: '
-      'free some, or choose another disk'
+      f'{work.parent} has {free / 1e6:,.1f} MB free, the conversion takes {needed / 1e6:,.1f} MB '
+      'there: free some, or choose another disk'
     )
 
 

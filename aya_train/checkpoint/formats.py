@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from aya_train import partitioning, train_state
 from aya_train.checkpoint import (
+  hf_export,
   layouts,
   manager,
   names,
@@ -119,8 +120,6 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
     return t5x_state.from_leaves(t5x_orbax.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
     return _open_native(source.path)
-  from aya_train.checkpoint import hf_export
-
   params, config = hf_export.import_hf(source.path, dtype=None)
   vocabulary = source.path / 'spiece.model'
   return t5x_state.Checkpoint(
@@ -136,6 +135,7 @@ def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
   params = t5x_orbax.read(path / 'params')
   layout: names.Layout = 'scanned' if config.scan_layers else 'unrolled'
   layouts.table_of(config).check(params, layout, str(path))
+  layouts.check_shapes(params, hf_export.expected_shapes(config), str(path))
   moments = None
   if (path / 'training').exists():
     training = t5x_orbax.read(path / 'training')
@@ -159,6 +159,9 @@ def _native_metadata(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
   try:
     metadata = manager.read_metadata(path)
     config = t5_config.T5Config(**metadata['architecture'])
+    buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
+    if not all(type(n) is int and n >= 4 for n in buckets):
+      raise TypeError(f'buckets and distance of relative positions {buckets}')
     step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
     if type(step) is not int or not isinstance(vocabulary, str):
       raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')

@@ -1,5 +1,6 @@
 """Conversions: identity over every path between formats, and folders that are whole or absent."""
 
+import json
 import os
 import signal
 import subprocess
@@ -382,3 +383,26 @@ def test_card_and_licence_are_there_before_the_folder_has_its_name(
   with pytest.raises(RuntimeError, match='killed'):
     convert.convert(source, tmp_path / 'out', vocabulary_file=str(vocabulary_file), finish=finish)
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (lambda m: m['architecture'].update(num_heads=4), 'do not fit the T5Config'),
+    (lambda m: m['architecture'].pop('emb_dim'), 'do not fit the T5Config'),
+    (lambda m: m['architecture'].update(emb_dim='x'), 'not what was written'),
+    (lambda m: m['architecture'].update(relative_attention_num_buckets=0), 'not what was written'),
+    (lambda m: m['architecture'].update(unheard_of=1), 'not what was written'),
+    (lambda m: m.pop('step'), 'not what was written'),
+    (lambda m: m.clear(), 'not what was written'),
+  ],
+)
+def test_native_metadata_that_do_not_fit_are_refused(source, tmp_path, damage, message):
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  path = native / 'metadata' / 'metadata'
+  metadata = json.loads(path.read_text())
+  damage(metadata)
+  path.write_text(json.dumps(metadata))
+  with pytest.raises(ValueError, match=message) as raised:
+    convert.convert(native, tmp_path / 'out', to='t5x')
+  assert str(native) in str(raised.value) and not (tmp_path / 'out').exists()

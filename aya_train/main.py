@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aya_train import hosts
@@ -132,22 +132,28 @@ def _parser() -> argparse.ArgumentParser:
   sub.add_argument(
     '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
   )
-  sub.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32')
+  sub.add_argument(
+    '--dtype',
+    choices=('float32', 'bfloat16', 'float16'),
+    help='of the parameters; default: float32, or that of SRC where the format stays',
+  )
   sub.add_argument(
     '--allow_float16_overflow',
     action='store_true',
     help='write float16 without trying whether activations fit',
   )
-  sub.add_argument('--max_shard_size', default='5GB', help='of the safetensors files')
+  sub.add_argument('--max_shard_size', help='of the safetensors files, default 5GB')
   sub.add_argument('--vocabulary', help='SentencePiece file, if the checkpoint does not name one')
   sub.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
   sub.add_argument(
-    '--verify', action='store_true', help='read every array back and compare it bit for bit'
+    '--verify',
+    action='store_true',
+    help='read every array back and compare it bit for bit, and logits if the model fits in memory',
   )
   sub.add_argument(
     '--scan_layers',
     action=argparse.BooleanOptionalAction,
-    help='stack layers; by default native checkpoints do and T5X ones do not',
+    help='stack layers; default: as in SRC where the format stays, else only native ones do',
   )
 
   group = sub.add_argument_group('quantised', 'for --to ct2 and --to gguf')
@@ -319,6 +325,11 @@ def _convert(args: argparse.Namespace) -> None:
       )
     hub.check(args.push)
   card = {'base_model': args.base_model, 'licence': args.license}
+  common = {
+    'vocabulary_file': args.vocabulary,
+    'overwrite': args.overwrite,
+    'allow_float16_overflow': args.allow_float16_overflow,
+  }
   if args.to in ('ct2', 'gguf'):
     _import_tensorflow(args.verbose)
     from aya_train import quantised
@@ -328,12 +339,10 @@ def _convert(args: argparse.Namespace) -> None:
       args.dst,
       to=args.to,
       quantisation=args.quantisation,
-      dtype=args.dtype,
-      vocabulary_file=args.vocabulary,
+      dtype=args.dtype or 'float32',
       examples_file=args.examples,
       num_examples=args.num_examples,
-      overwrite=args.overwrite,
-      allow_float16_overflow=args.allow_float16_overflow,
+      **common,
       **card,
     )
   else:
@@ -343,19 +352,29 @@ def _convert(args: argparse.Namespace) -> None:
       to=args.to,
       dtype=args.dtype,
       max_shard_size=args.max_shard_size,
-      vocabulary_file=args.vocabulary,
-      overwrite=args.overwrite,
       scan_layers=args.scan_layers,
       verify=args.verify,
-      allow_float16_overflow=args.allow_float16_overflow,
+      finish=_card_writer(args, card) if args.to == 'hf' else None,
+      **common,
     )
-  if args.to == 'hf':
-    _import_tensorflow(args.verbose)
-    from aya_train import model_card
-
-    model_card.write(args.dst, args.dst, model_dir=model_card.find_run(args.src), **card)
   if args.push:
     print(hub.push(args.dst, args.push, private=args.private))
+
+
+def _card_writer(args: argparse.Namespace, card: Mapping[str, Any]) -> Callable[[Any], None]:
+  """Writes model card and licence into an exported folder that has not got its name yet."""
+  from aya_train.checkpoint import formats, work_folder
+
+  source = formats.detect(args.src)
+  _import_tensorflow(args.verbose)
+  from aya_train import model_card
+
+  model_dir = model_card.find_run(source.path)
+  if model_dir is not None:
+    model_card.read_run(model_dir)  # refuses damaged records before any work
+  return lambda folder: model_card.write(
+    folder, folder, name=work_folder.resolved(args.dst).name, model_dir=model_dir, **card
+  )
 
 
 def _report(args: argparse.Namespace) -> None:

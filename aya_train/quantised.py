@@ -1,10 +1,8 @@
 """`aya-train convert --to ct2` and `--to gguf`: any checkpoint as a quantised model with a report."""
 
-import contextlib
 import logging
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
@@ -15,8 +13,8 @@ from aya_train.checkpoint import (
   ct2_export,
   formats,
   gguf_export,
-  hf_export,
   quality,
+  work_folder,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,7 +46,7 @@ def quantise(
   """Writes `src` as a quantised model, with its size, its loss in quality, card and licence.
 
   A source that is no Hugging Face folder is first exported to one beside `dst`, which is removed
-  at the end.
+  at the end. `dst` appears complete or not at all.
 
   Args:
     src: anything `formats.detect` knows.
@@ -75,26 +73,44 @@ def quantise(
       f'--quantisation of {to} must be one of {QUANTISATIONS[to]}, not {quantisation}'
     )
   require(to)
-  dst = epath.Path(dst)
   source = formats.detect(src)
-  hf_export.check_free(dst, overwrite=overwrite)
+  target = work_folder.check(dst, overwrite=overwrite)
+  work_folder.check_apart(source.path, dst)
+  formats.open_checkpoint(source)
   model_dir = model_card.find_run(source.path)
   examples_file = examples_file or (quality.examples_of_run(model_dir) if model_dir else None)
-  allowed = {'allow_float16_overflow': allow_float16_overflow}
-  with _exported(source, dst, dtype=dtype, vocabulary_file=vocabulary_file, **allowed) as hf_folder:
-    options = allowed if to == 'ct2' else {}
-    _EXPORTS[to](hf_folder, dst, quantisation=quantisation, overwrite=overwrite, **options)
+  with work_folder.replacing(target, overwrite=overwrite) as work:
+    hf_folder, out = source.path, work / 'out'
+    if source.format is not formats.Format.HF:
+      hf_folder = work / 'hf' / target.name
+      convert.convert(
+        source.path,
+        hf_folder,
+        to='hf',
+        dtype=dtype,
+        vocabulary_file=vocabulary_file,
+        allow_float16_overflow=allow_float16_overflow,
+      )
+    options = {'allow_float16_overflow': allow_float16_overflow} if to == 'ct2' else {}
+    _EXPORTS[to](hf_folder, out, quantisation=quantisation, **options)
     found = quality.report(
-      dst,
+      out,
       hf_folder,
       quantisation=quantisation,
       examples_file=examples_file if num_examples else None,
       num_examples=num_examples,
     )
-    model_card.write(dst, hf_folder, model_dir=model_dir, base_model=base_model, licence=licence)
+    model_card.write(
+      out,
+      hf_folder,
+      name=target.name,
+      model_dir=model_dir,
+      base_model=base_model,
+      licence=licence,
+    )
   logger.info('%s', summary(found))
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
-  return dst
+  return epath.Path(dst)
 
 
 def require(to: str) -> None:
@@ -103,19 +119,6 @@ def require(to: str) -> None:
 
   if importlib.util.find_spec(_PACKAGES[to]) is None:
     raise ValueError(f"--to {to} needs {_PACKAGES[to]}: pip install 'aya-train[hf,quantised]'")
-
-
-@contextlib.contextmanager
-def _exported(source: formats.Source, dst: epath.Path, **options: Any) -> Iterator[epath.Path]:
-  """The source as a Hugging Face folder, for as long as the block runs."""
-  if source.format is formats.Format.HF:
-    yield source.path
-    return
-  dst.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=f'.{dst.name}.hf-', dir=str(dst.parent)) as folder:
-    hf_folder = epath.Path(folder) / dst.name
-    convert.convert(source.path, hf_folder, to='hf', **options)
-    yield hf_folder
 
 
 def summary(found: Mapping[str, Any]) -> str:

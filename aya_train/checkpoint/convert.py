@@ -4,43 +4,64 @@ The source is only read. The result is written beside `dst` and takes its name w
 and, with `verify`, has been read back; a conversion that ends early leaves `dst` as it was.
 """
 
-import collections
-import contextlib
 import dataclasses
+import importlib.util
 import logging
 import math
-import os
-import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
-from flax import traverse_util
 
-from aya_train import optimizer
 from aya_train.checkpoint import (
   formats,
   layouts,
+  native_export,
+  progress,
+  sample_logits,
   t5x_arrays,
   t5x_format,
   t5x_orbax,
   t5x_state,
+  work_folder,
 )
-from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
 
 TARGETS = ('hf', 'native', 't5x')
-DTYPES = ('float32', 'bfloat16')
+DTYPES = {
+  'hf': ('float32', 'bfloat16', 'float16'),
+  'native': ('float32', 'bfloat16'),
+  't5x': ('float32', 'bfloat16'),
+}
+MAX_SHARD_SIZE = '5GB'
 _SPOOL_BYTES = 1 << 20  # smaller parameters are read again for each layer
+_HF_PACKAGES = {
+  'huggingface_hub': 'huggingface_hub',
+  'tokenizers': 'tokenizers',
+  'google.protobuf': 'protobuf',
+}
 
 Arrays = Mapping[str, t5x_arrays.SlicedArray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """What is to be written, every default filled in.
+
+  Attributes:
+    to, dtype, vocabulary_file: as for `convert`; the last is '' where there is none.
+    scan_layers: whether layers are stacked.
+    max_shard_size: of each safetensors file.
+  """
+
+  to: str
+  dtype: str
+  vocabulary_file: str
+  scan_layers: bool
+  max_shard_size: str
 
 
 def convert(
@@ -48,270 +69,228 @@ def convert(
   dst: epath.PathLike,
   *,
   to: str = 'hf',
-  dtype: str = 'float32',
-  max_shard_size: str = '5GB',
+  dtype: str | None = None,
+  max_shard_size: str | None = None,
   vocabulary_file: str | None = None,
-  model_card: str | None = None,
   overwrite: bool = False,
   scan_layers: bool | None = None,
   verify: bool = False,
   allow_float16_overflow: bool = False,
+  finish: Callable[[epath.Path], None] | None = None,
 ) -> epath.Path:
   """Writes `src` into the folder `dst` in another format; `src` is only read.
+
+  The format may be the same if something else changes: dtype, layout, shards or the vocabulary.
 
   Args:
     src: anything `formats.detect` knows.
     dst: folder to make. For T5X call it checkpoint_<step>: T5X finds it then by its parent.
     to: 'hf', 'native' or 't5x'.
-    dtype: of the parameters written, 'float32', 'bfloat16' or, for 'hf', 'float16'. Native ones hold
-      float32, or weights alone as they are if bfloat16 was all that the source had.
-    max_shard_size: of each safetensors file.
+    dtype: of the parameters written, one of DTYPES[to]. By default that of the source where the
+      format stays or a native checkpoint gets weights alone that are bfloat16; else float32.
+      Optimizer states are float32.
+    max_shard_size: of each safetensors file, by default MAX_SHARD_SIZE.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
-    model_card: README.md of a Hugging Face folder.
     overwrite: replace `dst`.
-    scan_layers: whether parameters of a native or T5X checkpoint are stacked; by default they are in
-      native ones and are not in T5X ones, as in every released mT5.
-    verify: read every array back and compare it bit for bit before `dst` appears.
+    scan_layers: whether parameters of a native or T5X checkpoint are stacked; by default as in the
+      source where the format stays, else they are in native ones and are not in T5X ones, as in
+      every released mT5.
+    verify: read every array back and compare it bit for bit, and, if the model fits in memory,
+      compare logits on sample prompts (`sample_logits`), before `dst` appears.
     allow_float16_overflow: see `hf_export.export`.
+    finish: is given the complete folder before it takes its name, to add files to it.
 
   Raises:
     FileNotFoundError: no checkpoint, or no vocabulary.
     FileExistsError: `dst` is there.
-    ValueError: a damaged checkpoint, or formats or shapes that do not fit.
+    ValueError: a damaged checkpoint, formats or shapes that do not fit, or nothing to change.
+    OSError: no room or no permission.
   """
   started = time.monotonic()
-  source, dst = formats.detect(src), epath.Path(dst)
-  _check(source, dst, to, dtype, overwrite)
+  source, target = formats.detect(src), work_folder.check(dst, overwrite=overwrite)
+  _check(to, dtype)
+  work_folder.check_apart(source.path, dst)
   checkpoint = formats.open_checkpoint(source)
   t5x_arrays.check_floats(checkpoint.params, str(src))
-  if to == 'hf':
-    vocabulary_file = _required_vocabulary(vocabulary_file or checkpoint.vocabulary_file, source)
-  scanned = to == 'native' if scan_layers is None else scan_layers
-  with _replacing(dst) as work:
-    out, spool = work / 'out', work / 'spool'
-    _check_room(work, checkpoint, np.dtype(dtype).itemsize)
-    if to == 'hf' or not scanned:
-      checkpoint = _spooled(checkpoint, spool)
-    if to == 'native':
-      written = write_native(
-        out, checkpoint, vocabulary_file or checkpoint.vocabulary_file, scan_layers=scanned
-      )
-    elif to == 't5x':
-      out.mkdir()
-      written = t5x_state.to_leaves(checkpoint, scan_layers=scanned, dtype=dtype)
-      t5x_format.write(out, written)
-    else:
-      written = _write_hf(
-        out,
-        checkpoint,
-        vocabulary_file or '',
-        dtype=dtype,
-        max_shard_size=max_shard_size,
-        model_card=model_card,
-        allow_float16_overflow=allow_float16_overflow,
-      )
+  plan = _planned(
+    source, checkpoint, to, dtype, max_shard_size or MAX_SHARD_SIZE, vocabulary_file, scan_layers
+  )
+  with work_folder.replacing(target, overwrite=overwrite) as work:
+    out = work / 'out'
+    _check_room(work, checkpoint, plan)
+    if to == 'hf' or not plan.scan_layers:
+      checkpoint = _spooled(checkpoint, work / 'spool')
+    written = _write(out, checkpoint, plan, allow_float16_overflow)
     if verify:
       _verify(_read_back(out, to), written, str(dst))
+      result = formats.open_checkpoint(formats.detect(out)) if to != 'hf' else out
+      sample_logits.compare(
+        checkpoint,
+        result,
+        dtype=plan.dtype,
+        vocabulary_file=plan.vocabulary_file if _is_file(plan.vocabulary_file) else '',
+        where=str(dst),
+      )
+    if finish is not None:
+      finish(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
-  return dst
+  return epath.Path(dst)
 
 
-def _check(source: formats.Source, dst: epath.Path, to: str, dtype: str, overwrite: bool) -> None:
+def _check(to: str, dtype: str | None) -> None:
   if to not in TARGETS:
     raise ValueError(f'to must be one of {TARGETS}, got {to!r}')
-  if to == 't5x' and dtype not in DTYPES:
-    raise ValueError(f'the dtype of a T5X checkpoint must be one of {DTYPES}, got {dtype!r}')
-  if source.format.value == to:
-    raise ValueError(f'{source.path} is already in the format {to!r}')
-  if to == 'native' and dtype != 'float32':
-    raise ValueError(f'native checkpoints hold float32, got dtype {dtype!r}: leave it out')
-  if '://' not in str(dst):
-    here, there = dst.resolve(), source.path.resolve()
-    if here == there or here in there.parents or (there in here.parents and there.is_dir()):
-      raise ValueError(f'{dst} and the checkpoint {source.path} must not lie in one another')
-  if dst.is_file():
-    raise FileExistsError(f'{dst} is a file; give the folder to make')
-  if dst.exists() and any(dst.iterdir()) and not overwrite:
-    raise FileExistsError(f'{dst} is not empty: take another folder, or --overwrite')
+  if dtype is not None and dtype not in DTYPES[to]:
+    raise ValueError(f'--dtype of --to {to} must be one of {DTYPES[to]}, got {dtype!r}')
+  if to == 'hf':
+    missing = [
+      package
+      for module, package in _HF_PACKAGES.items()
+      if importlib.util.find_spec(module) is None
+    ]
+    if missing:
+      raise ValueError(f"--to hf needs {', '.join(missing)}: pip install 'aya-train[hf]'")
 
 
-def _required_vocabulary(vocabulary_file: str, source: formats.Source) -> str:
-  if vocabulary_file and epath.Path(vocabulary_file).exists():
-    return vocabulary_file
-  named = f'the vocabulary {vocabulary_file!r} named by' if vocabulary_file else 'no vocabulary in'
+def _planned(
+  source: formats.Source,
+  checkpoint: t5x_state.Checkpoint,
+  to: str,
+  dtype: str | None,
+  max_shard_size: str,
+  vocabulary_file: str | None,
+  scan_layers: bool | None,
+) -> _Plan:
+  """Fills in the defaults; raises ValueError if nothing would change."""
+  stays = source.format.value == to
+  held = {str(array.dtype) for array in checkpoint.params.values()}
+  weights_alone = to == 'native' and checkpoint.moments is None
+  kept = next(iter(held)) if len(held) == 1 and (stays or weights_alone) else 'float32'
+  if kept not in DTYPES[to]:
+    kept = 'float32'
+  config = checkpoint.config
+  if scan_layers is None:
+    scan_layers = config.scan_layers if stays else to == 'native'
+  if to == 'hf' or vocabulary_file:
+    _check_vocabulary(vocabulary_file or checkpoint.vocabulary_file, source)
+  plan = _Plan(
+    to=to,
+    dtype=dtype or kept,
+    vocabulary_file=vocabulary_file or checkpoint.vocabulary_file,
+    scan_layers=scan_layers,
+    max_shard_size=max_shard_size,
+  )
+  if not stays or (vocabulary_file and to != 't5x'):
+    return plan
+  if to == 'hf':
+    from aya_train.checkpoint import hf_export
+
+    same = hf_export.is_laid_out(source.path, plan.dtype, max_shard_size)
+    others = '--dtype, --max_shard_size or --vocabulary'
+  else:
+    layout = (config.scan_layers, config.param_scan_axis if config.scan_layers else 1)
+    same = held == {plan.dtype} and layout == (scan_layers, 1)
+    others = '--dtype or --scan_layers'
+  if same:
+    raise ValueError(
+      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: nothing '
+      f'would change. Copy the folder, or give another {others}'
+    )
+  return plan
+
+
+def _check_vocabulary(vocabulary_file: str, source: formats.Source) -> None:
+  if _is_file(vocabulary_file):
+    return
+  named = f'the vocabulary {vocabulary_file!r} for' if vocabulary_file else 'no vocabulary in'
   raise FileNotFoundError(
     f'{named} {source.path}' + (' does not exist' if vocabulary_file else '') + ': give its '
     'SentencePiece file with --vocabulary'
   )
 
 
-@contextlib.contextmanager
-def _replacing(dst: epath.Path) -> Iterator[epath.Path]:
-  """Yields a work folder beside `dst`; its `out` takes the name of `dst` if the block ends well."""
-  work = dst.parent / f'.{dst.name}.partial-{os.getpid()}'
-  _remove_leftovers(dst)
-  work.mkdir(parents=True)
-  try:
-    yield work
-    if dst.exists():
-      dst.rename(work / 'old')
-    (work / 'out').rename(dst)
-  finally:
-    if (work / 'old').exists() and not dst.exists():
-      (work / 'old').rename(dst)
-    work.rmtree(missing_ok=True)
+def _is_file(path: str) -> bool:
+  return bool(path) and epath.Path(path).is_file()
 
 
-def _remove_leftovers(dst: epath.Path) -> None:
-  """Removes work folders of conversions to `dst` that were killed on this machine."""
-  if '://' in str(dst) or not dst.parent.is_dir():
+def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan) -> None:
+  """Raises OSError where the result and what is copied on the way cannot fit."""
+  if not work_folder.is_local(work):
     return
-  pattern = re.compile(re.escape(f'.{dst.name}.partial-') + r'(\d+)')
-  for path in dst.parent.iterdir():
-    if matched := pattern.fullmatch(path.name):
-      try:
-        os.kill(int(matched[1]), 0)
-      except ProcessLookupError:
-        logger.warning('removing %s, left by a conversion that was killed', path)
-        if (path / 'old').exists() and not dst.exists():
-          (path / 'old').rename(dst)
-        path.rmtree()
-      except PermissionError:
-        continue
-
-
-def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, itemsize: int) -> None:
-  if '://' in str(work):
-    return
-  needed = itemsize * sum(math.prod(array.shape) for array in checkpoint.params.values())
+  count = sum(math.prod(array.shape) for array in checkpoint.params.values())
+  needed = count * np.dtype(plan.dtype).itemsize
+  if plan.to == 't5x':
+    needed //= 2  # chunks are compressed, bfloat16 numbers in float32 to about half
+  if plan.to == 'native':
+    needed += progress.total_bytes(checkpoint.moments or {})
+  if plan.to == 'hf' or not plan.scan_layers:
+    needed += progress.total_bytes(_to_spool(checkpoint))
   free = shutil.disk_usage(work).free
   if free < needed:
     raise OSError(
-      f'{work.parent} has {free / 1e9:.1f} GB free, the converted parameters take '
-      f'{needed / 1e9:.1f} GB: free some, or choose another disk'
+      f'{work.parent} has {free / 1e6:,.1f} MB free, the conversion takes {needed / 1e6:,.1f} MB '
+      'there: free some, or choose another disk'
     )
+
+
+def _to_spool(checkpoint: t5x_state.Checkpoint) -> Arrays:
+  """Stacked parameters whose chunks span several layers."""
+  config = checkpoint.config
+  axis = config.param_scan_axis
+  return {
+    name: array
+    for name, array in checkpoint.params.items()
+    if config.scan_layers
+    and name.startswith(('encoder/encoder/', 'decoder/decoder/'))
+    and array.nbytes > _SPOOL_BYTES
+    and (array.chunks or array.shape)[axis] > 1
+  }
 
 
 def _spooled(checkpoint: t5x_state.Checkpoint, folder: epath.Path) -> t5x_state.Checkpoint:
   """Lets layers be read one by one from stacked parameters, at the price of room on disk."""
-  config = checkpoint.config
-  if not config.scan_layers:
-    return checkpoint
   folder.mkdir()
-  axis, params = config.param_scan_axis, {}
-  for name, array in checkpoint.params.items():
-    stacked = name.startswith(('encoder/encoder/', 'decoder/decoder/'))
-    if stacked and array.nbytes > _SPOOL_BYTES and (array.chunks or array.shape)[axis] > 1:
-      array = t5x_arrays.spooled(array, axis, folder / name.replace('/', '.'))
-    params[name] = array
-  return dataclasses.replace(checkpoint, params=params)
+  axis = checkpoint.config.param_scan_axis
+  spooled = {
+    name: t5x_arrays.spooled(array, axis, folder / name.replace('/', '.'))
+    for name, array in _to_spool(checkpoint).items()
+  }
+  return dataclasses.replace(checkpoint, params={**checkpoint.params, **spooled})
 
 
-# Writing -------------------------------------------------------------------------------------------
-
-
-def _write_hf(
-  out: epath.Path,
-  checkpoint: t5x_state.Checkpoint,
-  vocabulary_file: str,
-  *,
-  dtype: str,
-  max_shard_size: str,
-  model_card: str | None,
-  allow_float16_overflow: bool,
+def _write(
+  out: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan, allow_float16_overflow: bool
 ) -> Arrays:
-  from aya_train.checkpoint import hf_export  # needs safetensors, an extra
+  """Writes the folder `out`; returns what is in it, as `_read_back` names it."""
+  if plan.to == 'native':
+    return native_export.write(
+      out,
+      checkpoint,
+      plan.vocabulary_file,
+      scan_layers=plan.scan_layers,
+      dtype=plan.dtype,
+    )
+  if plan.to == 't5x':
+    out.mkdir()
+    leaves = t5x_state.to_leaves(checkpoint, scan_layers=plan.scan_layers, dtype=plan.dtype)
+    with progress.shown('writing', progress.total_bytes(leaves)) as advance:
+      t5x_format.write(out, progress.counted(leaves, advance))
+    return leaves
+  from aya_train.checkpoint import hf_export
 
   config = dataclasses.replace(checkpoint.config, scan_layers=False)
   params = checkpoint.in_layout(config)
-  hf_export.export(
-    params,
-    config,
-    vocabulary_file,
-    out,
-    dtype=dtype,
-    max_shard_size=max_shard_size,
-    model_card=model_card,
-    allow_float16_overflow=allow_float16_overflow,
-  )
-  return {name: t5x_arrays.cast(array, dtype) for name, array in params.items()}
-
-
-def write_native(
-  out: epath.PathLike,
-  checkpoint: t5x_state.Checkpoint,
-  vocabulary_file: str,
-  *,
-  scan_layers: bool = True,
-) -> Arrays:
-  """Writes a step folder from which training can start; `out` must not exist.
-
-  Orbax lays the tree out with stand-ins of one element, without OCDBT: then every leaf is a zarr
-  array in a folder of its own, and is written there block by block, each layer in its own chunks.
-  (Orbax's own writers want whole parameters in memory.) Weights hardly shrink, and are not
-  compressed. Parameters in bfloat16 stay so if no optimizer state comes with them: reading them for
-  training casts them to float32.
-
-  Returns:
-    What was written, by the path of each array below `out`.
-  """
-  out = epath.Path(out).resolve()
-  config = dataclasses.replace(checkpoint.config, scan_layers=scan_layers, param_scan_axis=1)
-  kept = 'bfloat16' if checkpoint.moments is None else 'float32'
-  params = {
-    name: array if str(array.dtype) == kept else t5x_arrays.cast(array, 'float32')
-    for name, array in checkpoint.in_layout(config).items()
-  }
-  items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
-  if checkpoint.moments is not None:
-    items['training'] = _training(checkpoint, config)
-  metadata = {
-    'architecture': config.architecture(),
-    'vocabulary_file': vocabulary_file,
-    'step': checkpoint.step,
-  }
-  handlers: dict[str, Any] = {
-    item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
-  }
-  composite = ocp.CompositeCheckpointHandler(**handlers, metadata=ocp.JsonCheckpointHandler())
-  stand_ins = {
-    item: ocp.args.StandardSave(jax.tree.map(lambda x: np.zeros((1,), x.dtype), tree))
-    for item, tree in items.items()
-  }
-  with ocp.Checkpointer(composite) as checkpointer:
-    checkpointer.save(
-      out, args=ocp.args.Composite(metadata=ocp.args.JsonSave(metadata), **stand_ins)
+  with progress.shown('writing', progress.total_bytes(params)) as advance:
+    hf_export.export(
+      progress.counted(params, advance),
+      config,
+      plan.vocabulary_file,
+      out,
+      dtype=plan.dtype,
+      max_shard_size=plan.max_shard_size,
+      allow_float16_overflow=allow_float16_overflow,
     )
-  written = {
-    f'{item}/{jax.tree_util.keystr(path, simple=True, separator="/")}': array
-    for item, tree in items.items()
-    for path, array in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-  def write(named: tuple[str, t5x_arrays.SlicedArray]) -> None:
-    item, _, name = named[0].partition('/')
-    array = named[1]
-    stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
-    chunks = t5x_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
-    kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
-    t5x_arrays.write_zarr(kvstore, array, compressor=None, chunks=chunks)
-
-  collections.deque(layouts.ahead(write, written.items(), waiting=layouts.MANY), maxlen=0)
-  return written
-
-
-def _training(checkpoint: t5x_state.Checkpoint, config: t5_config.T5Config) -> dict[str, Any]:
-  """The item `training` of a native checkpoint whose optimizer is `optimizer.adafactor`."""
-  abstract, axes = network.parameter_axes(config)
-  moments = checkpoint.moments or {}
-  momentum = any(name.endswith('/m') and m.shape != (1,) for name, m in moments.items())
-  tx = optimizer.adafactor(lambda step: jnp.float32(0), axes, beta1=0.9 if momentum else None)
-  shapes = jax.eval_shape(tx.init, abstract)
-  return {
-    'step': t5x_arrays.of(np.asarray(checkpoint.step, np.int32)),
-    'opt_state': t5x_state.fill(shapes, abstract, checkpoint, config),
-    'rng': t5x_arrays.of(np.asarray(jax.random.key_data(jax.random.key(0)))),
-  }
+  return {name: t5x_arrays.cast(array, plan.dtype) for name, array in params.items()}
 
 
 # Reading back --------------------------------------------------------------------------------------
@@ -337,7 +316,9 @@ def _verify(found: Arrays, written: Arrays, where: str) -> None:
   def difference(name: str) -> str | None:
     return t5x_arrays.first_difference(name, written[name], found[name])
 
-  for told in layouts.ahead(difference, written, waiting=layouts.MANY):
-    if told:
-      raise ValueError(f'{where}: what was written does not read back: {told}')
+  with progress.shown('verifying', progress.total_bytes(found)) as advance:
+    found = progress.counted(found, advance)
+    for told in layouts.ahead(difference, written, waiting=layouts.MANY):
+      if told:
+        raise ValueError(f'{where}: what was written does not read back: {told}')
   logger.info('verified %d arrays, bit for bit', len(written))

@@ -11,13 +11,16 @@ Weights stay in the files until they are quantised. The converter holds what it 
 fused attention matrices, and twice the matrix at hand in float32.
 """
 
+import logging
 import os
 import platform
 from typing import Any
 
 from etils import epath
 
-from aya_train.checkpoint import hf_export, hf_tokenizer, hf_torch
+from aya_train.checkpoint import hf_export, hf_tokenizer, hf_torch, work_folder
+
+logger = logging.getLogger(__name__)
 
 # Of the linear layers and the tables; norms and biases take the type behind the underscore.
 QUANTISATIONS = (
@@ -68,11 +71,12 @@ def to_ctranslate2(
     raise ValueError(f'quantisation for ct2 must be one of {QUANTISATIONS}, got {quantisation!r}')
   hf_folder = epath.Path(hf_folder)
   rows = hf_export.read_config(hf_folder)['vocab_size']
-  hf_export.check_free(epath.Path(dst), overwrite=overwrite)
+  work_folder.check(dst, overwrite=overwrite)
   if 'float16' in quantisation.split('_') and not allow_float16_overflow:
     hf_torch.check_float16(hf_folder)
-  with hf_export.replacing(epath.Path(dst), overwrite=overwrite) as folder:
-    _converter(hf_folder, rows).convert(str(folder), quantization=quantisation, force=True)
+  with work_folder.replacing(dst, overwrite=overwrite) as work:
+    logger.info('CTranslate2 is quantising, which shows no progress')
+    _converter(hf_folder, rows).convert(str(work / 'out'), quantization=quantisation, force=True)
   return epath.Path(dst)
 
 

@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from aya_train import partitioning, train_state
 from aya_train.checkpoint import (
+  hf_export,
   layouts,
   manager,
   names,
@@ -119,8 +120,6 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
     return t5x_state.from_leaves(t5x_orbax.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
     return _open_native(source.path)
-  from aya_train.checkpoint import hf_export  # needs safetensors, an extra
-
   params, config = hf_export.import_hf(source.path, dtype=None)
   vocabulary = source.path / 'spiece.model'
   return t5x_state.Checkpoint(
@@ -132,11 +131,11 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
 
 
 def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
-  metadata = manager.read_metadata(path)
-  config = t5_config.T5Config(**metadata['architecture'])
+  config, metadata = _native_metadata(path)
   params = t5x_orbax.read(path / 'params')
   layout: names.Layout = 'scanned' if config.scan_layers else 'unrolled'
   layouts.table_of(config).check(params, layout, str(path))
+  layouts.check_shapes(params, hf_export.expected_shapes(config), str(path))
   moments = None
   if (path / 'training').exists():
     training = t5x_orbax.read(path / 'training')
@@ -145,10 +144,33 @@ def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
     where=str(path),
     config=config,
     params=params,
-    step=int(metadata['step']),
+    step=metadata['step'],
     moments=moments,
-    vocabulary_file=metadata.get('vocabulary_file') or '',
+    vocabulary_file=metadata['vocabulary_file'],
   )
+
+
+def _native_metadata(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+  """The network and the rest of what a step folder says of itself.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  try:
+    metadata = manager.read_metadata(path)
+    config = t5_config.T5Config(**metadata['architecture'])
+    buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
+    if not all(type(n) is int and n >= 4 for n in buckets):
+      raise TypeError(f'buckets and distance of relative positions {buckets}')
+    step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
+    if type(step) is not int or not isinstance(vocabulary, str):
+      raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
+  except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+    raise ValueError(
+      f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
+      'again from its source'
+    ) from error
+  return config, {'step': step, 'vocabulary_file': vocabulary}
 
 
 def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
@@ -160,10 +182,9 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
     ValueError: another architecture, with names and shapes; or a damaged checkpoint.
   """
   if source.format is Format.NATIVE:
-    metadata = manager.read_metadata(source.path)
-    theirs = t5_config.T5Config(**metadata['architecture'])
+    theirs, metadata = _native_metadata(source.path)
     if t5x_state.same_layout(theirs, config):
-      return manager.read_params(source.path, abstract_params), int(metadata['step'])
+      return manager.read_params(source.path, abstract_params), metadata['step']
   checkpoint = open_checkpoint(source)
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   checkpoint = t5x_state.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)

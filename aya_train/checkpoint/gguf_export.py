@@ -20,7 +20,15 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import hf_config, hf_export, hf_tokenizer, layouts
+from aya_train.checkpoint import (
+  hf_config,
+  hf_export,
+  hf_tokenizer,
+  layouts,
+  progress,
+  safetensors_file,
+  work_folder,
+)
 
 # Those that the gguf package can write, largest first.
 QUANTISATIONS = ('f32', 'bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0')
@@ -70,8 +78,9 @@ def to_gguf(
   settings = hf_export.read_config(hf_folder)
   tensors = _tensors(hf_folder, settings)
   vocabulary = _vocabulary(hf_folder)
-  with hf_export.replacing(epath.Path(dst), overwrite=overwrite) as folder:
-    # A temporary name: GGUFWriter writes to local paths only.
+  with work_folder.replacing(dst, overwrite=overwrite) as work:
+    folder = work / 'out'
+    folder.mkdir()
     writer = gguf.GGUFWriter(str(folder / FILE.format(quantisation=quantisation)), 't5')
     _add_settings(writer, settings, quantisation, name or hf_folder.name, context_length)
     _add_vocabulary(writer, vocabulary, settings)
@@ -152,16 +161,17 @@ def _write_tensors(
   # GGUFWriter.write_tensor_data would want whole tensors.
   (file,) = writer.fout
   writer.write_padding(file, file.tell())
-  for name, tensor in tensors.items():
-    for rows in _quantised(tensor, types[name], name):
-      file.write(rows)
-    writer.write_padding(file, file.tell())
+  with progress.shown('quantising', progress.total_bytes(tensors)) as advance:
+    for name, tensor in progress.counted(tensors, advance).items():
+      for rows in _quantised(tensor, types[name], name):
+        file.write(rows)
+      writer.write_padding(file, file.tell())
 
 
 def _quantised(tensor: layouts.LazyArray, kind: Any, name: str) -> Iterator[bytes]:
   import gguf
 
-  for block in hf_export.row_blocks(tensor):
+  for block in safetensors_file.row_blocks(tensor):
     if not np.isfinite(block).all():
       raise ValueError(f'{name} holds numbers that are not finite')
     if kind is gguf.GGMLQuantizationType.F16:

@@ -5,13 +5,12 @@ files one by one. What transformers makes of the folder is described in `hf_conf
 and `hf_tokenizer` (ids).
 """
 
-import contextlib
 import functools
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from etils import epath
 from flax import linen as nn
 from flax import traverse_util
 
-from aya_train.checkpoint import hf_config, hf_tokenizer, layouts
+from aya_train.checkpoint import hf_config, hf_tokenizer, layouts, safetensors_file, work_folder
 from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
@@ -31,13 +30,8 @@ DTYPES = {
   'bfloat16': np.dtype(ml_dtypes.bfloat16),
   'float16': np.dtype(np.float16),
 }
-_SAFETENSORS_DTYPES = {
-  'F32': np.dtype(np.float32),
-  'BF16': np.dtype(ml_dtypes.bfloat16),
-  'F16': np.dtype(np.float16),
-}
 _INDEX = 'model.safetensors.index.json'
-_BLOCK_BYTES = 1 << 28
+_WAY_OUT = 'Copy the folder again from its source'
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -105,7 +99,10 @@ def export(
     )
   settings = hf_config.to_hf_config(config, dtype=dtype, pad_id=pad_id, eos_id=eos_id)
   tensors = _hf_tensors(params, config)
-  with replacing(out_dir, overwrite=overwrite) as folder:
+  split = shards(tensors, dtype, max_shard_size)
+  with work_folder.replacing(out_dir, overwrite=overwrite) as work:
+    folder = work / 'out'
+    folder.mkdir()
     _write_json(folder / 'config.json', settings)
     generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
     _write_json(folder / 'generation_config.json', generation)
@@ -113,7 +110,7 @@ def export(
     for name, text in (('README.md', model_card), ('LICENSE', license_text)):
       if text is not None:
         (folder / name).write_text(text)
-    _write_shards(folder, tensors, DTYPES[dtype], max_shard_size)
+    _write_shards(folder, tensors, split, DTYPES[dtype])
     if dtype == 'float16' and not allow_float16_overflow:
       from aya_train.checkpoint import hf_torch
 
@@ -180,116 +177,111 @@ def _hf_tensors(
   return layouts.to_hf(flat, table)
 
 
-def check_free(out_dir: epath.Path, *, overwrite: bool) -> None:
-  """Raises FileExistsError if a folder is not empty and may not be replaced."""
-  if not overwrite and out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-    raise FileExistsError(f'{out_dir} is not empty: take another folder, or --overwrite')
-
-
-@contextlib.contextmanager
-def replacing(out_dir: epath.Path, *, overwrite: bool) -> Iterator[epath.Path]:
-  """Yields a new folder beside `out_dir` that takes its name if the block ends well.
-
-  Raises:
-    FileExistsError: `out_dir` is not empty and `overwrite` is false.
-  """
-  check_free(out_dir, overwrite=overwrite)
-  partial = out_dir.parent / f'.{out_dir.name}.partial-{os.getpid()}'
-  partial.mkdir(parents=True)
-  try:
-    yield partial
-    if out_dir.exists():
-      out_dir.rmtree()
-    partial.rename(out_dir)
-  except BaseException:
-    partial.rmtree(missing_ok=True)
-    raise
-
-
 def read_config(folder: epath.PathLike) -> dict[str, Any]:
   """The content of config.json.
 
   Raises:
     FileNotFoundError: there is none.
+    ValueError: it is no JSON object, or sizes in it are missing or impossible.
   """
   path = epath.Path(folder) / 'config.json'
   if not path.exists():
     raise FileNotFoundError(
       f'{folder} holds no config.json; it must be a transformers model folder'
     )
-  return json.loads(path.read_text())
+  settings = _read_json(path)
+  if settings.get('model_type') not in ('mt5', 't5', 'umt5'):
+    return settings  # refused by its name
+  for name in (*_REQUIRED, *_OPTIONAL):
+    fits, wanted = _OPTIONAL.get(name, (_is_positive, 'a positive integer'))
+    value = settings.get(name)
+    if not (name in _OPTIONAL and value is None) and not fits(value):
+      raise ValueError(f'{path}: {name} must be {wanted}, got {value!r}. {_WAY_OUT}')
+  return settings
+
+
+def _is_positive(value: Any) -> bool:
+  return type(value) is int and value > 0
+
+
+_REQUIRED = ('vocab_size', 'd_model', 'd_kv', 'd_ff', 'num_layers', 'num_heads')
+_OPTIONAL: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+  'num_decoder_layers': (_is_positive, 'a positive integer or null'),
+  'relative_attention_num_buckets': (lambda v: _is_positive(v) and v >= 4, 'an integer from 4 on'),
+  'relative_attention_max_distance': (_is_positive, 'a positive integer'),
+  'dropout_rate': (lambda v: type(v) in (int, float) and 0 <= v < 1, 'a number in [0, 1)'),
+  'layer_norm_epsilon': (lambda v: type(v) in (int, float), 'a number'),
+  'feed_forward_proj': (lambda v: isinstance(v, str), 'a text'),
+  'tie_word_embeddings': (lambda v: isinstance(v, bool), 'true or false'),
+  'scale_decoder_outputs': (lambda v: isinstance(v, bool), 'true or false'),
+}
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  """A JSON object from a file.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  try:
+    content = json.loads(path.read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path} is no JSON: {error}. {_WAY_OUT}') from error
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} must hold a JSON object, got {type(content).__name__}. {_WAY_OUT}')
+  return content
 
 
 def _write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
   path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
 
-def _write_shards(
-  folder: epath.Path,
-  tensors: Mapping[str, layouts.LazyArray],
-  dtype: np.dtype,
-  max_shard_size: int | str,
-) -> None:
+def shards(tensors: Mapping[str, layouts.LazyArray], dtype: str, max_shard_size: int | str) -> Any:
+  """Which tensor gets into which file: `filename_to_tensors`, `metadata` and so on.
+
+  Raises:
+    ValueError: `max_shard_size` is no size.
+  """
   import huggingface_hub
 
-  split = huggingface_hub.split_state_dict_into_shards_factory(
-    dict(tensors),
-    get_storage_size=lambda tensor: math.prod(tensor.shape) * dtype.itemsize,
-    filename_pattern='model{suffix}.safetensors',
-    max_shard_size=max_shard_size,
-  )
+  try:
+    return huggingface_hub.split_state_dict_into_shards_factory(
+      dict(tensors),
+      get_storage_size=lambda tensor: math.prod(tensor.shape) * DTYPES[dtype].itemsize,
+      filename_pattern='model{suffix}.safetensors',
+      max_shard_size=max_shard_size,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f"the size of a shard must be a number of bytes or like '5GB', got {max_shard_size!r}"
+    ) from error
+
+
+def is_laid_out(folder: epath.PathLike, dtype: str, max_shard_size: int | str) -> bool:
+  """Whether an export of a folder's model would write files with the same tensors in this dtype."""
+  params, config = import_hf(folder, dtype=None)
+  tensors = _hf_tensors(params, config)
+  wanted = {
+    (name, file, str(DTYPES[dtype]))
+    for file, names in shards(tensors, dtype, max_shard_size).filename_to_tensors.items()
+    for name in names
+  }
+  return wanted == {
+    (name, file, str(tensor.dtype))
+    for file in safetensors_files(folder)
+    for name, tensor in safetensors_file.open_file(epath.Path(folder) / file).items()
+  }
+
+
+def _write_shards(
+  folder: epath.Path, tensors: Mapping[str, layouts.LazyArray], split: Any, dtype: np.dtype
+) -> None:
   for filename, names in split.filename_to_tensors.items():
-    _write_safetensors(folder / filename, {name: tensors[name] for name in names}, dtype)
+    chosen = {name: tensors[name] for name in names}
+    safetensors_file.write(folder / filename, chosen, dtype, _cast)
   if split.is_sharded:
     index = {'metadata': split.metadata, 'weight_map': split.tensor_to_filename}
     _write_json(folder / _INDEX, index)
-
-
-def _write_safetensors(
-  path: epath.Path, tensors: Mapping[str, layouts.LazyArray], dtype: np.dtype
-) -> None:
-  """Streams tensors into one file; safetensors' own writer wants all of them in memory.
-
-  Layout (huggingface/safetensors README): length of the header as 8 little-endian bytes, header as
-  JSON padded with spaces to a multiple of 8, tensors without gaps in row-major order.
-  """
-  name_of = {value: key for key, value in _SAFETENSORS_DTYPES.items()}
-  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
-  end = 0
-  for name, tensor in tensors.items():
-    start, end = end, end + math.prod(tensor.shape) * dtype.itemsize
-    header[name] = {
-      'dtype': name_of[dtype],
-      'shape': list(tensor.shape),
-      'data_offsets': [start, end],
-    }
-  encoded = json.dumps(header, separators=(',', ':')).encode()
-  encoded += b' ' * (-len(encoded) % 8)
-  with path.open('wb') as f:
-    f.write(len(encoded).to_bytes(8, 'little'))
-    f.write(encoded)
-    parts = ((name, block) for name, tensor in tensors.items() for block in row_slices(tensor))
-
-    def content(part: tuple[str, slice]) -> memoryview:
-      name, rows = part
-      block = _cast(np.asarray(tensors[name][rows]), dtype, name)
-      return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
-
-    for block in layouts.ahead(content, parts):
-      f.write(block)
-
-
-def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
-  """A tensor as runs of rows in order, each small enough that no second copy of the whole lives."""
-  return (np.asarray(tensor[rows]) for rows in row_slices(tensor))
-
-
-def row_slices(tensor: layouts.LazyArray) -> Iterator[slice]:
-  """The runs of rows of `row_blocks`."""
-  row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
-  rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
-  for start in range(0, tensor.shape[0], rows):
-    yield slice(start, min(start + rows, tensor.shape[0]))
 
 
 def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -329,15 +321,11 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
 
   Raises:
     FileNotFoundError: there are none, with the way out when there is a .bin.
-    ValueError: the index names a file outside the folder.
+    ValueError: the index is damaged or names a file outside the folder.
   """
   folder = epath.Path(folder)
   if (folder / _INDEX).exists():
-    weight_map = json.loads((folder / _INDEX).read_text())['weight_map']
-    files = sorted(set(weight_map.values()))
-    if outside := [file for file in files if file != os.path.basename(file)]:
-      raise ValueError(f'{folder / _INDEX} names files outside its folder: {outside[:5]}')
-    return files
+    return sorted(set(_weight_map(folder).values()))
   if (folder / 'model.safetensors').exists():
     return ['model.safetensors']
   found = sorted(path.name for path in folder.glob('*.bin*'))
@@ -350,31 +338,34 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
   )
 
 
+def _weight_map(folder: epath.Path) -> dict[str, str]:
+  """The file of each tensor, as the index of a sharded folder says."""
+  path = folder / _INDEX
+  found = _read_json(path).get('weight_map')
+  if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
+    raise ValueError(f'{path} must map names of tensors to files in `weight_map`. {_WAY_OUT}')
+  if outside := [file for file in found.values() if not file or file != os.path.basename(file)]:
+    raise ValueError(f'{path} names files outside its folder: {outside[:5]}')
+  return found
+
+
 def open_tensors(
   folder: epath.PathLike, dtype: np.dtype | None = None
 ) -> dict[str, layouts.LazyArray]:
-  """Every tensor of a folder's safetensors files, by its name there; as `dtype` unless None."""
-  import safetensors
+  """Every tensor of a folder's safetensors files, by its name there; as `dtype` unless None.
 
+  Raises:
+    FileNotFoundError: no files, or fewer than the index names.
+    ValueError: a file is damaged, or holds other tensors than the index says.
+  """
   folder = epath.Path(folder)
   files = safetensors_files(folder)
-
-  def lazy(path: str, name: str, shape: tuple[int, ...], held: np.dtype) -> layouts.LazyArray:
-    def part(index: Any) -> np.ndarray:
-      with safetensors.safe_open(path, framework='numpy') as f:
-        return f.get_slice(name)[index].astype(dtype or held, copy=False)
-
-    return layouts.LazyArray(shape, dtype or held, lambda: part(slice(None)), part)
-
-  tensors: dict[str, layouts.LazyArray] = {}
-  for path in [os.fspath(folder / file) for file in files]:
-    with safetensors.safe_open(path, framework='numpy') as f:
-      for name in f.keys():  # noqa: SIM118 (no mapping)
-        header = f.get_slice(name)
-        if header.get_dtype() not in _SAFETENSORS_DTYPES:
-          raise ValueError(
-            f'{path}: {name} is {header.get_dtype()}; only {sorted(_SAFETENSORS_DTYPES)} are read'
-          )
-        held = _SAFETENSORS_DTYPES[header.get_dtype()]
-        tensors[name] = lazy(path, name, tuple(header.get_shape()), held)
-  return tensors
+  found = {file: safetensors_file.open_file(folder / file, dtype) for file in files}
+  if (folder / _INDEX).exists():
+    said = set(_weight_map(folder).items())
+    if wrong := said ^ {(name, file) for file in files for name in found[file]}:
+      raise ValueError(
+        f'{folder / _INDEX} and the files differ in {len(wrong)} tensors: {sorted(wrong)[:3]}. '
+        f'{_WAY_OUT}'
+      )
+  return {name: tensor for file in files for name, tensor in found[file].items()}

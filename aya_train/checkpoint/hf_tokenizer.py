@@ -54,7 +54,14 @@ def read_vocabulary(path: epath.PathLike) -> Any:
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'no SentencePiece model at {path}')
-  model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+  try:
+    model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    if not model.pieces:
+      raise ValueError('it has no pieces')
+  except Exception as error:
+    raise ValueError(
+      f'{path} is no SentencePiece model ({error}). Copy it again from its source'
+    ) from error
   spec = model.trainer_spec
   if spec.model_type != _UNIGRAM or spec.treat_whitespace_as_suffix:
     raise ValueError(f'{path}: only unigram models with a space mark before words can be exported')

@@ -48,6 +48,7 @@ def mapped_tensors(folder: epath.PathLike) -> dict[str, Any]:
 
   from aya_train.checkpoint import hf_export
 
+  hf_export.open_tensors(folder)  # names what is damaged
   state: dict[str, Any] = {}
   for file in hf_export.safetensors_files(folder):
     state |= safetensors.torch.load_file(str(epath.Path(folder) / file))

@@ -387,7 +387,11 @@ def write_zarr(
   compressor: Mapping[str, Any] | None,
   chunks: Sequence[int],
 ) -> dict[str, Any]:
-  """Writes one array block by block, in place of whatever is there; returns its zarr metadata."""
+  """Writes one array block by block, in place of whatever is there; returns its zarr metadata.
+
+  Raises:
+    OSError: it cannot be written. Errors of reading `array` pass.
+  """
   metadata = {
     'shape': list(array.shape),
     'chunks': list(chunks),
@@ -401,17 +405,26 @@ def write_zarr(
     # Readers tell a chunk of zeros from a lost one by its file.
     'store_data_equal_to_fill_value': True,
   }
-  store = ts.open(spec, create=True, delete_existing=True).result()
+  store = _written(ts.open(spec, create=True, delete_existing=True), kvstore)
   writing = None  # one block is compressed while the next is read
   for index in blocks(array.shape, array.dtype.itemsize, chunks):
     target = store[index] if index else store
     content = np.asarray(array.get(index), order='C')
     if writing is not None:
-      writing.result()
+      _written(writing, kvstore)
     writing = target.write(content, can_reference_source_data_indefinitely=True)
   if writing is not None:
-    writing.result()
+    _written(writing, kvstore)
   return metadata
+
+
+def _written(future: Any, kvstore: Mapping[str, Any]) -> Any:
+  """The result of a TensorStore operation that writes."""
+  try:
+    return future.result()
+  except Exception as error:
+    cause = str(error).split(' [')[0]
+    raise OSError(f'{kvstore.get("path")} cannot be written: {cause}') from error
 
 
 def first_difference(name: str, one: SlicedArray, other: SlicedArray) -> str | None:

@@ -1,5 +1,6 @@
 """Conversions: identity over every path between formats, and folders that are whole or absent."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,18 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import convert, formats, manager, t5x_arrays, t5x_format, t5x_state
+from aya_train.checkpoint import (
+  convert,
+  formats,
+  hf_config,
+  hf_export,
+  layouts,
+  manager,
+  sample_logits,
+  t5x_arrays,
+  t5x_format,
+  t5x_state,
+)
 from aya_train.models import network
 from tests.checkpoint import t5x_bytes, t5x_leaves
 
@@ -266,8 +278,10 @@ def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('to', 'kwargs', 'message'),
   [
-    ('t5x', {}, "already in the format 't5x'"),
-    ('native', {'dtype': 'bfloat16'}, 'native checkpoints hold float32'),
+    ('t5x', {}, "already in the format 't5x', of float32 and laid out as asked"),
+    ('t5x', {'dtype': 'float32', 'scan_layers': False}, 'nothing would change'),
+    ('native', {'dtype': 'float16'}, '--dtype of --to native must be one of'),
+    ('native', {'vocabulary_file': 'nowhere.model'}, 'does not exist'),
     ('zip', {}, 'to must be one of'),
     ('hf', {}, '--vocabulary'),
   ],
@@ -316,6 +330,127 @@ convert.convert({str(source)!r}, {str(out)!r}, to='native')
   process.send_signal(signal.SIGKILL)
   process.wait()
   assert not out.exists() and contents(source) == before
-  assert [p.name for p in tmp_path.iterdir()] == [f'.out.partial-{process.pid}']
+  assert [p.name for p in tmp_path.iterdir()] == ['.out.partial']
   convert.convert(source, out, to='native')
   assert [p.name for p in tmp_path.iterdir()] == ['out']
+
+
+# What else may change -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('to', ['native', 't5x'])
+def test_a_format_stays_while_layout_or_dtype_change(source, leaves, tmp_path, to):
+  source = source if to == 't5x' else convert.convert(source, tmp_path / 'native', to='native')
+  before = formats.open_checkpoint(formats.detect(source))
+  other = not before.config.scan_layers
+  turned = convert.convert(source, tmp_path / 'turned', to=to, scan_layers=other)
+  assert formats.open_checkpoint(formats.detect(turned)).config.scan_layers is other
+  half = convert.convert(turned, tmp_path / 'half', to=to, dtype='bfloat16', verify=True)
+  found = formats.open_checkpoint(formats.detect(half))
+  assert found.config.scan_layers is other and found.step == 7
+  assert {str(array.dtype) for array in found.params.values()} == {'bfloat16'}
+  assert {str(array.dtype) for array in found.moments.values()} == {'float32'}
+  for name, array in found.in_layout(CONFIG).items():
+    expected = leaves[f'target/{name}'].astype(array.dtype)
+    np.testing.assert_array_equal(array.read(), expected, err_msg=name)
+  with pytest.raises(ValueError, match='of bfloat16 and laid out as asked'):
+    convert.convert(half, tmp_path / 'again', to=to)
+
+
+def test_hugging_face_folders_change_dtype_or_shards(source, tmp_path, vocabulary_file):
+  hf = convert.convert(
+    source, tmp_path / 'hf', dtype='bfloat16', vocabulary_file=str(vocabulary_file)
+  )
+  with pytest.raises(ValueError, match='nothing would change'):
+    convert.convert(hf, tmp_path / 'same')
+  sharded = convert.convert(hf, tmp_path / 'sharded', max_shard_size='300KB', verify=True)
+  assert (sharded / 'model.safetensors.index.json').exists()
+  found = formats.open_checkpoint(formats.detect(sharded)).params
+  assert {str(array.dtype) for array in found.values()} == {'bfloat16'}
+  whole = convert.convert(sharded, tmp_path / 'whole')
+  assert contents(whole) == contents(hf)
+  wide = convert.convert(hf, tmp_path / 'wide', dtype='float32')
+  assert {str(a.dtype) for a in formats.open_checkpoint(formats.detect(wide)).params.values()} == {
+    'float32'
+  }
+
+
+# Logits --------------------------------------------------------------------------------------------
+
+
+def test_verify_sees_a_network_that_computes_something_else(
+  source, tmp_path, vocabulary_file, monkeypatch
+):
+  """Every array is right, the activation in config.json is not."""
+  pytest.importorskip('torch', reason='needs the extra `hf`')
+  monkeypatch.setitem(hf_config.FEED_FORWARD_PROJ, ('gelu', 'linear'), 'gated-silu')
+  monkeypatch.setattr(
+    convert, '_read_back', lambda out, _: numpy_arrays(hf_export.open_tensors(out), source)
+  )
+  with pytest.raises(ValueError, match='logits on sample prompts differ'):
+    convert.convert(source, tmp_path / 'out', vocabulary_file=str(vocabulary_file), verify=True)
+  assert list(tmp_path.iterdir()) == []
+
+
+def numpy_arrays(tensors, source):
+  config = formats.open_checkpoint(formats.detect(source)).config
+  read = layouts.from_hf(tensors, layouts.table_of(config))
+  return {name: t5x_arrays.of(array) for name, array in read.items()}
+
+
+@pytest.mark.parametrize('to', ['native', 't5x', 'hf'])
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_verify_compares_logits_and_says_so(
+  source, tmp_path, vocabulary_file, caplog, monkeypatch, to, dtype
+):
+  caplog.set_level('INFO', logger='aya_train')
+  scan_layers = to == 't5x'
+  options = {'vocabulary_file': str(vocabulary_file), 'scan_layers': scan_layers}
+  convert.convert(source, tmp_path / 'out', to=to, dtype=dtype, verify=True, **options)
+  assert 'verified logits on 8 sample prompts' in caplog.text
+  monkeypatch.setattr(sample_logits, 'available_bytes', lambda: 1000)
+  convert.convert(source, tmp_path / 'out2', to=to, dtype=dtype, verify=True, **options)
+  assert 'were not compared: the model in float32 needs' in caplog.text
+
+
+def test_logits_that_are_not_finite_do_not_pass():
+  finite, broken = [np.ones((2, 3))], [np.full((2, 3), np.nan)]
+  assert sample_logits._difference(finite, broken) == np.inf
+  assert sample_logits._difference(finite, [np.full((2, 3), 1.001)]) == pytest.approx(1e-3)
+  assert sample_logits._difference(broken, broken) == 0
+
+
+def test_card_and_licence_are_there_before_the_folder_has_its_name(
+  source, tmp_path, vocabulary_file
+):
+  def finish(folder):
+    assert not (tmp_path / 'out').exists() and (folder / 'config.json').exists()
+    (folder / 'README.md').write_text('# Card')
+    raise RuntimeError('killed')
+
+  with pytest.raises(RuntimeError, match='killed'):
+    convert.convert(source, tmp_path / 'out', vocabulary_file=str(vocabulary_file), finish=finish)
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ('damage', 'message'),
+  [
+    (lambda m: m['architecture'].update(num_heads=4), 'do not fit the T5Config'),
+    (lambda m: m['architecture'].pop('emb_dim'), 'do not fit the T5Config'),
+    (lambda m: m['architecture'].update(emb_dim='x'), 'not what was written'),
+    (lambda m: m['architecture'].update(relative_attention_num_buckets=0), 'not what was written'),
+    (lambda m: m['architecture'].update(unheard_of=1), 'not what was written'),
+    (lambda m: m.pop('step'), 'not what was written'),
+    (lambda m: m.clear(), 'not what was written'),
+  ],
+)
+def test_native_metadata_that_do_not_fit_are_refused(source, tmp_path, damage, message):
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  path = native / 'metadata' / 'metadata'
+  metadata = json.loads(path.read_text())
+  damage(metadata)
+  path.write_text(json.dumps(metadata))
+  with pytest.raises(ValueError, match=message) as raised:
+    convert.convert(native, tmp_path / 'out', to='t5x')
+  assert str(native) in str(raised.value) and not (tmp_path / 'out').exists()

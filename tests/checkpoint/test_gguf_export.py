@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from aya_train.checkpoint import gguf_export, hf_export, hf_tokenizer, hf_torch
+from aya_train.checkpoint import (
+  gguf_export,
+  hf_export,
+  hf_tokenizer,
+  hf_torch,
+  safetensors_file,
+)
 from tests.checkpoint import small_model
 
 gguf = pytest.importorskip('gguf', reason='needs the extra `quantised`')
@@ -160,7 +166,7 @@ def test_the_vocabulary_is_the_sentencepiece_file_and_named_padding(converted, v
 
 def test_row_blocks_change_nothing(hf_folder, tmp_path, monkeypatch):
   whole = gguf_export.to_gguf(hf_folder(), tmp_path / 'whole', quantisation='q4_0')
-  monkeypatch.setattr(hf_export, '_BLOCK_BYTES', 1000)
+  monkeypatch.setattr(safetensors_file, '_BLOCK_BYTES', 1000)
   blocks = gguf_export.to_gguf(hf_folder(), tmp_path / 'blocks', quantisation='q4_0')
   name = 'model-q4_0.gguf'
   assert (blocks / name).read_bytes() == (whole / name).read_bytes()

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from aya_train.checkpoint import hf_config, hf_export, layouts
+from aya_train.checkpoint import hf_config, hf_export, layouts, safetensors_file
 from tests.checkpoint import small_model
 
 safetensors = pytest.importorskip('safetensors', reason='needs the extra `hf`')
@@ -97,7 +97,7 @@ def test_shards_hold_every_tensor_once_within_the_limit(export):
 
 def test_large_tensors_are_written_in_row_blocks(export, monkeypatch):
   expected = read_all(export(out='at_once'))
-  monkeypatch.setattr(hf_export, '_BLOCK_BYTES', 100)
+  monkeypatch.setattr(safetensors_file, '_BLOCK_BYTES', 100)
   for name, array in read_all(export(out='in_blocks')).items():
     np.testing.assert_array_equal(array, expected[name], err_msg=name)
 

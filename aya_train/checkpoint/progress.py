@@ -1,0 +1,101 @@
+"""How far a conversion is, in bytes: a bar on a terminal, elsewhere a line in the log now and then."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from aya_train.checkpoint import layouts, t5x_arrays
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 30.0
+_BAR_DELAY_SECONDS = 1.0
+
+Advance = Callable[[int], None]
+Array = TypeVar('Array', bound=t5x_arrays.SlicedArray | layouts.LazyArray)
+
+
+@contextlib.contextmanager
+def shown(what: str, total: int) -> Iterator[Advance]:
+  """Yields a function to call with each number of bytes done, from any thread.
+
+  Args:
+    what: a word for people, such as 'writing'.
+    total: bytes.
+  """
+  if sys.stderr.isatty():
+    import tqdm
+
+    lock = threading.Lock()
+    with tqdm.tqdm(
+      desc=what, total=total, unit='B', unit_scale=True, delay=_BAR_DELAY_SECONDS, leave=False
+    ) as bar:
+
+      def advance(count: int) -> None:
+        with lock:
+          bar.update(min(count, total - bar.n))
+
+      yield advance
+  else:
+    yield _Lines(what, total).advance
+
+
+class _Lines:
+  """Log lines, at most one in LOG_SECONDS."""
+
+  def __init__(self, what: str, total: int):
+    self._what, self._total = what, total
+    self._done = 0
+    self._started = self._told = time.monotonic()
+    self._lock = threading.Lock()
+
+  def advance(self, count: int) -> None:
+    with self._lock:
+      self._done = min(self._done + count, self._total)
+      now = time.monotonic()
+      if now - self._told < LOG_SECONDS:
+        return
+      self._told = now
+      rate = self._done / (now - self._started)
+      left = (self._total - self._done) / rate if rate else float('inf')
+    logger.info(
+      '%s: %.1f of %.1f GB, %.0f MB/s, %.0f s left',
+      self._what,
+      self._done / 1e9,
+      self._total / 1e9,
+      rate / 1e6,
+      left,
+    )
+
+
+def total_bytes(arrays: Mapping[str, Array]) -> int:
+  """Bytes of all arrays together."""
+  return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays.values())
+
+
+def counted(arrays: Mapping[str, Array], advance: Advance) -> dict[str, Array]:
+  """The same arrays, which tell `advance` of what is read of them."""
+  return {name: _counted(array, advance) for name, array in arrays.items()}
+
+
+def _counted(array: Array, advance: Advance) -> Array:
+  def told(part: np.ndarray) -> np.ndarray:
+    advance(part.nbytes)
+    return part
+
+  changes: dict[str, Any]
+  if isinstance(array, t5x_arrays.SlicedArray):
+    get = array.get
+    changes = {'get': lambda index: told(get(index))}
+  else:
+    read, whole = array.read, array
+    changes = {'read': lambda: told(read()), 'part': lambda index: told(whole[index])}
+  return dataclasses.replace(array, **changes)

@@ -1,0 +1,187 @@
+"""What a converted checkpoint computes on sample prompts, beside what its source computes.
+
+Both sides compute in float32, the source from weights rounded to the dtype written: what is left to
+differ is the order of sums, whatever the dtype.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from aya_train.checkpoint import hf_tokenizer, hf_torch, t5x_arrays, t5x_state
+from aya_train.models import network
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3  # of the largest logit; sums in another order differ by some 1e-5 of it
+_MAX_TOKENS = 32
+_WITHOUT_VOCABULARY = 8  # sequences of arbitrary ids
+_ROOM = 1.25  # beside float32 weights: one matrix in a second layout, activations, logits
+
+Ids = Sequence[Sequence[int]]
+Logits = Sequence[np.ndarray]
+
+
+def compare(
+  source: t5x_state.Checkpoint,
+  result: t5x_state.Checkpoint | epath.Path,
+  *,
+  dtype: str,
+  vocabulary_file: epath.PathLike,
+  where: str,
+) -> float | None:
+  """Computes logits from both, if the model fits in memory; says in the log if it does not.
+
+  Args:
+    source: what was converted.
+    result: what was written, read again: a checkpoint, or the Hugging Face folder, which
+      transformers loads.
+    dtype: of the weights written.
+    vocabulary_file: for the prompts of `hf_torch.PROMPTS`; with '' arbitrary ids are taken.
+    where: for messages.
+
+  Returns:
+    The largest difference as a share of the largest logit; None if nothing was computed.
+
+  Raises:
+    ValueError: they differ by more than TOLERANCE, or a logit is not finite in the result alone.
+  """
+  if reason := _hindrance(source, result):
+    logger.info('logits on sample prompts were not compared: %s', reason)
+    return None
+  ids = sample_ids(vocabulary_file, source.config.vocab_size)
+  before = of_checkpoint(source, ids, dtype)
+  if isinstance(result, t5x_state.Checkpoint):
+    after = of_checkpoint(result, ids, dtype)
+  else:
+    after = of_transformers(result, ids)
+  found = _difference(before, after)
+  if not found <= TOLERANCE:
+    raise ValueError(
+      f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of the '
+      f'largest, expected at most {TOLERANCE:g}: the result is not the same model'
+    )
+  logger.info(
+    'verified logits on %d sample prompts: they differ by %.1g of the largest', len(ids), found
+  )
+  return found
+
+
+def _hindrance(source: t5x_state.Checkpoint, result: Any) -> str:
+  missing = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name) is None]
+  if missing and not isinstance(result, t5x_state.Checkpoint):
+    return f"{' and '.join(missing)} not installed (pip install 'aya-train[hf]')"
+  needed = _ROOM * 4 * sum(math.prod(array.shape) for array in source.params.values())
+  free = available_bytes()
+  if needed > free:
+    return f'the model in float32 needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free'
+  return ''
+
+
+def available_bytes() -> int:
+  """Memory that a program can still take: the machine's, or less where a control group says so."""
+  free = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  meminfo = epath.Path('/proc/meminfo')
+  if meminfo.exists():
+    fields = dict(line.split(':', 1) for line in meminfo.read_text().splitlines())
+    free = int(fields['MemAvailable'].split()[0]) * 1024
+  group = epath.Path('/sys/fs/cgroup')
+  for limit, used in (
+    ('memory.max', 'memory.current'),
+    ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'),
+  ):
+    if (group / limit).exists() and (most := (group / limit).read_text().strip()) != 'max':
+      free = min(free, int(most) - int((group / used).read_text()))
+  return free
+
+
+def sample_ids(vocabulary_file: epath.PathLike, vocab_size: int) -> list[list[int]]:
+  """Token ids of the prompts, cut to _MAX_TOKENS, with the end of sequence if nothing was cut."""
+  if not os.fspath(vocabulary_file):
+    draw = np.random.default_rng(0).integers
+    return [
+      draw(min(3, vocab_size - 1), vocab_size, length).tolist()
+      for length in range(_MAX_TOKENS - _WITHOUT_VOCABULARY, _MAX_TOKENS)
+    ]
+  import sentencepiece
+
+  model = hf_tokenizer.read_vocabulary(vocabulary_file)
+  processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+  return [
+    [*processor.EncodeAsIds(prompt), model.trainer_spec.eos_id][:_MAX_TOKENS]
+    for prompt in hf_torch.PROMPTS
+  ]
+
+
+def of_checkpoint(checkpoint: t5x_state.Checkpoint, ids: Ids, dtype: str) -> list[np.ndarray]:
+  """Our network's logits, float32 [length, vocabulary] of each prompt; the decoder is fed it, too.
+
+  Args:
+    checkpoint: its parameters are read whole.
+    ids: of the prompts, none longer than _MAX_TOKENS.
+    dtype: that weights are rounded to before they are used.
+  """
+  config = dataclasses.replace(
+    checkpoint.config,
+    dtype='float32',
+    scan_layers=True,  # compiles once for all layers
+    param_scan_axis=1,
+    remat_policy='none',
+  )
+  with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    params = {
+      name: jax.numpy.asarray(t5x_arrays.cast(array, dtype).read().astype(np.float32))
+      for name, array in checkpoint.in_layout(config).items()
+    }
+    apply = jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))
+    variables = {'params': traverse_util.unflatten_dict(params, sep='/')}
+    found = []
+    for prompt in ids:
+      inputs = np.zeros((1, _MAX_TOKENS), np.int32)
+      inputs[0, : len(prompt)] = prompt
+      fed = np.pad(inputs, ((0, 0), (1, 0)))[:, :-1]
+      found.append(np.asarray(apply(variables, inputs, fed, inputs))[0, : len(prompt)])
+  return found
+
+
+def of_transformers(folder: epath.PathLike, ids: Ids) -> list[np.ndarray]:
+  """The same from a Hugging Face folder, as a user of transformers would load it.
+
+  Raises:
+    ValueError: transformers finds parameters missing or in excess.
+  """
+  import torch
+  import transformers
+
+  model, info = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+    os.fspath(folder), output_loading_info=True, dtype=torch.float32
+  )
+  if wrong := {key: sorted(map(str, value))[:5] for key, value in info.items() if value}:
+    raise ValueError(f'{folder}: transformers {transformers.__version__} loads it with {wrong}')
+  found = []
+  with torch.inference_mode():
+    for prompt in ids:
+      inputs = torch.tensor([list(prompt)])
+      fed = torch.nn.functional.pad(inputs, (1, 0))[:, :-1]
+      found.append(model.eval()(input_ids=inputs, decoder_input_ids=fed).logits[0].numpy())
+  return found
+
+
+def _difference(before: Logits, after: Logits) -> float:
+  """Largest difference of two lists of logits, as a share of the largest; inf where one is nan."""
+  largest = max(float(np.abs(logits).max()) for logits in before)
+  if not math.isfinite(largest):
+    same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(before, after, strict=True))
+    return 0.0 if same else math.inf
+  found = max(float(np.abs(x - y).max()) for x, y in zip(before, after, strict=True))
+  return found / largest if math.isfinite(found) and largest else (0.0 if found == 0 else math.inf)

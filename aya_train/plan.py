@@ -19,8 +19,6 @@ from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
 GIB = topologies.GIB
-# Dropped one after the other when memory is short: bytes saved for each FLOP recomputed, best first.
-_DROP_ORDER = ('key', 'value', 'query', 'attention', 'residual', 'wi')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +131,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   """
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
-  base = precompile.job(slice_)
+  base = precompile.job(slice_, check=False)
   cache = folder / f'plan_{slice_.name}.json'
   known = _read(cache)
   trials: list[Trial] = []
@@ -199,7 +197,7 @@ def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candi
     excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
     saved = precompile.saved_bytes(candidate.apply(base, slice_))
     names, total = list(candidate.names), 0
-    for name in _DROP_ORDER:
+    for name in precompile.DROP_ORDER:
       if name in names:
         names.remove(name)
         total += saved[name]

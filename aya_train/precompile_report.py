@@ -29,7 +29,8 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
     share = costs.matmul_flops / estimate.model_flops
     out += [
       ('matmul FLOPs', f"{costs.matmul_flops:.3e}, {share:.3f} of the model's own"),
-      ('HBM traffic', f'{costs.hbm_bytes / 1e12:.3f} TB'),
+      ('HBM traffic', f'{costs.hbm_bytes / 1e12:.3f} TB: arrays that lie in HBM, a lower bound'),
+      ('  all arrays', f'{costs.array_bytes / 1e12:.3f} TB: those kept on the chip counted too'),
       ('on the wire', f'{costs.wire_bytes / 1e9:.1f} GB'),
       *(
         (
@@ -45,6 +46,10 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
       ),
       ('step at least', f'{estimate.step_seconds:.3f} s'),
       ('MFU at most', f'{100 * estimate.mfu_bound:.1f} %'),
+      (
+        '  all arrays',
+        f'{100 * estimate.strict_mfu_bound:.1f} %, HBM {estimate.array_seconds:.3f} s',
+      ),
       ('tokens/s at most', f'{estimate.tokens_per_second:,.0f}'),
       ('rows/s at most', f'{estimate.rows_per_second:,.1f}'),
       (
@@ -92,6 +97,7 @@ def page(result: precompile.Result) -> str:
     roofs = {
       'compute': e.compute_seconds,
       'HBM': e.hbm_seconds,
+      'HBM, all arrays': e.array_seconds,
       'interconnect': e.wire_seconds,
     }
     wire = {f'{c.kind} of {c.group_size}': c.wire_bytes / 1e9 for c in costs.collectives[:8]}

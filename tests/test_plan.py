@@ -140,6 +140,7 @@ def test_a_roofline_is_bound_by_the_slowest_of_the_three():
     costs = hlo_costs.Costs(
       matmul_flops=work[0] * 275e12,
       hbm_bytes=work[1] * 1.2288e12,
+      array_bytes=14 * 1.2288e12,
       collectives=(hlo_costs.Collective('all-gather', 4, 1, work[2] * 300e9),),
       matmul_flops_by_place={},
       hbm_bytes_by_place={},
@@ -147,5 +148,6 @@ def test_a_roofline_is_bound_by_the_slowest_of_the_three():
     found = roofline.estimate(costs, V4_128, cfg, 3, {'inputs': 4, 'targets': 2}, 3600)
     assert found.step_seconds == pytest.approx(7) and found.hours == pytest.approx(7)
     assert found.mfu_bound == pytest.approx(flops / 64 / (7 * 275e12))
+    assert found.strict_mfu_bound == pytest.approx(found.mfu_bound / 2)
     assert found.tokens_per_second == pytest.approx(18 / 7)
     assert found.chip_hours == pytest.approx(7 * 64)

@@ -98,7 +98,33 @@ def test_slices_by_their_public_names(name, chips, hosts):
   assert (slice_.num_chips, slice_.num_hosts) == (chips, hosts)
 
 
-@pytest.mark.parametrize(('name', 'told'), [('v4-100', 'v4-128'), ('v9-8', 'v5e'), ('tpu', 'v4')])
+@pytest.mark.parametrize(
+  ('name', 'want'),
+  [
+    *(('V4-128', 'v4-128'), ('tpu_v4_128', 'v4-128'), ('TPUv4-128', 'v4-128')),
+    *(('v5lite-16', 'v5e-16'), ('tpu-v5litepod-64', 'v5e-64'), (' v6e-8 ', 'v6e-8')),
+    *(('v4-4x4x4', 'v4-128'), ('v5e-4x8', 'v5e-32')),
+  ],
+)
+def test_other_ways_to_write_a_name(name, want):
+  assert topologies.get(name) == topologies.get(want)
+
+
+def test_a_slice_without_a_name_is_named_by_its_chips():
+  slice_ = topologies.get('v4-4x4x12')
+  assert (slice_.name, slice_.num_chips) == ('v4-4x4x12', 192)
+
+
+@pytest.mark.parametrize(
+  ('name', 'told'),
+  [
+    ('v4-100', 'v4-128'),
+    ('v9-8', 'v5e'),
+    ('tpu', 'v4'),
+    ('v4-4x4', 'v4-128'),
+    ('v5e-0x4', 'v5e-16'),
+  ],
+)
 def test_an_unknown_slice_is_refused_with_those_there_are(name, told):
   with pytest.raises(ValueError, match=told):
     topologies.get(name)
@@ -108,6 +134,10 @@ def test_an_unknown_slice_is_refused_with_those_there_are(name, told):
   ('message', 'want'),
   [
     ('Ran out of memory. Used 31.41G of 30.75G hbm. Exceeded', int(31.41 * 2**30)),
+    (
+      'the total memory required for HLO temporaries (54.80G) exceeds available HBM (30.75G).',
+      int(54.80 * 2**30),
+    ),
     ('Used 512.00M of 30.75G hbm', 512 * 2**20),
     ('something else', None),
   ],

@@ -120,8 +120,9 @@ def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
 def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
   """Searches, and writes plan_<slice>.gin with the best settings and the table of what was tried.
 
-  For each mesh the search begins with everything saved. A program that is too large says by how
-  much; as many names are dropped as save that much, then the batch is cut.
+  For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled: everything
+  saved and the batch in as many parts as that takes, and half as many parts with fewer names saved.
+  Shapes say where to begin; a program that is too large says by how much.
 
   Returns:
     The path of the gin file.
@@ -137,18 +138,25 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   trials: list[Trial] = []
   left = max_compilations
   for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
-    candidate: Candidate | None = Candidate(*mesh, tuple(t5_config.REMAT_NAMES), 1)
-    while candidate is not None and left > 0:
-      key = _key(candidate)
-      if key not in known:
-        left -= 1
-        known[key] = dataclasses.asdict(_try(candidate, base, slice_))
-        cache.write_text(json.dumps(known, indent=2))
-      trial = _trial(known[key])
-      if trial not in trials:
+    starts, weights = first_candidates(mesh, base, slice_)
+    if not starts:
+      trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
+      trials.append(trial)
+      print(trial.line(), flush=True)
+    for start in starts:
+      candidate: Candidate | None = start
+      while candidate is not None and left > 0:
+        key = _key(candidate)
+        if key not in known:
+          left -= 1
+          known[key] = dataclasses.asdict(_try(candidate, base, slice_))
+          _write(cache, known)
+        trial = _trial(known[key])
+        if trial in trials:
+          break
         trials.append(trial)
         print(trial.line(), flush=True)
-      candidate = _next(trial, base, slice_)
+        candidate = _next(trial, base, slice_)
   fitting = [t for t in trials if t.step_seconds is not None]
   if not fitting:
     lines = '\n'.join(t.line() for t in trials)
@@ -187,33 +195,78 @@ def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -
   )
 
 
+def first_candidates(
+  mesh: tuple[int, int, int], base: precompile.Job, slice_: topologies.Slice
+) -> tuple[list[Candidate], int]:
+  """Where to begin with a mesh, by the shapes of what a chip holds, and the bytes of its weights.
+
+  No candidate means that nothing fits.
+  """
+  every, usable = tuple(t5_config.REMAT_NAMES), slice_.chip.usable_hbm
+  rows = base.batch_size // (mesh[0] * mesh[1])
+  all_parts = [n for n in (2**i for i in range(rows.bit_length())) if rows % n == 0]
+  fixed = {
+    n: precompile.fixed_bytes(Candidate(*mesh, every, n).apply(base, slice_)) for n in all_parts[:2]
+  }
+
+  def room(parts: int) -> float:
+    # Logits, the layer at work and holes between arrays: a tenth of what shapes say.
+    return usable / 1.1 - fixed[min(parts, 2)]
+
+  def saved(names: tuple[str, ...], parts: int) -> int:
+    sizes = precompile.saved_bytes(Candidate(*mesh, every, parts).apply(base, slice_))
+    return sum(sizes[name] for name in names or ('residual',))
+
+  whole = next((n for n in all_parts if saved(every, n) <= room(n)), None)
+  starts = [] if whole is None else [Candidate(*mesh, every, whole)]
+  if whole != 1:
+    names, parts = list(every), (whole or 2 * all_parts[-1]) // 2
+    for name in precompile.DROP_ORDER:
+      if saved(tuple(names), parts) > room(parts):
+        names.remove(name)
+    # What does not fit with nothing saved in fewer parts does, if at all, in these.
+    if names and saved(tuple(names), parts) <= room(parts):
+      starts.append(Candidate(*mesh, tuple(names), parts))
+    elif whole is None and fixed[min(parts, 2)] <= usable:
+      starts.append(Candidate(*mesh, (), parts))
+  return starts, fixed[1]
+
+
 def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:
   """What to try after a candidate that does not fit; None where there is nothing."""
   candidate = trial.candidate
   if trial.note != 'does not fit':
     return None
-  if candidate.names:
-    # A compiler that only says "too large" gets one name less.
-    excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
-    saved = precompile.saved_bytes(candidate.apply(base, slice_))
-    names, total = list(candidate.names), 0
-    for name in precompile.DROP_ORDER:
-      if name in names:
-        names.remove(name)
-        total += saved[name]
-        if total >= excess:
-          break
-    return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
   parts = candidate.num_microbatches * 2
-  if base.batch_size % (candidate.data * candidate.fsdp * parts) or parts > 8:
+  can_halve = base.batch_size % (candidate.data * candidate.fsdp * parts) == 0
+  if can_halve and candidate.names in ((), tuple(t5_config.REMAT_NAMES)):
+    return dataclasses.replace(candidate, num_microbatches=parts)
+  if not candidate.names:
     return None
-  return dataclasses.replace(candidate, num_microbatches=parts)
+  # A compiler that only says "too large" gets one name less.
+  excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
+  saved = precompile.saved_bytes(candidate.apply(base, slice_))
+  names, total = list(candidate.names), 0
+  for name in precompile.DROP_ORDER:
+    if name in names:
+      names.remove(name)
+      total += saved[name]
+      if total >= excess:
+        break
+  return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
 
 
 def _key(candidate: Candidate) -> str:
-  """Names a compilation: the candidate and everything else that gin says."""
-  text = json.dumps(dataclasses.asdict(candidate)) + config.text()
+  """Names a compilation: the candidate, everything else that gin says, and the compiler."""
+  text = json.dumps(dataclasses.asdict(candidate)) + config.text() + topologies.compiler()
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(cache: epath.Path, known: Mapping[str, Any]) -> None:
+  """Whole or not at all: a search may be stopped at any time."""
+  new = cache.with_name(cache.name + '.new')
+  new.write_text(json.dumps(known, indent=2))
+  new.replace(cache)
 
 
 def _read(cache: epath.Path) -> dict[str, Any]:

@@ -244,6 +244,13 @@ def _shard_bytes(tree: Any) -> int:
   )
 
 
+def fixed_bytes(job: Job) -> int:
+  """Bytes of one chip that weights, optimizer and gradients take, whatever layers save."""
+  tx = job.optimizer(job.learning_rate_fn, seq2seq.parameter_axes(job.model)[1])
+  state = train_loop.abstract_state(job.model, tx, job.partitioner)
+  return sum(_hbm_by_kind(job, state, None).values())
+
+
 def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:
   parameters, optimizer = _shard_bytes(state.params), _shard_bytes(state.opt_state)
   gathered = jax.eval_shape(

@@ -1,6 +1,7 @@
 """TPU slices by their public names, and what each chip can do at most, as published."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -114,6 +115,12 @@ class Slice:
     except Exception as error:
       raise ValueError(f'libtpu refuses the topology {name} ({self.name}): {error}') from error
     return topology.devices
+
+
+def compiler() -> str:
+  """Versions of what compiles for a TPU here."""
+  names = [name for name in ('jax', 'libtpu') if importlib.util.find_spec(name)]
+  return ' '.join(f'{name} {importlib.metadata.version(name)}' for name in names)
 
 
 def require_libtpu() -> None:

@@ -96,7 +96,8 @@ def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[
   """(data, fsdp, model) that fit the torus and the batch, those first that usually win.
 
   An axis of the mesh is a product of axes of the torus: its rings are then whole. Gathering weights
-  over two axes comes first, copies of weights before tensor parallelism.
+  over about 16 chips comes first: over more, XLA sums gradients by all-reduces of twice the bytes.
+  Copies of weights come before tensor parallelism.
   """
   chips, shape = slice_.num_chips, [n for n in slice_.shape if n > 1]
   sizes = {math.prod(part) for part in _subsets(shape)}
@@ -108,8 +109,7 @@ def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[
       data = chips // (fsdp * model)
       if batch_size % (data * fsdp) == 0:
         found.append((data, fsdp, model))
-  two_axes = math.prod(sorted(shape)[:2]) if len(shape) > 1 else chips
-  return sorted(set(found), key=lambda m: (m[2], m[1] != two_axes, -m[1]))
+  return sorted(set(found), key=lambda m: (m[2], abs(math.log2(m[1] / 16)), -m[1]))
 
 
 def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -138,6 +138,8 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   trials: list[Trial] = []
   left = max_compilations
   for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
+    if left <= 0:
+      break
     starts, weights = first_candidates(mesh, base, slice_)
     if not starts:
       trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
@@ -205,13 +207,15 @@ def first_candidates(
   every, usable = tuple(t5_config.REMAT_NAMES), slice_.chip.usable_hbm
   rows = base.batch_size // (mesh[0] * mesh[1])
   all_parts = [n for n in (2**i for i in range(rows.bit_length())) if rows % n == 0]
-  fixed = {
-    n: precompile.fixed_bytes(Candidate(*mesh, every, n).apply(base, slice_)) for n in all_parts[:2]
-  }
+  kinds = precompile.fixed_bytes(Candidate(*mesh, every, 1).apply(base, slice_))
+  weights = sum(kinds.values())
+
+  def fixed(parts: int) -> int:
+    return weights + (kinds['parameters'] if parts > 1 else 0)  # sums of gradients
 
   def room(parts: int) -> float:
     # Logits, the layer at work and holes between arrays: a tenth of what shapes say.
-    return usable / 1.1 - fixed[min(parts, 2)]
+    return usable / 1.1 - fixed(parts)
 
   def saved(names: tuple[str, ...], parts: int) -> int:
     sizes = precompile.saved_bytes(Candidate(*mesh, every, parts).apply(base, slice_))
@@ -227,9 +231,9 @@ def first_candidates(
     # What does not fit with nothing saved in fewer parts does, if at all, in these.
     if names and saved(tuple(names), parts) <= room(parts):
       starts.append(Candidate(*mesh, tuple(names), parts))
-    elif whole is None and fixed[min(parts, 2)] <= usable:
+    elif whole is None and fixed(parts) <= usable:
       starts.append(Candidate(*mesh, (), parts))
-  return starts, fixed[1]
+  return starts, weights
 
 
 def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:

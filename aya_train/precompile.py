@@ -244,11 +244,11 @@ def _shard_bytes(tree: Any) -> int:
   )
 
 
-def fixed_bytes(job: Job) -> int:
-  """Bytes of one chip that weights, optimizer and gradients take, whatever layers save."""
+def fixed_bytes(job: Job) -> dict[str, int]:
+  """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
   tx = job.optimizer(job.learning_rate_fn, seq2seq.parameter_axes(job.model)[1])
   state = train_loop.abstract_state(job.model, tx, job.partitioner)
-  return sum(_hbm_by_kind(job, state, None).values())
+  return _hbm_by_kind(job, state, None)
 
 
 def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:

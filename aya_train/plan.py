@@ -6,10 +6,11 @@ beside the result, so that a stopped search goes on where it was.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -95,26 +96,20 @@ class Trial:
 def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[int, int, int]]:
   """(data, fsdp, model) that fit the torus and the batch, those first that usually win.
 
-  An axis of the mesh is a product of axes of the torus: its rings are then whole. Gathering weights
+  Each axis of the torus belongs to one axis of the mesh: JAX builds no others, and rings are whole.
+  Gathering weights
   over about 16 chips comes first: over more, XLA sums gradients by all-reduces of twice the bytes.
   Copies of weights come before tensor parallelism.
   """
-  chips, shape = slice_.num_chips, [n for n in slice_.shape if n > 1]
-  sizes = {math.prod(part) for part in _subsets(shape)}
-  found = []
-  for model in (1, 2, 4):
-    for fsdp in sizes | {size // model for size in sizes if size % model == 0}:
-      if chips % (fsdp * model) or heads % model:
-        continue
-      data = chips // (fsdp * model)
-      if batch_size % (data * fsdp) == 0:
-        found.append((data, fsdp, model))
-  return sorted(set(found), key=lambda m: (m[2], abs(math.log2(m[1] / 16)), -m[1]))
-
-
-def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
-  for mask in range(2 ** len(items)):
-    yield tuple(x for i, x in enumerate(items) if mask >> i & 1)
+  found = set()
+  for owners in itertools.product(range(3), repeat=len(slice_.shape)):
+    sizes = [1, 1, 1]
+    for owner, size in zip(owners, slice_.shape, strict=True):
+      sizes[owner] *= size
+    data, fsdp, model = sizes
+    if model <= 8 and heads % model == 0 and batch_size % (data * fsdp) == 0:
+      found.add((data, fsdp, model))
+  return sorted(found, key=lambda m: (m[2], abs(math.log2(m[1] / 16)), -m[1]))
 
 
 def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
@@ -122,7 +117,8 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
 
   For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled: everything
   saved and the batch in as many parts as that takes, and half as many parts with fewer names saved.
-  Shapes say where to begin; a program that is too large says by how much.
+  Shapes say where to begin; a program that is too large says by how much. What an earlier search tried
+  is not compiled again and does not count.
 
   Returns:
     The path of the gin file.
@@ -138,8 +134,6 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   trials: list[Trial] = []
   left = max_compilations
   for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
-    if left <= 0:
-      break
     starts, weights = first_candidates(mesh, base, slice_)
     if not starts:
       trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
@@ -147,9 +141,11 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
       print(trial.line(), flush=True)
     for start in starts:
       candidate: Candidate | None = start
-      while candidate is not None and left > 0:
+      while candidate is not None:
         key = _key(candidate)
         if key not in known:
+          if left <= 0:
+            break
           left -= 1
           known[key] = dataclasses.asdict(_try(candidate, base, slice_))
           _write(cache, known)

@@ -76,7 +76,7 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
   try:
     if check:
       made.partitioner.check_batch_size(made.batch_size, made.num_microbatches)
-  except ValueError as error:
+  except (ValueError, NotImplementedError) as error:
     raise ValueError(
       f'{error} ({slice_.name} has {slice_.num_chips} chips). hardware/tpu.gin shards fully over any '
       f'slice; `aya-train plan --topology={slice_.name}` finds a mesh and writes its hardware file'
@@ -122,7 +122,8 @@ class Result:
     slice, num_chips, mesh: where.
     usable_hbm, peak_hbm: bytes of one chip; the peak is None if the compiler only says that it does
       not fit.
-    hbm_by_kind: bytes of one chip at the peak, by what they hold.
+    hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the rest
+      of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
     settings: the gin macros that decide the numbers.
     costs, estimate: None where the program does not fit.

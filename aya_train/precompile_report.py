@@ -19,9 +19,10 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
   """Names and values of the figures, most important first."""
   usable = result.usable_hbm / GIB
   peak = 'unknown' if result.peak_hbm is None else f'{result.peak_hbm / GIB:.2f} GiB'
+  too_much = f': {result.excess / GIB:.2f} GiB too much' if result.excess else ''
   out = [
     ('slice', f'{result.slice}: {result.num_chips} chips, mesh {dict(result.mesh)}'),
-    ('peak HBM', f'{peak} of {usable:.2f} GiB usable'),
+    ('peak HBM', f'{peak} of {usable:.2f} GiB usable{too_much}'),
   ]
   out += [(f'  {kind}', f'{size / GIB:.2f} GiB') for kind, size in result.hbm_by_kind.items()]
   costs, estimate = result.costs, result.estimate
@@ -91,6 +92,7 @@ def page(result: precompile.Result) -> str:
     loader=jinja2.PackageLoader('aya_train', 'templates'), autoescape=True, trim_blocks=True
   )
   gib = {kind: size / GIB for kind, size in result.hbm_by_kind.items()}
+  gib['together, at the peak'] = (result.peak_hbm or 0) / GIB
   plots = [('HBM by kind, GiB', bars(gib, result.usable_hbm / GIB))]
   if result.costs is not None and result.estimate is not None:
     e, costs = result.estimate, result.costs

@@ -4,12 +4,15 @@ import collections
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import types
 
 import pytest
 
 from aya_train import precompile, topologies
+from aya_train.topologies import GIB
 
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason="libtpu is not installed (the extra 'tpu')"
@@ -144,3 +147,48 @@ def test_an_unknown_slice_is_refused_with_those_there_are(name, told):
 )
 def test_how_much_a_refused_program_wanted(message, want):
   assert precompile.used_bytes(message) == want
+
+
+SIZES = {'query': 3, 'key': 3, 'value': 3, 'attention': 3, 'wi': 9, 'residual': 3}
+
+
+@pytest.fixture
+def told(monkeypatch):
+  """Suggestions for 16 chips with 16 rows each, everything saved, weights of 10 GiB."""
+  sizes = {name: n * GIB for name, n in SIZES.items()}
+  monkeypatch.setattr(precompile, 'saved_bytes', lambda job: sizes)
+  config = types.SimpleNamespace(remat_policy='save_named', remat_save_names=tuple(SIZES))
+  job = types.SimpleNamespace(
+    model=types.SimpleNamespace(config=config, loss_chunk_length=64),
+    num_microbatches=1,
+    batch_size=256,
+    partitioner=types.SimpleNamespace(
+      mesh=types.SimpleNamespace(shape={'data': 1, 'fsdp': 16}),
+      gathered_axes=(),
+      num_data_shards=16,
+    ),
+  )
+
+  def suggestions(peak, usable):
+    by_kind = {'parameters': 2 * GIB, 'gradients': 8 * GIB, precompile.ACTIVATIONS: 0}
+    return precompile.suggestions(job, by_kind, peak * GIB, usable * GIB)
+
+  return suggestions
+
+
+@pytest.mark.parametrize(('peak', 'usable'), [(40, 36), (40, 24), (40, 18), (36, 14)])
+def test_each_setting_suggested_saves_what_is_too_much(told, peak, usable):
+  saving = [re.search(r'about ([\d.]+) GiB less', line) for line in told(peak, usable)]
+  found = [float(match[1]) for match in saving if match]
+  assert found and min(found) >= peak - usable
+
+
+def test_names_are_given_up_before_all_is_recomputed(told):
+  assert told(40, 36)[0].startswith("REMAT_SAVE_NAMES = ('query', 'attention', 'wi', 'residual')")
+  assert told(40, 17)[0].startswith("REMAT_POLICY = 'full'")
+  assert told(40, 18)[1].startswith('NUM_MICROBATCHES = 8')
+
+
+def test_no_setting_is_suggested_where_weights_alone_do_not_fit(told):
+  (line,) = told(40, 9)
+  assert 'a larger slice or a smaller model' in line and '10.0 GiB' in line

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aya_train import hlo
 
@@ -65,13 +65,16 @@ class Costs:
 
   Attributes:
     matmul_flops: of all matrix products, those inside kernels as their authors state them.
-    hbm_bytes: read from and written to HBM; what stays on the chip does not count.
+    hbm_bytes: read from and written to HBM; what stays on the chip does not count: a lower bound.
+    array_bytes: the same of every array, wherever the compiler keeps it: what HBM would carry if
+      nothing stayed on the chip.
     collectives: by kind and group size, most bytes first.
     matmul_flops_by_place, hbm_bytes_by_place: shares of the totals by JAX name stack (shortened).
   """
 
   matmul_flops: float
   hbm_bytes: float
+  array_bytes: float
   collectives: tuple[Collective, ...]
   matmul_flops_by_place: Mapping[str, float]
   hbm_bytes_by_place: Mapping[str, float]
@@ -87,13 +90,15 @@ def analyse(text: str) -> Costs:
   flops: dict[str, float] = collections.defaultdict(float)
   traffic: dict[str, float] = collections.defaultdict(float)
   wires: dict[tuple[str, int], list[float]] = collections.defaultdict(lambda: [0.0, 0.0])
+  anywhere = 0.0
   for computation, times in module.executed():
     for instruction in computation.instructions:
       where = place(instruction.op_name)
       if count := _flops(module, computation, instruction):
         flops[where] += times * count
-      if moved := hbm_bytes(module, computation, instruction):
+      if moved := moved_bytes(module, computation, instruction):
         traffic[where] += times * moved
+      anywhere += times * moved_bytes(module, computation, instruction, everywhere)
       if wire := _wire(module, instruction):
         kind, size, moved = wire
         wires[kind, size][0] += times
@@ -102,6 +107,7 @@ def analyse(text: str) -> Costs:
   return Costs(
     sum(flops.values()),
     sum(traffic.values()),
+    anywhere,
     tuple(sorted(collectives, key=lambda c: -c.wire_bytes)),
     _sorted(flops),
     _sorted(traffic),
@@ -218,17 +224,29 @@ def _valid_pairs(
 # Memory traffic ------------------------------------------------------------------------------------
 
 
-def _hbm(arrays: tuple[hlo.Array, ...]) -> int:
-  return sum(a.padded_bytes for a in arrays if a.space == hlo.HBM)
+def in_hbm(array: hlo.Array) -> bool:
+  return array.space == hlo.HBM
 
 
-def hbm_bytes(
-  module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction
+def everywhere(array: hlo.Array) -> bool:
+  del array
+  return True
+
+
+def moved_bytes(
+  module: hlo.Module,
+  computation: hlo.Computation,
+  instruction: hlo.Instruction,
+  counts: Callable[[hlo.Array], bool] = in_hbm,
 ) -> float:
-  """Bytes one run of an instruction reads from and writes to HBM.
+  """Bytes one run of an instruction reads and writes, of those arrays that `counts` is true of.
 
   A slice that is read or replaced inside a larger array counts, not the array.
   """
+
+  def size(arrays: tuple[hlo.Array, ...]) -> int:
+    return sum(a.padded_bytes for a in arrays if counts(a))
+
   opcode = instruction.opcode
   if opcode in _FREE or opcode.endswith(('-done', '-update')):
     return 0
@@ -243,20 +261,20 @@ def hbm_bytes(
     # Result: (destination, source, flag) of a copy, ((source), destination, flag) of a slice.
     moved = instruction.arrays[0 if opcode == 'copy-start' else 1]
     source = operands[0].arrays[0]
-    return moved.padded_bytes * ((moved.space == hlo.HBM) + (source.space == hlo.HBM))
+    return moved.padded_bytes * (counts(moved) + counts(source))
   if opcode in ('dynamic-slice', 'slice', 'gather'):
     read = moved = instruction.arrays[0]
-    return read.padded_bytes * (operands[0].arrays[0].space == hlo.HBM) + _hbm((moved,))
+    return read.padded_bytes * counts(operands[0].arrays[0]) + size((moved,))
   if opcode in ('dynamic-update-slice', 'scatter'):
     update = operands[-1 if opcode == 'scatter' else 1].arrays
     factor = 2 if opcode == 'scatter' else 1
-    return _hbm(update) + factor * update[0].padded_bytes * (operands[0].arrays[0].space == hlo.HBM)
+    return size(update) + factor * update[0].padded_bytes * counts(operands[0].arrays[0])
   if opcode == 'fusion' and (called := instruction.called('calls')):
-    return _fusion_bytes(module, module.computations[called], instruction, operands)
+    return _fusion_bytes(module, module.computations[called], instruction, operands, counts)
   written = instruction.arrays
   if opcode.endswith('-start'):  # the result repeats the operands
     written = written[len(written) // 2 :]
-  return sum(_hbm(o.arrays) for o in operands) + _hbm(written)
+  return sum(size(o.arrays) for o in operands) + size(written)
 
 
 def _fusion_bytes(
@@ -264,15 +282,16 @@ def _fusion_bytes(
   inner: hlo.Computation,
   fusion: hlo.Instruction,
   operands: list[hlo.Instruction],
+  counts: Callable[[hlo.Array], bool],
 ) -> float:
   total = 0.0
   for number, operand in enumerate(operands):
-    if len(operand.arrays) == 1 and operand.arrays[0].space == hlo.HBM:
+    if len(operand.arrays) == 1 and counts(operand.arrays[0]):
       total += _read_bytes(module, inner, inner.parameters[number])
   root = inner.root
   results = [inner.by_name[n] for n in root.operands] if root.opcode == 'tuple' else [root]
   for result, array in zip(results, fusion.arrays, strict=False):
-    if array.space == hlo.HBM:
+    if counts(array):
       total += _written_bytes(module, inner, result, array)
   return total
 

@@ -6,10 +6,11 @@ beside the result, so that a stopped search goes on where it was.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -19,8 +20,6 @@ from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
 GIB = topologies.GIB
-# Dropped one after the other when memory is short: bytes saved for each FLOP recomputed, best first.
-_DROP_ORDER = ('key', 'value', 'query', 'attention', 'residual', 'wi')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,33 +96,29 @@ class Trial:
 def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[int, int, int]]:
   """(data, fsdp, model) that fit the torus and the batch, those first that usually win.
 
-  An axis of the mesh is a product of axes of the torus: its rings are then whole. Gathering weights
-  over two axes comes first, copies of weights before tensor parallelism.
+  Each axis of the torus belongs to one axis of the mesh: JAX builds no others, and rings are whole.
+  Gathering weights
+  over about 16 chips comes first: over more, XLA sums gradients by all-reduces of twice the bytes.
+  Copies of weights come before tensor parallelism.
   """
-  chips, shape = slice_.num_chips, [n for n in slice_.shape if n > 1]
-  sizes = {math.prod(part) for part in _subsets(shape)}
-  found = []
-  for model in (1, 2, 4):
-    for fsdp in sizes | {size // model for size in sizes if size % model == 0}:
-      if chips % (fsdp * model) or heads % model:
-        continue
-      data = chips // (fsdp * model)
-      if batch_size % (data * fsdp) == 0:
-        found.append((data, fsdp, model))
-  two_axes = math.prod(sorted(shape)[:2]) if len(shape) > 1 else chips
-  return sorted(set(found), key=lambda m: (m[2], m[1] != two_axes, -m[1]))
-
-
-def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
-  for mask in range(2 ** len(items)):
-    yield tuple(x for i, x in enumerate(items) if mask >> i & 1)
+  found = set()
+  for owners in itertools.product(range(3), repeat=len(slice_.shape)):
+    sizes = [1, 1, 1]
+    for owner, size in zip(owners, slice_.shape, strict=True):
+      sizes[owner] *= size
+    data, fsdp, model = sizes
+    if model <= 8 and heads % model == 0 and batch_size % (data * fsdp) == 0:
+      found.add((data, fsdp, model))
+  return sorted(found, key=lambda m: (m[2], abs(math.log2(m[1] / 16)), -m[1]))
 
 
 def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
   """Searches, and writes plan_<slice>.gin with the best settings and the table of what was tried.
 
-  For each mesh the search begins with everything saved. A program that is too large says by how
-  much; as many names are dropped as save that much, then the batch is cut.
+  For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled: everything
+  saved and the batch in as many parts as that takes, and half as many parts with fewer names saved.
+  Shapes say where to begin; a program that is too large says by how much. What an earlier search tried
+  is not compiled again and does not count.
 
   Returns:
     The path of the gin file.
@@ -133,24 +128,33 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   """
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
-  base = precompile.job(slice_)
+  base = precompile.job(slice_, check=False)
   cache = folder / f'plan_{slice_.name}.json'
   known = _read(cache)
   trials: list[Trial] = []
   left = max_compilations
   for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
-    candidate: Candidate | None = Candidate(*mesh, tuple(t5_config.REMAT_NAMES), 1)
-    while candidate is not None and left > 0:
-      key = _key(candidate)
-      if key not in known:
-        left -= 1
-        known[key] = dataclasses.asdict(_try(candidate, base, slice_))
-        cache.write_text(json.dumps(known, indent=2))
-      trial = _trial(known[key])
-      if trial not in trials:
+    starts, weights = first_candidates(mesh, base, slice_)
+    if not starts:
+      trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
+      trials.append(trial)
+      print(trial.line(), flush=True)
+    for start in starts:
+      candidate: Candidate | None = start
+      while candidate is not None:
+        key = _key(candidate)
+        if key not in known:
+          if left <= 0:
+            break
+          left -= 1
+          known[key] = dataclasses.asdict(_try(candidate, base, slice_))
+          _write(cache, known)
+        trial = _trial(known[key])
+        if trial in trials:
+          break
         trials.append(trial)
         print(trial.line(), flush=True)
-      candidate = _next(trial, base, slice_)
+        candidate = _next(trial, base, slice_)
   fitting = [t for t in trials if t.step_seconds is not None]
   if not fitting:
     lines = '\n'.join(t.line() for t in trials)
@@ -189,33 +193,80 @@ def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -
   )
 
 
+def first_candidates(
+  mesh: tuple[int, int, int], base: precompile.Job, slice_: topologies.Slice
+) -> tuple[list[Candidate], int]:
+  """Where to begin with a mesh, by the shapes of what a chip holds, and the bytes of its weights.
+
+  No candidate means that nothing fits.
+  """
+  every, usable = tuple(t5_config.REMAT_NAMES), slice_.chip.usable_hbm
+  rows = base.batch_size // (mesh[0] * mesh[1])
+  all_parts = [n for n in (2**i for i in range(rows.bit_length())) if rows % n == 0]
+  kinds = precompile.fixed_bytes(Candidate(*mesh, every, 1).apply(base, slice_))
+  weights = sum(kinds.values())
+
+  def fixed(parts: int) -> int:
+    return weights + (kinds['parameters'] if parts > 1 else 0)  # sums of gradients
+
+  def room(parts: int) -> float:
+    # Logits, the layer at work and holes between arrays: a tenth of what shapes say.
+    return usable / 1.1 - fixed(parts)
+
+  def saved(names: tuple[str, ...], parts: int) -> int:
+    sizes = precompile.saved_bytes(Candidate(*mesh, every, parts).apply(base, slice_))
+    return sum(sizes[name] for name in names or ('residual',))
+
+  whole = next((n for n in all_parts if saved(every, n) <= room(n)), None)
+  starts = [] if whole is None else [Candidate(*mesh, every, whole)]
+  if whole != 1:
+    names, parts = list(every), (whole or 2 * all_parts[-1]) // 2
+    for name in precompile.DROP_ORDER:
+      if saved(tuple(names), parts) > room(parts):
+        names.remove(name)
+    # What does not fit with nothing saved in fewer parts does, if at all, in these.
+    if names and saved(tuple(names), parts) <= room(parts):
+      starts.append(Candidate(*mesh, tuple(names), parts))
+    elif whole is None and fixed(parts) <= usable:
+      starts.append(Candidate(*mesh, (), parts))
+  return starts, weights
+
+
 def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:
   """What to try after a candidate that does not fit; None where there is nothing."""
   candidate = trial.candidate
   if trial.note != 'does not fit':
     return None
-  if candidate.names:
-    # A compiler that only says "too large" gets one name less.
-    excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
-    saved = precompile.saved_bytes(candidate.apply(base, slice_))
-    names, total = list(candidate.names), 0
-    for name in _DROP_ORDER:
-      if name in names:
-        names.remove(name)
-        total += saved[name]
-        if total >= excess:
-          break
-    return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
   parts = candidate.num_microbatches * 2
-  if base.batch_size % (candidate.data * candidate.fsdp * parts) or parts > 8:
+  can_halve = base.batch_size % (candidate.data * candidate.fsdp * parts) == 0
+  if can_halve and candidate.names in ((), tuple(t5_config.REMAT_NAMES)):
+    return dataclasses.replace(candidate, num_microbatches=parts)
+  if not candidate.names:
     return None
-  return dataclasses.replace(candidate, num_microbatches=parts)
+  # A compiler that only says "too large" gets one name less.
+  excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
+  saved = precompile.saved_bytes(candidate.apply(base, slice_))
+  names, total = list(candidate.names), 0
+  for name in precompile.DROP_ORDER:
+    if name in names:
+      names.remove(name)
+      total += saved[name]
+      if total >= excess:
+        break
+  return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
 
 
 def _key(candidate: Candidate) -> str:
-  """Names a compilation: the candidate and everything else that gin says."""
-  text = json.dumps(dataclasses.asdict(candidate)) + config.text()
+  """Names a compilation: the candidate, everything else that gin says, and the compiler."""
+  text = json.dumps(dataclasses.asdict(candidate)) + config.text() + topologies.compiler()
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(cache: epath.Path, known: Mapping[str, Any]) -> None:
+  """Whole or not at all: a search may be stopped at any time."""
+  new = cache.with_name(cache.name + '.new')
+  new.write_text(json.dumps(known, indent=2))
+  new.replace(cache)
 
 
 def _read(cache: epath.Path) -> dict[str, Any]:

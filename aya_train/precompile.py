@@ -24,6 +24,9 @@ from aya_train.models import seq2seq
 
 logger = logging.getLogger(__name__)
 GIB = topologies.GIB
+ACTIVATIONS = 'activations and the rest'
+# Names of REMAT_SAVE_NAMES to give up first: bytes saved for each FLOP recomputed, best first.
+DROP_ORDER = ('key', 'value', 'query', 'attention', 'residual', 'wi')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +50,12 @@ class Job:
   steps: int
 
 
-def job(slice_: topologies.Slice) -> Job:
+def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
   """The job of the parsed gin files on the devices of a slice.
+
+  Args:
+    slice_: where.
+    check: whether the mesh of the gin files must fit; `plan` puts others in its place.
 
   Raises:
     ValueError: the gin files configure no training, or the mesh does not fit the slice.
@@ -67,9 +74,13 @@ def job(slice_: topologies.Slice) -> Job:
     bound('relative_steps') or bound('total_steps'),
   )
   try:
-    made.partitioner.check_batch_size(made.batch_size, made.num_microbatches)
-  except ValueError as error:
-    raise ValueError(f'{error} ({slice_.name} has {slice_.num_chips} chips)') from error
+    if check:
+      made.partitioner.check_batch_size(made.batch_size, made.num_microbatches)
+  except (ValueError, NotImplementedError) as error:
+    raise ValueError(
+      f'{error} ({slice_.name} has {slice_.num_chips} chips). hardware/tpu.gin shards fully over any '
+      f'slice; `aya-train plan --topology={slice_.name}` finds a mesh and writes its hardware file'
+    ) from error
   return made
 
 
@@ -111,7 +122,8 @@ class Result:
     slice, num_chips, mesh: where.
     usable_hbm, peak_hbm: bytes of one chip; the peak is None if the compiler only says that it does
       not fit.
-    hbm_by_kind: bytes of one chip at the peak, by what they hold.
+    hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the rest
+      of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
     settings: the gin macros that decide the numbers.
     costs, estimate: None where the program does not fit.
@@ -159,19 +171,10 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
   started = time.monotonic()
   lowered, state = lower(job)
   logger.info('compiling for %s (%d chips)', slice_.name, slice_.num_chips)
-  too_large, text, peak, costs = None, '', None, None
-  try:
-    text, peak = _compiled(lowered)
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    too_large = str(error)
-    peak = used_bytes(too_large)
-  else:
-    costs = hlo_costs.analyse(text)
+  text, peak, too_large = _compiled(lowered)
+  costs = None if too_large else hlo_costs.analyse(text)
   seconds = time.monotonic() - started
   by_kind = _hbm_by_kind(job, state, peak)
-  excess = 0 if peak is None else peak - slice_.chip.usable_hbm
   return Result(
     slice=slice_.name,
     num_chips=slice_.num_chips,
@@ -179,63 +182,74 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
     usable_hbm=slice_.chip.usable_hbm,
     peak_hbm=peak,
     hbm_by_kind=by_kind,
-    largest_buffers=largest_buffers(text) if text else _buffers_of_message(too_large or ''),
+    largest_buffers=largest_buffers(text) if text else (),
     settings=settings,
     costs=costs,
     estimate=None
     if costs is None
     else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
-    suggestions=suggestions(job, excess) if too_large else (),
+    suggestions=suggestions(job, by_kind, peak, slice_.chip.usable_hbm) if too_large else (),
     compile_seconds=seconds,
     compiler_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
 
 
-def _compiled(lowered: Any) -> tuple[str, int]:
-  """The optimised program as text, and its peak memory in bytes.
+def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
+  """The optimised program as text, its peak memory in bytes, and whether that is too much.
 
-  libtpu offloads gathers to the SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such
-  a program back; libtpu's own dump of it has the same text.
+  A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to the
+  SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such a program back: the dump again.
   """
   with tempfile.TemporaryDirectory() as folder:
     options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
-    compiled = lowered.compile(compiler_options=options)
+    try:
+      compiled = lowered.compile(compiler_options=options)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' not in str(error):
+        raise
+      return _dumped_text(folder) or '', used_bytes(str(error)), True
     peak = compiled.memory_analysis().peak_memory_in_bytes
     try:
-      return compiled.as_text(), peak
+      return compiled.as_text(), peak, False
     except jax.errors.JaxRuntimeError:
-      dumps = sorted(pathlib.Path(folder).glob('*.after_optimizations.txt'))
-      if not dumps:
+      text = _dumped_text(folder)
+      if text is None:
         raise
-      return dumps[-1].read_text(), peak
+      return text, peak, False
+
+
+def _dumped_text(folder: str) -> str | None:
+  dumps = sorted(pathlib.Path(folder).glob('*.after_optimizations.txt'))
+  return dumps[-1].read_text() if dumps else None
 
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+_TOO_LARGE = (
+  r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
+  # Arguments and constants are in it, whatever the words say.
+  r'memory required for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds',
+)
 
 
 def used_bytes(message: str) -> int | None:
-  """The peak that the compiler names when it refuses a program: 'Used 31.41G of 30.75G hbm'."""
-  found = re.search(r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm', message)
-  return int(float(found[1]) * _UNITS[found[2]]) if found else None
-
-
-def _buffers_of_message(message: str) -> list[dict[str, Any]]:
-  """The largest allocations as the compiler's out-of-memory message lists them."""
-  found = re.findall(
-    r'Size: ([\d.]+)([KMGT]?)\s.*?Shape: (\S+?)\{.*?(?:op_name="([^"]*)")?$',
-    message.replace('\n     ', ' ').replace('\n\n', '\n'),
-    re.MULTILINE,
-  )
-  return [
-    {'bytes': int(float(size) * _UNITS[unit]), 'shape': shape, 'where': hlo_costs.place(name)}
-    for size, unit, shape, name in found[:12]
-  ]
+  """The peak that the compiler names when it refuses a program, None if it names none."""
+  for pattern in _TOO_LARGE:
+    if found := re.search(pattern, message):
+      return int(float(found[1]) * _UNITS[found[2]])
+  return None
 
 
 def _shard_bytes(tree: Any) -> int:
   return sum(
     math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
   )
+
+
+def fixed_bytes(job: Job) -> dict[str, int]:
+  """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
+  tx = job.optimizer(job.learning_rate_fn, seq2seq.parameter_axes(job.model)[1])
+  state = train_loop.abstract_state(job.model, tx, job.partitioner)
+  return _hbm_by_kind(job, state, None)
 
 
 def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:
@@ -256,8 +270,10 @@ def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:
       kinds['gathered weights'] = kinds.get('gathered weights', 0) + part * y.dtype.itemsize
     grads += part * y.dtype.itemsize
   kinds['gradients'] = grads
+  if job.num_microbatches > 1:
+    kinds['sums of gradients'] = parameters
   if peak is not None:
-    kinds['activations and the rest'] = max(0, peak - sum(kinds.values()))
+    kinds[ACTIVATIONS] = max(0, peak - sum(kinds.values()))
   return kinds
 
 
@@ -269,7 +285,7 @@ def largest_buffers(text: str, count: int = 12) -> list[dict[str, Any]]:
   counts: collections.Counter[tuple[str, str]] = collections.Counter()
   for computation, _ in module.executed():
     for instruction in computation.instructions:
-      if instruction.opcode in dull:
+      if instruction.opcode in dull or '"AllocateBuffer"' in instruction.attributes:
         continue
       line = module.source_line(instruction, 'aya_train') or 'the compiler'
       where = f'{hlo_costs.place(instruction.op_name)} ({line})'
@@ -309,32 +325,70 @@ def saved_bytes(job: Job) -> dict[str, int]:
   }
 
 
-def suggestions(job: Job, excess: int) -> list[str]:
-  """Settings that save memory, those first that recompute least, with about how much they save."""
-  cfg = job.model.config
-  lines, names = [], list(cfg.remat_save_names)
+def suggestions(job: Job, by_kind: Mapping[str, int], peak: int | None, usable: int) -> list[str]:
+  """Settings that would make a job fit, those first that recompute least; estimates, in GiB.
+
+  Args:
+    job: what did not fit.
+    by_kind: bytes that no setting of rematerialisation or microbatches changes, and activations.
+    peak, usable: bytes of one chip; the peak is None if the compiler did not name it.
+  """
+  cfg, parts = job.model.config, job.num_microbatches
+  larger = 'a larger slice, or a smaller BATCH_SIZE'
   if cfg.remat_policy == 'none':
-    return ["REMAT_POLICY = 'save_named' (then fewer REMAT_SAVE_NAMES, or 'full')"]
+    return ["REMAT_POLICY = 'save_named' (then fewer REMAT_SAVE_NAMES, or 'full')", larger]
+  if peak is None:
+    return ["REMAT_POLICY = 'full'", f'NUM_MICROBATCHES = {2 * parts}', larger]
+  excess = peak - usable
+  fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
+  sharded = _fully_sharded(job)
+  if fixed > usable and sharded:
+    return [
+      f'a larger slice or a smaller model: weights and gradients alone take {fixed / GIB:.1f} GiB '
+      'of every chip'
+    ]
+  lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
   saved = saved_bytes(job) if cfg.remat_policy == 'save_named' else {}
-  total = 0
-  for name in ('key', 'value', 'query', 'attention', 'residual', 'wi'):
-    if name in names and saved:
+  names, total = list(cfg.remat_save_names), 0
+  for name in DROP_ORDER:
+    if name in names and saved and total < excess:
       names.remove(name)
       total += saved[name]
-      if total >= excess:
-        lines.append(f'REMAT_SAVE_NAMES = {tuple(names)}: about {total / GIB:.1f} GiB less')
-        break
-  parts = job.num_microbatches * 2
-  if job.batch_size % (job.partitioner.num_data_shards * parts) == 0:
-    half = sum(saved.get(name, 0) for name in cfg.remat_save_names) / 2
-    text = f': about {half / GIB:.1f} GiB less' if half else ''
-    lines.append(f'NUM_MICROBATCHES = {parts}{text}, more bytes on the wire')
+  if saved and total >= excess and names:
+    lines.append(f'REMAT_SAVE_NAMES = {tuple(names)}: about {total / GIB:.1f} GiB less')
+  elif saved and total >= excess:
+    lines.append(f"REMAT_POLICY = 'full': about {total / GIB:.1f} GiB less")
+  # Twice the parts, half the activations; the first cut adds sums of gradients.
+  activations = max(0, peak - fixed)
+  added = by_kind['parameters'] if parts == 1 else 0
+  for full in [False, True] if saved else [False]:
+    kept = sum(saved.get(name, 0) for name in cfg.remat_save_names) if full else 0
+    found = _enough_parts(job, activations - kept, excess - kept + added)
+    if found is not None:
+      setting = f'NUM_MICROBATCHES = {found[0]}' + (" and REMAT_POLICY = 'full'" * full)
+      less = (found[1] + kept - added) / GIB
+      lines.append(f'{setting}: about {less:.1f} GiB less, more bytes on the wire')
+      break
   if (job.model.loss_chunk_length or job.lengths['targets']) > 64:
     lines.append('a smaller LOSS_CHUNK_LENGTH: logits of fewer positions at a time')
-  if 'fsdp' not in job.partitioner.mesh_shape or job.partitioner.mesh_shape['fsdp'] == 1:
-    lines.append("a mesh with an axis 'fsdp' (partitioning.fully_sharded_logical_axis_rules)")
-  lines.append('a larger slice, or a smaller BATCH_SIZE')
-  return lines
+  return [*lines, larger]
+
+
+def _enough_parts(job: Job, activations: int, excess: int) -> tuple[int, int] | None:
+  """The fewest microbatches that save as much of the activations, and how much they save."""
+  parts = job.num_microbatches * 2
+  while job.batch_size % (job.partitioner.num_data_shards * parts) == 0:
+    less = activations - activations * job.num_microbatches // parts
+    if less >= excess:
+      return parts, less
+    parts *= 2
+  return None
+
+
+def _fully_sharded(job: Job) -> bool:
+  """Whether the chips that hold other rows hold other parts of the weights too."""
+  sizes, gathered = job.partitioner.mesh.shape, job.partitioner.gathered_axes
+  return sizes['data'] == 1 or 'data' in gathered
 
 
 SETTINGS = (

@@ -19,9 +19,10 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
   """Names and values of the figures, most important first."""
   usable = result.usable_hbm / GIB
   peak = 'unknown' if result.peak_hbm is None else f'{result.peak_hbm / GIB:.2f} GiB'
+  too_much = f': {result.excess / GIB:.2f} GiB too much' if result.excess else ''
   out = [
     ('slice', f'{result.slice}: {result.num_chips} chips, mesh {dict(result.mesh)}'),
-    ('peak HBM', f'{peak} of {usable:.2f} GiB usable'),
+    ('peak HBM', f'{peak} of {usable:.2f} GiB usable{too_much}'),
   ]
   out += [(f'  {kind}', f'{size / GIB:.2f} GiB') for kind, size in result.hbm_by_kind.items()]
   costs, estimate = result.costs, result.estimate
@@ -29,7 +30,8 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
     share = costs.matmul_flops / estimate.model_flops
     out += [
       ('matmul FLOPs', f"{costs.matmul_flops:.3e}, {share:.3f} of the model's own"),
-      ('HBM traffic', f'{costs.hbm_bytes / 1e12:.3f} TB'),
+      ('HBM traffic', f'{costs.hbm_bytes / 1e12:.3f} TB: arrays that lie in HBM, a lower bound'),
+      ('  all arrays', f'{costs.array_bytes / 1e12:.3f} TB: those kept on the chip counted too'),
       ('on the wire', f'{costs.wire_bytes / 1e9:.1f} GB'),
       *(
         (
@@ -45,6 +47,10 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
       ),
       ('step at least', f'{estimate.step_seconds:.3f} s'),
       ('MFU at most', f'{100 * estimate.mfu_bound:.1f} %'),
+      (
+        '  all arrays',
+        f'{100 * estimate.strict_mfu_bound:.1f} %, HBM {estimate.array_seconds:.3f} s',
+      ),
       ('tokens/s at most', f'{estimate.tokens_per_second:,.0f}'),
       ('rows/s at most', f'{estimate.rows_per_second:,.1f}'),
       (
@@ -86,12 +92,14 @@ def page(result: precompile.Result) -> str:
     loader=jinja2.PackageLoader('aya_train', 'templates'), autoescape=True, trim_blocks=True
   )
   gib = {kind: size / GIB for kind, size in result.hbm_by_kind.items()}
+  gib['together, at the peak'] = (result.peak_hbm or 0) / GIB
   plots = [('HBM by kind, GiB', bars(gib, result.usable_hbm / GIB))]
   if result.costs is not None and result.estimate is not None:
     e, costs = result.estimate, result.costs
     roofs = {
       'compute': e.compute_seconds,
       'HBM': e.hbm_seconds,
+      'HBM, all arrays': e.array_seconds,
       'interconnect': e.wire_seconds,
     }
     wire = {f'{c.kind} of {c.group_size}': c.wire_bytes / 1e9 for c in costs.collectives[:8]}

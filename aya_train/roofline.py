@@ -39,6 +39,8 @@ class Estimate:
     compute_seconds, hbm_seconds, wire_seconds: each resource alone, fully used.
     step_seconds: the largest of the three: a lower bound, reached if they overlap perfectly.
     mfu_bound: the model's FLOPs over those that the chips could do in that time.
+    array_seconds: as `hbm_seconds`, if nothing stayed on the chip (hlo_costs.Costs.array_bytes).
+    strict_mfu_bound: the bound with `array_seconds` in the place of `hbm_seconds`.
     model_flops: of one chip and step.
     tokens_per_second: of the slice, both sides, padding included.
     rows_per_second: of the slice; packed rows where the recipe packs.
@@ -51,6 +53,8 @@ class Estimate:
   wire_seconds: float
   step_seconds: float
   mfu_bound: float
+  array_seconds: float
+  strict_mfu_bound: float
   model_flops: float
   tokens_per_second: float
   rows_per_second: float
@@ -79,12 +83,15 @@ def estimate(
     costs.wire_bytes / chip.ici_bandwidth,
   )
   step = max(seconds)
+  array_seconds = costs.array_bytes / chip.hbm_bandwidth
   flops = model_flops(config, rows, lengths['inputs'], lengths['targets']) / slice_.num_chips
   hours = step * steps / 3600
   return Estimate(
     *seconds,
     step_seconds=step,
     mfu_bound=flops / (step * chip.flops),
+    array_seconds=array_seconds,
+    strict_mfu_bound=flops / (max(step, array_seconds) * chip.flops),
     model_flops=flops,
     tokens_per_second=rows * (lengths['inputs'] + lengths['targets']) / step,
     rows_per_second=rows / step,

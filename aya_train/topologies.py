@@ -1,9 +1,11 @@
 """TPU slices by their public names, and what each chip can do at most, as published."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +50,7 @@ CHIPS = {
   'v6e': Chip('v6e', 918e12, 1.638e12, 400e9, int(31.25 * GIB), 4, 1, 2, 2.70, _DOCS + 'v6e'),
 }
 
+_ALIASES = {'v5litepod': 'v5e', 'v5lite': 'v5e', 'trillium': 'v6e'}
 # Shapes of slices by number of chips. Sources: the tables of configurations on the pages above.
 _SHAPES_2D = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8)} | {
   128: (8, 16),
@@ -114,6 +117,12 @@ class Slice:
     return topology.devices
 
 
+def compiler() -> str:
+  """Versions of what compiles for a TPU here."""
+  names = [name for name in ('jax', 'libtpu') if importlib.util.find_spec(name)]
+  return ' '.join(f'{name} {importlib.metadata.version(name)}' for name in names)
+
+
 def require_libtpu() -> None:
   """Refuses to go on without libtpu.
 
@@ -130,19 +139,31 @@ def require_libtpu() -> None:
 def get(name: str) -> Slice:
   """The slice with a public name.
 
-  v4 and v5p count TensorCores, two a chip (v4-128 has 64 chips); v5e and v6e count chips.
-  'v5litepod-16' is v5e-16.
+  v4 and v5p count TensorCores, two a chip (v4-128 has 64 chips); v5e and v6e count chips. Names are
+  taken as consoles, docs and hardware files write them: 'V4-128', 'tpu_v4_128', 'TPUv4-128',
+  'v5litepod-16' (v5e-16). A slice of another shape is named by its chips: 'v4-4x4x12'.
 
   Raises:
     ValueError: no such slice; the message lists those of the generation.
   """
-  generation, _, count = name.lower().replace('v5litepod', 'v5e').partition('-')
+  plain = name.strip().lower().replace('_', '-').removeprefix('tpu').lstrip('-')
+  for alias, generation in _ALIASES.items():
+    plain = plain.replace(alias, generation)
+  generation, _, count = plain.partition('-')
   if generation not in CHIPS:
     raise ValueError(f'unknown TPU {name!r}: known are {", ".join(CHIPS)}, as in v4-128 or v5e-16')
   chip = CHIPS[generation]
   shapes = _SHAPES_3D if chip.torus == 3 else _SHAPES_2D
   names = {f'{generation}-{chips * chip.cores}': shape for chips, shape in shapes.items()}
   canonical = f'{generation}-{count}'
+  if re.fullmatch(r'[1-9]\d*(x[1-9]\d*)+', count) and count.count('x') == chip.torus - 1:
+    shape = tuple(int(n) for n in count.split('x'))
+    return Slice(next((n for n in names if names[n] == shape), canonical), chip, shape)
   if canonical not in names:
-    raise ValueError(f'there is no slice {name!r}; slices of {generation}: {", ".join(names)}')
+    counted = 'TensorCores, two a chip' if chip.cores == 2 else 'chips'
+    example = 'x'.join('4' * chip.torus)
+    raise ValueError(
+      f'there is no slice {name!r}; names of {generation} count {counted}: {", ".join(names)}; '
+      f'any other shape by its chips, as in {generation}-{example}'
+    )
   return Slice(canonical, chip, names[canonical])

@@ -132,7 +132,10 @@ def test_arrays_on_the_chip_and_views_move_no_hbm():
     '%c = f32[8,128]{1,0:T(8,128)S(3)} copy(%v)',
     'ROOT %n = f32[8,128]{1,0:T(8,128)S(3)} negate(%c)',
   )
-  assert hlo_costs.analyse(text).hbm_bytes == 4096
+  costs = hlo_costs.analyse(text)
+  assert costs.hbm_bytes == 4096
+  # The copy reads and writes, negate too: four times, wherever the arrays lie.
+  assert costs.array_bytes == 4 * 4096
 
 
 def test_a_fusion_that_reads_one_layer_of_a_stack_counts_that_layer():

@@ -168,6 +168,15 @@ def of_transformers(folder: epath.PathLike, ids: Ids) -> list[np.ndarray]:
   )
   if wrong := {key: sorted(map(str, value))[:5] for key, value in info.items() if value}:
     raise ValueError(f'{folder}: transformers {transformers.__version__} loads it with {wrong}')
+  config = model.config
+  untied = model.lm_head.weight is not model.shared.weight
+  if config.model_type == 'umt5' and untied and config.tie_word_embeddings:
+    logger.warning(
+      'transformers %s scales the logits of every umt5 model by d_model**-0.5: set '
+      'model.config.tie_word_embeddings = False after loading, as is done here',
+      transformers.__version__,
+    )
+    config.tie_word_embeddings = False
   found = []
   with torch.inference_mode():
     for prompt in ids:

@@ -1,6 +1,7 @@
 """A queued resource and its hosts, seen through gcloud; used by launch/tpu_pod."""
 
 import argparse
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -216,13 +217,18 @@ def _execute(command: list[str], follow: bool, limit: float | None):
   try:
     out, err = process.communicate(timeout=limit)
   except subprocess.TimeoutExpired:
-    os.killpg(process.pid, signal.SIGKILL)
+    _kill(process)
     out, err = process.communicate()
     return subprocess.CompletedProcess(command, 124, out, f'{err}\nno answer in {limit:.0f} s')
   except BaseException:
-    os.killpg(process.pid, signal.SIGKILL)
+    _kill(process)
     raise
   return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _kill(process: subprocess.Popen) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _complaint(result: subprocess.CompletedProcess) -> str:

@@ -12,7 +12,7 @@ def refuse(*args, **kwargs):
 
 def test_hosts_that_do_not_come_are_named_as_the_cause(monkeypatch):
   monkeypatch.setattr(jax.distributed, 'initialize', refuse)
-  with pytest.raises(hosts.JoinError, match='same command run on all.*Barrier timed out'):
+  with pytest.raises(hosts.JoinError, match=r'same command run on all.*Barrier timed out'):
     hosts.join('localhost:1', 2, 0)
 
 

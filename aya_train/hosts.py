@@ -23,6 +23,10 @@ _WAITING = (
 )
 
 
+class JoinError(ConnectionError):
+  """The hosts did not find each other; starting all of them again may help."""
+
+
 def join(
   coordinator_address: str | None = None,
   num_processes: int | None = None,
@@ -33,7 +37,8 @@ def join(
   A command that was not started on every host waits in here; after a minute it says so.
 
   Raises:
-    ConnectionError: the others did not come, or the address is wrong.
+    JoinError: the others did not come, the address is wrong, or an accelerator is held by another
+      process.
   """
   import jax
 
@@ -50,7 +55,7 @@ def join(
     )
     jax.devices()
   except RuntimeError as error:
-    raise ConnectionError(f'{_WAITING}. JAX says: {error}') from error
+    raise JoinError(f'{_WAITING}. JAX says: {error}') from error
   finally:
     waiting.cancel()
 

@@ -491,7 +491,7 @@ def _message(error: BaseException) -> str:
 
 def main(argv: Sequence[str]) -> int:
   """Runs one command. Returns the exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host
-  was lost, 130 when stopped."""
+  is missing or lost, 130 when stopped."""
   from aya_train.gin_args import rewrite_gin_args
 
   try:
@@ -513,6 +513,8 @@ def main(argv: Sequence[str]) -> int:
       print(f'aya-train {args.command}: error: {hosts.LOST_HOST} ({error})', file=sys.stderr)
       return 3
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
+    if isinstance(error, hosts.JoinError):
+      return 3
     if not isinstance(error, ValueError | OSError):
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
     return 1

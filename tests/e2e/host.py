@@ -1,5 +1,6 @@
 """One host of a run on several: `python -m tests.e2e.host PORT HOSTS INDEX SETTINGS`, the last JSON."""
 
+import dataclasses
 import json
 import logging
 import sys
@@ -11,7 +12,7 @@ def main() -> None:
   port, num_hosts, index = (int(word) for word in sys.argv[1:4])
   given = json.loads(sys.argv[4])
   jax.config.update('jax_platforms', 'cpu')
-  jax.config.update('jax_num_cpu_devices', 4 // num_hosts)
+  jax.config.update('jax_num_cpu_devices', given['devices'] // num_hosts)
   if num_hosts > 1:
     from aya_train import hosts
 
@@ -20,7 +21,7 @@ def main() -> None:
   logging.getLogger('aya_train').setLevel(logging.INFO)
 
   from aya_train import evaluation, partitioning, train_loop
-  from tests import test_train_loop
+  from tests import test_train_loop, tiny
 
   test_train_loop.register_task()
   rules = partitioning.standard_logical_axis_rules(parameter_partitioning_dims=2)
@@ -37,6 +38,13 @@ def main() -> None:
     total_steps=given['steps'],
     initial_checkpoint_path=given['initial_checkpoint_path'],
   )
+  if given['plain']:  # no dropout, no packing: nothing depends on where a row lies
+    settings['model'] = tiny.model(
+      {'loss_normalizing_factor': 'AVERAGE_PER_SEQUENCE'}, dropout_rate=0.0
+    )
+    settings['train_dataset_cfg'] = dataclasses.replace(
+      settings['train_dataset_cfg'], pack=False, batch_size=8
+    )
   train_loop.train(**settings)
 
 

@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 INFER = 'infer_eval/tests.copy'
 
 
-def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None):
-  """Trains on `hosts` processes with 4 devices between them; returns the log of the first."""
+def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None, plain=False):
+  """Trains on `hosts` processes with the mesh's devices between them; returns the log of the first."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
     port = s.getsockname()[1]
@@ -23,6 +23,8 @@ def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None):
     'model_dir': str(model_dir),
     'prepared_dir': str(model_dir.parent / 'prepared'),
     'steps': steps,
+    'devices': mesh[0] * mesh[1],
+    'plain': plain,
     'mesh': dict(zip(('data', 'model'), mesh, strict=True)),
     'initial_checkpoint_path': initial_checkpoint_path and str(initial_checkpoint_path),
   }
@@ -37,7 +39,7 @@ def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None):
     )
     for i in range(hosts)
   ]
-  outputs = [p.communicate(timeout=300)[0] for p in processes]
+  outputs = [p.communicate(timeout=600)[0] for p in processes]
   for process, output in zip(processes, outputs, strict=True):
     assert process.returncode == 0, output[-3000:]
   return outputs[0]
@@ -59,6 +61,37 @@ def test_two_hosts_agree_with_one(tmp_path):
   run(2, tmp_path / 'two', steps=1)
   assert_agree(tmp_path / 'one', tmp_path / 'two', step=0)  # the initial parameters
   assert (tmp_path / 'two/checkpoints/1/data/process_1-of-2.json').exists()
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """Three steps of one process with one device."""
+  folder = tmp_path_factory.mktemp('alone')
+  run(1, folder / 'run', steps=3, mesh=(1, 1), plain=True)
+  return folder / 'run'
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_several_hosts_of_two_devices_train_as_one(alone, tmp_path, hosts):
+  """Batch for batch the same losses: so their shards of the data are disjoint and complete."""
+  run(hosts, tmp_path / 'run', steps=3, mesh=(hosts, 2), plain=True)
+  for kind in ('train', 'train_eval'):
+    expected = values(alone, kind, 'loss')
+    assert set(expected) >= {1, 2, 3}
+    assert values(tmp_path / 'run', kind, 'loss') == pytest.approx(expected, rel=1e-4), kind
+  # Evaluation and decoding are gathered, and written by one host.
+  for kind in ('train', 'train_eval', INFER):
+    steps = [r['step'] for r in metrics.read(tmp_path / 'run') if r['kind'] == kind]
+    assert steps == [r['step'] for r in metrics.read(alone) if r['kind'] == kind]
+    assert len(steps) == len(set(steps)) > 0
+  decoded = sorted(p.relative_to(alone) for p in alone.rglob('*.jsonl') if 'infer' in str(p))
+  assert decoded
+  for file in decoded:
+    lines = [(folder / file).read_text().splitlines() for folder in (alone, tmp_path / 'run')]
+    assert len(lines[0]) == len(lines[1])
+  written = (tmp_path / 'run/checkpoints/3/data').glob(f'process_*-of-{hosts}.json')
+  assert len(list(written)) == hosts
 
 
 @pytest.mark.heavy

@@ -1,0 +1,24 @@
+"""Joining other hosts, where they do not come."""
+
+import jax
+import pytest
+
+from aya_train import hosts, main
+
+
+def refuse(*args, **kwargs):
+  raise RuntimeError('Barrier timed out')
+
+
+def test_hosts_that_do_not_come_are_named_as_the_cause(monkeypatch):
+  monkeypatch.setattr(jax.distributed, 'initialize', refuse)
+  with pytest.raises(hosts.JoinError, match=r'same command run on all.*Barrier timed out'):
+    hosts.join('localhost:1', 2, 0)
+
+
+def test_a_host_that_waited_in_vain_ends_with_the_code_that_is_started_again(monkeypatch, capsys):
+  monkeypatch.setattr(jax.distributed, 'initialize', refuse)
+  assert main.main(['train', '--gin_file=aya101.gin', '--multihost']) == 3
+  said = capsys.readouterr().err
+  assert 'same command run on all' in said
+  assert 'Traceback' not in said

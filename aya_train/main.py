@@ -314,6 +314,7 @@ def _slice(args: argparse.Namespace) -> Any:
 
 
 def _convert(args: argparse.Namespace) -> None:
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
   from aya_train.checkpoint import convert
 
   if args.push:

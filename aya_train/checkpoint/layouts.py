@@ -60,12 +60,14 @@ class LazyArray:
     shape, dtype: of the whole.
     read: returns the whole.
     part: returns `read()[index]` without reading the rest, where that is possible.
+    chunk_rows: rows that are read together at least, where the source has chunks.
   """
 
   shape: tuple[int, ...]
   dtype: Any
   read: Callable[[], np.ndarray]
   part: Callable[[Any], np.ndarray] | None = None
+  chunk_rows: int | None = None
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     del copy  # read() makes a new array each time, or a view that nobody else holds.
@@ -158,7 +160,14 @@ def _lazy(array: ArrayLike) -> LazyArray:
     array.dtype,
     lambda: np.asarray(array),
     lambda index: np.asarray(array[index]),
+    _chunk_side(array, 0),
   )
+
+
+def _chunk_side(array: ArrayLike, axis: int) -> int | None:
+  """Length of the parts in which an array on disk is read along an axis."""
+  chunks = getattr(array, 'chunks', None)
+  return None if chunks is None or len(chunks) <= axis else int(chunks[axis])
 
 
 def _maybe_transposed(array: ArrayLike, transposed: bool) -> LazyArray:
@@ -170,7 +179,13 @@ def _maybe_transposed(array: ArrayLike, transposed: bool) -> LazyArray:
     return transpose(np.asarray(array[columns, rows]))
 
   shape = tuple(array.shape)
-  return LazyArray(shape[::-1], array.dtype, lambda: transpose(np.asarray(array)), part)
+  return LazyArray(
+    shape[::-1],
+    array.dtype,
+    lambda: transpose(np.asarray(array)),
+    part,
+    _chunk_side(array, 1),
+  )
 
 
 def transpose(matrix: np.ndarray) -> np.ndarray:

@@ -217,7 +217,7 @@ def write(
       block = cast(np.asarray(tensors[name][rows]), dtype, name)
       return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
-    for block in layouts.ahead(content, _parts(tensors)):
+    for block in layouts.ahead(content, _parts(tensors), waiting=layouts.WORKERS + 1):
       f.write(block)
 
 
@@ -233,8 +233,10 @@ def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
 
 
 def row_slices(tensor: layouts.LazyArray) -> Iterator[slice]:
-  """The runs of rows of `row_blocks`."""
+  """The runs of rows of `row_blocks`: whole chunks of the source, which would be read twice otherwise."""
   row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
   rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
+  if tensor.chunk_rows and tensor.chunk_rows <= rows:
+    rows -= rows % tensor.chunk_rows
   for start in range(0, tensor.shape[0], rows):
     yield slice(start, min(start + rows, tensor.shape[0]))

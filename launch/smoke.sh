@@ -14,6 +14,8 @@ case "${1:-}" in
   *) echo "usage: bash launch/smoke.sh [--fresh]" >&2; exit 2 ;;
 esac
 
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX would look for a TPU
+
 started=$SECONDS
 gin=(--gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin --gin_file=hardware/cpu_local.gin)
 say() { printf '\n== %s\n' "$1"; }

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -40,7 +41,7 @@ class Cloud:
     for path in (*self.hosts, folder / 'bin'):
       path.mkdir()
     stand_in = pathlib.Path(__file__).with_name('stand_in_gcloud.py')
-    self.program('gcloud', GCLOUD.format(sys.executable, stand_in))
+    self.program('gcloud', GCLOUD.format(*map(shlex.quote, (sys.executable, str(stand_in)))))
     self.program('python-for-hosts', PYTHON)
     self.program('hostname', HOSTNAME)
     self.wheel('wheel')

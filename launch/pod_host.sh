@@ -21,6 +21,8 @@ fail() { echo "$(hostname): $*" >&2; exit 4; }
 running() { [ -e run.lock ] && ! flock -n run.lock true && [ ! -s exit ]; }
 leftover() { [ -e run.lock ] && ! flock -n run.lock true; }
 key() { printf '%s\0' "$@" | sha256sum | cut -c1-16; }
+# Whether the run's first process lives; a killed one may stay a zombie for a while.
+leader() { [ -s pid ] && ps -o stat= -p "$(cat pid)" 2> /dev/null | grep -qv '^Z'; }
 group() { [ -s pid ] && kill "-$1" -- "-$(cat pid)" 2>/dev/null || true; }
 
 # Makes env/ with Python 3.11 or newer. The images of TPU hosts have 3.10, and not always venv.
@@ -112,7 +114,7 @@ case "${1:-}" in
   stop | halt)
     if running; then
       if [ "$1" = stop ]; then touch stopped; fi
-      kill -TERM "$(cat pid)" 2> /dev/null || group TERM
+      if leader; then kill -TERM "$(cat pid)" 2> /dev/null || true; else group TERM; fi
       for _ in $(seq "${2:-300}"); do running || break; sleep 1; done
     fi
     if leftover; then group KILL; fi

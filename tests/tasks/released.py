@@ -84,10 +84,49 @@ def prompted_file(
   split: str,
   template: str,
   count: int,
+  pairs: Iterable[tuple[str, str]] | None = None,
 ) -> None:
   """A file of xP3x, named as its creation script names it."""
   name = f'xp3_{dataset}_{config}_{split}_{template}.jsonl'
   for character in '/ -':
     name = name.replace(character, '_')
   rows = prompted(language, dataset, config, split, template, count)
+  rows = rows if pairs is None else filled(rows, pairs)
   jsonl(root / 'data' / language / name, rows)
+
+
+def evaluated(
+  code: str, script: str, pairs: Iterable[tuple[str, str]], **more: Any
+) -> list[dict[str, Any]]:
+  """Rows of the evaluation suite."""
+  return [
+    {'id': i, 'inputs': inputs, 'targets': targets, 'language': code, 'script': script} | more
+    for i, (inputs, targets) in enumerate(pairs)
+  ]
+
+
+def labelled(dataset_id: str, pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+  """Flat rows of Data Provenance, as on the hub."""
+  return [
+    {'user_parent': dataset_id, 'inputs': inputs, 'labels': targets} for inputs, targets in pairs
+  ]
+
+
+def tree(dataset_id: str, pairs: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+  """One conversation of Data Provenance: each question follows the answer before it."""
+  messages: list[dict[str, Any]] = []
+  for inputs, targets in pairs:
+    parent = len(messages) - 1 if messages else dataset_id
+    messages.append({'from': 'user', 'text': inputs, 'parent': parent})
+    messages.append(
+      {'from': 'assistant', 'text': targets, 'parent': len(messages) - 1, 'score': 1.0}
+    )
+  return messages
+
+
+def filled(rows: Iterable[Mapping[str, Any]], pairs: Iterable[tuple[str, str]]) -> list[dict]:
+  """The rows with these inputs and targets instead of their own; as many as there are pairs."""
+  return [
+    {**row, 'inputs': inputs, 'targets': targets}
+    for row, (inputs, targets) in zip(rows, pairs, strict=True)
+  ]

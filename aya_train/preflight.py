@@ -132,7 +132,8 @@ def check_validation(
     if named or not _has_no_rows(train_eval, error):
       raise
     logger.warning(
-      'no validation loss: %s; TRAIN_EVAL_MIXTURE_OR_TASK_NAME may name other data', error
+      'no validation loss: %s; TRAIN_EVAL_MIXTURE_OR_TASK_NAME may name other data',
+      str(error).rstrip('.'),
     )
     return None
   log_survey(train_eval, found)

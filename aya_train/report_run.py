@@ -11,7 +11,7 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train import config, metrics, prepared, train_loop
+from aya_train import config, metrics, prepared, run_dir
 from aya_train.tasks import languages, storage
 from aya_train.tasks import metrics as task_metrics
 
@@ -80,14 +80,14 @@ def read(model_dir: epath.PathLike) -> Run:
       f'{folder / metrics.FILE} holds no evaluation, only {kinds or "nothing"}: a report compares '
       'the model before and after training. Let the run reach its first EVAL_PERIOD or its end'
     )
-  for name in (train_loop.RUN_FILE, 'config.gin'):
+  for name in (run_dir.FILE, 'config.gin'):
     if not (folder / name).exists():
       raise FileNotFoundError(f'no {name} in {folder}: is it the MODEL_DIR of a run?')
   operative = folder / 'operative_config.gin'
   return Run(
     folder,
     records,
-    json.loads((folder / train_loop.RUN_FILE).read_text()),
+    json.loads((folder / run_dir.FILE).read_text()),
     _macros((folder / 'config.gin').read_text()),
     (operative if operative.exists() else folder / 'config.gin').read_text(),
   )

@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -90,8 +91,7 @@ class Dataset:
     found: list[epath.Path] = []
     for pattern in self.files[split]:
       at = epath.Path(self.folder) / pattern
-      matches = sorted(epath.Path(at.parts[0]).glob('/'.join(at.parts[1:])))
-      if not matches:
+      if not (matches := _matching(at)):
         raise FileNotFoundError(f'data set {self.name!r}, split {split!r}: no file {at}')
       found += matches
     return found
@@ -104,7 +104,19 @@ class Dataset:
     return templates.choose(found, self.template_names)
 
 
+def _matching(pattern: epath.Path) -> list[epath.Path]:
+  """Files of a pattern whose folders may have wildcards too."""
+  if not any(character in os.fspath(pattern) for character in '*?['):
+    return [pattern] if pattern.exists() else []
+  folder = pattern
+  while any(character in os.fspath(folder) for character in '*?['):
+    folder = folder.parent
+  inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
+  return sorted(folder.glob(os.fspath(inside).lstrip('/')))
+
+
 _DATASETS: dict[str, Dataset] = {}
+_ADDED: set[str] = set()
 
 
 def find(name: str) -> Dataset | None:
@@ -376,7 +388,16 @@ def add_table(path: epath.PathLike) -> list[str]:
   Raises:
     UserDataError: see `read_table` and `add`.
   """
-  return [add(dataset) for dataset in read_table(path)]
+  names = [add(dataset) for dataset in read_table(path)]
+  _ADDED.add(str(path))
+  return names
+
+
+def ensure_tables(paths: Sequence[epath.PathLike]) -> None:
+  """Adds the tables that this process has not read; for workers, which start with none."""
+  for path in paths:
+    if str(path) not in _ADDED:
+      add_table(path)
 
 
 source_tasks.add(SAFE_SLOT, UserSource(SAFE_SLOT))

@@ -7,6 +7,7 @@ arguments.
 """
 
 import ast
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -22,9 +23,20 @@ PAGES = (
 )
 PROGRAMS = (
   *('aya-train', 'bash', 'python', 'pip', 'pytest', 'launch/tpu_pod', 'launch/gke/apply', 'uv'),
-  *('hf', 'llama-cli', 'kubectl', 'gcloud', 'docker', 'xpk', 'ruff', 'lint-imports', 'cat', 'printf'),
+  *(
+    'hf',
+    'llama-cli',
+    'kubectl',
+    'gcloud',
+    'docker',
+    'xpk',
+    'ruff',
+    'lint-imports',
+    'cat',
+    'printf',
+  ),
 )
-_BEGINS = re.compile(rf'(?:[A-Z_]+=\S* )*(?:{"|".join(PROGRAMS)})(?=\s|$)')
+BEGINS = re.compile(rf'(?:[A-Z_]+=\S* )*(?:{"|".join(PROGRAMS)})(?=\s|$)')
 _FILE = re.compile(r'^(?:#|\{#|//) (\S+\.\w+)(?: #\})?$')
 
 
@@ -34,7 +46,7 @@ class Shown:
 
   Attributes:
     page, line: where.
-    kind: 'command', 'name' (of a command, without arguments), 'file', 'listing', or the language of
+    kind: 'command', 'name' (a command without its arguments), 'file', 'listing', or the language of
       a snippet.
     text: a command with its continuation lines, else the whole block.
     file: name of a file that is shown.
@@ -56,9 +68,7 @@ def blocks(page: str, text: str) -> Iterator[tuple[int, str, str]]:
   i = 0
   while i < len(lines):
     if fence := re.match(r'( *)(```+)(\w*)$', lines[i]):
-      end = next(
-        (j for j in range(i + 1, len(lines)) if lines[j].strip() == fence[2]), None
-      )
+      end = next((j for j in range(i + 1, len(lines)) if lines[j].strip() == fence[2]), None)
       if end is None:
         raise ValueError(f'{page}:{i + 1}: a code block without an end')
       body = [line.removeprefix(fence[1]) for line in lines[i + 1 : end]]
@@ -99,7 +109,7 @@ def split(block: str) -> Iterator[tuple[int, str]]:
     if not held and (not line.strip() or line.lstrip().startswith('#')):
       continue
     first = first if held else number
-    held.append(line)
+    held.append(line if end else _without_comment(line))
     if end is not None:
       end = None if line == end else end
     elif here := re.search(r"<<-?\s*'?(\w+)'?", line):
@@ -109,6 +119,16 @@ def split(block: str) -> Iterator[tuple[int, str]]:
       held = []
   if held:
     raise ValueError(f'a command without an end: {held}')
+
+
+def _without_comment(line: str) -> str:
+  """A line of a shell without the remark at its end."""
+  for found in re.finditer(r'\s+#', line):
+    before = line[: found.start()]
+    with contextlib.suppress(ValueError):  # inside quotes
+      shlex.split(before)
+      return before
+  return line
 
 
 def _whole(lines: list[str]) -> bool:
@@ -144,8 +164,8 @@ def _of_blocks(page: str, text: str) -> Iterator[Shown]:
 
 def _of_prose(page: str, text: str) -> Iterator[Shown]:
   for line, code in prose(text):
-    if _BEGINS.match(code) and ' ' in code:
-      name = re.fullmatch(r'aya-train \w+', code) or code == 'bash -n'
+    if BEGINS.match(code) and ' ' in code:
+      name = re.fullmatch(r'(aya-train|launch/tpu_pod) \w+', code)
       yield Shown(page, line, 'name' if name else 'command', code)
 
 
@@ -180,11 +200,14 @@ def in_epilog() -> Iterator[Shown]:
 
 def _in_text(path: str, offset: int, lines: list[str]) -> Iterator[Shown]:
   held: list[str] = []
+  first = 0
   for number, line in enumerate(lines):
-    if not held and not _BEGINS.match(line.strip()):
+    if not held and not BEGINS.match(line.strip()):
       continue
     first = offset + number if not held else first
-    held.append(line.strip())
+    held.append(_without_comment(line.strip()))
+    if path.endswith('.sh'):  # what follows a gap is a remark
+      held[-1] = re.sub(r'(?<=\S) {3,}\S.*', '', held[-1])
     if not line.endswith('\\'):
       yield Shown(path, first, 'command', '\n'.join(held))
       held = []
@@ -198,7 +221,10 @@ def everything() -> list[Shown]:
     for path in sorted((ROOT / folder).rglob('*')):
       if path.suffix in ('.gin', '.sh') or path.name == 'Dockerfile':
         found += in_comments(str(path.relative_to(ROOT)))
-  programs = [*sorted((ROOT / 'benchmarks').glob('*.py')), *sorted((ROOT / 'aya_train').glob('*.py'))]
+  programs = [
+    *sorted((ROOT / 'benchmarks').glob('*.py')),
+    *sorted((ROOT / 'aya_train').glob('*.py')),
+  ]
   for path in [ROOT / 'launch/tpu_pod', ROOT / 'launch/gke/apply', *programs]:
     found += in_docstring(str(path.relative_to(ROOT)))
   return found

@@ -23,8 +23,15 @@ import seqio
 from jax.experimental.compilation_cache import compilation_cache
 
 from aya_train import main
-from aya_train.tasks import features, mixtures, releases, source_mixture, sources, storage
-from aya_train.tasks import user_data
+from aya_train.tasks import (
+  features,
+  mixtures,
+  releases,
+  source_mixture,
+  sources,
+  storage,
+  user_data,
+)
 from tests import small_release
 from tests.docs import shell, stand_ins
 from tests.docs.commands import ROOT
@@ -32,8 +39,8 @@ from tests.launch import cloud, test_gke
 
 # What the documentation names and is not here -> what stands in its place. Nothing else is changed.
 INSTEAD = {
-  r'gs://': '{root}/gs/',
   r'/tmp/': '{root}/tmp/',
+  r'gs://': '{root}/gs/',
   r'--workers \d+': '--workers 1',
   r'--rows 1000000': '--rows 2000',
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
@@ -193,8 +200,7 @@ class Sandbox:
       AssertionError: a program that has a stand-in was asked for what cannot be.
     """
     self.log, self.asked = '', []
-    for pattern, instead in INSTEAD.items():
-      text = re.sub(pattern, instead.replace('{root}', str(self.root)), text)
+    text = self.with_stand_ins(text)
     environment = self.environment(cache)
     if text.startswith('launch/tpu_pod'):
       environment['PYTHON'] = 'python-for-hosts'
@@ -211,6 +217,12 @@ class Sandbox:
     if problems:
       raise problems[0]
     return shell.Ended(ended.code, ended.output + self.log)
+
+  def with_stand_ins(self, text: str) -> str:
+    """A command as it is given here."""
+    for pattern, instead in INSTEAD.items():
+      text = re.sub(pattern, instead.replace('{root}', str(self.root)), text)
+    return text
 
   def snippet(self, text: str, name: str) -> None:
     """Runs Python as a program of its own would."""

@@ -1,14 +1,15 @@
 """Every command and snippet of the documentation, executed as it is written, in a reader's order."""
 
-import contextlib
-import json
 import re
-import tomllib
+import shlex
 
+import gin
 import pytest
 
 from aya_train import config, gin_args, main
-from tests.docs import commands, sandbox
+from aya_train.tasks import features
+from tests.docs import commands
+from tests.docs.reader import EXECUTED, SHOWN, products
 
 pytestmark = pytest.mark.xdist_group('docs')
 
@@ -16,81 +17,13 @@ pytestmark = pytest.mark.xdist_group('docs')
 NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `pytest -m t5x` does',
   'xpk workload create': 'the name of a command of another program',
+  'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
+  'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }
 # Commands that end otherwise than with 0, and what they say then.
 ENDS = {
   '--beam_runner': (1, "pip install 'aya-train[beam]'"),
 }
-SHOWN = commands.everything()
-EXECUTED = list({s.text: s for s in SHOWN if s.kind in ('command', 'python', 'file')}.values())
-
-
-def products(text: str) -> list[str]:
-  """Paths that a command makes: names by which later ones need it."""
-  found = re.findall(r'''--gin\.(?:MODEL_DIR|EVAL_OUTPUT_DIR|OUTPUT_FILE)='"([^"]+)"'|''', text)
-  found += re.findall(r'aya-train convert (?:\S+) (\S+)', text)
-  found += re.findall(r'--output (\S+)', text)
-  found += re.findall(r'(?<!<)> (\S+)', text)
-  return [path for path in found if path]
-
-
-class Reader:
-  """Does what the documentation shows, each thing once, and before it what it needs."""
-
-  def __init__(self, place: sandbox.Sandbox):
-    self.place = place
-    self._done: dict[str, object] = {}
-
-  def do(self, shown: commands.Shown):
-    """How it ended; raises what it raised, again if it is asked for again."""
-    if shown.text not in self._done:
-      for needed in needs(shown):
-        if isinstance(result := self._outcome(needed), BaseException):
-          pytest.fail(f'{needed} comes before it, and failed: {result}')
-    result = self._outcome(shown)
-    if isinstance(result, BaseException):
-      raise result
-    return result
-
-  def _outcome(self, shown: commands.Shown):
-    if shown.text not in self._done:
-      try:
-        self._done[shown.text] = self._execute(shown)
-      except BaseException as error:
-        self._done[shown.text] = error
-    return self._done[shown.text]
-
-  def _execute(self, shown: commands.Shown):
-    if shown.kind == 'file':
-      path = self.place.work / shown.file
-      path.write_text(shown.text, encoding='utf-8')
-      return None
-    if shown.kind == 'python':
-      return self.place.snippet(shown.text, str(shown))
-    self.place.make_weights()
-    # The pages on data show other ways to the same sources.
-    return self.place.run(shown.text, 'other_cache' if shown.page == 'docs/data.md' else 'cache')
-
-
-def needs(shown: commands.Shown) -> list[commands.Shown]:
-  """What stands before it and makes a path that it names; and the data, which all need."""
-  found = []
-  for earlier in EXECUTED:
-    if earlier is shown:
-      break
-    if shown.kind == 'file':
-      continue
-    makes = [earlier.file] if earlier.kind == 'file' else products(earlier.text)
-    data = earlier.page == 'README.md' and earlier.text.startswith('aya-train prepare')
-    if data or any(re.search(rf'(?<![\w/]){re.escape(p)}(?![\w.])', shown.text) for p in makes):
-      found += [shown for shown in needs(earlier) if shown not in found]
-      found += [earlier] if earlier not in found else []
-  return found
-
-
-@pytest.fixture(scope='module')
-def reader(tmp_path_factory):
-  return Reader(sandbox.Sandbox(tmp_path_factory.mktemp('docs')))
 
 
 @pytest.mark.parametrize('shown', EXECUTED, ids=str)
@@ -98,9 +31,55 @@ def test_it_does_what_it_should(reader, shown):
   if reason := NOT_EXECUTED.get(shown.text):
     pytest.skip(reason)
   ended = reader.do(shown)
-  if shown.kind == 'command':
-    wanted = [end for word, end in ENDS.items() if word in shown.text] or [(0, '')]
-    assert (ended.code, ended.output) == (wanted[0][0], ended.output), ended.output[-5000:]
-    assert wanted[0][1] in ended.output
-    for path in products(shown.text):
-      assert (reader.place.work / path.replace('gs://', f'{reader.place.root}/gs/')).exists(), path
+  if shown.kind != 'command':
+    return
+  code, said = next((end for word, end in ENDS.items() if word in shown.text), (0, ''))
+  assert ended.code == code, ended.output[-5000:]
+  assert said in ended.output
+  for path in products(reader.place.with_stand_ins(shown.text)):
+    assert (reader.place.work / path).exists(), path
+
+
+@pytest.mark.parametrize('name', sorted({s.text for s in SHOWN if s.kind == 'name'}))
+def test_a_command_that_is_named_exists(reader, name):
+  assert reader.place.run(f'{name} --help').code == 0
+
+
+def arguments_of(shown: commands.Shown) -> list[str]:
+  """What aya-train gets, at once or on the hosts of a pod; [] if it is another program."""
+  words = shlex.split(shown.text.replace('\\\n', ' '), comments=True)
+  while words and re.match(r'\w+=', words[0]):
+    words = words[1:]
+  if words[0] == 'aya-train':
+    return words[1:]
+  return words[words.index('--') + 1 :] if '--' in words else []
+
+
+WITH_GIN = [s for s in EXECUTED if s.text not in NOT_EXECUTED and '--gin_file' in s.text]
+
+
+@pytest.mark.parametrize('shown', WITH_GIN, ids=str)
+def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
+  """The gin files of the sandbox define more macros than a recipe may."""
+  monkeypatch.chdir(tmp_path)
+  for file in SHOWN:
+    if file.kind == 'file':
+      (tmp_path / file.file).write_text(file.text, encoding='utf-8')
+  args = main._parser().parse_args(gin_args.rewrite_gin_args(arguments_of(shown)))
+  runs = args.command in ('train', 'eval', 'infer')
+  try:
+    config.parse(args.gin_file, args.gin_bindings, require_all=runs)
+  finally:
+    gin.clear_config()
+    features.set_vocabulary(None)
+
+
+def test_what_is_not_executed_is_still_shown():
+  shown = {s.text for s in SHOWN}
+  assert set(NOT_EXECUTED) <= shown
+
+
+def test_a_listing_has_no_commands():
+  for listing in (s for s in SHOWN if s.kind == 'listing'):
+    found = [line for line in listing.text.splitlines() if commands.BEGINS.match(line.strip())]
+    assert not found, f'{listing}: a command in a block without a language is not executed'

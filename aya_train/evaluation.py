@@ -119,6 +119,10 @@ class InferEvaluator:
   def tasks(self) -> list[str]:
     return list(self._evaluators)
 
+  def keep(self, names: Sequence[str]) -> None:
+    """Decodes these tasks only, in this order."""
+    self._evaluators = {name: self._evaluators[name] for name in names}
+
   def describe_left_out(self) -> str:
     """What is not decoded and why, '' if everything is."""
     return '; '.join(
@@ -430,6 +434,15 @@ def evaluate(
         data.survey(dataset_cfg, allow_empty=True)
       destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metrics.FILE,))
   evaluator = decoder(model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None)
+  batches = None
+  if dataset_cfg is not None:
+    batches = data.open_eval(
+      dataset_cfg,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      barrier=multihost_utils.sync_global_devices,
+      shard=partitioner.data_shard,
+    )
   params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
   results: dict[str, dict[str, float]] = {}
 
@@ -440,16 +453,9 @@ def evaluate(
       logger.info('%s  %s %.4f', kind, name, value)
     writer.flush()
 
-  if dataset_cfg is not None:
-    batches = data.eval_batches(
-      dataset_cfg,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      barrier=multihost_utils.sync_global_devices,
-      shard=partitioner.data_shard,
-    )
+  if batches is not None:
     step_fn = make_eval_step(model, partitioner)
-    record('train_eval', train_eval(step_fn, params, batches, partitioner))
+    record('train_eval', train_eval(step_fn, params, batches(), partitioner))
   failures: dict[str, Exception] = {}
   if evaluator is not None:
     for task in evaluator.tasks:
@@ -491,13 +497,22 @@ def decoder(
   """
   if config is None:
     return None
-  try:
-    evaluator = InferEvaluator(model, partitioner, config, log_dir)
-  except NothingToDecodeError as error:
-    if required:
-      raise
-    logger.warning('no answers are decoded: %s', error)
+  evaluator = None
+  with hosts.together():
+    try:
+      evaluator = InferEvaluator(model, partitioner, config, log_dir)
+    except NothingToDecodeError as error:
+      if required:
+        raise
+      logger.warning('no answers are decoded: %s', error)
+  # Hosts may see other data; they must decode the same tasks, one after the other.
+  names = hosts.first_says([] if evaluator is None else evaluator.tasks)
+  with hosts.together():
+    if missing := sorted({*names} - {*(evaluator.tasks if evaluator else ())}):
+      raise ValueError(f'{missing} can be decoded on the first host, and not on this one')
+  if evaluator is None or not names:
     return None
+  evaluator.keep(names)
   if evaluator.left_out:
     logger.warning('not decoded, %s', evaluator.describe_left_out())
   for task, problem in evaluator.try_metrics().items():

@@ -45,6 +45,7 @@ INSTEAD = {
   r'--rows 1000000': '--rows 2000',
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
   r'--size xl': '--size tiny',
+  r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',
 }
 VOCABULARY = 't5-data/vocabs/mc4.250000.100extra/sentencepiece.model'
@@ -63,6 +64,11 @@ CHECKPOINT_PERIOD = 10
 INFER_EVAL_BATCH_SIZE = 8
 EVALUATOR_NUM_EXAMPLES = 8
 NUM_EXAMPLES = 8
+"""
+# Of a step that is only compiled, for a slice that is not there.
+_SHORT = """
+TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
+BATCH_SIZE = 64
 """
 _ON_A_POD = """
 INITIAL_CHECKPOINT_PATH = '{checkpoint}'
@@ -117,11 +123,12 @@ class Sandbox:
       shell.add_program(self._bin, name)
 
   def _make_gin(self) -> None:
-    """Small models and machines, in the working folder; `compile` has the models alone."""
+    """Small models and machines, in the working folder; in `compile` machines are what they are."""
     network = ''.join(f'  {name} = {value}\n' for name, value in stand_ins.NETWORK.items())
     head = 'from __gin__ import dynamic_registration\nfrom aya_train.models import t5_config\n'
-    for folder in (self.work / 'models', self.root / 'compile/models', self.work / 'hardware'):
-      folder.mkdir(parents=True)
+    for folder in (self.work, self.root / 'compile'):
+      (folder / 'models').mkdir(parents=True)
+      (folder / 'hardware').mkdir()
     for size in ('small', 'base', 'large', 'xl', 'xxl'):
       real = f"include '{ROOT}/gin/models/mt5_{size}.gin'\n"
       text = f"{head}{real}VOCABULARY_FILE = '{self._vocabulary}'\nt5_config.T5Config:\n{network}"
@@ -132,6 +139,8 @@ class Sandbox:
       text = f"include '{ROOT}/gin/hardware/cpu_local.gin'\n{_SMALL}"
       text += '' if path.stem == 'cpu_local' else pod
       (self.work / 'hardware' / path.name).write_text(text)
+      text = f"include '{path}'\n{_SHORT}"
+      (self.root / 'compile/hardware' / path.name).write_text(text)
 
   def _make_releases(self) -> None:
     """Small files in the layouts of the sources: on the hub, in a bucket and in folders."""

@@ -26,7 +26,13 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize('shown', EXECUTED, ids=str)
+def parameter(shown):
+  """What only the head of a benchmark shows costs processes of their own."""
+  marks = [pytest.mark.heavy] if shown.page.startswith('benchmarks/') else []
+  return pytest.param(shown, marks=marks, id=str(shown))
+
+
+@pytest.mark.parametrize('shown', map(parameter, EXECUTED))
 def test_it_does_what_it_should(reader, shown):
   if reason := NOT_EXECUTED.get(shown.text):
     pytest.skip(reason)
@@ -72,6 +78,23 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   finally:
     gin.clear_config()
     features.set_vocabulary(None)
+
+
+def test_the_scripts_do_what_is_said_of_them(reader):
+  smoke, tests = (s for s in EXECUTED if s.text in ('bash launch/smoke.sh', 'bash launch/test.sh'))
+  reader.do(smoke)
+  for path in ('checkpoints/4/params', 'hf/config.json', 'report.html'):
+    assert (reader.place.work / 'runs/smoke' / path).exists()
+  reader.place.run(f'{tests.text} -k losses')
+  asked = [' '.join(words) for words in reader.place.asked]
+  steps = ['ruff check .', 'ruff format --check .', 'mypy', 'lint-imports', 'python -m pytest']
+  assert [next(a for a in asked if a.startswith(step)) for step in steps] == asked[-5:]
+  assert asked[-1].endswith(' -k losses')
+
+
+def test_nothing_is_shown_in_a_language_that_is_not_executed():
+  kinds = {s.kind: s for s in SHOWN}
+  assert set(kinds) <= {'command', 'name', 'python', 'file', 'listing'}, kinds
 
 
 def test_what_is_not_executed_is_still_shown():

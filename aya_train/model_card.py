@@ -155,6 +155,8 @@ def _recipe(macros: Mapping[str, Any], info: Mapping[str, Any]) -> list[tuple[st
   warms_up = 'warmup' in str(macros.get('LEARNING_RATE_FACTORS'))
   for name, macro in _RECIPE:
     value = macros.get(macro)
+    if name == 'Steps' and macros.get('TRAIN_STEPS_RELATIVE') is not None:
+      value = (info.get('first_step') or 0) + macros['TRAIN_STEPS_RELATIVE']
     if value is None or (macro == 'WARMUP_STEPS' and not warms_up):
       continue
     if name == 'Initial checkpoint':

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from aya_train.tasks import metrics
 
 logger = logging.getLogger(__name__)
 PAGE = 'report.html'
+_LOOKED_AT = 4_096  # validation rows among which prompts are picked
+_ANSWER_TOKENS = 256
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'transformers', 'babel')
 
 
@@ -49,11 +51,12 @@ def run_report(
 ) -> epath.Path:
   """Writes MODEL_DIR/report.html and prints the closing table.
 
-  The prompts are taken at even distances from the examples that the run decodes, in their order;
-  right and wrong answers alike.
+  The prompts are taken at even distances from the first validation examples of the tasks that the
+  run decodes, in their order; right and wrong answers alike. A mixture without any has no prompts.
+  Answers have at most 256 tokens.
 
   Args:
-    model_dir: a run that evaluated at least once.
+    model_dir: a run that measured something.
     hf_dir: exported folder whose answers are compared, or None.
     num_prompts: how many answers to show.
 
@@ -74,12 +77,25 @@ def run_report(
   return page
 
 
+def _prompts(run: report_run.Run, count: int) -> list[tuple[str, str]]:
+  """Prompts with their references."""
+  name = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or run.macros['MIXTURE_OR_TASK_NAME']
+  tasks = report_run.tasks_with_rows(run, name, 'validation')
+  pairs = [
+    pair
+    for task in tasks
+    for pair in inference.task_texts(task.name, 'validation', max(1, _LOOKED_AT // len(tasks)))
+  ]
+  return [pairs[i * len(pairs) // count] for i in range(min(count, len(pairs)))]
+
+
 def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample]:
-  task = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or run.macros['MIXTURE_OR_TASK_NAME']
-  pairs = inference.task_texts(task, 'validation', None)
-  picked = [pairs[i * len(pairs) // count] for i in range(min(count, len(pairs)))]
+  picked = _prompts(run, count)
+  if not picked:
+    return []
   prompts = [prompt for prompt, _ in picked]
-  lengths = run.macros['TASK_FEATURE_LENGTHS']
+  lengths = dict(run.macros['TASK_FEATURE_LENGTHS'])
+  lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = _one_device()
   ours = evaluation.decode_prompts(
@@ -87,7 +103,7 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
   )
   theirs: Sequence[list[int] | None] = [None] * len(prompts)
   if hf_dir is not None:
-    theirs = transformers_answers(hf_dir, prompts, lengths['targets'], model.input_vocabulary)
+    theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
   text = model.output_vocabulary.decode
   return [
     Sample(
@@ -113,9 +129,15 @@ def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
 
 
 def transformers_answers(
-  folder: str, prompts: Sequence[str], max_tokens: int, vocabulary: seqio.Vocabulary
+  folder: str, prompts: Sequence[str], lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
 ) -> list[list[int]]:
   """Greedy answers of transformers' MT5ForConditionalGeneration, as ids without padding.
+
+  Args:
+    folder: exported folder.
+    prompts: texts; those longer than `lengths['inputs']` tokens are cut, end of sequence kept.
+    lengths: 'inputs' and 'targets' in tokens.
+    vocabulary: what the folder's tokenizer must agree with.
 
   Raises:
     ValueError: the folder's tokenizer gives other ids than the vocabulary, or the extra is missing.
@@ -136,9 +158,10 @@ def transformers_answers(
     ids = tokenizer(prompt)['input_ids']
     if ids != (want := [*vocabulary.encode(prompt), vocabulary.eos_id]):
       raise ValueError(f'{folder}: the tokenizer gives {ids} for {prompt!r}, expected {want}')
+    ids = [*ids[:-1][: lengths['inputs'] - 1], ids[-1]]
     with torch.no_grad():
       out = model.generate(
-        torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, num_beams=1
+        torch.tensor([ids]), max_new_tokens=lengths['targets'], do_sample=False, num_beams=1
       )
     answers.append([int(t) for t in out[0].tolist()[1:] if t != 0])
   return answers
@@ -186,8 +209,16 @@ def _print_table(run: report_run.Run, samples: Sequence[Sample]) -> None:
   print()
   for s in samples:
     verdict = 'right' if s.right else 'wrong'
-    print(f'{s.prompt}\n  ours {s.ours!r} ({verdict})  reference {s.reference!r}', end='')
-    print('' if s.same is None else f'  transformers {s.theirs!r}')
+    print(f'{_line(s.prompt)}\n  ours {_line(s.ours)!r} ({verdict})', end='')
+    print(f'  reference {_line(s.reference)!r}', end='')
+    print('' if s.theirs is None else f'  transformers {_line(s.theirs)!r}')
   if any(s.same is not None for s in samples):
     equal = sum(bool(s.same) for s in samples)
     print(f'\nThe same tokens from transformers: {equal} of {len(samples)}')
+
+
+def _line(text: str, longest: int = 100) -> str:
+  """A text for the terminal: on one line, its middle left out if it is long."""
+  text = text.replace('\n', ' ')
+  half = longest // 2
+  return text if len(text) <= longest else f'{text[:half]} ... {text[-half:]}'

@@ -11,7 +11,7 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train import config, metrics, prepared, train_loop
+from aya_train import config, metrics, mixing, mixture_data, prepared, train_loop
 from aya_train.tasks import languages, storage
 from aya_train.tasks import metrics as task_metrics
 
@@ -68,17 +68,17 @@ class Run:
 def read(model_dir: epath.PathLike) -> Run:
   """Opens a MODEL_DIR. Parses its gin text, which replaces whatever gin held before.
 
+  A run may have no evaluation: some mixtures have no validation split.
+
   Raises:
     FileNotFoundError: metrics.jsonl, run.json or config.gin is missing.
-    ValueError: the run was stopped before its first evaluation, or its tasks cannot be imported.
+    ValueError: the run was stopped before it measured anything, or its tasks cannot be imported.
   """
   folder = epath.Path(model_dir)
   records = metrics.read(folder)
-  if not any(r['kind'] == 'train_eval' or r['kind'].startswith(INFER_EVAL) for r in records):
-    kinds = sorted({r['kind'] for r in records})
+  if not records:
     raise ValueError(
-      f'{folder / metrics.FILE} holds no evaluation, only {kinds or "nothing"}: a report compares '
-      'the model before and after training. Let the run reach its first EVAL_PERIOD or its end'
+      f'{folder / metrics.FILE} holds nothing: let the run reach its first LOG_PERIOD or its end'
     )
   for name in (train_loop.RUN_FILE, 'config.gin'):
     if not (folder / name).exists():
@@ -104,6 +104,7 @@ def _macros(gin_text: str) -> dict[str, Any]:
       importlib.import_module(module)
     except ModuleNotFoundError as error:
       raise ValueError(f'the tasks of the run, {module!r}, cannot be imported: {error}') from error
+  config.configure_data()
   return macros
 
 
@@ -153,9 +154,10 @@ def figures(run: Run) -> list[Figure]:
 
 
 def last_step(run: Run) -> int:
-  """Step of the newest evaluation."""
+  """Step of the newest evaluation; of the newest line of progress if there is none."""
   kinds = ('train_eval', *(INFER_EVAL + task for task in run.infer_tasks))
-  return max(record['step'] for record in run.records if record['kind'] in kinds)
+  evaluated = [record['step'] for record in run.records if record['kind'] in kinds]
+  return max(evaluated or [record['step'] for record in run.records])
 
 
 def _baseline(run: Run, records: Sequence[Record]) -> Record | None:
@@ -312,10 +314,27 @@ class DataRow:
   cut: float
 
 
+def prepared_dir(run: Run) -> epath.Path:
+  """Where the run's tokens are, as far as its settings and this machine's tell."""
+  return epath.Path(run.macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
+
+
+def tasks_with_rows(run: Run, name: str, split: str) -> list[seqio.Task]:
+  """Tasks of a mixture that a run can have read, sorted by name; [] if none has the split.
+
+  Raises:
+    FileNotFoundError: data is missing that the run's settings do not leave out.
+  """
+  mixture_data.check(name, split, prepared_dir(run))
+  provider = prepared.get_mixture_or_task(name)
+  members = [provider] if isinstance(provider, seqio.Task) else provider.tasks
+  has_split = any(split in task.splits for task in members)
+  return prepared.tasks_with_split(provider, split) if has_split else []
+
+
 def data_rows(run: Run) -> tuple[list[DataRow], str]:
   """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
-  macros = run.macros
-  directory = epath.Path(macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
+  macros, directory = run.macros, prepared_dir(run)
   rows, missing = [], 0
   for name, split in (
     (macros['MIXTURE_OR_TASK_NAME'], 'train'),
@@ -324,27 +343,28 @@ def data_rows(run: Run) -> tuple[list[DataRow], str]:
     if name is None:
       continue
     try:
-      provider = prepared.get_mixture_or_task(name)
-      tasks = prepared.tasks_with_split(provider, split)
-      paths = [prepared.prepared_path(task, split, directory) / prepared.MANIFEST for task in tasks]
+      found = {}
+      for task in tasks_with_rows(run, name, split):
+        path = prepared.prepared_path(task, split, directory)
+        if (path / prepared.MANIFEST).exists():
+          found[task.name] = prepared.PreparedTask(path)
+        else:
+          missing += 1
+      shares = _shares(name, found) if split == 'train' and found else {}
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       return [], f'The data of this run cannot be opened here: {error}'
-    shares = _shares(provider, tasks) if split == 'train' else [None] * len(tasks)
-    for path, share in zip(paths, shares, strict=True):
-      if path.exists():
-        manifest = prepared.Manifest.from_json(path.read_text())
-        rows.append(_data_row(manifest, share, macros['TASK_FEATURE_LENGTHS']))
-      else:
-        missing += 1
+    rows += [
+      _data_row(task.manifest, shares.get(task_name), macros['TASK_FEATURE_LENGTHS'])
+      for task_name, task in found.items()
+    ]
   note = f'{missing} prepared tasks are no longer in {directory} as the run read them.'
   return rows, note if missing else ''
 
 
-def _shares(provider: seqio.Task | seqio.Mixture, tasks: Sequence[seqio.Task]) -> list[float]:
-  if isinstance(provider, seqio.Task):
-    return [100.0]
-  rates = [float(provider.get_rate(task)) for task in tasks]
-  return [100 * rate / sum(rates) for rate in rates]
+def _shares(name: str, tasks: Mapping[str, prepared.PreparedTask]) -> dict[str, float]:
+  """Percent of the draws by task."""
+  rates = mixing.mixing_rates(prepared.get_mixture_or_task(name), tasks)
+  return {task: 100 * rate / sum(rates.values()) for task, rate in rates.items()}
 
 
 def _data_row(

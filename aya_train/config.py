@@ -110,6 +110,15 @@ def macro(name: str, default: Any = None) -> Any:
   return default if value is gin.REQUIRED else value
 
 
+def defines(name: str) -> bool:
+  """Whether a gin file or binding defines a macro; its value is not evaluated."""
+  try:
+    gin.query_parameter(f'{name}/gin.macro.value')
+  except ValueError:
+    return False
+  return True
+
+
 def bound(function: Any) -> Any:
   """Gives the values that gin binds to single parameters of a function, without calling it.
 

@@ -32,6 +32,7 @@ from aya_train.fingerprints import FEATURES
 from aya_train.mixing import ProportionalSelection, mixing_rates
 from aya_train.packing import FirstFitPackIterDataset
 from aya_train.shuffling import shuffled
+from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
 
@@ -179,25 +180,33 @@ def eval_batches(
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
   shard: tuple[int, int] | None = None,
+  sample: bool = False,
 ) -> Iterator[Batch]:
   """Returns an iterator over this host's batches of one pass over all examples.
 
-  Examples come in the order of the files. Over all hosts each example of each task comes exactly once, whatever the mixture's rates. Every
-  host yields the same number of batches; rows of zeros (loss weight 0) fill the last one. The
+  Examples come in the order of the files, or in a random one that is always the same (`sample`): so
+  the first batches are of all tasks, and not only of the first one. Over all hosts each example of
+  each task comes exactly once, whatever the mixture's rates. Tasks without examples are left out.
+  Every host yields the same number of batches; rows of zeros (loss weight 0) fill the last one. The
   global batches do not depend on the number of hosts: when packing, each host packs everything and
   keeps its rows, which costs reading all examples but no communication.
 
-  Args and errors: as `train_iterator`; the seed is not used.
+  Args and errors: as `train_iterator`; the seed is that of `sample`.
   """
   part, parts = shard or (process_index, process_count)
   local_batch_size = cfg.local_batch_size(parts)
-  tasks = prepared_tasks(cfg, process_index, process_count, barrier)
+  tasks = prepared_tasks(cfg, process_index, process_count, barrier, allow_empty=True)
+  if not tasks:
+    provider = prepared.get_mixture_or_task(cfg.mixture_or_task_name)
+    raise prepared.empty_split(prepared.tasks_with_split(provider, cfg.split)[0], cfg.split)
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
   trimmed = [
     grain.MapDataset.source(t).map(_trimmer(t.manifest, cfg.task_feature_lengths))
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
+  if sample:
+    examples = examples.shuffle(seed=_derive_seed(cfg.seed, 'sample'))
   local = range(part * local_batch_size, (part + 1) * local_batch_size)
   rows: Iterator[dict[str, np.ndarray] | None]
   if cfg.pack:
@@ -219,20 +228,30 @@ def prepared_tasks(
   process_index: int = 0,
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
+  *,
+  allow_empty: bool = False,
 ) -> dict[str, prepared.PreparedTask]:
   """Opens the tasks of a configuration, prepared first if need be (`mixture_data.ensure_prepared`)."""
-  directory = cfg.prepared_dir
-  if directory is None:
-    from aya_train.tasks import storage
-
-    directory = epath.Path(storage.cache_dir()) / 'prepared'
   return mixture_data.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
-    directory,
+    prepared_root(cfg.prepared_dir),
     process_index=process_index,
     process_count=process_count,
     barrier=barrier,
+    allow_empty=allow_empty,
+  )
+
+
+def prepared_root(directory: str | os.PathLike[str] | None) -> epath.Path:
+  """Where prepared tasks are: PREPARED_DIR, or `prepared/` in the cache directory."""
+  return epath.Path(storage.cache_dir() / 'prepared' if directory is None else directory)
+
+
+def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> mixture_data.Survey:
+  """`mixture_data.survey` of a configuration's data: what can be known before it is prepared."""
+  return mixture_data.survey(
+    cfg.mixture_or_task_name, cfg.split, prepared_root(cfg.prepared_dir), allow_empty=allow_empty
   )
 
 
@@ -396,6 +415,16 @@ def _derive_seed(seed: int | None, purpose: str) -> int:
   return int.from_bytes(hashlib.sha256(f'{seed}/{purpose}'.encode()).digest()[:4], 'little')
 
 
+def stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
+  """The settings that a stream of batches depends on, as JSON."""
+  fields = ('mixture_or_task_name', 'split', 'batch_size', 'shuffle', 'seed', 'pack')
+  return {
+    **{name: getattr(cfg, name) for name in fields},
+    'task_feature_lengths': dict(cfg.task_feature_lengths),
+    'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+  }
+
+
 def _identity(
   cfg: DatasetConfig,
   tasks: Mapping[str, prepared.PreparedTask],
@@ -403,15 +432,12 @@ def _identity(
   host: str,
 ) -> dict[str, Any]:
   """Returns, as JSON, all that a stream of batches depends on besides the position in it."""
-  fields = ('mixture_or_task_name', 'split', 'batch_size', 'shuffle', 'seed', 'pack')
   contents = [
     (name, rate, tasks[name].manifest.vocabulary, tasks[name].manifest.definition, len(tasks[name]))
     for name, rate in rates.items()
   ]
   return {
-    **{name: getattr(cfg, name) for name in fields},
-    'task_feature_lengths': dict(cfg.task_feature_lengths),
-    'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+    **stream_settings(cfg),
     'host': host,
     'tasks_and_rates': hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
   }

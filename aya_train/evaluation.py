@@ -12,8 +12,8 @@ import seqio
 from etils import epath
 from jax.experimental import multihost_utils
 
-from aya_train import data, metrics, partitioning, prepared, train_step
-from aya_train.models import seq2seq
+from aya_train import data, destinations, hosts, metrics, partitioning, prepared, train_step
+from aya_train.models import network, seq2seq
 
 Batch = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
@@ -73,10 +73,19 @@ class InferEvalConfig:
   seed: int = 42
 
 
+class NothingToDecodeError(ValueError):
+  """No task can be decoded and scored; the message says why."""
+
+
 class InferEvaluator:
   """Decodes SeqIO tasks with a model and computes their metrics.
 
-  SeqIO's Evaluator caches targets and inputs, so that one object should serve a whole run.
+  Each task has an evaluator of SeqIO's own, so that one whose metric fails takes no other with it.
+  They cache targets and inputs: one object should serve a whole run.
+
+  Attributes:
+    tasks: names of the tasks that are decoded.
+    left_out: names of the tasks that cannot be, by the reason.
   """
 
   def __init__(
@@ -86,69 +95,179 @@ class InferEvaluator:
     config: InferEvalConfig,
     log_dir: str | None = None,
   ):
+    """Reads the examples of all tasks; nothing is written before `evaluate`.
+
+    Raises:
+      NothingToDecodeError: no task has metrics, the split, and rows in it.
+    """
     self._model, self._partitioner, self._config = model, partitioner, config
-    loggers = []
-    if log_dir and jax.process_index() == 0:
-      epath.Path(log_dir).mkdir(parents=True, exist_ok=True)
-      loggers = [seqio.JSONLogger]
-    self._evaluator = seqio.Evaluator(
-      mixture_or_task_name=config.mixture_or_task_name,
+    self._log_dir = log_dir if jax.process_index() == 0 else None
+    self.left_out: dict[str, list[str]] = {}
+    self._evaluators: dict[str, seqio.Evaluator] = {}
+    for task in seqio.get_subtasks(prepared.get_mixture_or_task(config.mixture_or_task_name)):
+      if reason := self._add(task):
+        self.left_out.setdefault(reason, []).append(task.name)
+    if not self._evaluators:
+      raise NothingToDecodeError(
+        f'nothing of {config.mixture_or_task_name!r} can be decoded and scored: '
+        f'{self.describe_left_out()}'
+      )
+    self._predict = self._jit(self._predict_batch)
+    self._score = self._jit(lambda params, batch, ids: (model.score_batch(params, batch),))
+
+  @property
+  def tasks(self) -> list[str]:
+    return list(self._evaluators)
+
+  def describe_left_out(self) -> str:
+    """What is not decoded and why, '' if everything is."""
+    return '; '.join(
+      f'{reason}: {names[0]}' + (f' and {len(names) - 1} more' if len(names) > 1 else '')
+      for reason, names in self.left_out.items()
+    )
+
+  def _add(self, task: seqio.Task) -> str:
+    """Makes the evaluator of a task; returns why it cannot be decoded, '' if it can."""
+    split = self._config.split
+    if not task.metric_objs:
+      return 'no metrics'
+    if split.split('[')[0] not in task.splits:
+      return f'no split {split!r}'
+    needed = {metric.model_output_type for metric in task.metric_objs}
+    if unknown := needed - {*_OUTPUT_TYPES}:
+      names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
+      return f'metrics of outputs that are not computed here ({names})'
+    evaluator = self._evaluator(task.name, self._config.num_examples, self._log_dir)
+    if not int(evaluator.cached_task_datasets[task.name].cardinality()):
+      return f'no rows in {split!r}'
+    self._evaluators[task.name] = evaluator
+    return ''
+
+  def _evaluator(self, name: str, num_examples: int | None, log_dir: str | None) -> seqio.Evaluator:
+    config = self._config
+    return seqio.Evaluator(
+      mixture_or_task_name=name,
       feature_converter=seqio.EncDecFeatureConverter(pack=False),
       eval_split=config.split,
       use_cached=config.use_cached,
       seed=config.seed,
       sequence_length=dict(config.task_feature_lengths),
-      num_examples=config.num_examples,
-      logger_cls=loggers,
+      num_examples=num_examples,
+      logger_cls=[seqio.JSONLogger] if log_dir else [],
       log_dir=log_dir,
       async_compute_metrics=False,
     )
-    if not self._evaluator.eval_tasks:
-      raise ValueError(
-        f'{config.mixture_or_task_name}: no task with metrics and a split {config.split!r}'
-      )
-    self._predict = self._jit(self._predict_batch)
-    self._score = self._jit(lambda params, batch, ids: model.score_batch(params, batch))
 
-  def evaluate(self, params: Any, step: int) -> dict[str, dict[str, float]]:
-    """Decodes and scores everything. Returns metrics by task name."""
-    future, _ = self._evaluator.evaluate(
-      compute_metrics=jax.process_index() == 0,
-      step=step,
-      predict_fn=lambda ds, *_: self._run(self._predict, params, ds),
-      score_fn=lambda ds, *_: self._run(self._score, params, ds),
-    )
-    result = future.result() or {}
-    return {
-      task: {name: float(np.asarray(getattr(v, 'value', v))) for name, v in values.items()}
-      for task, values in result.items()
-    }
+  def try_metrics(self, num_examples: int = 8) -> dict[str, str]:
+    """Scores the first targets as if the model had predicted them; no model runs.
+
+    Tasks that share metrics and postprocessing are tried once.
+
+    Returns:
+      Task name -> what its metrics or postprocessing raised.
+    """
+    problems, tried = {}, set()
+    for name in self._evaluators:
+      task = seqio.TaskRegistry.get(name)
+      metrics_of_task = task.metric_fns or task.metric_objs
+      key = (*map(id, metrics_of_task), id(task.postprocess_fn))
+      if key in tried:
+        continue
+      tried.add(key)
+      try:
+        scored = self._evaluator(name, num_examples, None).evaluate(
+          compute_metrics=True,
+          predict_fn=lambda ds, *_: _targets(ds),
+          predict_with_aux_fn=lambda ds, *_: (pairs := _targets(ds), _aux([0.0] * len(pairs))),
+          score_fn=lambda ds, *_: [(i, 0.0) for i, _ in _targets(ds)],
+        )
+        _numbers(scored[0].result()[name])
+      except Exception as error:
+        problems[name] = _first_line(error)
+    return problems
+
+  def evaluate(
+    self,
+    params: Any,
+    step: int,
+    *,
+    tasks: Sequence[str] | None = None,
+    failures: dict[str, Exception] | None = None,
+  ) -> dict[str, dict[str, float]]:
+    """Decodes and scores tasks, one after the other.
+
+    Args:
+      params: parameters.
+      step: for the names of the files of decoded examples.
+      tasks: which, None for all.
+      failures: gets what a task's metrics raised, by task; without it the first is raised at the end.
+
+    Returns:
+      Metrics that are single numbers, by task name; on the first host only, {} on others.
+    """
+    if self._log_dir:
+      epath.Path(self._log_dir).mkdir(parents=True, exist_ok=True)
+    failed: dict[str, Exception] = {}
+    results = {}
+    for name in self.tasks if tasks is None else tasks:
+      try:
+        scored, _ = self._evaluators[name].evaluate(
+          compute_metrics=jax.process_index() == 0,
+          step=step,
+          predict_fn=lambda ds, *_: self._run(self._predict, params, ds)[0],
+          predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds),
+          score_fn=lambda ds, *_: self._run(self._score, params, ds)[0],
+        )
+        if (values := scored.result()) is not None:
+          results[name] = _numbers(values[name])
+      except Exception as error:
+        if hosts.is_lost(error):
+          raise
+        failed[name] = error
+    if failures is not None:
+      failures.update(failed)
+    elif failed:
+      raise next(iter(failed.values()))
+    return results
 
   def _jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
     return self._partitioner.jit(function, out_shardings=self._partitioner.replicated)
 
-  def _predict_batch(self, params: Any, batch: Any, ids: jax.Array) -> jax.Array:
+  def _predict_batch(self, params: Any, batch: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     length = self._config.task_feature_lengths['targets']
     rng = jax.random.key(self._config.seed)
-    tokens, _ = self._model.predict_batch(params, batch, rng, ids, max_decode_length=length)
-    return tokens[:, 0]
+    tokens, scores = self._model.predict_batch(params, batch, rng, ids, max_decode_length=length)
+    return tokens[:, 0], scores[:, 0]
 
-  def _run(self, function: Callable[..., Any], params: Any, ds: Any) -> list[tuple[int, Any]]:
-    """Applies a function to an enumerated dataset, in batches; every host knows all rows."""
+  def _predictions_with_aux(self, params: Any, ds: Any) -> tuple[list[tuple[int, Any]], Any]:
+    """As T5X's predict_batch_with_aux: tokens, and the log-likelihood of each answer as `scores`."""
+    tokens, scores = self._run(self._predict, params, ds)
+    return tokens, _aux([score for _, score in scores])
+
+  def _run(self, function: Callable[..., Any], params: Any, ds: Any) -> list[list[tuple[int, Any]]]:
+    """Applies a function to an enumerated dataset, in batches; every host knows all rows.
+
+    Returns:
+      (index, value) of all rows, for each of the function's outputs.
+    """
     rows = [
       (int(i), {k: v for k, v in ex.items() if k in _MODEL_FEATURES})
       for i, ex in ds.as_numpy_iterator()
     ]
     # Short inputs together, so that few batches are as wide as the longest row.
     rows.sort(key=lambda row: _num_tokens(row[1]['encoder_input_tokens']))
-    results: list[tuple[int, Any]] = []
+    outputs: list[list[tuple[int, Any]]] = []
     for batch in batched(rows, self._config.batch_size):
-      results += self._run_batch(function, params, batch)
-    return results
+      indices = [i for i, _ in batch]
+      for k, values in enumerate(self._run_batch(function, params, batch)):
+        if k == len(outputs):
+          outputs.append([])
+        outputs[k] += zip(indices, values[: len(indices)].tolist(), strict=True)
+    return outputs
 
   def _run_batch(
     self, function: Callable[..., Any], params: Any, rows: Sequence[tuple[int, Any]]
-  ) -> list[tuple[int, Any]]:
+  ) -> list[np.ndarray]:
     padded = [*rows, *[rows[0]] * (self._config.batch_size - len(rows))]
     whole = {name: np.stack([ex[name] for _, ex in padded]) for name in rows[0][1]}
     inputs = whole['encoder_input_tokens']
@@ -157,9 +276,41 @@ class InferEvaluator:
     ids = {'ids': np.array([i for i, _ in padded], np.int32)}
     batch = self._partitioner.place(whole)
     out = function(params, batch, self._partitioner.place(ids)['ids'])
-    values = np.asarray(out)  # replicated
-    indices = [i for i, _ in rows]
-    return list(zip(indices, values[: len(rows)].tolist(), strict=True))
+    return [np.asarray(values) for values in out]  # replicated
+
+
+_OUTPUT_TYPES = (
+  seqio.metrics.ModelOutputType.PREDICTION,
+  seqio.metrics.ModelOutputType.PREDICTION_WITH_AUX,
+  seqio.metrics.ModelOutputType.SCORE,
+)
+
+
+def _aux(scores: list[float]) -> dict[str, list[float]]:
+  return {'scores': scores}
+
+
+def _targets(ds: Any) -> list[tuple[int, list[int]]]:
+  return [(int(i), ex['decoder_target_tokens'].tolist()) for i, ex in ds.as_numpy_iterator()]
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+  """The metrics that are one number each; others (texts, histograms) are SeqIO's loggers' to write."""
+  numbers = {}
+  for name, value in values.items():
+    if isinstance(value, seqio.metrics.MetricValue) and not isinstance(value, seqio.metrics.Scalar):
+      continue
+    array = np.asarray(getattr(value, 'value', value))
+    if array.size == 1 and np.issubdtype(array.dtype, np.number):
+      numbers[name] = float(array.reshape(()))
+  return numbers
+
+
+def _first_line(error: BaseException) -> str:
+  """Type and first line of what was raised, through SeqIO's own wrapping."""
+  cause = error.__cause__ or error
+  lines = str(cause).strip().splitlines()
+  return f'{type(cause).__name__}: {lines[0] if lines else ""}'
 
 
 _MODEL_FEATURES = (
@@ -244,6 +395,8 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
   """`aya-train eval`: loss and decoded metrics of one checkpoint.
 
+  What a mixture has no metrics for is not decoded, and a line says so.
+
   Args:
     model, partitioner: as for training.
     checkpoint_path: weights, of any format of checkpoint/formats.py.
@@ -253,6 +406,10 @@ def evaluate(
 
   Returns:
     Figures by name of what was measured.
+
+  Raises:
+    ValueError, FileNotFoundError, OSError: what cannot be read, measured or written, before any of
+      it begins; or a metric that failed, after everything else is written.
   """
   from aya_train.checkpoint import formats
 
@@ -262,8 +419,27 @@ def evaluate(
       continue
     prepared.get_mixture_or_task(cfg.mixture_or_task_name)
     partitioner.check_batch_size(cfg.batch_size)
+  if dataset_cfg is None and infer_eval_cfg is None:
+    raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
+  source = formats.detect(checkpoint_path)
+  formats.check(source, network.parameter_axes(model.config)[0], model.config)
+  formats.check_vocabulary(source, model.output_vocabulary)
+  with hosts.together():
+    if jax.process_index() == 0:
+      if dataset_cfg is not None:
+        data.survey(dataset_cfg, allow_empty=True)
+      destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metrics.FILE,))
+  evaluator = decoder(model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None)
   params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
   results: dict[str, dict[str, float]] = {}
+
+  def record(kind: str, values: dict[str, float]) -> None:
+    results[kind] = values
+    writer.write(0, kind, values)
+    for name, value in values.items():
+      logger.info('%s  %s %.4f', kind, name, value)
+    writer.flush()
+
   if dataset_cfg is not None:
     batches = data.eval_batches(
       dataset_cfg,
@@ -273,14 +449,62 @@ def evaluate(
       shard=partitioner.data_shard,
     )
     step_fn = make_eval_step(model, partitioner)
-    results['train_eval'] = train_eval(step_fn, params, batches, partitioner)
-  if infer_eval_cfg is not None:
-    evaluator = InferEvaluator(model, partitioner, infer_eval_cfg, output_dir)
-    for task, values in evaluator.evaluate(params, 0).items():
-      results[f'infer_eval/{task}'] = values
-  for kind, values in results.items():
-    writer.write(0, kind, values)
-    for name, value in values.items():
-      logger.info('%s  %s %.4f', kind, name, value)
-  writer.flush()
+    record('train_eval', train_eval(step_fn, params, batches, partitioner))
+  failures: dict[str, Exception] = {}
+  if evaluator is not None:
+    for task in evaluator.tasks:
+      for values in evaluator.evaluate(params, 0, tasks=[task], failures=failures).values():
+        record(f'infer_eval/{task}', values)
+  if failures:
+    raise EvaluationError(describe_failures(failures))
   return results
+
+
+class EvaluationError(ValueError):
+  """An evaluation failed; everything else that was to be done is done."""
+
+
+def describe_failures(failures: Mapping[str, Exception]) -> str:
+  """What failed, each with the first line of why."""
+  return '; '.join(f'{name} ({_first_line(error)})' for name, error in failures.items())
+
+
+def decoder(
+  model: seq2seq.EncoderDecoderModel,
+  partitioner: partitioning.Partitioner,
+  config: InferEvalConfig | None,
+  log_dir: str | None,
+  *,
+  required: bool,
+) -> InferEvaluator | None:
+  """The evaluator of what can be decoded; what cannot, and metrics that will fail, are said.
+
+  Args:
+    model, partitioner, config, log_dir: see `InferEvaluator`.
+    required: refuse a configuration of which nothing can be decoded.
+
+  Returns:
+    None if nothing is to be, or can be, decoded.
+
+  Raises:
+    NothingToDecodeError: that, and it is required.
+  """
+  if config is None:
+    return None
+  try:
+    evaluator = InferEvaluator(model, partitioner, config, log_dir)
+  except NothingToDecodeError as error:
+    if required:
+      raise
+    logger.warning('no answers are decoded: %s', error)
+    return None
+  if evaluator.left_out:
+    logger.warning('not decoded, %s', evaluator.describe_left_out())
+  for task, problem in evaluator.try_metrics().items():
+    logger.warning(
+      'the metrics of %s fail on its own first targets (%s): they will fail after decoding too, and '
+      'then be left out',
+      task,
+      problem,
+    )
+  return evaluator

@@ -108,6 +108,43 @@ def several() -> bool:
   return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+class ElsewhereError(ValueError):
+  """Another host found something wrong; its own message says what."""
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """Fails on every host if the block fails on one, so that none waits for a host that has gone.
+
+  Raises:
+    ElsewhereError: the block failed on another host only.
+  """
+  problem: Exception | None = None
+  try:
+    yield
+  except Exception as error:
+    problem = error
+  if several():
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    failed = np.flatnonzero(multihost_utils.process_allgather(np.array(problem is not None)))
+    if problem is None and failed.size:
+      raise ElsewhereError(f'host {failed[0]} cannot go on; its message says why')
+  if problem is not None:
+    raise problem
+
+
+def first_says(value: bool) -> bool:
+  """What the first host says, on every host."""
+  if not several():
+    return value
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+
+
 def leave(code: int) -> None:
   """Ends this process; after an error at once, without waiting for hosts that wait for this one."""
   if code and several():

@@ -6,12 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 
 import jax
-import seqio
 from etils import epath
 
-from aya_train import evaluation, partitioning
+from aya_train import (
+  destinations,
+  evaluation,
+  hosts,
+  mixture_data,
+  partitioning,
+  prepared,
+)
 from aya_train.checkpoint import formats
-from aya_train.models import seq2seq
+from aya_train.models import network, seq2seq
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +54,10 @@ def infer(
     seed: for sampling.
 
   Raises:
-    ValueError: none or several of the three were given, or they are empty.
-    FileNotFoundError: no checkpoint or no prompts file.
+    ValueError: none or several of the three were given, or they are empty; the weights are of
+      another network or vocabulary.
+    FileNotFoundError: no checkpoint, no prompts file, or the task's data is not there.
+    OSError: the output file cannot be written.
   """
   if sum(map(bool, (prompts, prompts_file, mixture_or_task_name))) != 1:
     raise ValueError(
@@ -58,6 +66,12 @@ def infer(
     )
   partitioner.check_batch_size(batch_size)
   model.check_vocabulary()
+  source = formats.detect(checkpoint_path)
+  formats.check(source, network.parameter_axes(model.config)[0], model.config)
+  formats.check_vocabulary(source, model.output_vocabulary)
+  with hosts.together():
+    if jax.process_index() == 0:
+      destinations.check_file(output_file, 'OUTPUT_FILE')
   references: Sequence[str | None] = []
   if mixture_or_task_name:
     pairs = task_texts(mixture_or_task_name, split, num_examples)
@@ -91,11 +105,22 @@ def infer(
 
 
 def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[str, str]]:
-  """Inputs and targets of a task's examples as text, in the order of the data set."""
-  provider = seqio.get_mixture_or_task(name)
-  tasks = provider.tasks if isinstance(provider, seqio.Mixture) else [provider]
+  """Inputs and targets of a task's examples as text, in the order of the data set.
+
+  Args:
+    name: of a task or mixture; its tasks without the split or without rows in it are left out.
+    split: to read.
+    num_examples: of each task, None for all.
+
+  Raises:
+    ValueError: no task has the split.
+    FileNotFoundError: data is missing.
+  """
+  mixture_data.check(name, split, None)
   pairs = []
-  for task in tasks:
+  for task in prepared.tasks_with_split(prepared.get_mixture_or_task(name), split):
+    if not prepared.has_rows(task, split, 1):
+      continue
     examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
     for example in examples.take(num_examples or -1).as_numpy_iterator():
       texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))

@@ -244,20 +244,36 @@ def _prepare(args: argparse.Namespace) -> None:
   from aya_train import preparation
 
   settings = _prepare_settings(args)
-  preparation.build_sources(args.source, settings)
-  if args.gin_file:
-    from aya_train import config
+  if not args.gin_file:
+    preparation.build_sources(args.source, settings)
+    return
+  from aya_train import config, train_loop
 
-    _parse_gin(args, require_all=False)
-    preparation.tokenise(
-      [
-        (config.macro('MIXTURE_OR_TASK_NAME'), 'train'),
-        (config.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
-      ],
-      config.macro('PREPARED_DIR'),
-      settings,
-      config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'),
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
+  _parse_gin(args, require_all=False)
+  if config.macro('MIXTURE_OR_TASK_NAME') is None:
+    raise ValueError(
+      'MIXTURE_OR_TASK_NAME has no value: give a recipe, or --gin.MIXTURE_OR_TASK_NAME'
     )
+  config.check_licenses()
+  bound = config.bound(train_loop.train)
+  start = config.macro('INITIAL_CHECKPOINT_PATH')
+  if config.defines('MODEL') and not preparation.makes_vocabulary(args.source):
+    preparation.check_vocabulary(bound('model'), start)
+  preparation.build_sources(args.source, settings)
+  parts = preparation.check(
+    bound('model') if config.defines('MODEL') else None,
+    start,
+    bound('train_dataset_cfg'),
+    bound('train_eval_dataset_cfg'),
+    bound('infer_eval_cfg'),
+  )
+  preparation.tokenise(
+    parts,
+    settings,
+    config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'),
+    config.macro('DATASET_TABLES') or (),
+  )
 
 
 def _prepare_settings(args: argparse.Namespace):

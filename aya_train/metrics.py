@@ -105,6 +105,13 @@ class Writer:
       self._summary.flush()
 
 
+def kinds_of_step(model_dir: epath.PathLike, step: int) -> set[str]:
+  """What a run has measured at a step, by kind; empty where it has written nothing."""
+  if not (epath.Path(model_dir) / FILE).exists():
+    return set()
+  return {record['kind'] for record in read(model_dir) if record['step'] == step}
+
+
 def read(model_dir: epath.PathLike) -> list[dict[str, Any]]:
   """The lines of a run's metrics.jsonl; of a step written twice (a restart), the later one.
 

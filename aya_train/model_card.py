@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from aya_train import config, metrics, report_run, train_loop
+from aya_train import config, metrics, report_run, run_dir
 from aya_train.checkpoint import hf_config, hf_export, hf_tokenizer, quality
 from aya_train.tasks import languages, sources
 
@@ -116,7 +116,7 @@ def find_run(path: epath.PathLike) -> epath.Path | None:
   """The MODEL_DIR that a path is, or lies in as one of its checkpoints/<step>; None if neither."""
   path = epath.Path(path)
   for folder in (path, path.parent, path.parent.parent):
-    if (folder / train_loop.RUN_FILE).exists():
+    if (folder / run_dir.FILE).exists():
       return folder
   return None
 
@@ -130,7 +130,7 @@ def read_run(model_dir: epath.PathLike) -> Run:
   )
   macros = config.written_macros(gin_text)
   records = metrics.read(folder) if (folder / metrics.FILE).exists() else []
-  info = json.loads((folder / train_loop.RUN_FILE).read_text())
+  info = json.loads((folder / run_dir.FILE).read_text())
   run = report_run.Run(folder, records, info, macros, gin_text)
   figures = report_run.figures(run)
   groups = report_run.by_language(run)

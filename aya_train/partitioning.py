@@ -353,3 +353,9 @@ def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
 
 def _is_axes(x: Any) -> bool:
   return isinstance(x, tuple) and all(isinstance(name, str | None) for name in x)
+
+
+def one_device() -> Partitioner:
+  """A partitioner of this process's first device alone."""
+  rules = standard_logical_axis_rules()
+  return Partitioner({'data': 1, 'model': 1}, rules, jax.local_devices()[:1])

@@ -7,7 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow_datasets as tfds
 
-from aya_train import prepared, prepared_shards
+from aya_train import (
+  data,
+  destinations,
+  evaluation,
+  mixing,
+  mixture_data,
+  partitioning,
+  preflight,
+  prepared,
+  prepared_shards,
+)
+from aya_train.models import seq2seq
 from aya_train.tasks import (
   cldr,
   features,
@@ -17,12 +28,12 @@ from aya_train.tasks import (
   rows,
   source_build,
   sources,
-  storage,
   vocabulary,
   work_runner,
 )
 
 logger = logging.getLogger(__name__)
+_TRIED = 8  # examples on which metrics are tried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +94,11 @@ GENERATED: Mapping[str, Callable[[], None]] = {'cldr': _build_cldr}
 """Sources that are made from packages, not read from files."""
 
 
+def makes_vocabulary(names: Sequence[str]) -> bool:
+  """Whether building these sources trains the default vocabulary, unless it is there."""
+  return bool({*names} & {*GENERATED})
+
+
 def build_sources(names: Sequence[str], settings: Settings = Settings()) -> None:
   """Builds each named source, or constituent `SOURCE.CONSTITUENT`, unless it is there.
 
@@ -141,46 +157,116 @@ def _build(
   )
 
 
+def check(
+  model: seq2seq.EncoderDecoderModel | None,
+  initial_checkpoint_path: str | None,
+  train: data.DatasetConfig,
+  train_eval: data.DatasetConfig | None,
+  infer_eval: evaluation.InferEvalConfig | None,
+) -> list[data.DatasetConfig]:
+  """What `train` checks of its data, vocabulary and metrics before it starts (preflight.py).
+
+  Args:
+    model: None where no gin file configures one; then its vocabulary is not looked at.
+    initial_checkpoint_path: as `train`'s. It may lie where only the pod can read it: a path that
+      cannot be reached is said, and nothing more.
+    train, train_eval, infer_eval: as `train`'s.
+
+  Returns:
+    What is to be tokenised.
+
+  Raises:
+    ValueError, FileNotFoundError, OSError: what `train` would raise.
+  """
+  if model is not None:
+    check_vocabulary(model, initial_checkpoint_path)
+  found = preflight.check_data(train, train_eval)
+  if model is not None and infer_eval is not None:
+    few = dataclasses.replace(infer_eval, num_examples=_TRIED, batch_size=1)
+    named = infer_eval.mixture_or_task_name != train.mixture_or_task_name
+    evaluation.decoder(model, partitioning.one_device(), few, None, required=named)
+  return [cfg for cfg in (found.train, found.train_eval) if cfg is not None]
+
+
+def check_vocabulary(
+  model: seq2seq.EncoderDecoderModel, initial_checkpoint_path: str | None
+) -> None:
+  """Holds the vocabulary against the model and the checkpoint that it starts from.
+
+  Raises:
+    ValueError: see `EncoderDecoderModel.check_vocabulary` and `preflight.check_start`.
+  """
+  model.check_vocabulary()
+  path = initial_checkpoint_path
+  # Without a network, asking a bucket takes minutes; who keeps the vocabulary in one has access.
+  if path is None or not (
+    destinations.is_local(path) or not destinations.is_local(features.vocabulary_file())
+  ):
+    return
+  try:
+    preflight.check_start(path, model, seq2seq.parameter_axes(model)[0])
+  except OSError as error:
+    logger.warning('INITIAL_CHECKPOINT_PATH is not looked at from here: %s', error)
+
+
 def tokenise(
-  parts: Sequence[tuple[str | None, str]],
-  prepared_dir: str | None,
+  parts: Sequence[data.DatasetConfig],
   settings: Settings = Settings(),
   module: str = 'aya_train.tasks',
+  tables: Sequence[str] = (),
 ) -> None:
   """Runs the preprocessing of mixtures once, into random-access files of token ids.
 
   Args:
-    parts: pairs of a task or mixture and a split; pairs without a name are left out.
-    prepared_dir: where to; None for the cache directory.
+    parts: what to prepare, the training data first: its lengths are held against what they cut.
     settings: shards and workers.
     module: registers the tasks, in workers too.
+    tables: of a user's data sets.
+
+  Raises:
+    ValueError: a task without examples; or the lengths cut too many, when all is prepared.
   """
-  runner = settings.runner()
-  for name, split in dict.fromkeys(parts):
-    if name is None:
-      continue
-    started = time.monotonic()
-    directory = prepared_dir or storage.cache_dir() / 'prepared'
-    tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
-    manifests = prepared_shards.prepare_tasks(
-      [task.name for task in tasks],
-      split,
-      directory,
-      num_shards=settings.num_shards,
-      runner=runner,
-      module=module,
-      say=logger.info,
-    ).values()
-    took = max(time.monotonic() - started, 1e-9)
-    count = sum(m.num_examples for m in manifests)
-    size = sum(shard.num_bytes for m in manifests for shard in m.shards)
-    logger.info(
-      'prepared %s:%s: %s examples of %d tasks in %.1f s (%s rows/s, %.1f GB/h)',
-      name,
-      split,
-      f'{count:,}',
-      len(tasks),
-      took,
-      f'{count / took:,.0f}',
-      size / took * 3600 / 1e9,
-    )
+  for cfg in parts:
+    _tokenise(cfg, settings, module, tables, allow_empty=cfg is not parts[0])
+  train = parts[0]
+  tasks = data.prepared_tasks(train)
+  provider = prepared.get_mixture_or_task(train.mixture_or_task_name)
+  data.check_truncation(train, tasks, mixing.mixing_rates(provider, tasks))
+
+
+def _tokenise(
+  cfg: data.DatasetConfig,
+  settings: Settings,
+  module: str,
+  tables: Sequence[str],
+  *,
+  allow_empty: bool,
+) -> None:
+  started = time.monotonic()
+  name, split, directory = cfg.mixture_or_task_name, cfg.split, data.prepared_root(cfg.prepared_dir)
+  left_out = mixture_data.check(name, split, directory)
+  tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
+  manifests = prepared_shards.prepare_tasks(
+    [task.name for task in tasks],
+    split,
+    directory,
+    num_shards=settings.num_shards,
+    runner=settings.runner(),
+    module=module,
+    tables=tables,
+    allow_empty=allow_empty or left_out is not None,
+    say=logger.info,
+  ).values()
+  took = max(time.monotonic() - started, 1e-9)
+  count = sum(m.num_examples for m in manifests)
+  size = sum(shard.num_bytes for m in manifests for shard in m.shards)
+  logger.info(
+    'prepared %s:%s: %s examples of %d tasks in %.1f s (%s rows/s, %.1f GB/h)',
+    name,
+    split,
+    f'{count:,}',
+    len(tasks),
+    took,
+    f'{count / took:,.0f}',
+    size / took * 3600 / 1e9,
+  )

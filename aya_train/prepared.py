@@ -29,6 +29,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import threading
 import urllib.parse
 import uuid
@@ -45,6 +46,7 @@ from etils import epath
 
 import aya_train
 from aya_train.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
+from aya_train.tasks import source_tasks
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -54,6 +56,15 @@ PREPROCESSING_SEED = 0
 WRITER_OPTIONS = 'group_size:1,zstd:1'
 _TOKEN = np.dtype('<i4')
 _PROGRESS_EVERY = 10_000
+# TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
+_RAISED_INSIDE = re.compile(
+  r'(?:^|\s)(\w+(?:Error|Exception): .*?)\s*\nTraceback \(most', re.DOTALL
+)
+
+
+class EmptySplitError(ValueError):
+  """A split of a task gives no example: its source is empty, or its preprocessors drop all rows."""
+
 
 # Called with (task name, split, examples written, input examples or None).
 Progress = Callable[[str, str, int, int | None], None]
@@ -204,6 +215,25 @@ def _check_shard(path: epath.Path, shard: Shard) -> None:
     )
 
 
+def empty_split(task: seqio.Task, split: str) -> EmptySplitError:
+  """The error that says that a split has no examples."""
+  return EmptySplitError(
+    f'no examples in split {split!r} of task {task.name!r}; splits are {sorted(task.splits)}.'
+    ' Either its source is empty or its preprocessors drop everything.'
+  )
+
+
+def is_prepared(path: epath.Path) -> bool:
+  """Whether a directory of `prepared_path` holds examples."""
+  try:
+    # What was empty may have rows by now.
+    return json.loads((path / MANIFEST).read_text())['num_examples'] != 0
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  except (ValueError, KeyError, TypeError):
+    return True  # A damaged one is reported when it is opened.
+
+
 def prepared_path(task: seqio.Task, split: str, directory: epath.PathLike) -> epath.Path:
   """Returns the directory of one split of a task; reads the vocabulary, not the source."""
   key = f'{vocabulary_fingerprint(task)[:12]}-{definition_fingerprint(task)[:12]}'
@@ -218,6 +248,7 @@ def prepare_task(
   *,
   num_shards: int = 1,
   progress: Progress = log_progress,
+  allow_empty: bool = False,
 ) -> Manifest:
   """Runs a task's preprocessing and stores its examples, unless that has been done already.
 
@@ -227,13 +258,15 @@ def prepare_task(
     directory: root of the prepared tasks; see the module's docstring for what is below it.
     num_shards: files to write; example i goes to file i modulo this number.
     progress: called every 10,000 examples and at the end.
+    allow_empty: store a split without examples as a directory with none, so that every host sees
+      that it was looked at. The next call looks again.
 
   Returns:
     The manifest, of the existing directory if there is one.
 
   Raises:
-    ValueError: no such task, no such split, no example in it, wrong features, or the existing
-      directory is damaged.
+    EmptySplitError: no example in the split, and that is not allowed.
+    ValueError: no such task, no such split, wrong features, or the existing directory is damaged.
   """
   task = get_mixture_or_task(task_name)
   if not isinstance(task, seqio.Task):
@@ -243,14 +276,14 @@ def prepare_task(
   if num_shards < 1:
     raise ValueError(f'num_shards must be at least 1, got {num_shards}.')
   path = prepared_path(task, split, directory)
-  if (path / MANIFEST).exists():
+  if is_prepared(path):
     return PreparedTask(path).manifest
-  if path.exists():  # Object stores rename file by file: a kill can leave a part without manifest.
+  if path.exists():  # Empty when last looked at, or a part that a kill left in an object store.
     path.rmtree()
   temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
   temporary.mkdir(parents=True)
   try:
-    manifest = _write(task, split, temporary, num_shards, progress)
+    manifest = _write(task, split, temporary, num_shards, progress, allow_empty)
     (temporary / MANIFEST).write_text(manifest.to_json())
     return publish(temporary, path, manifest)
   finally:
@@ -270,7 +303,12 @@ def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Mani
 
 
 def _write(
-  task: seqio.Task, split: str, directory: epath.Path, num_shards: int, progress: Progress
+  task: seqio.Task,
+  split: str,
+  directory: epath.Path,
+  num_shards: int,
+  progress: Progress,
+  allow_empty: bool,
 ) -> Manifest:
   total = task.num_input_examples(split) if split in task.splits else None
   names = [f'examples-{i:05d}-of-{num_shards:05d}.array_record' for i in range(num_shards)]
@@ -289,11 +327,8 @@ def _write(
     for writer in writers:
       writer.close()
   progress(task.name, split, done, total)
-  if not done:
-    raise ValueError(
-      f'no examples in split {split!r} of task {task.name!r}; splits are {sorted(task.splits)}.'
-      ' Either its source is empty or its preprocessors drop everything.'
-    )
+  if not done and not allow_empty:
+    raise empty_split(task, split)
   return Manifest(
     task=task.name,
     split=split,
@@ -320,13 +355,62 @@ def examples(
   With several shards each example is in one of them: by files of the source, where there are
   enough; else every shard reads all of the source, and tokenises its own part.
   """
-  if split.split('[')[0] not in task.splits:
-    raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
+  require_split(task, split)
   if 1 < num_shards <= len(task.source.list_shards(split)):
     part = seqio.ShardInfo(shard, num_shards)
     ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
   else:
     ds = task.source.get_dataset(split=split, shuffle=False).shard(num_shards, shard)
+  yield from _tokens(task, ds)
+
+
+def require_split(task: seqio.Task, split: str) -> None:
+  """ValueError, with the splits there are, if the task lacks one."""
+  if split.split('[')[0] not in task.splits:
+    raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
+
+
+def has_rows(task: seqio.Task, split: str, count: int) -> bool:
+  """Prepares the first rows of a split, so that what is wrong with them shows in a second.
+
+  Args:
+    task: a SeqIO task.
+    split: to read.
+    count: rows of the source to read at most.
+
+  Returns:
+    Whether the source has rows. (Preprocessors may still drop all of them.)
+
+  Raises:
+    FileNotFoundError: the source is not there.
+    ValueError: no such split, wrong features, or what reading and preprocessing raise, in one line.
+  """
+  require_split(task, split)
+  try:
+    if isinstance(task.source, source_tasks.BuiltSource) and not task.source.list_shards(split):
+      return False
+    rows = task.source.get_dataset(split=split, shuffle=False).take(count).cache()
+    read = sum(1 for _ in rows)
+    for _ in _tokens(task, rows) if read else ():
+      pass
+  except (FileNotFoundError, tf.errors.NotFoundError) as error:
+    raise FileNotFoundError(reason(error)) from error
+  except Exception as error:
+    raise ValueError(
+      f'task {task.name!r}, split {split!r}: its first rows cannot be prepared: {reason(error)}'
+    ) from error
+  return read > 0
+
+
+def reason(error: BaseException) -> str:
+  """What was raised, in one line; what Python raised inside tf.data comes in the words of that."""
+  text = str(error).strip()
+  if (inner := _RAISED_INSIDE.search(text)) is not None:
+    return inner.group(1).strip()
+  return text.splitlines()[0] if text else type(error).__name__
+
+
+def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   ds = task.preprocess_precache(ds, seed=PREPROCESSING_SEED)
   ds = task.preprocess_postcache(ds, sequence_length=None, seed=PREPROCESSING_SEED)
   for feature in FEATURES:
@@ -378,6 +462,7 @@ def ensure_prepared(
   process_index: int = 0,
   process_count: int = 1,
   barrier: Callable[[str], None] | None = None,
+  allow_empty: bool = False,
 ) -> dict[str, PreparedTask]:
   """Prepares what is missing of a task or of a mixture's tasks, and opens all of it.
 
@@ -393,6 +478,7 @@ def ensure_prepared(
     process_count: number of processes of this run.
     barrier: called with a name by every process once process 0 is done (or has failed), when there
       are several processes; None if the caller has seen to it that process 0 comes first.
+    allow_empty: leave tasks without examples out, instead of refusing them.
 
   Returns:
     Task name -> open task, sorted by name.
@@ -406,12 +492,22 @@ def ensure_prepared(
   try:
     if process_index == 0:
       for task in tasks:
-        prepare_task(task.name, split, directory, num_shards=num_shards, progress=progress)
+        prepare_task(
+          task.name,
+          split,
+          directory,
+          num_shards=num_shards,
+          progress=progress,
+          allow_empty=allow_empty,
+        )
   finally:
     # Also on failure: the others then stop with FileNotFoundError instead of waiting for ever.
     if process_count > 1 and barrier is not None:
       barrier(f'prepared {mixture_or_task_name}:{split}')
-  return {t.name: PreparedTask(prepared_path(t, split, directory)) for t in tasks}
+  opened = {t.name: PreparedTask(prepared_path(t, split, directory)) for t in tasks}
+  if not allow_empty and (empty := [t for t in tasks if not len(opened[t.name])]):
+    raise empty_split(empty[0], split)
+  return {name: task for name, task in opened.items() if len(task)}
 
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
@@ -425,9 +521,19 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   return seqio.get_mixture_or_task(name)
 
 
+def has_split(provider: seqio.Task | seqio.Mixture, split: str) -> bool:
+  """Whether a task, or any task of a mixture, has a split."""
+  return any(split.split('[')[0] in task.splits for task in seqio.get_subtasks(provider))
+
+
 def tasks_with_split(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
-  """Returns the task, or those tasks of a mixture that have the split, sorted by name."""
+  """Returns the task, or those tasks of a mixture that have the split, sorted by name.
+
+  Raises:
+    ValueError: nothing has the split; the message has those that there are.
+  """
   if isinstance(provider, seqio.Task):
+    require_split(provider, split)
     return [provider]
   tasks = [t for t in provider.tasks if split.split('[')[0] in t.splits]
   if not tasks:

@@ -31,7 +31,7 @@ from etils import epath
 import aya_train
 from aya_train import prepared
 from aya_train.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
-from aya_train.tasks import features, work_runner
+from aya_train.tasks import features, user_data, work_runner
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -60,6 +60,8 @@ def prepare_tasks(
   num_shards: int = 0,
   runner: work_runner.Runner = work_runner.here,
   module: str = 'aya_train.tasks',
+  tables: Sequence[str] = (),
+  allow_empty: bool = False,
   say: Callable[[str], None] = logging.info,
 ) -> dict[str, prepared.Manifest]:
   """Runs the preprocessing of tasks shard by shard and stores their examples, unless that is done.
@@ -73,6 +75,8 @@ def prepare_tasks(
     num_shards: files of each task, at most one for 1,000 rows; 0: one for each 250,000 rows.
     runner: where the shards are written.
     module: imported by a worker to register the tasks.
+    tables: of a user's data sets, whose tasks a worker registers too.
+    allow_empty: see `prepared.prepare_task`.
     say: called with lines of progress.
 
   Returns:
@@ -82,7 +86,7 @@ def prepare_tasks(
     ValueError: as in `prepared.prepare_task`.
   """
   plans = [_plan(name, split, directory, num_shards) for name in names]
-  missing = [p for p in plans if not (p.path / prepared.MANIFEST).exists()]
+  missing = [p for p in plans if not prepared.is_prepared(p.path)]
   vocabulary = features.vocabulary_file()
   work, done_before = [], 0
   for plan in missing:
@@ -90,7 +94,16 @@ def prepare_tasks(
     todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
     done_before += plan.count - len(todo)
     work += [
-      (os.fspath(plan.parts), plan.task.name, split, k, plan.count, module, vocabulary)
+      (
+        os.fspath(plan.parts),
+        plan.task.name,
+        split,
+        k,
+        plan.count,
+        module,
+        vocabulary,
+        tuple(map(os.fspath, tables)),
+      )
       for k in todo
     ]
   if done_before:
@@ -103,7 +116,7 @@ def prepare_tasks(
       left = (now - started) / done * (len(work) - done)
       say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
   for plan in missing:
-    _finish(plan, split)
+    _finish(plan, split, allow_empty)
   return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
 
 
@@ -111,10 +124,9 @@ def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> 
   task = prepared.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
-  if split not in task.splits:
-    raise ValueError(f'no split {split!r} in task {name!r}; splits are {sorted(task.splits)}.')
+  prepared.require_split(task, split)
   path = prepared.prepared_path(task, split, directory)
-  if (path / prepared.MANIFEST).exists():
+  if prepared.is_prepared(path):
     return _Plan(task, path, path, 0, None)
   total = task.num_input_examples(split)
   count = num_shards or round((total or 0) / ROWS_PER_SHARD)
@@ -124,8 +136,11 @@ def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> 
   return _Plan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
 
 
-def _finish(plan: _Plan, split: str) -> None:
+def _finish(plan: _Plan, split: str, allow_empty: bool) -> None:
   manifest = _manifest(plan.task, split, plan.parts, plan.count, plan.total)
+  if not manifest.num_examples and not allow_empty:
+    plan.parts.rmtree()  # The next call looks again.
+    raise prepared.empty_split(plan.task, split)
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
   for k in range(plan.count):
     _counts(plan.parts, k, plan.count).unlink()
@@ -143,7 +158,14 @@ def _stem(shard: int, count: int) -> str:
 
 
 def write_shard(
-  parts: str, task_name: str, split: str, shard: int, count: int, module: str, vocabulary: str
+  parts: str,
+  task_name: str,
+  split: str,
+  shard: int,
+  count: int,
+  module: str,
+  vocabulary: str,
+  tables: Sequence[str] = (),
 ) -> int:
   """Writes one shard and its counts, unless they are there; returns its number of examples."""
   stem = epath.Path(parts) / _stem(shard, count)
@@ -151,6 +173,7 @@ def write_shard(
   if counts.exists():
     return json.loads(counts.read_text())['examples']
   importlib.import_module(module)
+  user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
   task = seqio.TaskRegistry.get(task_name)
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
@@ -181,11 +204,6 @@ def _manifest(
   ]
   lengths = {f: _added([x['lengths'][f] for x in found]) for f in FEATURES}
   examples = sum(x['examples'] for x in found)
-  if not examples:
-    raise ValueError(
-      f'no examples in split {split!r} of task {task.name!r}: its source is empty, or its '
-      'preprocessors drop everything.'
-    )
   names = [f'{_stem(k, count)}.array_record' for k in range(count)]
   return prepared.Manifest(
     task=task.name,

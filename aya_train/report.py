@@ -97,7 +97,7 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
   lengths = dict(run.macros['TASK_FEATURE_LENGTHS'])
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
-  partitioner = _one_device()
+  partitioner = partitioning.one_device()
   ours = evaluation.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
   )
@@ -113,11 +113,6 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
   ]
 
 
-def _one_device() -> partitioning.Partitioner:
-  rules = partitioning.standard_logical_axis_rules()
-  return partitioning.Partitioner({'data': 1, 'model': 1}, rules, jax.local_devices()[:1])
-
-
 def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
   """The run's newest model, decoding greedily, and its parameters."""
   metadata = manager.read_metadata(run.model_dir)
@@ -125,7 +120,7 @@ def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
   dtype = run.macros['ACTIVATION_DTYPE'] or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-  return model, formats.read_for(model, _one_device(), run.model_dir)
+  return model, formats.read_for(model, partitioning.one_device(), run.model_dir)
 
 
 def transformers_answers(

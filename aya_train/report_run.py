@@ -11,7 +11,7 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train import config, metrics, mixing, mixture_data, prepared, train_loop
+from aya_train import config, metrics, mixing, mixture_data, prepared, run_dir
 from aya_train.tasks import languages, storage
 from aya_train.tasks import metrics as task_metrics
 
@@ -80,14 +80,14 @@ def read(model_dir: epath.PathLike) -> Run:
     raise ValueError(
       f'{folder / metrics.FILE} holds nothing: let the run reach its first LOG_PERIOD or its end'
     )
-  for name in (train_loop.RUN_FILE, 'config.gin'):
+  for name in (run_dir.FILE, 'config.gin'):
     if not (folder / name).exists():
       raise FileNotFoundError(f'no {name} in {folder}: is it the MODEL_DIR of a run?')
   operative = folder / 'operative_config.gin'
   return Run(
     folder,
     records,
-    json.loads((folder / train_loop.RUN_FILE).read_text()),
+    json.loads((folder / run_dir.FILE).read_text()),
     _macros((folder / 'config.gin').read_text()),
     (operative if operative.exists() else folder / 'config.gin').read_text(),
   )
@@ -327,8 +327,7 @@ def tasks_with_rows(run: Run, name: str, split: str) -> list[seqio.Task]:
   """
   mixture_data.check(name, split, prepared_dir(run))
   provider = prepared.get_mixture_or_task(name)
-  members = [provider] if isinstance(provider, seqio.Task) else provider.tasks
-  has_split = any(split in task.splits for task in members)
+  has_split = prepared.has_split(provider, split)
   return prepared.tasks_with_split(provider, split) if has_split else []
 
 
@@ -346,10 +345,10 @@ def data_rows(run: Run) -> tuple[list[DataRow], str]:
       found = {}
       for task in tasks_with_rows(run, name, split):
         path = prepared.prepared_path(task, split, directory)
-        if (path / prepared.MANIFEST).exists():
-          found[task.name] = prepared.PreparedTask(path)
-        else:
+        if not (path / prepared.MANIFEST).exists():
           missing += 1
+        elif len(opened := prepared.PreparedTask(path)):
+          found[task.name] = opened
       shares = _shares(name, found) if split == 'train' and found else {}
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       return [], f'The data of this run cannot be opened here: {error}'

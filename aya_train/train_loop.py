@@ -5,11 +5,10 @@ This is the only module with a clock.
 
 import dataclasses
 import functools
-import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,16 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from etils import epath
 from jax.experimental import multihost_utils
 
 from aya_train import (
   data,
   evaluation,
   fingerprints,
+  hosts,
   metrics,
   partitioning,
+  preflight,
   prepared,
+  run_dir,
   train_state,
   train_step,
 )
@@ -34,7 +35,6 @@ from aya_train.checkpoint import formats, manager
 from aya_train.models import seq2seq
 
 logger = logging.getLogger(__name__)
-RUN_FILE = 'run.json'
 
 
 class NonFiniteError(ValueError):
@@ -88,16 +88,22 @@ def train(
 ) -> train_state.TrainState:
   """Trains, evaluates and saves until `total_steps`; continues what `model_dir` already holds.
 
-  Order of events: check every setting; prepare data; create the state (shapes only), then fill it
-  from the newest checkpoint in `model_dir`, or else from `initial_checkpoint_path`, or else at
-  random; then step. A batch is drawn, the update made, then the state and the position in the data
-  are saved together.
+  Order of events: check every setting, the checkpoint to start from, the data and `model_dir`
+  (preflight.py); prepare data; create the state (shapes only), then fill it from the newest
+  checkpoint in `model_dir`, or else from `initial_checkpoint_path`, or else at random; then step. A
+  batch is drawn, the update made, then the state and the position in the data are saved together,
+  then evaluated.
+
+  An evaluation that fails costs no training: it is logged, the run goes on, and the error comes at
+  the end, when everything is saved. Evaluations of the newest checkpoint that a run lacks are made
+  when it continues.
 
   Args:
     model: the model with its objective.
     model_dir: where checkpoints, metrics and TensorBoard events go.
-    train_dataset_cfg, train_eval_dataset_cfg: training and validation data.
-    infer_eval_cfg: what is decoded, or None.
+    train_dataset_cfg, train_eval_dataset_cfg: training and validation data, or None for no validation
+      loss. It is left out, with a line, if it is of the training mixture, and that has none.
+    infer_eval_cfg: what is decoded, or None; of the training mixture, what has metrics.
     checkpoint_cfg: when to save.
     partitioner: mesh and logical axis rules.
     optimizer: maps (learning rate schedule, parameters' logical axes) to an optax transformation.
@@ -117,57 +123,95 @@ def train(
 
   Raises:
     ValueError: settings that do not fit together, each named with what was got.
+    FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written.
     NonFiniteError: NaN or infinite loss or gradient; the step is named.
+    evaluation.EvaluationError: the run is complete and saved, and evaluations failed.
   """
   started = time.monotonic()
   micro = num_microbatches or 1
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
-  initial = None if initial_checkpoint_path is None else formats.detect(initial_checkpoint_path)
-  seed = _claim_model_dir(model_dir, model, random_seed)
+  tx = optimizer(learning_rate_fn, seq2seq.parameter_axes(model)[1])
+  abstract = abstract_state(model, tx, partitioner)
+  run_dir.check(model_dir, run_metadata(model), random_seed)
+  begun = manager.latest_step(model_dir)
+  initial, first_step = None, 0
+  if initial_checkpoint_path is not None:
+    initial, first_step = preflight.check_start(
+      initial_checkpoint_path, model, abstract.params, needed=begun is None
+    )
+  if begun is not None:
+    first_step = run_dir.read(model_dir).get('first_step', first_step)
+    if train_dataset_cfg.seed is None and (seed := run_dir.read(model_dir).get('seed')) is not None:
+      stream = dataclasses.replace(train_dataset_cfg, seed=seed)
+      preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
+  last_step = first_step + relative_steps if relative_steps is not None else total_steps
+  if begun is None:
+    preflight.check_steps(first_step, last_step)
+  found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
+  decoder = preflight.decoder(model, partitioner, infer_eval_cfg, train_dataset_cfg, model_dir)
+  if begun is None or begun < last_step:
+    preflight.check_model_dir(model_dir, abstract)
+
+  seed = run_dir.claim(model_dir, run_metadata(model), random_seed)
   train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
   if on_start is not None and jax.process_index() == 0:
     on_start(model_dir)
-
-  tx_axes = seq2seq.parameter_axes(model)[1]
-  tx = optimizer(learning_rate_fn, tx_axes)
-  abstract = abstract_state(model, tx, partitioner)
-  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, run_metadata(model))
-
-  hosts = data_hosts(partitioner)
-  iterator = data.train_iterator(train_dataset_cfg, **hosts)
+  places = data_hosts(partitioner)
+  iterator = data.train_iterator(train_dataset_cfg, **places)
+  validation = prepared_validation(found.train_eval, schedule, places)
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
-  validation = None
-  if train_eval_dataset_cfg is not None:
-    validation = functools.partial(data.eval_batches, train_eval_dataset_cfg, **hosts)
 
-  latest = checkpoints.latest_step()
-  if latest is not None:
-    state = checkpoints.restore(abstract, iterator, latest)
-    first_step = _read_run(model_dir)['first_step']
-    logger.info('continuing from step %d in %s', latest, model_dir)
-  else:
-    state = initial_state(model, tx, partitioner, abstract, seed, initial)
-    first_step = int(state.step)
-    _write_run(model_dir, first_step=first_step)
-  last_step = first_step + relative_steps if relative_steps is not None else total_steps
-  if last_step <= first_step and latest is None:
-    raise ValueError(
-      f'nothing to train: the initial checkpoint is at step {first_step} and TRAIN_STEPS is '
-      f'{last_step}; TRAIN_STEPS counts the steps of pre-training, TRAIN_STEPS_RELATIVE does not'
-    )
-
-  evaluator = _Evaluations(model, partitioner, schedule, validation, infer_eval_cfg, model_dir)
-  step_fn = make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
-  loop = _Loop(step_fn, partitioner, iterator, checkpoints, evaluator, schedule, model_dir)
+  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, run_metadata(model))
   try:
-    with _stop_on_signal() as stop:
-      state = loop.run(state, last_step, checkpoint_cfg.period, stop)
+    latest = checkpoints.latest_step()
+    if latest is not None:
+      state = checkpoints.restore(abstract, iterator, latest)
+      logger.info('continuing from step %d in %s', latest, model_dir)
+    else:
+      state = initial_state(model, tx, partitioner, abstract, seed, initial)
+      run_dir.write(model_dir, first_step=int(state.step))
+    evaluations = _Evaluations(model, partitioner, schedule, validation, decoder, model_dir)
+    step_fn = make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
+    loop = _Loop(step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir)
+    try:
+      with _stop_on_signal() as stop:
+        state = loop.run(state, last_step, checkpoint_cfg.period, stop)
+    finally:
+      evaluations.writer.flush()
   finally:
     checkpoints.close()
-    evaluator.writer.flush()
   logger.info('done at step %d after %s', int(state.step), _clock(time.monotonic() - started))
+  with hosts.together():
+    if evaluations.failures:
+      raise evaluation.EvaluationError(
+        f'trained to step {int(state.step)}, and its checkpoint is in {model_dir}; but evaluations '
+        f'failed: {evaluation.describe_failures(evaluations.failures)}. The same command repeats '
+        'those of the last step'
+      )
   return state
+
+
+def prepared_validation(
+  cfg: data.DatasetConfig | None, schedule: Schedule, places: Mapping[str, Any]
+) -> Callable[[], Any] | None:
+  """Prepares the validation data, so that no evaluation waits for it.
+
+  Returns:
+    What gives the batches of one evaluation; None if there is nothing to evaluate on.
+  """
+  if cfg is None:
+    return None
+  # A few batches are to be of all tasks; in the order of the files they would be of the first.
+  batches = functools.partial(
+    data.eval_batches, cfg, **places, sample=schedule.eval_steps is not None
+  )
+  try:
+    batches()
+  except prepared.EmptySplitError as error:
+    logger.warning('no validation loss: %s', error)
+    return None
+  return batches
 
 
 # Parts ---------------------------------------------------------------------------------------------
@@ -302,66 +346,15 @@ def _check(
     prepared.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
 
 
-def _read_run(model_dir: str) -> dict[str, Any]:
-  path = epath.Path(model_dir) / RUN_FILE
-  return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _write_run(model_dir: str, **values: Any) -> None:
-  if jax.process_index() == 0:
-    path = epath.Path(model_dir) / RUN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{RUN_FILE}.partial')
-    partial.write_text(json.dumps({**_read_run(model_dir), **values}, indent=2, ensure_ascii=False))
-    partial.replace(path)
-
-
-def _claim_model_dir(
-  model_dir: str, model: seq2seq.EncoderDecoderModel, random_seed: int | None
-) -> int:
-  """Refuses a directory that belongs to another model; returns the run's seed."""
-  known, mine = _read_run(model_dir), run_metadata(model)
-  if theirs := known.get('architecture'):
-    differ = {
-      name: (theirs.get(name), value)
-      for name, value in mine['architecture'].items()
-      if theirs.get(name) != value
-    }
-    if differ:
-      listed = ', '.join(
-        f'{name} {old!r} there, {new!r} here' for name, (old, new) in differ.items()
-      )
-      raise ValueError(
-        f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
-      )
-  if known.get('vocabulary') not in (None, mine['vocabulary']):
-    raise ValueError(
-      f'MODEL_DIR {model_dir} holds a run with another vocabulary ({known["vocabulary_file"]}); '
-      f'this one is {mine["vocabulary_file"]}. Take another MODEL_DIR or the same VOCABULARY_FILE'
-    )
-  seed = known.get('seed')
-  if seed is not None and random_seed not in (None, seed):
-    raise ValueError(
-      f'MODEL_DIR {model_dir} was begun with RANDOM_SEED {seed}, got {random_seed}: a run keeps its '
-      'seed; take another MODEL_DIR to change it'
-    )
-  if seed is None:
-    seed = time.time_ns() % 2**31 if random_seed is None else random_seed
-    seed = int(multihost_utils.broadcast_one_to_all(np.int64(seed)))
-    try:
-      _write_run(model_dir, **mine, seed=seed)
-    except OSError as error:
-      raise OSError(
-        f'MODEL_DIR {model_dir} cannot be written ({error}): give a folder or bucket that can be made'
-      ) from error
-  return seed
-
-
 # The loop ------------------------------------------------------------------------------------------
 
 
 class _Evaluations:
-  """What is measured between steps, and where it is written."""
+  """What is measured between steps, and where it is written.
+
+  Attributes:
+    failures: what evaluations raised, by what and when.
+  """
 
   def __init__(
     self,
@@ -369,36 +362,78 @@ class _Evaluations:
     partitioner: partitioning.Partitioner,
     schedule: Schedule,
     validation: Callable[[], Any] | None,
-    infer_eval_cfg: evaluation.InferEvalConfig | None,
+    decoder: evaluation.InferEvaluator | None,
     model_dir: str,
   ):
     self.writer = metrics.Writer(model_dir)
-    self._schedule, self._validation = schedule, validation
-    self._partitioner = partitioner
+    self.failures: dict[str, Exception] = {}
+    self._schedule, self._validation, self._decoder = schedule, validation, decoder
+    self._partitioner, self._model_dir = partitioner, model_dir
     self._eval_step = evaluation.make_eval_step(model, partitioner)
-    self._infer = None
-    if infer_eval_cfg is not None:
-      log_dir = str(epath.Path(model_dir) / 'inference_eval')
-      self._infer = evaluation.InferEvaluator(model, partitioner, infer_eval_cfg, log_dir)
 
   def run(self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool) -> None:
+    """Measures; what fails is logged and kept in `failures`."""
+    failed: dict[str, Exception] = {}
     if losses and self._validation is not None:
-      batches = _take(self._validation(), self._schedule.eval_steps)
-      summary = evaluation.train_eval(self._eval_step, state.params, batches, self._partitioner)
-      self.writer.write(step, 'train_eval', summary)
-      logger.info(
-        'step %d  validation: loss %.4f per token, accuracy %.1f %%',
-        step,
-        summary['loss_per_target_token'],
-        100 * summary['accuracy'],
-      )
-    if decode and self._infer is not None:
-      for task, values in self._infer.evaluate(state.params, step).items():
+      try:
+        self._losses(state, step)
+      except Exception as error:
+        if hosts.is_lost(error):
+          raise
+        failed['validation loss'] = error
+    if decode and self._decoder is not None:
+      self._decode(state, step, self._decoder.tasks, failed)
+    self._note(step, failed)
+
+  def run_missing(
+    self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool
+  ) -> None:
+    """Measures what was due at this step, and is not in metrics.jsonl: the run ended before."""
+    seen = metrics.kinds_of_step(self._model_dir, step)
+    tasks = self._decoder.tasks if decode and self._decoder is not None else []
+    missing = [name for name in tasks if f'infer_eval/{name}' not in seen]
+    losses = hosts.first_says(losses and self._validation is not None and 'train_eval' not in seen)
+    if losses:
+      self.run(state, step, losses=True, decode=False)
+    if hosts.first_says(bool(missing)):
+      failed: dict[str, Exception] = {}
+      # Only the first host may have read the file: all decode the same tasks.
+      self._decode(state, step, missing if jax.process_count() == 1 else tasks, failed)
+      self._note(step, failed)
+
+  def _losses(self, state: train_state.TrainState, step: int) -> None:
+    assert self._validation is not None
+    batches = _take(self._validation(), self._schedule.eval_steps)
+    summary = evaluation.train_eval(self._eval_step, state.params, batches, self._partitioner)
+    self.writer.write(step, 'train_eval', summary)
+    logger.info(
+      'step %d  validation: loss %.4f per token, accuracy %.1f %%',
+      step,
+      summary['loss_per_target_token'],
+      100 * summary['accuracy'],
+    )
+
+  def _decode(
+    self,
+    state: train_state.TrainState,
+    step: int,
+    tasks: Sequence[str],
+    failed: dict[str, Exception],
+  ) -> None:
+    assert self._decoder is not None
+    for name in tasks:
+      found = self._decoder.evaluate(state.params, step, tasks=[name], failures=failed)
+      for task, values in found.items():
         self.writer.write(step, f'infer_eval/{task}', values)
         overall = {name: v for name, v in values.items() if '/' not in name}
         shown = ', '.join(f'{name} {v:.2f}' for name, v in overall.items())
         logger.info('step %d  decoded %s: %s', step, task, shown)
+
+  def _note(self, step: int, failed: Mapping[str, Exception]) -> None:
     self.writer.flush()
+    if failed:
+      logger.error('step %d  evaluation failed: %s', step, evaluation.describe_failures(failed))
+    self.failures |= {f'{name} at step {step}': error for name, error in failed.items()}
 
 
 def _take(batches: Any, limit: int | None) -> Any:
@@ -424,11 +459,14 @@ class _Loop:
     self, state: train_state.TrainState, last_step: int, save_period: int, stop: '_Stop'
   ) -> train_state.TrainState:
     step, begin = int(state.step), int(state.step)
+    if self.checkpoints.latest_step() is not None:
+      due = self._due(step, last_step, save_period)
+      self.evaluations.run_missing(state, step, losses=due['losses'], decode=due['decode'])
+    elif self.schedule.eval_before_training:
+      self._evaluate_first(state, step)
     if step >= last_step:
-      logger.info('already at step %d of %d: nothing to do', step, last_step)
+      logger.info('already at step %d of %d: nothing to train', step, last_step)
       return state
-    if self.schedule.eval_before_training and self.checkpoints.latest_step() is None:
-      self.evaluations.run(state, step, losses=True, decode=True)
     logger.info('training from step %d to %d (the first step compiles)', step, last_step)
     pending: list[Mapping[str, Any]] = []
     mark, training_seconds = time.monotonic(), 0.0
@@ -444,9 +482,16 @@ class _Loop:
       seconds = self._flush(pending, step, last_step, mark, begin, training_seconds)
       training_seconds += seconds
       pending = []
-      self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
-      if due['save'] or stopping:
+      evaluating = due['losses'] or due['decode']
+      # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
+      # process in ways that cannot be caught.
+      first = evaluating and self.checkpoints.latest_step() is None
+      if due['save'] or stopping or first:
         self.checkpoints.save(state, self.iterator)
+      if evaluating and (first or step == last_step):
+        self.checkpoints.wait()
+      if evaluating and (step == last_step or not stopping):
+        self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
       mark = time.monotonic()
       if stopping and step < last_step:
         self.checkpoints.wait()
@@ -455,8 +500,22 @@ class _Loop:
     self.checkpoints.wait()
     return state
 
+  def _evaluate_first(self, state: train_state.TrainState, step: int) -> None:
+    """The baseline. Nothing is trained yet, so a failure ends the run while that costs nothing."""
+    self.evaluations.run(state, step, losses=True, decode=True)
+    with hosts.together():
+      self._refuse_failures()
+
+  def _refuse_failures(self) -> None:
+    if self.evaluations.failures:
+      raise evaluation.EvaluationError(
+        'the evaluation before training failed: '
+        f'{evaluation.describe_failures(self.evaluations.failures)}. EVAL_BEFORE_TRAINING = False '
+        'trains without it'
+      )
+
   def _due(self, step: int, last_step: int, save_period: int) -> dict[str, bool]:
-    last = step == last_step
+    last = step >= last_step
     infer = self.schedule.infer_eval_period
     return {
       'log': last or step % self.schedule.log_period == 0,

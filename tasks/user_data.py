@@ -105,6 +105,7 @@ class Dataset:
 
 
 _DATASETS: dict[str, Dataset] = {}
+_ADDED: set[str] = set()
 
 
 def find(name: str) -> Dataset | None:
@@ -376,7 +377,16 @@ def add_table(path: epath.PathLike) -> list[str]:
   Raises:
     UserDataError: see `read_table` and `add`.
   """
-  return [add(dataset) for dataset in read_table(path)]
+  names = [add(dataset) for dataset in read_table(path)]
+  _ADDED.add(str(path))
+  return names
+
+
+def ensure_tables(paths: Sequence[epath.PathLike]) -> None:
+  """Adds the tables that this process has not read; for workers, which start with none."""
+  for path in paths:
+    if str(path) not in _ADDED:
+      add_table(path)
 
 
 source_tasks.add(SAFE_SLOT, UserSource(SAFE_SLOT))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from etils import epath
 
+from aya_train import destinations
 from aya_train.checkpoint import (
   formats,
   layouts,
@@ -215,7 +216,7 @@ def _is_file(path: str) -> bool:
 
 def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan) -> None:
   """Raises OSError where the result and what is copied on the way cannot fit."""
-  if not work_folder.is_local(work):
+  if not destinations.is_local(work):
     return
   count = sum(math.prod(array.shape) for array in checkpoint.params.values())
   needed = count * np.dtype(plan.dtype).itemsize

@@ -24,10 +24,13 @@ from aya_train.checkpoint import (
   t5x_format,
   t5x_orbax,
   t5x_state,
+  vocabularies,
 )
 from aya_train.models import network, t5_config
 
 if TYPE_CHECKING:
+  import seqio
+
   from aya_train.models import seq2seq  # imports SeqIO, and TensorFlow with it
 
 _READS = (
@@ -163,14 +166,89 @@ def _native_metadata(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
     if not all(type(n) is int and n >= 4 for n in buckets):
       raise TypeError(f'buckets and distance of relative positions {buckets}')
     step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
+    fingerprint = metadata.get('vocabulary')
     if type(step) is not int or not isinstance(vocabulary, str):
       raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
+    if not isinstance(fingerprint, str | None):
+      raise TypeError(f'vocabulary {fingerprint!r}')
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise ValueError(
       f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
       'again from its source'
     ) from error
-  return config, {'step': step, 'vocabulary_file': vocabulary}
+  return config, {'step': step, 'vocabulary_file': vocabulary, 'vocabulary': fingerprint}
+
+
+def check(source: Source, abstract_params: Any, config: t5_config.T5Config) -> int:
+  """Refuses a checkpoint that is not one of this network; nothing but its description is read.
+
+  Args:
+    source: the checkpoint.
+    abstract_params: shapes of the parameters wanted.
+    config: of the network wanted.
+
+  Returns:
+    The step it was saved at, 0 if unknown.
+
+  Raises:
+    ValueError: another architecture, with names and shapes; or a damaged checkpoint.
+  """
+  return _opened(source, abstract_params, config)[1].step
+
+
+def _opened(
+  source: Source, abstract_params: Any, config: t5_config.T5Config
+) -> tuple[t5x_state.Arrays, t5x_state.Checkpoint]:
+  checkpoint = open_checkpoint(source)
+  checkpoint = t5x_state.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
+  have = checkpoint.in_layout(config)
+  manager.check_same_shapes(
+    traverse_util.unflatten_dict(dict(have), sep='/'),
+    abstract_params,
+    f'checkpoint {source.path}',
+    'the model',
+  )
+  return have, checkpoint
+
+
+def check_vocabulary(source: Source, vocabulary: 'seqio.Vocabulary') -> None:
+  """Refuses weights that were trained with other ids than a vocabulary's.
+
+  T5X checkpoints do not say which vocabulary they belong to, so nothing is known of them.
+
+  Raises:
+    ValueError: the vocabulary differs in more than 1 % of the ids, with an example; or the stored
+      fingerprint differs, and the file that it was taken of is no longer there.
+  """
+  from aya_train import fingerprints  # imports SeqIO, and TensorFlow with it
+
+  stored = stored_vocabulary(source)
+  if stored.fingerprint == fingerprints.of_vocabulary(vocabulary):
+    return
+  mine = str(getattr(vocabulary, 'sentencepiece_model_file', ''))
+  how = ''
+  if mine and stored.file and epath.Path(stored.file).exists():
+    how = vocabularies.difference(vocabularies.pieces(mine), vocabularies.pieces(stored.file))
+    if not how:
+      return
+  elif stored.fingerprint is None:
+    return
+  raise ValueError(
+    f'the weights in {source.path} belong to another vocabulary ({stored.file or "no file"}) than '
+    f'this run has ({mine or vocabulary})'
+    + (f': {how}' if how else '')
+    + '. Bind VOCABULARY_FILE to the SentencePiece model of the weights'
+  )
+
+
+def stored_vocabulary(source: Source) -> vocabularies.Stored:
+  """What a checkpoint says of its vocabulary; nothing, if it is one of T5X."""
+  if source.format is Format.HF:
+    return vocabularies.of_hf(source.path)
+  if source.format is Format.NATIVE:
+    metadata = _native_metadata(source.path)[1]
+    return vocabularies.Stored(metadata['vocabulary'], metadata['vocabulary_file'])
+  return vocabularies.Stored()
 
 
 def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
@@ -185,16 +263,8 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
     theirs, metadata = _native_metadata(source.path)
     if t5x_state.same_layout(theirs, config):
       return manager.read_params(source.path, abstract_params), metadata['step']
-  checkpoint = open_checkpoint(source)
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
-  checkpoint = t5x_state.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
-  have = checkpoint.in_layout(config)
-  manager.check_same_shapes(
-    traverse_util.unflatten_dict(dict(have), sep='/'),
-    abstract_params,
-    f'checkpoint {source.path}',
-    'the model',
-  )
+  have, checkpoint = _opened(source, abstract_params, config)
   params = {name: _place(have[name], leaf) for name, leaf in wanted.items()}
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
 
@@ -246,6 +316,7 @@ def read_for(
 ) -> Any:
   """Parameters of a checkpoint for a model, sharded over the partitioner's mesh."""
   source = detect(path)
+  check_vocabulary(source, model.output_vocabulary)
   abstract, axes = network.parameter_axes(model.config)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(

@@ -107,6 +107,22 @@ class CheckpointManager:
     self._manager.close()
 
 
+def latest_step(model_dir: epath.PathLike) -> int | None:
+  """Step of the newest committed checkpoint of a run, None where there is none; creates nothing."""
+  folder = epath.Path(model_dir) / FOLDER
+  return max(ocp.utils.checkpoint_steps(folder), default=None) if folder.is_dir() else None
+
+
+def data_states(model_dir: epath.PathLike, step: int) -> list[Any]:
+  """Positions in the data of all hosts of the run that saved a step; [] if it saved none.
+
+  Raises:
+    ValueError: files are missing.
+  """
+  folder = epath.Path(model_dir) / FOLDER / str(step) / 'data'
+  return _data_states(folder) if folder.exists() else []
+
+
 def _data_states(folder: epath.Path) -> list[Any]:
   """States of the data of all hosts of the run that saved.
 

@@ -13,8 +13,15 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import traverse_util
 
-from aya_train import optimizer
-from aya_train.checkpoint import layouts, progress, t5x_arrays, t5x_format, t5x_state, work_folder
+from aya_train import destinations, optimizer
+from aya_train.checkpoint import (
+  layouts,
+  progress,
+  t5x_arrays,
+  t5x_format,
+  t5x_state,
+  vocabularies,
+)
 from aya_train.models import network, t5_config
 
 Arrays = Mapping[str, t5x_arrays.SlicedArray]
@@ -54,13 +61,15 @@ def write(
   items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
   if checkpoint.moments is not None:
     items['training'] = _training(checkpoint, config)
-  if vocabulary_file and work_folder.is_local(vocabulary_file):
+  if vocabulary_file and destinations.is_local(vocabulary_file):
     vocabulary_file = os.path.abspath(vocabulary_file)
   metadata = {
     'architecture': config.architecture(),
     'vocabulary_file': vocabulary_file,
     'step': checkpoint.step,
   }
+  if vocabulary_file and epath.Path(vocabulary_file).exists():
+    metadata['vocabulary'] = vocabularies.fingerprint(vocabulary_file)
   handlers: dict[str, Any] = {
     item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
   }

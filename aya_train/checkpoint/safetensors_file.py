@@ -17,7 +17,8 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import layouts, work_folder
+from aya_train import destinations
+from aya_train.checkpoint import layouts
 
 DTYPES = {
   'F32': np.dtype(np.float32),
@@ -110,7 +111,7 @@ def _entry(fields: Any, base: int) -> Entry:
 
 def open_file(path: epath.PathLike, dtype: np.dtype | None = None) -> dict[str, layouts.LazyArray]:
   """Every tensor of a file by its name; as `dtype` unless None. Errors are those of `read_header`."""
-  part = _mapped if work_folder.is_local(path) else _Remote(epath.Path(path)).part
+  part = _mapped if destinations.is_local(path) else _Remote(epath.Path(path)).part
   return {
     name: _lazy(epath.Path(path), entry, part, dtype) for name, entry in read_header(path).items()
   }

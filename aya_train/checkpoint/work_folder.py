@@ -8,18 +8,14 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from aya_train import destinations
+
 _LOCK = 'lock'
-_FULL = ('no space left', 'resource_exhausted', 'disk quota exceeded')
-
-
-def is_local(path: epath.PathLike) -> bool:
-  """Whether a path is one of this machine's file systems, not of a bucket."""
-  return '://' not in os.fspath(path)
 
 
 def resolved(path: epath.PathLike) -> epath.Path:
   """The absolute path with its links followed, which epath's own resolve() does not do."""
-  return epath.Path(os.path.realpath(path) if is_local(path) else path)
+  return epath.Path(os.path.realpath(path) if destinations.is_local(path) else path)
 
 
 def check(dst: epath.PathLike, *, overwrite: bool = False) -> epath.Path:
@@ -36,7 +32,7 @@ def check(dst: epath.PathLike, *, overwrite: bool = False) -> epath.Path:
     return dst
   if _holds_something(dst) and not overwrite:
     raise FileExistsError(f'{given} is not empty: take another folder, or --overwrite')
-  if not is_local(dst):
+  if not destinations.is_local(dst):
     return dst
   here = os.path.realpath(os.getcwd())
   if os.path.commonpath([here, dst]) == str(dst):
@@ -54,12 +50,12 @@ def check(dst: epath.PathLike, *, overwrite: bool = False) -> epath.Path:
 
 def _holds_something(folder: epath.Path) -> bool:
   # epath leaves out names that end in '~'.
-  return bool(os.listdir(folder)) if is_local(folder) else any(folder.iterdir())
+  return bool(os.listdir(folder)) if destinations.is_local(folder) else any(folder.iterdir())
 
 
 def check_apart(source: epath.PathLike, dst: epath.PathLike) -> None:
   """Raises ValueError if one of two paths lies in the other, links followed."""
-  if not (is_local(source) and is_local(dst)):
+  if not (destinations.is_local(source) and destinations.is_local(dst)):
     return
   here, there = resolved(dst), resolved(source)
   if here == there or here in there.parents or (there in here.parents and there.is_dir()):
@@ -88,7 +84,7 @@ def replacing(dst: epath.PathLike, *, overwrite: bool = False) -> Iterator[epath
         yield work
         _to_disk(work / 'out')
       except Exception as error:
-        if _is_full(error):
+        if destinations.is_full(error):
           raise OSError(
             errno.ENOSPC, f'{dst.parent} has no room left: free some, or choose another disk'
           ) from error
@@ -117,7 +113,7 @@ def _clear(work: epath.Path) -> None:
 @contextlib.contextmanager
 def _locked(work: epath.Path, dst: epath.Path) -> Iterator[None]:
   """Makes the work folder, which is this program's until the block ends, or it does."""
-  if not is_local(work):
+  if not destinations.is_local(work):
     work.mkdir(parents=True, exist_ok=True)
     try:
       yield
@@ -162,7 +158,7 @@ def _lock(work: epath.Path, dst: epath.Path) -> int:
 
 def _to_disk(folder: epath.Path) -> None:
   """Waits until the content of a folder would survive a loss of power."""
-  if not is_local(folder):
+  if not destinations.is_local(folder):
     return
   for root, _, names in os.walk(folder):
     for path in (root, *(os.path.join(root, name) for name in names)):
@@ -174,15 +170,3 @@ def _to_disk(folder: epath.Path) -> None:
           raise
       finally:
         os.close(file)
-
-
-def _is_full(error: BaseException) -> bool:
-  """Whether it comes from a full disk, in whatever words a library puts that."""
-  cause: BaseException | None = error
-  while cause is not None:
-    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-      return True
-    if any(words in str(cause).lower() for words in _FULL):
-      return True
-    cause = cause.__cause__ or cause.__context__
-  return False

@@ -1,0 +1,195 @@
+"""What is checked before a run's long work: everything that can be known by then.
+
+Nothing is written here but a probe that a folder can be.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from aya_train import data, destinations, evaluation, hosts, metrics, prepared, run_dir
+from aya_train.checkpoint import formats, manager
+from aya_train.models import seq2seq
+
+logger = logging.getLogger(__name__)
+
+
+def check_start(
+  initial_checkpoint_path: str,
+  model: seq2seq.EncoderDecoderModel,
+  abstract_params: Any,
+  *,
+  needed: bool = True,
+) -> tuple[formats.Source, int]:
+  """Opens the checkpoint that a run starts from, without reading its weights.
+
+  Args:
+    initial_checkpoint_path: any format of checkpoint/formats.py.
+    model, abstract_params: what it must fit.
+    needed: False if the run has checkpoints of its own: then it only must be there.
+
+  Returns:
+    The checkpoint, and the step it was saved at.
+
+  Raises:
+    FileNotFoundError: nothing there.
+    ValueError: another network or vocabulary, or a damaged checkpoint.
+  """
+  source = formats.detect(initial_checkpoint_path)
+  if not needed:
+    return source, 0
+  step = formats.check(source, abstract_params, model.config)
+  formats.check_vocabulary(source, model.output_vocabulary)
+  return source, step
+
+
+def check_steps(first_step: int, last_step: int) -> None:
+  """Refuses a run with nothing to do.
+
+  Raises:
+    ValueError: with both steps.
+  """
+  if last_step <= first_step:
+    raise ValueError(
+      f'nothing to train: the initial checkpoint is at step {first_step} and TRAIN_STEPS is '
+      f'{last_step}; TRAIN_STEPS counts the steps of pre-training, TRAIN_STEPS_RELATIVE does not'
+    )
+
+
+def check_stream(
+  saved: Sequence[Mapping[str, Any]], cfg: data.DatasetConfig, where: epath.PathLike
+) -> None:
+  """Refuses to continue a run with other data, before these are prepared.
+
+  Args:
+    saved: states of the data of all hosts, of the newest checkpoint.
+    cfg: of the training data, its seed the run's.
+    where: the checkpoint.
+
+  Raises:
+    ValueError: with the saved and the present settings.
+  """
+  for state in saved:
+    theirs = state.get('stream', {})
+    differing = [
+      f'{name}: saved {theirs.get(name)!r}, now {value!r}'
+      for name, value in data.stream_settings(cfg).items()
+      if name in theirs and theirs[name] != value
+    ]
+    if differing:
+      raise ValueError(
+        f'the data of the run in {where} belong to another stream ({"; ".join(differing)}). Continue '
+        'it with the settings that it was begun with, or take another MODEL_DIR'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """What a run reads and measures, of what was asked for.
+
+  Attributes:
+    train: the training data.
+    train_eval: data of the validation loss, None if there is to be none, or can be none.
+  """
+
+  train: data.DatasetConfig
+  train_eval: data.DatasetConfig | None
+
+
+def check_data(train: data.DatasetConfig, train_eval: data.DatasetConfig | None) -> Data:
+  """Looks for the data of a run, and prepares the first rows of each task.
+
+  The validation loss is left out, with a line, where the training data has no validation split: that
+  it is measured on the same mixture is a default. One that names other data must be possible.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: see `mixture_data.survey`.
+  """
+  kept: data.DatasetConfig | None = train_eval
+  with hosts.together():
+    if jax.process_index() == 0:
+      log_survey(train, data.survey(train))
+      kept = check_validation(train, train_eval)
+  return Data(train, train_eval if hosts.first_says(kept is not None) else None)
+
+
+def check_validation(
+  train: data.DatasetConfig, train_eval: data.DatasetConfig | None
+) -> data.DatasetConfig | None:
+  """`train_eval`, or None, with a line, where the training data has nothing to validate on."""
+  if train_eval is None:
+    return None
+  try:
+    found = data.survey(train_eval, allow_empty=True)
+  except ValueError as error:
+    named = train_eval.mixture_or_task_name != train.mixture_or_task_name
+    if named or not _has_no_rows(train_eval, error):
+      raise
+    logger.warning(
+      'no validation loss: %s; TRAIN_EVAL_MIXTURE_OR_TASK_NAME may name other data', error
+    )
+    return None
+  log_survey(train_eval, found)
+  return train_eval
+
+
+def _has_no_rows(cfg: data.DatasetConfig, error: Exception) -> bool:
+  if isinstance(error, prepared.EmptySplitError):
+    return True
+  return not prepared.has_split(prepared.get_mixture_or_task(cfg.mixture_or_task_name), cfg.split)
+
+
+def log_survey(cfg: data.DatasetConfig, found: Any) -> None:
+  """Says what is read of a mixture, and what of it has nothing to read."""
+  name = f'{cfg.mixture_or_task_name}:{cfg.split}'
+  for reason, tasks in found.left_out.items():
+    more = f' and {len(tasks) - 6} more' if len(tasks) > 6 else ''
+    logger.info('%s: %s: %s%s', name, reason, ', '.join(tasks[:6]), more)
+  logger.info('%s: data of %d tasks found', name, len(found.tasks))
+
+
+def check_model_dir(model_dir: epath.PathLike, state: Any) -> None:
+  """Tries that a run can write its directory, and that the disk has room for one checkpoint.
+
+  Args:
+    model_dir: MODEL_DIR.
+    state: shapes and dtypes of the training state.
+
+  Raises:
+    OSError: see `destinations.check_folder`.
+  """
+  size = sum(int(np.prod(x.shape)) * _item_bytes(x.dtype) for x in jax.tree.leaves(state))
+  with hosts.together():
+    destinations.check_folder(
+      model_dir,
+      'MODEL_DIR',
+      files=(run_dir.FILE, metrics.FILE, 'config.gin', 'operative_config.gin'),
+      num_bytes=size,
+      what='one checkpoint',
+    )
+    folder = os.fspath(epath.Path(model_dir) / manager.FOLDER)
+    destinations.check_folder(folder, 'the checkpoints of MODEL_DIR,')
+
+
+def _item_bytes(dtype: Any) -> int:
+  return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.extended) else np.dtype(dtype).itemsize
+
+
+def decoder(
+  model: seq2seq.EncoderDecoderModel,
+  partitioner: Any,
+  config: evaluation.InferEvalConfig | None,
+  train: data.DatasetConfig,
+  model_dir: epath.PathLike,
+) -> evaluation.InferEvaluator | None:
+  """`evaluation.decoder` of a run: what is named must be decodable, what is a default need not."""
+  log_dir = os.fspath(epath.Path(model_dir) / 'inference_eval')
+  named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
+  with hosts.together():
+    return evaluation.decoder(model, partitioner, config, log_dir, required=named)

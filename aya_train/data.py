@@ -193,6 +193,29 @@ def eval_batches(
 
   Args and errors: as `train_iterator`; the seed is that of `sample`.
   """
+  return open_eval(
+    cfg,
+    process_index=process_index,
+    process_count=process_count,
+    barrier=barrier,
+    shard=shard,
+    sample=sample,
+  )()
+
+
+def open_eval(
+  cfg: DatasetConfig,
+  *,
+  process_index: int = 0,
+  process_count: int = 1,
+  barrier: Callable[[str], None] | None = None,
+  shard: tuple[int, int] | None = None,
+  sample: bool = False,
+) -> Callable[[], Iterator[Batch]]:
+  """Prepares and opens what `eval_batches` reads; each call of the result is one pass over it.
+
+  Args and errors: as `eval_batches`.
+  """
   part, parts = shard or (process_index, process_count)
   local_batch_size = cfg.local_batch_size(parts)
   tasks = prepared_tasks(cfg, process_index, process_count, barrier, allow_empty=True)
@@ -208,19 +231,19 @@ def eval_batches(
   if sample:
     examples = examples.shuffle(seed=_derive_seed(cfg.seed, 'sample'))
   local = range(part * local_batch_size, (part + 1) * local_batch_size)
-  rows: Iterator[dict[str, np.ndarray] | None]
-  if cfg.pack:
-    rows = iter(_pack(_read(examples, cfg), cfg, seed=None))
-  else:
-    indices = range(len(examples))
-    rows = (examples[i] if i % cfg.batch_size in local else None for i in indices)
 
   def batches() -> Iterator[Batch]:
+    rows: Iterator[dict[str, np.ndarray] | None]
+    if cfg.pack:
+      rows = iter(_pack(_read(examples, cfg), cfg, seed=None))
+    else:
+      indices = range(len(examples))
+      rows = (examples[i] if i % cfg.batch_size in local else None for i in indices)
     while global_batch := list(itertools.islice(rows, cfg.batch_size)):
       local_rows = [r for i, r in enumerate(global_batch) if i in local and r is not None]
       yield _to_batch(local_rows, cfg, local_batch_size)
 
-  return batches()
+  return batches
 
 
 def prepared_tasks(

@@ -51,8 +51,6 @@ def check(
       len(found.tasks),
       ', '.join(left) or 'no source',
     )
-  if found.empty:
-    logger.info('%s: no rows in %r of %s', mixture_or_task_name, split, ', '.join(found.empty[:8]))
   return found
 
 

@@ -202,16 +202,12 @@ def prepared_validation(
   """
   if cfg is None:
     return None
-  # A few batches are to be of all tasks; in the order of the files they would be of the first.
-  batches = functools.partial(
-    data.eval_batches, cfg, **places, sample=schedule.eval_steps is not None
-  )
   try:
-    batches()
+    # A few batches are to be of all tasks; in the order of the files they would be of the first.
+    return data.open_eval(cfg, **places, sample=schedule.eval_steps is not None)
   except prepared.EmptySplitError as error:
     logger.warning('no validation loss: %s', error)
     return None
-  return batches
 
 
 # Parts ---------------------------------------------------------------------------------------------

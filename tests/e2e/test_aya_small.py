@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 import seqio
 
@@ -44,11 +45,8 @@ def small(model_dir, **macros):
 
 
 def at(checkpoint, **macros):
-  """Settings of `eval` and `infer`."""
-  return [
-    *(RECIPE[0], RECIPE[2]),
-    *gin(CHECKPOINT_PATH=str(checkpoint), BATCH_SIZE=8, **macros),
-  ]
+  """Settings of `eval` and `infer`, whose recipe is to stand before them."""
+  return [RECIPE[2], *gin(CHECKPOINT_PATH=str(checkpoint), BATCH_SIZE=8, **macros)]
 
 
 def of_kind(model_dir, kind):
@@ -117,8 +115,11 @@ def kill_once_saved(words, model_dir, env):
 
 
 @pytest.fixture
-def environment(aya_cache):
-  return {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+def environment(aya_cache, compiled_once):
+  """Of other processes, which find this package, its cache and the programs that are compiled."""
+  settings = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+  compiled = {name.upper(): str(getattr(jax.config, name)) for name in settings}
+  return {**os.environ, **compiled, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
 
 
 def test_the_recipe_from_a_t5x_checkpoint_killed_and_resumed_to_the_report(
@@ -128,40 +129,33 @@ def test_the_recipe_from_a_t5x_checkpoint_killed_and_resumed_to_the_report(
   before, initial, run = tmp_path / 'before', tmp_path / 'checkpoint_2', tmp_path / 'run'
   command('train', *small(before, MIXTURE_OR_TASK_NAME='mt0', INITIAL_CHECKPOINT_PATH=None))
   command('convert', before, initial, '--to', 't5x')
-  lengths = {'inputs': 128, 'targets': 64}
-  words = small(
-    run,
-    INITIAL_CHECKPOINT_PATH=str(initial),
-    TASK_FEATURE_LENGTHS=lengths,
-    TRAIN_STEPS_RELATIVE=40,
-    EVAL_PERIOD=20,
-    CHECKPOINT_PERIOD=4,
-  )
+  steps = {'TRAIN_STEPS_RELATIVE': 24, 'EVAL_PERIOD': 12, 'CHECKPOINT_PERIOD': 3}
+  words = small(run, INITIAL_CHECKPOINT_PATH=str(initial), **steps)
   command('prepare', *words, '--workers', 1)
   killed_at = kill_once_saved(['train', *words], run, environment)
-  assert 2 < killed_at < 42
+  assert 2 < killed_at < 26
   command('train', *words)
   written = lines(run, 'train')
-  assert written[-1] == 42 and written.count(killed_at) == 1
+  assert written[-1] == 26 and written.count(killed_at) == 1
 
   for task, split, rows in (('aya_open', 'validation', 240), (SUITE, 'test', 84)):
     folder = tmp_path / 'eval' / task
     macros = {'TASK_FEATURE_LENGTHS': {'inputs': 512, 'targets': 256}, 'SPLIT': split}
     command(
-      *('eval', '--gin_file=recipes/eval.gin'),
+      *('eval', RECIPE[0], '--gin_file=recipes/eval.gin'),
       *at(run, EVAL_OUTPUT_DIR=str(folder), MIXTURE_OR_TASK_NAME=task, **macros),
     )
     check_evaluation(folder, rows)
   answers = tmp_path / 'answers.jsonl'
   command(
-    *('infer', '--gin_file=recipes/infer.gin'),
+    *('infer', RECIPE[0], '--gin_file=recipes/infer.gin'),
     *at(run, OUTPUT_FILE=str(answers), MIXTURE_OR_TASK_NAME=SUITE, NUM_EXAMPLES=3),
-    *gin(TASK_FEATURE_LENGTHS=lengths),
+    *gin(TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 64}),
   )
   assert len(answers.read_text().splitlines()) == 3
   command('convert', run, run / 'hf', '--to', 'hf')
   command('report', run, '--hf', run / 'hf', '--prompts', 6)
-  check_run(run, 2, 42)
+  check_run(run, 2, 26)
 
 
 @pytest.mark.heavy
@@ -304,8 +298,9 @@ def test_without_sharegpt_a_mixture_is_refused_or_scaled_up(
   assert not run.exists()
   command('train', *mixture(name, run, safe_table, MIXTURE_MISSING_SOURCES='renormalise'))
   assert drawn_sources(run) == pytest.approx(shares(name, without=(SHAREGPT,)))
-  command('report', run)
-  assert 'cannot be opened' not in (run / 'report.html').read_text()
+  if name == 'aya101':
+    command('report', run)
+    assert 'cannot be opened' not in (run / 'report.html').read_text()
 
 
 def test_the_safe_mixture_names_the_table_that_it_lacks(aya_cache, tmp_path, capsys):

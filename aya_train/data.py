@@ -310,7 +310,8 @@ def check_truncation(
       enough = length[order][np.searchsorted(reached, 1 - cfg.max_truncated_fraction - 1e-9)]
       raise ValueError(
         f'{report} max_truncated_fraction is {cfg.max_truncated_fraction}: a length of {enough} in'
-        f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction.'
+        f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction (the macros '
+        'TASK_FEATURE_LENGTHS and MAX_TRUNCATED_FRACTION).'
       )
   return shares
 

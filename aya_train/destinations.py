@@ -49,12 +49,7 @@ def check_folder(
     OSError: it cannot be written, or has too little room.
   """
   folder = epath.Path(folder)
-  free = free_bytes(folder)
-  if free is not None and free < num_bytes:
-    raise OSError(
-      f'{name} {folder} has {_gigabytes(free)} free and {what} takes {_gigabytes(num_bytes)}: make '
-      'room, or give a folder on another disk',
-    )
+  check_room(folder, name, num_bytes, what)
   probe = folder / f'.aya_train_{uuid.uuid4().hex}'
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +65,20 @@ def check_folder(
     ) from error
   if locked:
     raise OSError(f'{name} {folder}: {", ".join(locked)} cannot be written; change its rights')
+
+
+def check_room(folder: epath.PathLike, name: str, num_bytes: int, what: str) -> None:
+  """The room of `check_folder`, without trying to write.
+
+  Raises:
+    OSError: there is too little; not for buckets.
+  """
+  free = free_bytes(folder)
+  if free is not None and free < num_bytes:
+    raise OSError(
+      f'{name} {folder} has {gigabytes(free)} free and {what} takes {gigabytes(num_bytes)}: make '
+      'room, or give a folder on another disk',
+    )
 
 
 def check_file(path: epath.PathLike, name: str) -> None:
@@ -98,5 +107,5 @@ def _can_append(path: epath.Path) -> bool:
   return not is_local(path) or os.access(path, os.W_OK)
 
 
-def _gigabytes(count: int) -> str:
+def gigabytes(count: int) -> str:
   return f'{count / 1e9:.3g} GB'

@@ -430,6 +430,15 @@ def evaluate(
         data.survey(dataset_cfg, allow_empty=True)
       destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metrics.FILE,))
   evaluator = decoder(model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None)
+  batches = None
+  if dataset_cfg is not None:
+    batches = data.open_eval(
+      dataset_cfg,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      barrier=multihost_utils.sync_global_devices,
+      shard=partitioner.data_shard,
+    )
   params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
   results: dict[str, dict[str, float]] = {}
 
@@ -440,16 +449,9 @@ def evaluate(
       logger.info('%s  %s %.4f', kind, name, value)
     writer.flush()
 
-  if dataset_cfg is not None:
-    batches = data.eval_batches(
-      dataset_cfg,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-      barrier=multihost_utils.sync_global_devices,
-      shard=partitioner.data_shard,
-    )
+  if batches is not None:
     step_fn = make_eval_step(model, partitioner)
-    record('train_eval', train_eval(step_fn, params, batches, partitioner))
+    record('train_eval', train_eval(step_fn, params, batches(), partitioner))
   failures: dict[str, Exception] = {}
   if evaluator is not None:
     for task in evaluator.tasks:

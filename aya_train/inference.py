@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import jax
+import seqio
 from etils import epath
 
 from aya_train import (
@@ -104,6 +105,34 @@ def infer(
   return path
 
 
+_SPAN = 20_000  # examples of a task among which prompts are picked
+
+
+def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
+  """Inputs and targets of a few examples of a task or mixture, at even distances.
+
+  Of a mixture each task gives as many, or every n-th gives one. Of a large task the first 20,000
+  examples count.
+
+  Args:
+    name, split: as `task_texts`.
+    count: examples wanted; fewer if there are not as many.
+
+  Raises:
+    ValueError, FileNotFoundError: see `task_texts`.
+  """
+  mixture_data.check(name, split, None)
+  tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
+  if len(tasks) > count:
+    tasks = [tasks[i * len(tasks) // count] for i in range(count)]
+  each = -(-count // len(tasks))
+  pairs: list[tuple[str, str]] = []
+  for task in tasks:
+    found = _texts_of(task, split, _SPAN) if prepared.has_rows(task, split, 1) else []
+    pairs += [found[i * len(found) // each] for i in range(min(each, len(found)))]
+  return pairs[:count]
+
+
 def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[str, str]]:
   """Inputs and targets of a task's examples as text, in the order of the data set.
 
@@ -117,12 +146,19 @@ def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[st
     FileNotFoundError: data is missing.
   """
   mixture_data.check(name, split, None)
-  pairs = []
+  pairs: list[tuple[str, str]] = []
   for task in prepared.tasks_with_split(prepared.get_mixture_or_task(name), split):
     if not prepared.has_rows(task, split, 1):
       continue
-    examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
-    for example in examples.take(num_examples or -1).as_numpy_iterator():
-      texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))
-      pairs.append(tuple(text.decode('utf-8') for text in texts))
+    pairs += _texts_of(task, split, num_examples)
+  return pairs
+
+
+def _texts_of(task: seqio.Task, split: str, num_examples: int | None) -> list[tuple[str, str]]:
+  pairs = []
+  examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+  for example in examples.take(num_examples or -1).as_numpy_iterator():
+    texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))
+    inputs, targets = (text.decode('utf-8') for text in texts)
+    pairs.append((inputs, targets))
   return pairs

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aya_train import hosts
+from aya_train import destinations, hosts
 
 EPILOG = """examples:
   aya-train prepare cldr
@@ -500,6 +500,8 @@ def _without_stderr() -> Iterator[None]:
 
 def _message(error: BaseException) -> str:
   """The error's own words, without the call chain that gin appends to them."""
+  if destinations.is_full(error) and not isinstance(error, OSError):
+    return f'the disk is full ({str(error).splitlines()[0]})'
   text = str(error).split('\n  In call to configurable')[0].strip()
   if isinstance(error, KeyError):
     text = text.strip('\'"')
@@ -532,7 +534,7 @@ def main(argv: Sequence[str]) -> int:
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
     if isinstance(error, hosts.JoinError):
       return 3
-    if not isinstance(error, ValueError | OSError):
+    if not isinstance(error, ValueError | OSError) and not destinations.is_full(error):
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
     return 1
   return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -44,14 +45,16 @@ def check(
   found = mixture.require(split, is_prepared)
   if found.tasks:
     left = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]
-    logger.warning(
-      '%s: %d data sets are not built and left out, among them all of %s; the weights of the others '
-      'are scaled up',
-      mixture_or_task_name,
-      len(found.tasks),
-      ', '.join(left) or 'no source',
+    _warn_once(
+      f'{mixture_or_task_name}: {len(found.tasks)} data sets are not built and left out, among them '
+      f'all of {", ".join(left) or "no source"}; the weights of the others are scaled up'
     )
   return found
+
+
+@functools.lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+  logger.warning('%s', text)
 
 
 _ROWS_TRIED = 64

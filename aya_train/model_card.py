@@ -137,7 +137,7 @@ def read_run(model_dir: epath.PathLike) -> Run:
   last = {task: run.of_kind(report_run.INFER_EVAL + task)[-1] for task in run.infer_tasks}
   codes = {name.removeprefix('exact_match/') for record in last.values() for name in record}
   return Run(
-    recipe=_recipe(macros, info),
+    recipe=_recipe(macros, info, report_run.steps_trained(run)),
     mixture=macros.get('MIXTURE_OR_TASK_NAME'),
     initial_checkpoint=macros.get('INITIAL_CHECKPOINT_PATH'),
     lengths=macros.get('TASK_FEATURE_LENGTHS'),
@@ -150,14 +150,17 @@ def read_run(model_dir: epath.PathLike) -> Run:
   )
 
 
-def _recipe(macros: Mapping[str, Any], info: Mapping[str, Any]) -> list[tuple[str, str]]:
-  rows: list[tuple[str, str]] = []
+def _recipe(
+  macros: Mapping[str, Any], info: Mapping[str, Any], trained: int | None
+) -> list[tuple[str, str]]:
+  # TRAIN_STEPS is what was asked for, those of pre-training included, and may not be what was done.
+  rows = [] if trained is None else [('Steps', f'{trained:,}')]
   warms_up = 'warmup' in str(macros.get('LEARNING_RATE_FACTORS'))
   for name, macro in _RECIPE:
     value = macros.get(macro)
-    if name == 'Steps' and macros.get('TRAIN_STEPS_RELATIVE') is not None:
-      value = (info.get('first_step') or 0) + macros['TRAIN_STEPS_RELATIVE']
     if value is None or (macro == 'WARMUP_STEPS' and not warms_up):
+      continue
+    if name == 'Steps' and rows:
       continue
     if name == 'Initial checkpoint':
       value = str(value).rstrip('/').rpartition('/')[2]  # not where it lies on somebody's disk

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from aya_train import data, destinations, evaluation, hosts, metrics, prepared, run_dir
@@ -132,7 +131,8 @@ def check_validation(
     if named or not _has_no_rows(train_eval, error):
       raise
     logger.warning(
-      'no validation loss: %s; TRAIN_EVAL_MIXTURE_OR_TASK_NAME may name other data', error
+      'no validation loss: %s; TRAIN_EVAL_MIXTURE_OR_TASK_NAME may name other data',
+      str(error).rstrip('.'),
     )
     return None
   log_survey(train_eval, found)
@@ -154,31 +154,38 @@ def log_survey(cfg: data.DatasetConfig, found: Any) -> None:
   logger.info('%s: data of %d tasks found', name, len(found.tasks))
 
 
-def check_model_dir(model_dir: epath.PathLike, state: Any) -> None:
+def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> None:
   """Tries that a run can write its directory, and that the disk has room for one checkpoint.
 
   Args:
     model_dir: MODEL_DIR.
     state: shapes and dtypes of the training state.
+    num_kept: checkpoints that will lie there at the end; a line says so if they will not fit.
 
   Raises:
     OSError: see `destinations.check_folder`.
   """
-  size = sum(int(np.prod(x.shape)) * _item_bytes(x.dtype) for x in jax.tree.leaves(state))
+  size = manager.num_bytes(state)
   with hosts.together():
     destinations.check_folder(
       model_dir,
       'MODEL_DIR',
       files=(run_dir.FILE, metrics.FILE, 'config.gin', 'operative_config.gin'),
-      num_bytes=size,
+      num_bytes=size - manager.unfinished_bytes(model_dir),
       what='one checkpoint',
     )
     folder = os.fspath(epath.Path(model_dir) / manager.FOLDER)
     destinations.check_folder(folder, 'the checkpoints of MODEL_DIR,')
-
-
-def _item_bytes(dtype: Any) -> int:
-  return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.extended) else np.dtype(dtype).itemsize
+  free = destinations.free_bytes(model_dir)
+  if free is not None and free < size * num_kept:
+    logger.warning(
+      'MODEL_DIR %s has %s free, and the %d checkpoints that this run will keep take %s: the disk will '
+      'be full before the end. Set CHECKPOINT_KEEP or CHECKPOINT_PERIOD, or make room',
+      model_dir,
+      destinations.gigabytes(free),
+      num_kept,
+      destinations.gigabytes(size * num_kept),
+    )
 
 
 def decoder(

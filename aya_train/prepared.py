@@ -46,7 +46,6 @@ from etils import epath
 
 import aya_train
 from aya_train.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
-from aya_train.tasks import source_tasks
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -57,6 +56,7 @@ WRITER_OPTIONS = 'group_size:1,zstd:1'
 _TOKEN = np.dtype('<i4')
 _PROGRESS_EVERY = 10_000
 # TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
+_WHERE_IN_GRAPH = re.compile(r'\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\] name:.*')
 _RAISED_INSIDE = re.compile(
   r'(?:^|\s)(\w+(?:Error|Exception): .*?)\s*\nTraceback \(most', re.DOTALL
 )
@@ -387,7 +387,10 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
   """
   require_split(task, split)
   try:
-    if isinstance(task.source, source_tasks.BuiltSource) and not task.source.list_shards(split):
+    if not task.source.list_shards(split):
+      if isinstance(task.source, seqio.FileDataSource):
+        pattern = getattr(task.source, '_split_to_filepattern', {}).get(split, '')
+        raise FileNotFoundError(f'no file {pattern}'.rstrip())
       return False
     rows = task.source.get_dataset(split=split, shuffle=False).take(count).cache()
     read = sum(1 for _ in rows)
@@ -404,7 +407,7 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
 
 def reason(error: BaseException) -> str:
   """What was raised, in one line; what Python raised inside tf.data comes in the words of that."""
-  text = str(error).strip()
+  text = _WHERE_IN_GRAPH.sub('', str(error)).strip()
   if (inner := _RAISED_INSIDE.search(text)) is not None:
     return inner.group(1).strip()
   return text.splitlines()[0] if text else type(error).__name__

@@ -19,7 +19,6 @@ from aya_train.tasks import metrics
 
 logger = logging.getLogger(__name__)
 PAGE = 'report.html'
-_LOOKED_AT = 4_096  # validation rows among which prompts are picked
 _ANSWER_TOKENS = 256
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'transformers', 'babel')
 
@@ -51,12 +50,12 @@ def run_report(
 ) -> epath.Path:
   """Writes MODEL_DIR/report.html and prints the closing table.
 
-  The prompts are taken at even distances from the first validation examples of the tasks that the
-  run decodes, in their order; right and wrong answers alike. A mixture without any has no prompts.
-  Answers have at most 256 tokens.
+  The prompts are taken at even distances from the examples that the run decodes, in their order;
+  right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
+  of its training data. Answers have at most 256 tokens.
 
   Args:
-    model_dir: a run that measured something.
+    model_dir: a run with a checkpoint.
     hf_dir: exported folder whose answers are compared, or None.
     num_prompts: how many answers to show.
 
@@ -77,20 +76,8 @@ def run_report(
   return page
 
 
-def _prompts(run: report_run.Run, count: int) -> list[tuple[str, str]]:
-  """Prompts with their references."""
-  name = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or run.macros['MIXTURE_OR_TASK_NAME']
-  tasks = report_run.tasks_with_rows(run, name, 'validation')
-  pairs = [
-    pair
-    for task in tasks
-    for pair in inference.task_texts(task.name, 'validation', max(1, _LOOKED_AT // len(tasks)))
-  ]
-  return [pairs[i * len(pairs) // count] for i in range(min(count, len(pairs)))]
-
-
 def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample]:
-  picked = _prompts(run, count)
+  picked = _picked(run, count)
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
@@ -111,6 +98,21 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
     )
     for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
   ]
+
+
+def _picked(run: report_run.Run, count: int) -> list[tuple[str, str]]:
+  """Prompts and references: of what the run decodes, of its validation or of its training data."""
+  train = run.macros['MIXTURE_OR_TASK_NAME']
+  named = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or train
+  problems = []
+  for task, split in ((named, 'validation'), (named, 'test'), (train, 'train')):
+    try:
+      if picked := inference.picked_texts(task, split, count):
+        return picked
+    except (ValueError, OSError) as error:  # the page may be made where the data is not
+      problems.append(str(error))
+  logger.warning('the report shows no answers: %s', '; '.join(dict.fromkeys(problems)))
+  return []
 
 
 def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
@@ -177,6 +179,7 @@ def _render(run: report_run.Run, samples: Sequence[Sample]) -> str:
   return environment.get_template('run.html.jinja').render(
     run=run,
     step=report_run.last_step(run),
+    evaluated=report_run.evaluated(run),
     parameters=parameter_count(architecture),
     figures=report_run.figures(run),
     charts=report_plots.charts(run),
@@ -198,7 +201,8 @@ def parameter_count(architecture: dict[str, Any]) -> int:
 
 
 def _print_table(run: report_run.Run, samples: Sequence[Sample]) -> None:
-  print(f'\n{"":24}{"untrained":>12}{"trained":>12}')
+  heads = ('untrained', 'trained') if report_run.evaluated(run) else ('first line', 'last line')
+  print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
   for figure in report_run.figures(run):
     print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
   print()

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import importlib
 import json
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train import config, metrics, mixing, mixture_data, prepared, run_dir
-from aya_train.tasks import languages, storage
+from aya_train import config, metrics, mixing, prepared, run_dir
+from aya_train.tasks import languages, source_mixture, storage
 from aya_train.tasks import metrics as task_metrics
 
+logger = logging.getLogger(__name__)
 Record = Mapping[str, Any]
 INFER_EVAL = 'infer_eval/'
 _MACROS = (
@@ -68,17 +70,15 @@ class Run:
 def read(model_dir: epath.PathLike) -> Run:
   """Opens a MODEL_DIR. Parses its gin text, which replaces whatever gin held before.
 
-  A run may have no evaluation: some mixtures have no validation split.
-
   Raises:
     FileNotFoundError: metrics.jsonl, run.json or config.gin is missing.
-    ValueError: the run was stopped before it measured anything, or its tasks cannot be imported.
+    ValueError: nothing was measured yet, or the run's tasks cannot be imported.
   """
   folder = epath.Path(model_dir)
   records = metrics.read(folder)
   if not records:
     raise ValueError(
-      f'{folder / metrics.FILE} holds nothing: let the run reach its first LOG_PERIOD or its end'
+      f'{folder / metrics.FILE} is empty: let the run reach its first progress line (LOG_PERIOD)'
     )
   for name in (run_dir.FILE, 'config.gin'):
     if not (folder / name).exists():
@@ -99,12 +99,15 @@ def _macros(gin_text: str) -> dict[str, Any]:
     f.flush()
     config.parse([f.name])
   macros = {name: config.macro(name) for name in _MACROS}
+  try:
+    config.configure_data()
+  except (OSError, ValueError) as error:  # the page may be made where the data is not
+    logger.warning('the data of the run is not all at hand: %s', error)
   if (module := macros['MIXTURE_OR_TASK_MODULE']) is not None:
     try:
       importlib.import_module(module)
     except ModuleNotFoundError as error:
       raise ValueError(f'the tasks of the run, {module!r}, cannot be imported: {error}') from error
-  config.configure_data()
   return macros
 
 
@@ -133,10 +136,14 @@ class Figure:
 
 
 def figures(run: Run) -> list[Figure]:
-  """Loss, token accuracy and exact match, each where the run measured it."""
+  """Loss, token accuracy and exact match, each where the run measured it.
+
+  A run that evaluated nothing is described by the first and the last line of its training.
+  """
   found = []
-  if evals := run.of_kind('train_eval'):
-    first, last = _baseline(run, evals), evals[-1]
+  evals = run.of_kind('train_eval')
+  if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
+    first, last = pair
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
       ('accuracy', 'Token accuracy', 100),
@@ -153,11 +160,27 @@ def figures(run: Run) -> list[Figure]:
   return found
 
 
+def evaluated(run: Run) -> bool:
+  """Whether anything but the training itself was measured."""
+  return bool(run.of_kind('train_eval') or run.infer_tasks)
+
+
 def last_step(run: Run) -> int:
-  """Step of the newest evaluation; of the newest line of progress if there is none."""
-  kinds = ('train_eval', *(INFER_EVAL + task for task in run.infer_tasks))
-  evaluated = [record['step'] for record in run.records if record['kind'] in kinds]
-  return max(evaluated or [record['step'] for record in run.records])
+  """Step of the newest evaluation; of the newest record where there is none."""
+  kinds = {'train_eval', *(INFER_EVAL + task for task in run.infer_tasks)}
+  steps = [record['step'] for record in run.records if record['kind'] in kinds]
+  return max(steps or [record['step'] for record in run.records])
+
+
+def steps_trained(run: Run) -> int | None:
+  """Steps behind the newest progress line, without those before the run; None if unknown."""
+  train = run.of_kind('train')
+  return train[-1]['step'] - run.info.get('first_step', 0) if train else None
+
+
+def _ends(run: Run) -> tuple[Record | None, Record] | None:
+  train = run.of_kind('train') if not evaluated(run) else []
+  return (train[0] if len(train) > 1 else None, train[-1]) if train else None
 
 
 def _baseline(run: Run, records: Sequence[Record]) -> Record | None:
@@ -314,26 +337,10 @@ class DataRow:
   cut: float
 
 
-def prepared_dir(run: Run) -> epath.Path:
-  """Where the run's tokens are, as far as its settings and this machine's tell."""
-  return epath.Path(run.macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
-
-
-def tasks_with_rows(run: Run, name: str, split: str) -> list[seqio.Task]:
-  """Tasks of a mixture that a run can have read, sorted by name; [] if none has the split.
-
-  Raises:
-    FileNotFoundError: data is missing that the run's settings do not leave out.
-  """
-  mixture_data.check(name, split, prepared_dir(run))
-  provider = prepared.get_mixture_or_task(name)
-  has_split = prepared.has_split(provider, split)
-  return prepared.tasks_with_split(provider, split) if has_split else []
-
-
 def data_rows(run: Run) -> tuple[list[DataRow], str]:
   """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
-  macros, directory = run.macros, prepared_dir(run)
+  macros = run.macros
+  directory = epath.Path(macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
   rows, missing = [], 0
   for name, split in (
     (macros['MIXTURE_OR_TASK_NAME'], 'train'),
@@ -342,28 +349,38 @@ def data_rows(run: Run) -> tuple[list[DataRow], str]:
     if name is None:
       continue
     try:
-      found = {}
-      for task in tasks_with_rows(run, name, split):
-        path = prepared.prepared_path(task, split, directory)
-        if not (path / prepared.MANIFEST).exists():
-          missing += 1
-        elif len(opened := prepared.PreparedTask(path)):
-          found[task.name] = opened
-      shares = _shares(name, found) if split == 'train' and found else {}
+      provider = prepared.get_mixture_or_task(name)
+      if split == 'validation' and not prepared.has_split(provider, split):
+        continue
+      opened, absent = _opened(provider, split, directory)
+      shares = _shares(provider, opened) if split == 'train' and opened else {}
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       return [], f'The data of this run cannot be opened here: {error}'
-    rows += [
-      _data_row(task.manifest, shares.get(task_name), macros['TASK_FEATURE_LENGTHS'])
-      for task_name, task in found.items()
-    ]
+    # Of a mixture of sources, those that are not there were left out.
+    missing += 0 if isinstance(provider, source_mixture.SourceMixture) and opened else absent
+    lengths = macros['TASK_FEATURE_LENGTHS']
+    rows += [_data_row(t.manifest, shares.get(name), lengths) for name, t in opened.items()]
   note = f'{missing} prepared tasks are no longer in {directory} as the run read them.'
   return rows, note if missing else ''
 
 
-def _shares(name: str, tasks: Mapping[str, prepared.PreparedTask]) -> dict[str, float]:
-  """Percent of the draws by task."""
-  rates = mixing.mixing_rates(prepared.get_mixture_or_task(name), tasks)
-  return {task: 100 * rate / sum(rates.values()) for task, rate in rates.items()}
+def _opened(
+  provider: seqio.Task | seqio.Mixture, split: str, directory: epath.Path
+) -> tuple[dict[str, prepared.PreparedTask], int]:
+  """Prepared tasks of a split by name, and how many others there should be."""
+  tasks = prepared.tasks_with_split(provider, split)
+  paths = {task.name: prepared.prepared_path(task, split, directory) for task in tasks}
+  ready = {
+    n: prepared.PreparedTask(path) for n, path in paths.items() if prepared.is_prepared(path)
+  }
+  return ready, len(tasks) - len(ready)
+
+
+def _shares(
+  provider: seqio.Task | seqio.Mixture, tasks: Mapping[str, prepared.PreparedTask]
+) -> dict[str, float]:
+  rates = mixing.mixing_rates(provider, tasks)
+  return {name: 100 * rate / sum(rates.values()) for name, rate in rates.items()}
 
 
 def _data_row(

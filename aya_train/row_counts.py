@@ -47,7 +47,9 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
 
 def _count(dataset: tf.data.Dataset) -> dict[Kind, int]:
   spec = dataset.element_spec
-  names = [name for name in (*_COLUMNS, 'kind') if name in spec]
+  # A source may give plain lines, which its preprocessors make columns of.
+  columns_there = spec if isinstance(spec, Mapping) else {}
+  names = [name for name in (*_COLUMNS, 'kind') if name in columns_there]
   found: collections.Counter[tuple[bytes, ...]] = collections.Counter()
   if not names:  # such as a user's own task, of pairs of text and nothing else
     return {Kind('', '', '', ''): int(dataset.reduce(0, lambda n, _: n + 1).numpy())}

@@ -150,7 +150,8 @@ def train(
   found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
   decoder = preflight.decoder(model, partitioner, infer_eval_cfg, train_dataset_cfg, model_dir)
   if begun is None or begun < last_step:
-    preflight.check_model_dir(model_dir, abstract)
+    steps = last_step - (first_step if begun is None else begun)
+    preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
 
   seed = run_dir.claim(model_dir, run_metadata(model), random_seed)
   train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
@@ -367,6 +368,10 @@ class _Evaluations:
     self._partitioner, self._model_dir = partitioner, model_dir
     self._eval_step = evaluation.make_eval_step(model, partitioner)
 
+  def has(self, *, losses: bool, decode: bool) -> bool:
+    """Whether there is anything to measure of what is due."""
+    return (losses and self._validation is not None) or (decode and self._decoder is not None)
+
   def run(self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool) -> None:
     """Measures; what fails is logged and kept in `failures`."""
     failed: dict[str, Exception] = {}
@@ -478,7 +483,7 @@ class _Loop:
       seconds = self._flush(pending, step, last_step, mark, begin, training_seconds)
       training_seconds += seconds
       pending = []
-      evaluating = due['losses'] or due['decode']
+      evaluating = self.evaluations.has(losses=due['losses'], decode=due['decode'])
       # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
       # process in ways that cannot be caught.
       first = evaluating and self.checkpoints.latest_step() is None

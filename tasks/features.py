@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Mapping
 
+import sentencepiece
 import seqio
 import tensorflow as tf
 
@@ -46,6 +47,16 @@ def _load(path: str, origin: str) -> seqio.SentencePieceVocabulary:
       f"default one; for mT5's own, give VOCABULARY_FILE or {VOCABULARY_ENV} the path of "
       'mc4.250000.100extra/sentencepiece.model'
     )
+  try:
+    content = storage.epath.Path(path).read_bytes()
+    model = sentencepiece.SentencePieceProcessor(model_proto=content)
+    if model.get_piece_size() < 3:
+      raise RuntimeError('it holds no pieces')
+  except (OSError, RuntimeError, tf.errors.OpError) as error:
+    raise ValueError(
+      f'{path} (named by {origin}) is no SentencePiece model ({str(error).splitlines()[0]}): give the '
+      'file itself, such as mc4.250000.100extra/sentencepiece.model'
+    ) from error
   return seqio.SentencePieceVocabulary(path, extra_ids=0)
 
 

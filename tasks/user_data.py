@@ -21,6 +21,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -90,8 +91,7 @@ class Dataset:
     found: list[epath.Path] = []
     for pattern in self.files[split]:
       at = epath.Path(self.folder) / pattern
-      matches = sorted(epath.Path(at.parts[0]).glob('/'.join(at.parts[1:])))
-      if not matches:
+      if not (matches := _matching(at)):
         raise FileNotFoundError(f'data set {self.name!r}, split {split!r}: no file {at}')
       found += matches
     return found
@@ -102,6 +102,17 @@ class Dataset:
       return []
     found = templates.read(epath.Path(self.folder) / self.templates)
     return templates.choose(found, self.template_names)
+
+
+def _matching(pattern: epath.Path) -> list[epath.Path]:
+  """Files of a pattern whose folders may have wildcards too."""
+  if not any(character in os.fspath(pattern) for character in '*?['):
+    return [pattern] if pattern.exists() else []
+  folder = pattern
+  while any(character in os.fspath(folder) for character in '*?['):
+    folder = folder.parent
+  inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
+  return sorted(folder.glob(os.fspath(inside).lstrip('/')))
 
 
 _DATASETS: dict[str, Dataset] = {}

@@ -68,9 +68,9 @@ def unevaluated(tmp_path, monkeypatch):
 
 def test_a_run_without_evaluation_has_a_report(unevaluated):
   run = report_run.read(unevaluated)
-  assert report_run.figures(run) == []
-  assert report_run.last_step(run) == 9
-  assert report_run.tasks_with_rows(run, 'cldr_smoke', 'validation')
+  assert not report_run.evaluated(run)
+  assert [figure.after for figure in report_run.figures(run)] == [4.0, 10.0]
+  assert (report_run.last_step(run), report_run.steps_trained(run)) == (9, 2)
   rows, note = report_run.data_rows(run)
   assert rows == [] and 'cannot be opened here' in note
 

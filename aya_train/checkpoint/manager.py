@@ -9,17 +9,21 @@ Parameters stand apart so that evaluation and export read nothing else.
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from aya_train import train_state
+from aya_train import destinations, hosts, train_state
 
 FOLDER = 'checkpoints'
+_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,12 @@ class CheckpointConfig:
     if self.keep is not None and self.keep < 1:
       raise ValueError(f'CHECKPOINT_KEEP must be None or at least 1, got {self.keep!r}')
 
+  def num_kept(self, steps: int) -> int:
+    """Checkpoints that lie on the disk at most, after as many more steps."""
+    made = -(-steps // self.period)
+    # A new one is written before the oldest is deleted.
+    return made if self.keep is None else min(made, self.keep + 1)
+
 
 class CheckpointManager:
   """Saves and restores a run in its MODEL_DIR. Every method is called by every host."""
@@ -55,6 +65,8 @@ class CheckpointManager:
         enable_async_checkpointing=config.use_async,
         # Unlike Orbax's own default, a step is never skipped because it is not a multiple.
         save_interval_steps=1,
+        # What a kill or a full disk left half written.
+        cleanup_tmp_directories=True,
       ),
     )
 
@@ -71,6 +83,8 @@ class CheckpointManager:
     step = int(state.step)
     if self._manager.latest_step() == step:
       return
+    with hosts.together():
+      self._check_room(step, state)
     items: dict[str, Any] = {
       'params': ocp.args.StandardSave(state.params),
       'training': ocp.args.StandardSave(_training(state)),
@@ -79,6 +93,23 @@ class CheckpointManager:
     if data is not None:
       items['data'] = grain.checkpoint.CheckpointSave(data)
     self._manager.save(step, args=ocp.args.Composite(**items))
+
+  def _check_room(self, step: int, state: train_state.TrainState) -> None:
+    folder = self._manager.directory
+    try:
+      destinations.check_room(
+        folder, 'MODEL_DIR', num_bytes(state), f'the checkpoint of step {step}'
+      )
+    except OSError as error:
+      self.wait()
+      kept = self.latest_step()
+      raise OSError(
+        f'{error}. '
+        + (
+          f'The checkpoint of step {kept} is kept' if kept is not None else 'Nothing was saved yet'
+        )
+        + ', and the same command goes on from there'
+      ) from error
 
   def restore(
     self, abstract: train_state.TrainState, data: Any, step: int
@@ -105,6 +136,27 @@ class CheckpointManager:
 
   def close(self) -> None:
     self._manager.close()
+
+
+def num_bytes(state: Any) -> int:
+  """Size of a checkpoint of a training state, given as arrays or as their shapes."""
+  # Of random keys only the shape tells.
+  sizes = (
+    8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.dtype(x.dtype).itemsize
+    for x in jax.tree.leaves(state)
+  )
+  return sum(
+    math.prod(x.shape) * size for x, size in zip(jax.tree.leaves(state), sizes, strict=True)
+  )
+
+
+def unfinished_bytes(model_dir: epath.PathLike) -> int:
+  """Room that checkpoints take which were never finished; the next run frees it."""
+  folder = epath.Path(model_dir) / FOLDER
+  if not destinations.is_local(folder) or not folder.is_dir():
+    return 0
+  halves = [path for path in folder.iterdir() if path.name.endswith(_UNFINISHED)]
+  return sum(f.stat().length for half in halves for f in half.glob('**/*') if f.is_file())
 
 
 def latest_step(model_dir: epath.PathLike) -> int | None:

@@ -83,7 +83,7 @@ def check_run(model_dir, first, last):
     (row,) = [line for line in card.splitlines() if line.startswith(f'| {name} |')]
     assert source['licenses'] and all(licence in row for licence in source['licenses'])
     assert source['use'] in row
-  assert f'| Steps | {last} |' in card
+  assert f'| Steps | {last - first} |' in card
   assert 'random weights' not in card
 
   page = (model_dir / 'report.html').read_text()

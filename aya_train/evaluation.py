@@ -119,6 +119,10 @@ class InferEvaluator:
   def tasks(self) -> list[str]:
     return list(self._evaluators)
 
+  def keep(self, names: Sequence[str]) -> None:
+    """Decodes these tasks only, in this order."""
+    self._evaluators = {name: self._evaluators[name] for name in names}
+
   def describe_left_out(self) -> str:
     """What is not decoded and why, '' if everything is."""
     return '; '.join(
@@ -493,13 +497,22 @@ def decoder(
   """
   if config is None:
     return None
-  try:
-    evaluator = InferEvaluator(model, partitioner, config, log_dir)
-  except NothingToDecodeError as error:
-    if required:
-      raise
-    logger.warning('no answers are decoded: %s', error)
+  evaluator = None
+  with hosts.together():
+    try:
+      evaluator = InferEvaluator(model, partitioner, config, log_dir)
+    except NothingToDecodeError as error:
+      if required:
+        raise
+      logger.warning('no answers are decoded: %s', error)
+  # Hosts may see other data; they must decode the same tasks, one after the other.
+  names = hosts.first_says([] if evaluator is None else evaluator.tasks)
+  with hosts.together():
+    if missing := sorted({*names} - {*(evaluator.tasks if evaluator else ())}):
+      raise ValueError(f'{missing} can be decoded on the first host, and not on this one')
+  if evaluator is None or not names:
     return None
+  evaluator.keep(names)
   if evaluator.left_out:
     logger.warning('not decoded, %s', evaluator.describe_left_out())
   for task, problem in evaluator.try_metrics().items():

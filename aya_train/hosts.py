@@ -1,12 +1,14 @@
 """Several hosts: joining them, and saying what happened when one of them is lost."""
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -135,14 +137,18 @@ def together() -> Iterator[None]:
     raise problem
 
 
-def first_says(value: bool) -> bool:
-  """What the first host says, on every host."""
+def first_says(value: Any) -> Any:
+  """What the first host says, on every host; JSON."""
   if not several():
     return value
   import numpy as np
   from jax.experimental import multihost_utils
 
-  return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+  mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.array(mine.size)))
+  padded = np.zeros(size, np.uint8)
+  padded[: min(size, mine.size)] = mine[:size]
+  return json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
 
 
 def leave(code: int) -> None:

@@ -303,6 +303,7 @@ def _precompile(args: argparse.Namespace) -> None:
   from aya_train import precompile, precompile_report, topologies
 
   slice_ = _slice(args)
+  destinations.check_folder(args.output_dir, '--output_dir')
   result = precompile.compile_job(slice_, precompile.job(slice_), precompile.settings())
   print(precompile_report.text(result))
   for path in precompile_report.write(result, args.output_dir):
@@ -314,6 +315,7 @@ def _precompile(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> None:
   from aya_train import plan
 
+  destinations.check_folder(args.output_dir, '--output_dir')
   path = plan.plan(_slice(args), args.output_dir, args.max_compilations)
   print(f'wrote {path}')
 
@@ -415,9 +417,11 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
     directory, lengths = config.macro('PREPARED_DIR'), config.macro('TASK_FEATURE_LENGTHS')
   else:
     _import_tasks('aya_train.tasks')
+  output = args.output or f'data_{name}.html'
+  destinations.check_file(output, '--output')
   return report_data.write(
     name,
-    args.output or f'data_{name}.html',
+    output,
     prepared_dir=directory,
     lengths=lengths,
     budget=args.budget or report_data.AYA_SAMPLES,
@@ -431,6 +435,8 @@ def _contamination(args: argparse.Namespace) -> None:
     _import_tasks(args.module)
   from aya_train.tasks import contamination
 
+  if args.output:
+    destinations.check_file(args.output, '--output')
   pairs = [(name.partition(':')[0], name.partition(':')[2] or 'test') for name in args.against]
   found = contamination.check(
     args.mixture,

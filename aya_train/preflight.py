@@ -198,5 +198,4 @@ def decoder(
   """`evaluation.decoder` of a run: what is named must be decodable, what is a default need not."""
   log_dir = os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
-  with hosts.together():
-    return evaluation.decoder(model, partitioner, config, log_dir, required=named)
+  return evaluation.decoder(model, partitioner, config, log_dir, required=named)

@@ -28,6 +28,7 @@ from aya_train.tasks import (
   rows,
   source_build,
   sources,
+  storage,
   vocabulary,
   work_runner,
 )
@@ -117,6 +118,11 @@ def build_sources(names: Sequence[str], settings: Settings = Settings()) -> None
   if settings.data_dir is not None and len(chosen) > 1:
     raise ValueError(f'--data_dir is the folder of one source, got {sorted(chosen)}')
   runner = settings.runner()
+  if chosen:
+    destinations.check_folder(
+      settings.output_dir or storage.tfds_dir(),
+      'the data directory (--output_dir, AYA_TRAIN_CACHE)',
+    )
   for source, parts in chosen.items():
     logger.info('preparing %s', source)
     if source in GENERATED:

@@ -12,7 +12,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import evaluation, inference, partitioning, report_plots, report_run
+from aya_train import destinations, evaluation, inference, partitioning, report_plots, report_run
 from aya_train.checkpoint import formats, manager
 from aya_train.models import network, seq2seq, t5_config
 from aya_train.tasks import metrics
@@ -64,6 +64,7 @@ def run_report(
     ValueError: transformers gave other tokens; the page is written all the same.
   """
   run = report_run.read(model_dir)
+  destinations.check_file(run.model_dir / PAGE, 'the page')
   samples = _samples(run, hf_dir, num_prompts)
   page = run.model_dir / PAGE
   page.write_text(_render(run, samples))

@@ -393,13 +393,12 @@ class _Evaluations:
     seen = metrics.kinds_of_step(self._model_dir, step)
     tasks = self._decoder.tasks if decode and self._decoder is not None else []
     missing = [name for name in tasks if f'infer_eval/{name}' not in seen]
-    losses = hosts.first_says(losses and self._validation is not None and 'train_eval' not in seen)
-    if losses:
+    lost_losses = losses and self._validation is not None and 'train_eval' not in seen
+    if hosts.first_says(lost_losses):
       self.run(state, step, losses=True, decode=False)
-    if hosts.first_says(bool(missing)):
+    if missing := hosts.first_says(missing):
       failed: dict[str, Exception] = {}
-      # Only the first host may have read the file: all decode the same tasks.
-      self._decode(state, step, missing if jax.process_count() == 1 else tasks, failed)
+      self._decode(state, step, missing, failed)
       self._note(step, failed)
 
   def _losses(self, state: train_state.TrainState, step: int) -> None:

@@ -1,0 +1,67 @@
+"""Tables of a user's data sets, found and read from wherever the command was started."""
+
+import pytest
+import seqio
+
+from aya_train import prepared_shards
+from aya_train.tasks import user_data, work_runner
+
+ROWS = 'inputs,targets\none,1\ntwo,2\n'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'more' / 'part').mkdir(parents=True)
+  (tmp_path / 'rows.csv').write_text(ROWS)
+  (tmp_path / 'more' / 'part' / 'a.csv').write_text(ROWS)
+  (tmp_path / 'more' / 'part' / 'b.csv').write_text(ROWS)
+  yield tmp_path
+  for name in ('beside', 'pattern', 'absent'):
+    seqio.TaskRegistry.remove(name)
+
+
+def table(folder, name, files):
+  path = folder / 'table.toml'
+  path.write_text(f'[[dataset]]\nname = "{name}"\nfiles = "{files}"\nlanguage = "eng"\n')
+  return path
+
+
+@pytest.mark.parametrize(
+  ('files', 'count'), [('rows.csv', 2), ('*.csv', 2), ('more/*/?.csv', 4), ('more/part/[a].csv', 2)]
+)
+@pytest.mark.parametrize('relative', [True, False])
+def test_files_are_relative_to_the_table_and_the_table_to_the_working_directory(
+  folder, files, count, relative
+):
+  path = table(folder, 'beside', files)
+  user_data.add_table(path.name if relative else path)
+  assert seqio.TaskRegistry.get('beside').source.num_input_examples('train') == count
+
+
+def test_a_file_that_is_not_there_is_named(folder):
+  user_data.add_table(table(folder, 'absent', 'nowhere.csv').name)
+  with pytest.raises(FileNotFoundError, match=r"'absent', split 'train': no file nowhere\.csv"):
+    seqio.TaskRegistry.get('absent').source.list_shards('train')
+
+
+def test_a_worker_registers_the_tables(folder, cache):
+  """A worker is a process that has read no table; here, one that has forgotten it."""
+  path = table(folder, 'beside', 'rows.csv')
+  user_data.add_table(path)
+
+  def forgetful(function, arguments):
+    seqio.TaskRegistry.remove('beside')
+    user_data._DATASETS.pop('beside')
+    user_data._ADDED.clear()
+    return work_runner.here(function, arguments)
+
+  done = prepared_shards.prepare_tasks(
+    ['beside'],
+    'train',
+    folder / 'prepared',
+    runner=forgetful,
+    tables=[str(path)],
+    say=lambda line: None,
+  )
+  assert done['beside'].num_examples == 2

@@ -162,10 +162,9 @@ def test_the_recipe_from_a_t5x_checkpoint_killed_and_resumed_to_the_report(
 def test_the_script_runs_to_its_end_and_again(environment, tmp_path):
   bin_folder = tmp_path / 'bin'
   bin_folder.mkdir()
-  script = f'#!/bin/sh\nexec {sys.executable} -m aya_train "$@"\n'
-  (bin_folder / 'aya-train').write_text(script)
-  (bin_folder / 'aya-train').chmod(0o755)
-  (bin_folder / 'python').symlink_to(sys.executable)
+  for name, words in (('python', sys.executable), ('aya-train', f'{sys.executable} -m aya_train')):
+    (bin_folder / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (bin_folder / name).chmod(0o755)
   run = tmp_path / 'run'
   env = {**environment, 'AYA_TRAIN_VENV': 'none', 'AYA_TRAIN_SMALL_DIR': str(run)}
   env['PATH'] = f'{bin_folder}:{env["PATH"]}'

@@ -181,13 +181,17 @@ def write_shard(
   writer = ArrayRecordWriter(os.fspath(temporary), prepared.WRITER_OPTIONS)
   written = 0
   try:
-    for inputs, targets in prepared.examples(task, split, shard, count):
-      lengths['inputs'][len(inputs)] += 1
-      lengths['targets'][len(targets)] += 1
-      writer.write(prepared.encode_example(inputs, targets))
-      written += 1
-  finally:
-    writer.close()
+    try:
+      for inputs, targets in prepared.examples(task, split, shard, count):
+        lengths['inputs'][len(inputs)] += 1
+        lengths['targets'][len(targets)] += 1
+        writer.write(prepared.encode_example(inputs, targets))
+        written += 1
+    finally:
+      writer.close()
+  except BaseException:
+    temporary.unlink(missing_ok=True)  # On a full disk it would keep it full.
+    raise
   temporary.replace(stem.parent / f'{stem.name}.array_record')
   found = {'examples': written, 'lengths': {f: sorted(lengths[f].items()) for f in FEATURES}}
   partial = stem.parent / f'.{counts.name}.{uuid.uuid4().hex}.tmp'

@@ -118,6 +118,7 @@ def _is_filled(cell: types.CellType) -> bool:
   return True
 
 
+@functools.lru_cache(maxsize=1024)
 def _code(function: Any) -> str:
   """Returns a function's source without comments and docstrings; '' where there is no source."""
   try:

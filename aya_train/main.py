@@ -504,11 +504,18 @@ def _without_stderr() -> Iterator[None]:
       os.close(kept)
 
 
+def _is_of_bucket(error: BaseException) -> bool:
+  """Whether TensorFlow's file systems, which epath uses for buckets, raised it."""
+  return type(error).__module__.startswith('tensorflow') and '://' in str(error)
+
+
 def _message(error: BaseException) -> str:
   """The error's own words, without the call chain that gin appends to them."""
-  if destinations.is_full(error) and not isinstance(error, OSError):
-    return f'the disk is full ({str(error).splitlines()[0]})'
   text = str(error).split('\n  In call to configurable')[0].strip()
+  if destinations.is_full(error) and not isinstance(error, OSError):
+    return f'the disk is full ({text.splitlines()[0]})'
+  if _is_of_bucket(error):
+    return f'a path in a bucket cannot be reached: {" ".join(text.split())}'
   if isinstance(error, KeyError):
     text = text.strip('\'"')
   return text if isinstance(error, ValueError | OSError) else f'{type(error).__name__}: {text}'
@@ -540,7 +547,8 @@ def main(argv: Sequence[str]) -> int:
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
     if isinstance(error, hosts.JoinError):
       return 3
-    if not isinstance(error, ValueError | OSError) and not destinations.is_full(error):
+    expected = isinstance(error, ValueError | OSError)
+    if not (expected or destinations.is_full(error) or _is_of_bucket(error)):
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
     return 1
   return 0

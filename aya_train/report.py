@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from aya_train.tasks import metrics
 
 logger = logging.getLogger(__name__)
 PAGE = 'report.html'
+_ANSWER_TOKENS = 256
 _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'transformers', 'babel')
 
 
@@ -51,7 +52,7 @@ def run_report(
 
   The prompts are taken at even distances from the examples that the run decodes, in their order;
   right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
-  of its training data.
+  of its training data. Answers have at most 256 tokens.
 
   Args:
     model_dir: a run with a checkpoint.
@@ -81,7 +82,8 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
-  lengths = run.macros['TASK_FEATURE_LENGTHS']
+  lengths = dict(run.macros['TASK_FEATURE_LENGTHS'])
+  lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = partitioning.one_device()
   ours = evaluation.decode_prompts(
@@ -89,7 +91,7 @@ def _samples(run: report_run.Run, hf_dir: str | None, count: int) -> list[Sample
   )
   theirs: Sequence[list[int] | None] = [None] * len(prompts)
   if hf_dir is not None:
-    theirs = transformers_answers(hf_dir, prompts, lengths['targets'], model.input_vocabulary)
+    theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
   text = model.output_vocabulary.decode
   return [
     Sample(
@@ -125,9 +127,15 @@ def _restore(run: report_run.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
 
 
 def transformers_answers(
-  folder: str, prompts: Sequence[str], max_tokens: int, vocabulary: seqio.Vocabulary
+  folder: str, prompts: Sequence[str], lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
 ) -> list[list[int]]:
   """Greedy answers of transformers' MT5ForConditionalGeneration, as ids without padding.
+
+  Args:
+    folder: exported folder.
+    prompts: texts; those longer than `lengths['inputs']` tokens are cut, end of sequence kept.
+    lengths: 'inputs' and 'targets' in tokens.
+    vocabulary: what the folder's tokenizer must agree with.
 
   Raises:
     ValueError: the folder's tokenizer gives other ids than the vocabulary, or the extra is missing.
@@ -148,9 +156,10 @@ def transformers_answers(
     ids = tokenizer(prompt)['input_ids']
     if ids != (want := [*vocabulary.encode(prompt), vocabulary.eos_id]):
       raise ValueError(f'{folder}: the tokenizer gives {ids} for {prompt!r}, expected {want}')
+    ids = [*ids[:-1][: lengths['inputs'] - 1], ids[-1]]
     with torch.no_grad():
       out = model.generate(
-        torch.tensor([ids]), max_new_tokens=max_tokens, do_sample=False, num_beams=1
+        torch.tensor([ids]), max_new_tokens=lengths['targets'], do_sample=False, num_beams=1
       )
     answers.append([int(t) for t in out[0].tolist()[1:] if t != 0])
   return answers
@@ -200,8 +209,16 @@ def _print_table(run: report_run.Run, samples: Sequence[Sample]) -> None:
   print()
   for s in samples:
     verdict = 'right' if s.right else 'wrong'
-    print(f'{s.prompt}\n  ours {s.ours!r} ({verdict})  reference {s.reference!r}', end='')
-    print('' if s.same is None else f'  transformers {s.theirs!r}')
+    print(f'{_line(s.prompt)}\n  ours {_line(s.ours)!r} ({verdict})', end='')
+    print(f'  reference {_line(s.reference)!r}', end='')
+    print('' if s.theirs is None else f'  transformers {_line(s.theirs)!r}')
   if any(s.same is not None for s in samples):
     equal = sum(bool(s.same) for s in samples)
     print(f'\nThe same tokens from transformers: {equal} of {len(samples)}')
+
+
+def _line(text: str, longest: int = 100) -> str:
+  """A text for the terminal: on one line, its middle left out if it is long."""
+  text = text.replace('\n', ' ')
+  half = longest // 2
+  return text if len(text) <= longest else f'{text[:half]} ... {text[-half:]}'

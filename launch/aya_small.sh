@@ -62,7 +62,6 @@ gin+=(--gin.MODEL_DIR="\"$model\"" --gin.INITIAL_CHECKPOINT_PATH="\"$initial\"")
 gin+=(--gin.TRAIN_STEPS_RELATIVE="$steps" --gin.BATCH_SIZE=8 --gin.RANDOM_SEED=0)
 gin+=(--gin.LOG_PERIOD=1 --gin.EVAL_PERIOD=$(((steps + 1) / 2)))
 gin+=(--gin.CHECKPOINT_PERIOD=$(((steps + 2) / 3)))
-gin+=(--gin.INFER_EVAL_CFG=None)  # no task of this mixture has metrics
 
 say ' 4/11  prepare: the mixture aya_open, tokenised'
 aya-train prepare "${gin[@]}"
@@ -99,8 +98,7 @@ evaluated() {
   aya-train eval --gin_file=models/mt5_tiny.gin --gin_file=recipes/eval.gin \
     --gin_file=hardware/cpu_local.gin --gin.CHECKPOINT_PATH="\"$model\"" \
     --gin.EVAL_OUTPUT_DIR="\"$run/eval/$1\"" --gin.MIXTURE_OR_TASK_NAME="\"$1\"" \
-    --gin.SPLIT="\"$2\"" --gin.TASK_FEATURE_LENGTHS="$lengths" --gin.BATCH_SIZE=8 \
-    --gin.INFER_EVAL_CFG=None
+    --gin.SPLIT="\"$2\"" --gin.TASK_FEATURE_LENGTHS="$lengths" --gin.BATCH_SIZE=8
 }
 evaluated aya_open validation
 evaluated aya_evaluation_suite.aya_human_annotated test

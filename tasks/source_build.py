@@ -213,8 +213,8 @@ def _already_built(source: str, keys: Mapping[str, str], root: epath.Path) -> di
     path = source_builder.folder(source, part, root)
     if (path / source_builder.MANIFEST).exists():
       manifest = source_builder.open_built(source, part, root)
-    elif _empty(path).exists():
-      manifest = json.loads(_empty(path).read_text())
+    elif (empty := source_builder.empty_manifest(path)).exists():
+      manifest = json.loads(empty.read_text())
     else:
       continue
     if manifest['fingerprint'] != key:
@@ -224,11 +224,6 @@ def _already_built(source: str, keys: Mapping[str, str], root: epath.Path) -> di
       )
     manifests[part] = manifest
   return manifests
-
-
-def _empty(path: epath.Path) -> epath.Path:
-  """The file that says that a release has no row of a constituent."""
-  return path.parent / f'{path.name}.empty.json'
 
 
 def _refuse_small_disk(source: str, expected: Estimate, say: Progress) -> None:
@@ -364,7 +359,7 @@ def _publish(
       builder(source, part, root).publish(splits, work_dir, manifest)
     elif made:
       logger.warning('%s: the release has no rows of %s', source, part)
-      path = _empty(source_builder.folder(source, part, root))
+      path = source_builder.empty_manifest(source_builder.folder(source, part, root))
       path.parent.mkdir(parents=True, exist_ok=True)
       _write_atomically(path, json.dumps(manifest))
   if not made:

@@ -117,10 +117,17 @@ def folder(
   return (root / constituent if constituent else root) / row.version
 
 
+def empty_manifest(path: epath.Path) -> epath.Path:
+  """Where the manifest of a config is of which nothing was to be kept; `path` is its `folder`."""
+  return path.parent / f'{path.name}.empty.json'
+
+
 def open_built(
   source: str, constituent: str = '', data_dir: epath.PathLike | None = None
 ) -> Mapping[str, Any]:
   """The manifest of a finished config, every file of which is there in full.
+
+  A config without a row in the languages that were asked for is finished, and has no splits.
 
   Raises:
     FileNotFoundError: it is not built; the message names the command.
@@ -129,6 +136,14 @@ def open_built(
   path = folder(source, constituent, data_dir)
   name = f'{source}.{constituent}' if constituent else source
   if not (path / MANIFEST).exists():
+    if (empty := empty_manifest(path)).exists():
+      manifest = json.loads(empty.read_text())
+      if manifest['options']['languages']:
+        return manifest
+      raise FileNotFoundError(
+        f'{name}: {manifest["release"]["place"] or "the release"} has no row of it; if it should, '
+        f'remove {empty} and run `aya-train prepare {name}` with a complete release'
+      )
     raise FileNotFoundError(
       f'{name} is not built at {path}; run `aya-train prepare {name}` (with --data_dir FOLDER for '
       f'files of your own), or set {storage.CACHE_ENV} to the cache directory that holds it'

@@ -201,14 +201,16 @@ class SourceMixture(seqio.Mixture):
 
     Args:
       split: such as 'train'.
-      is_prepared: whether the tokens of a task are there; its source is then not looked for.
+      is_prepared: whether the tokens of a task are there; its source is then not looked for. Its
+        errors are passed on: without a vocabulary nothing can be said about any source.
     """
     missing, empty, problems, present = [], [], [], set()
     for task in (seqio.TaskRegistry.get(n) for p in self.parts for n in self.units(p)):
       if split.split('[')[0] not in task.splits:
         continue
+      there = is_prepared(task)
       try:
-        if is_prepared(task) or task.source.list_shards(split):
+        if there or task.source.list_shards(split):
           present.add(task.name)
         else:
           empty.append(task.name)

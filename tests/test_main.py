@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from aya_train import main
 from aya_train.tasks import features
@@ -30,6 +31,11 @@ def default_vocabulary():
     (['--gin.MODEL_DIR="x"', '--gin_file=nowhere.gin'], "no gin file 'nowhere.gin'"),
     (['--gin.MODEL_DIR="x"', '--gin.DROPOUT_RATE=2'], 'dropout_rate must be in [0, 1), got 2'),
     (['--gin.MODEL_DIR="x"', '--gin.EVAL_PERIOD=0'], 'EVAL_PERIOD must be at least 1, got 0'),
+    (['--gin.MODEL_DIR="x"', '--gin.EVAL_STEPS=0'], 'EVAL_STEPS must be at least 1, got 0'),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.EVALUATOR_NUM_EXAMPLES=0'],
+      'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got 0',
+    ),
     (['--gin.MODEL_DIR="x"', "--gin.LOSS_NORMALIZING_FACTOR='X'"], "got 'X'"),
     (
       ['--gin.MODEL_DIR="x"', '--gin.VOCABULARY_FILE="no.model"'],
@@ -70,6 +76,28 @@ def test_other_commands_refuse_in_one_message(arguments, message, capsys, tmp_pa
   error = capsys.readouterr().err
   assert message in error
   assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('error', 'message'),
+  [
+    (
+      tf.errors.FailedPreconditionError(None, None, 'No host\n\t when reading gs://bucket/x'),
+      'a path in a bucket cannot be reached: No host when reading gs://bucket/x',
+    ),
+    (
+      RuntimeError('RESOURCE_EXHAUSTED: No space left on device\n  In call to configurable'),
+      'the disk is full (RESOURCE_EXHAUSTED: No space left on device)',
+    ),
+  ],
+)
+def test_what_comes_from_outside_is_no_defect(error, message, capsys, monkeypatch):
+  def fail(args):
+    raise error
+
+  monkeypatch.setattr(main, '_report', fail)
+  assert main.main(['report', 'x']) == 1
+  assert capsys.readouterr().err.strip() == f'aya-train report: error: {message}'
 
 
 def test_an_unknown_command_is_wrong_usage():

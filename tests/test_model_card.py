@@ -226,3 +226,14 @@ def test_a_run_is_found_from_its_folders(model_dir):
   for path in (model_dir, model_dir / 'checkpoints', model_dir / 'checkpoints' / '9'):
     assert model_card.find_run(path) == model_dir
   assert model_card.find_run(model_dir.parent) is None
+
+
+def test_steps_are_those_that_were_made(hf_folder, model_dir):
+  (model_dir / 'operative_config.gin').write_text(f'{GIN}\nTRAIN_STEPS_RELATIVE = 12\n')
+  (model_dir / 'run.json').write_text(json.dumps({'first_step': 1_000_000, 'seed': 0}))
+  line = {'step': 1_000_012, 'kind': 'train', 'loss_per_target_token': 1.0, 'accuracy': 0.5}
+  with (model_dir / 'metrics.jsonl').open('a') as file:
+    file.write(json.dumps(line) + '\n')
+  text = card_of(hf_folder, run=model_card.read_run(model_dir))
+  assert '| Steps | 12 |' in text
+  assert '| Steps before this run | 1,000,000 |' in text

@@ -1,8 +1,10 @@
+import json
+
 import jinja2
 import markupsafe
 import pytest
 
-from aya_train import report
+from aya_train import report, report_run
 
 
 def test_a_directory_without_metrics_is_refused(tmp_path):
@@ -42,3 +44,43 @@ def test_the_template_escapes_prompts():
   assert str(markupsafe.escape(sample.prompt)) in page
   assert '<script>' not in page
   assert 'OTHER TOKENS' in page
+
+
+GIN = """
+MIXTURE_OR_TASK_NAME = 'mt0'
+MIXTURE_OR_TASK_MODULE = 'aya_train.tasks'
+TRAIN_EVAL_MIXTURE_OR_TASK_NAME = 'mt0'
+TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 16}
+"""
+
+
+@pytest.fixture
+def unevaluated(tmp_path, monkeypatch):
+  """A run on xP3, which has no validation split and is not here."""
+  monkeypatch.setenv('AYA_TRAIN_CACHE', str(tmp_path / 'cache'))
+  (tmp_path / 'config.gin').write_text(GIN)
+  (tmp_path / 'run.json').write_text(json.dumps({'first_step': 7}))
+  record = {'kind': 'train', 'loss_per_target_token': 4.0, 'accuracy': 0.1, 'learning_rate': 1e-3}
+  lines = [json.dumps({'step': step, **record}) for step in (8, 9)]
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
+  return tmp_path
+
+
+def test_a_run_without_evaluation_has_a_report(unevaluated):
+  run = report_run.read(unevaluated)
+  assert not report_run.evaluated(run)
+  assert [figure.after for figure in report_run.figures(run)] == [4.0, 10.0]
+  assert (report_run.last_step(run), report_run.steps_trained(run)) == (9, 2)
+  rows, note = report_run.data_rows(run)
+  assert rows == [] and 'cannot be opened here' in note
+
+
+def test_a_run_that_measured_nothing_is_refused(unevaluated):
+  (unevaluated / 'metrics.jsonl').write_text('')
+  with pytest.raises(ValueError, match='LOG_PERIOD'):
+    report_run.read(unevaluated)
+
+
+def test_texts_take_one_line_of_the_terminal():
+  assert report._line('a\nb') == 'a b'
+  assert report._line('x' * 60 + 'y' * 60) == 'x' * 50 + ' ... ' + 'y' * 50

@@ -182,6 +182,25 @@ def test_a_set_that_is_not_built_is_named(root):
   assert len(rows_of(f'{TRANSLATED}.mintaka.yor')) == 8
 
 
+def test_a_set_without_a_row_in_the_languages_asked_for_is_built_and_empty(root):
+  for config, code, script in (('dolly', 'yor', 'Latn'), ('mintaka', 'arb', 'Arab')):
+    rows = released.collected(f'{config} (T)', code, script, 4)
+    released.parquet(root / f'translated_{config}/train-00000-of-00001.parquet', rows)
+  build(TRANSLATED, root, 'dolly', 'mintaka', languages=('yor',))
+  source = seqio.get_mixture_or_task(f'{TRANSLATED}.mintaka').source
+  assert source.list_shards('train') == []
+  assert source.num_input_examples('train') == 0
+  assert len(rows_of(f'{TRANSLATED}.dolly')) == 4
+
+
+def test_a_release_without_a_set_is_named_where_the_set_is_missed(root):
+  by_dataset(root)
+  build(TRANSLATED, root, 'dolly', 'mintaka', 'paws')
+  with pytest.raises(FileNotFoundError, match=r'paws: .*release has no row of it') as error:
+    rows_of(f'{TRANSLATED}.paws')
+  assert str(root) in str(error.value)
+
+
 def test_an_unknown_data_set_is_refused_by_name(root):
   rows = released.collected('Nobody-inst', 'yor', 'Latn', 30)
   released.parquet(root / 'yoruba/train-00000-of-00001.parquet', rows)

@@ -143,6 +143,15 @@ def test_missing_sources_are_all_named(monkeypatch, tmp_path):
   assert "MIXTURE_MISSING_SOURCES = 'renormalise'" in str(error.value)
 
 
+def test_a_missing_vocabulary_is_not_taken_for_missing_sources():
+  def without_vocabulary(task):
+    raise FileNotFoundError('no SentencePiece file')
+
+  mixtures.configure(source_mixture.Settings(missing_sources='renormalise'))
+  with pytest.raises(FileNotFoundError, match='no SentencePiece file'):
+    seqio.get_mixture_or_task('mt0').require('train', without_vocabulary)
+
+
 def test_weights_are_scaled_up_only_on_request():
   mixture = seqio.get_mixture_or_task('aya101')
   present = lambda task: not task.name.startswith('sharegpt')

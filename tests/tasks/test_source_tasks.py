@@ -3,7 +3,7 @@
 import pytest
 import seqio
 
-from aya_train import main, preparation, prepared
+from aya_train import data, main, preparation, prepared
 from aya_train.tasks import sources, storage
 from tests.tasks import released
 
@@ -94,11 +94,10 @@ def test_languages_of_any_code_system(root):
 
 def test_tokenised_tasks_hold_what_the_task_gives(root, tmp_path):
   run('aya_dataset', '--data_dir', root)
-  preparation.tokenise(
-    [('aya_dataset', 'train'), (None, 'validation')],
-    str(tmp_path / 'prepared'),
-    preparation.Settings(num_shards=2),
+  cfg = data.DatasetConfig(
+    'aya_dataset', {'inputs': 64, 'targets': 64}, 'train', 1, prepared_dir=tmp_path / 'prepared'
   )
+  preparation.tokenise([cfg], preparation.Settings(num_shards=2))
   task = seqio.get_mixture_or_task('aya_dataset')
   done = prepared.PreparedTask(prepared.prepared_path(task, 'train', tmp_path / 'prepared'))
   assert len(done) == 60

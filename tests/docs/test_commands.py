@@ -30,7 +30,7 @@ def parameter(shown):
   return pytest.param(shown, marks=marks, id=str(shown))
 
 
-@pytest.mark.parametrize('shown', map(parameter, EXECUTED))
+@pytest.mark.parametrize('shown', [parameter(shown) for shown in EXECUTED])
 def test_it_does_what_it_should(reader, shown):
   if reason := NOT_EXECUTED.get(shown.text):
     pytest.skip(reason)

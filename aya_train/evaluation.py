@@ -72,6 +72,12 @@ class InferEvalConfig:
   use_cached: bool = False
   seed: int = 42
 
+  def __post_init__(self):
+    if self.num_examples is not None and self.num_examples < 1:
+      raise ValueError(
+        f'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got {self.num_examples!r}'
+      )
+
 
 class NothingToDecodeError(ValueError):
   """No task can be decoded and scored; the message says why."""

@@ -21,7 +21,7 @@ EPILOG = """examples:
   aya-train prepare cldr
   aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
     --gin_file=hardware/cpu_local.gin --gin.MODEL_DIR='"runs/smoke"'
-  aya-train convert runs/smoke runs/smoke/hf --to hf
+  aya-train convert runs/smoke runs/smoke/hf --to hf --overwrite
   aya-train precompile --gin_file=aya101.gin --topology=v4-128
 """
 

@@ -60,7 +60,7 @@ class Schedule:
   eval_before_training: bool = False
 
   def __post_init__(self):
-    for name in ('log_period', 'eval_period', 'infer_eval_period'):
+    for name in ('log_period', 'eval_period', 'eval_steps', 'infer_eval_period'):
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f'{name.upper()} must be at least 1, got {value!r}')

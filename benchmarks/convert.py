@@ -1,6 +1,7 @@
-"""Converts a checkpoint of mT5's shape: time and peak memory beside a plain copy of the source.
+r"""Converts a checkpoint of mT5's shape: time and peak memory beside a plain copy of the source.
 
-  python benchmarks/convert.py --size xl --folder /tmp/convert
+  python benchmarks/convert.py --size xl --folder /tmp/convert \
+    --vocabulary path/to/mc4.250000.100extra/sentencepiece.model
 
 Writes a T5X checkpoint of random float32 weights, then T5X -> Hugging Face (bfloat16) -> native. Each
 conversion is a process of its own; before each, `cp` copies its source to the same disk, or, with
@@ -28,6 +29,7 @@ from aya_train.models import network, t5_config
 
 # emb_dim, heads, layers of each stack, mlp_dim: t5x/examples/t5/mt5/*.gin.
 SIZES = {
+  'tiny': (32, 2, 1, 32),  # to see that it runs
   'small': (512, 6, 8, 1024),
   'base': (768, 12, 12, 2048),
   'large': (1024, 16, 24, 2816),

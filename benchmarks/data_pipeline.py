@@ -1,6 +1,6 @@
 """Rates and padding of the training pipeline against SeqIO's own, on synthetic examples.
 
-  python benchmarks/data_pipeline.py [--examples=20000] [--rows=2000]
+  python benchmarks/data_pipeline.py --examples=20000 --rows=2000
 
 A task of texts with a few hundred tokens (lognormal lengths) is read by `aya_train.data` from
 prepared files, and by `task.get_dataset` + `EncDecFeatureConverter(pack=True)` as t5x.train would:

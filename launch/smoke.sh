@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The main job on this machine, end to end: CLDR instruction set -> SFT of a tiny mT5 -> evaluation
 # -> checkpoint -> Hugging Face folder -> the same answers from transformers -> report.
-#   bash launch/smoke.sh            everything, set-up included; continues a run that was stopped
-#   bash launch/smoke.sh --fresh    forget the last run first
+#   bash launch/smoke.sh            # everything, set-up included; continues a run that was stopped
+#   bash launch/smoke.sh --fresh    # forget the last run first
 #   AYA_TRAIN_SMOKE_DIR             where the run goes (runs/smoke in the checkout)
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"

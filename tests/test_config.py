@@ -162,3 +162,12 @@ def test_t5x_style_arguments_are_rewritten():
   assert got == ['train', '--gin_bindings=A.b = "c=d"', '--gin_file=x']
   with pytest.raises(ValueError, match=r'expected --gin\.NAME=VALUE'):
     gin_args.rewrite_gin_args(['--gin.A'])
+
+
+def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):
+  """`python -m aya_train` has the working directory on its path, and that may hold `models/`."""
+  (tmp_path / 'models').mkdir()
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  config.parse(SMOKE, [MODEL_DIR])
+  assert config.macro('BATCH_SIZE') == 16

@@ -31,6 +31,11 @@ def default_vocabulary():
     (['--gin.MODEL_DIR="x"', '--gin_file=nowhere.gin'], "no gin file 'nowhere.gin'"),
     (['--gin.MODEL_DIR="x"', '--gin.DROPOUT_RATE=2'], 'dropout_rate must be in [0, 1), got 2'),
     (['--gin.MODEL_DIR="x"', '--gin.EVAL_PERIOD=0'], 'EVAL_PERIOD must be at least 1, got 0'),
+    (['--gin.MODEL_DIR="x"', '--gin.EVAL_STEPS=0'], 'EVAL_STEPS must be at least 1, got 0'),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.EVALUATOR_NUM_EXAMPLES=0'],
+      'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got 0',
+    ),
     (['--gin.MODEL_DIR="x"', "--gin.LOSS_NORMALIZING_FACTOR='X'"], "got 'X'"),
     (
       ['--gin.MODEL_DIR="x"', '--gin.VOCABULARY_FILE="no.model"'],

@@ -217,8 +217,7 @@ def _script(code: str) -> str:
 
 
 def _language(code: str) -> str:
-  language = languages.BY_CODE.get(code)
-  return (code or 'not stated') if language is None else f'{language.name} ({code})'
+  return languages.described(code) if code else 'not stated'
 
 
 def _record(task: str, kind: row_counts.Kind) -> provenance.Record:

@@ -335,10 +335,7 @@ def render(
     dtype=hf_export.dtype_of(hf_folder),
     file=file,
     decoder_start_token_id=settings.get('decoder_start_token_id', 0),
-    languages=[
-      {'code': code, 'name': languages.BY_CODE[code].name if code in languages.BY_CODE else code}
-      for code in sorted(codes)
-    ],
+    languages=[languages.described(code) for code in sorted(codes)],
     vocabulary_rows=settings['vocab_size'],
     pieces=len(hf_tokenizer.read_vocabulary(vocabulary).pieces) if vocabulary.exists() else None,
     licence=licence,

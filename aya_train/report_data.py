@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import jinja2
 import seqio
@@ -142,7 +142,7 @@ def write(
       ],
       efficiency=100 * efficiency,
       per_row=per_row,
-      samples=samples([seqio.TaskRegistry.get(task) for task in shares], split),
+      samples=samples(kinds, split),
       top=_TOP,
     )
   )
@@ -217,8 +217,7 @@ def _script(code: str) -> str:
 
 
 def _language(code: str) -> str:
-  language = languages.BY_CODE.get(code)
-  return (code or 'not stated') if language is None else f'{language.name} ({code})'
+  return languages.described(code) if code else 'not stated'
 
 
 def _record(task: str, kind: row_counts.Kind) -> provenance.Record:
@@ -283,24 +282,32 @@ def _packing(cfg: data.DatasetConfig) -> tuple[float, float]:
   return efficiency, examples / (_PACKED_BATCHES * _PACKED_ROWS)
 
 
-def samples(tasks: Sequence[seqio.Task], split: str) -> list[Sample]:
-  """A few rows in each script, among the first rows of each task."""
+def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> list[Sample]:
+  """A few rows in each script, among the first rows of each task.
+
+  Args:
+    kinds: task -> the kinds of its rows: a task is read only as far as they promise something new.
+    split: to read.
+  """
   found: dict[str, list[Sample]] = collections.defaultdict(list)
   seen: set[tuple[str, str]] = set()
-  for task in tasks:
-    for row in _rows(task, split):
+  for name in kinds:
+    # Of other tasks and other languages, so that a page shows more than one kind of row.
+    wanted = {(k.script, k.language_code) for k in kinds[name]} - seen
+    wanted = {pair for pair in wanted if len(found[pair[0]]) < _SAMPLES_PER_SCRIPT}
+    rows = _rows(seqio.TaskRegistry.get(name), split) if wanted else iter(())
+    for row in rows:
       code, script = row.get('language_code', ''), row.get('script', '')
       language = languages.BY_CODE.get(code)
       if not script and language is not None:
         script = language.script_code
-      # Of other tasks and other languages, so that a page shows more than one kind of row.
-      if len(found[script]) < _SAMPLES_PER_SCRIPT and not seen & {
-        (script, code),
-        (script, task.name),
-      }:
-        seen |= {(script, code), (script, task.name)}
+      if (script, code) in wanted:
+        seen.add((script, code))
         texts = (row[side][:600] for side in ('inputs', 'targets'))
-        found[script].append(Sample(_script(script), _language(code), task.name, *texts))
+        found[script].append(Sample(_script(script), _language(code), name, *texts))
+        wanted = {pair for pair in wanted if pair[0] != script}  # one of a task and script
+        if not wanted:
+          break
   return [sample for script in sorted(found) for sample in found[script]]
 
 

@@ -8,6 +8,8 @@ data sources, also of languages outside the 101, are in `language_codes`.
 import dataclasses
 from typing import Literal
 
+import babel
+
 Level = Literal['high', 'mid', 'low']
 
 
@@ -257,3 +259,11 @@ def by_code(code: str) -> Language:
       f'{", ".join(list(BY_CODE)[:5])} (aya_train.tasks.languages.LANGUAGES)'
     )
   return BY_CODE[code]
+
+
+def described(code: str) -> str:
+  """'Yoruba (yor)', 'Acehnese (ace)'; the code alone where nobody has a name for it."""
+  if code in BY_CODE:
+    return f'{BY_CODE[code].name} ({code})'
+  name = babel.Locale('en').languages.get(code)
+  return code if name is None else f'{name} ({code})'

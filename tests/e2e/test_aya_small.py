@@ -117,7 +117,12 @@ def kill_once_saved(words, model_dir, env):
 @pytest.fixture
 def environment(aya_cache, compiled_once):
   """Of other processes, which find this package, its cache and the programs that are compiled."""
-  settings = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+  settings = (
+    'jax_compilation_cache_dir',
+    'jax_num_cpu_devices',
+    'jax_persistent_cache_min_compile_time_secs',
+    'jax_persistent_cache_min_entry_size_bytes',
+  )
   compiled = {name.upper(): str(getattr(jax.config, name)) for name in settings}
   return {**os.environ, **compiled, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
 
@@ -168,7 +173,7 @@ def test_the_script_runs_to_its_end_and_again(environment, tmp_path):
   run = tmp_path / 'run'
   env = {**environment, 'AYA_TRAIN_VENV': 'none', 'AYA_TRAIN_SMALL_DIR': str(run)}
   env['PATH'] = f'{bin_folder}:{env["PATH"]}'
-  del env['AYA_TRAIN_CACHE']  # one of its own
+  del env['AYA_TRAIN_CACHE'], env['JAX_NUM_CPU_DEVICES']  # one of its own, and one device
   words = ['bash', str(ROOT / 'launch/aya_small.sh')]
   first = subprocess.run(words, env=env, text=True, capture_output=True, timeout=3000)
   assert first.returncode == 0, first.stdout[-2000:] + first.stderr[-3000:]
@@ -194,6 +199,7 @@ def on_two_processes(words, env, folder):
     port = s.getsockname()[1]
   hosts = [f'--coordinator_address=localhost:{port}', '--num_processes=2']
   command = [sys.executable, '-m', 'aya_train', *words, *hosts]
+  env = {**env, 'JAX_NUM_CPU_DEVICES': '1'}
   processes = [
     subprocess.Popen(
       [*command, f'--process_id={i}'],

@@ -68,3 +68,9 @@ def test_rows_are_frozen_and_unknown_codes_refused():
     languages.by_code('yor').name = 'x'
   with pytest.raises(ValueError, match="'yo'"):
     languages.by_code('yo')
+
+
+def test_languages_beyond_the_101_are_named_too():
+  assert languages.described('yor') == 'Yoruba (yor)'
+  assert languages.described('ace') == 'Acehnese (ace)'
+  assert languages.described('qqq') == 'qqq'

@@ -52,6 +52,19 @@ def test_the_page_of_a_real_mixture(cache, tmp_path):
   assert any(name in page for name in cldr_rows.KINDS)
 
 
+def test_samples_are_of_two_tasks_a_script_and_read_what_is_promised(cache, monkeypatch):
+  read = []
+  rows = report_data._rows
+  monkeypatch.setattr(report_data, '_rows', lambda *args: read.append(args[0].name) or rows(*args))
+  promised = {
+    f'cldr.{code}': {row_counts.Kind(code, script, '', ''): 1}
+    for code, script in (('yor', 'Latn'), ('swa', 'Latn'), ('fra', 'Latn'), ('heb', 'Hebr'))
+  }
+  found = report_data.samples(promised, 'train')
+  assert [s.task for s in found] == ['cldr.heb', 'cldr.yor', 'cldr.swa']
+  assert read == ['cldr.yor', 'cldr.swa', 'cldr.heb']  # a third of Latin script is not needed
+
+
 @pytest.fixture(autouse=True)
 def few_languages():
   import seqio

@@ -191,7 +191,7 @@ class Sandbox:
 
   def environment(self, cache: str = 'cache') -> dict[str, str]:
     """Of the commands, with one of several cache directories."""
-    kept = {k: v for k, v in os.environ.items() if k not in ('PYTHON', features.VOCABULARY_ENV)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(('AYA_TRAIN_', 'PYTHON'))}
     python = pathlib.Path(sys.executable).parent
     return kept | {
       'HOME': str(self.root / 'home'),

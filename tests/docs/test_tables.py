@@ -36,7 +36,15 @@ BY_FILE = {
 }
 # Options of pip, ruff, kubectl, gcloud and Beam.
 OF_OTHERS = {
-  *('--gin', '--help', '--check', '--constraint', '--editable', '--from-env-file', '--service-account'),
+  *(
+    '--gin',
+    '--help',
+    '--check',
+    '--constraint',
+    '--editable',
+    '--from-env-file',
+    '--service-account',
+  ),
   *('--project', '--region', '--temp_location', '--max_num_workers'),
   *('--flink_master', '--environment_type'),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import gin
 from etils import epath
-from gin import config_parser
+from gin import config_parser, resource_reader
 
 from aya_train.tasks import features
 
@@ -43,6 +43,7 @@ def parse(
     ValueError: a value that is no gin literal, an unknown macro or parameter, a missing macro.
   """
   gin.clear_config()
+  _read_no_packages()
   for path in [*search_paths, str(CONFIGS)]:
     gin.add_config_file_search_path(path)
   for name in gin_files:
@@ -57,6 +58,16 @@ def parse(
     gin.finalize()
   if (path := macro('VOCABULARY_FILE')) is not None:
     features.set_vocabulary(path)
+
+
+def _read_no_packages() -> None:
+  """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
+
+  `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on Python's
+  path any folder of that name is one, without the files.
+  """
+  readers = gin.config._FILE_READERS
+  readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
 
 
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:

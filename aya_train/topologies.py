@@ -99,6 +99,8 @@ class Slice:
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
     os.environ.setdefault('TPU_ACCELERATOR_TYPE', self.name)
     os.environ.setdefault('TPU_WORKER_HOSTNAMES', 'localhost')
+    # No chip is held here, so several programs may compile at once.
+    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
     from jax.experimental import topologies
 
     options: dict[str, Any] = {}

@@ -12,4 +12,4 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports
-python -m pytest -q -n 2 --dist loadgroup "$@"
+python -m pytest -q -n 2 "$@"

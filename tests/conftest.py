@@ -19,6 +19,22 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+  """Sends all of tests/docs to one process, where its tests share a sandbox; others file by file.
+
+  The mark xdist_group would say it too, but has no effect with pytest 9.2 and pytest-xdist 3.8.
+  """
+  from xdist.scheduler import LoadScopeScheduling
+
+  class Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid):
+      file = nodeid.split('::')[0]
+      return 'docs' if file.startswith('tests/docs/') else file
+
+  return Scheduling(config, log) if config.getvalue('dist') == 'load' else None
+
+
 @pytest.fixture(scope='session')
 def vocabulary_file(tmp_path_factory):
   return small_model.train_vocabulary(tmp_path_factory.mktemp('vocabulary'))

@@ -140,7 +140,6 @@ def pytest(words: Sequence[str], folder: pathlib.Path) -> int:
   parser = argparse.ArgumentParser('pytest')
   parser.add_argument('-q', action='store_true')
   parser.add_argument('-n', type=int)
-  parser.add_argument('--dist', choices=['load', 'loadgroup'])
   parser.add_argument('-k')
   parser.add_argument('-m')
   args = parser.parse_args(words)

@@ -11,8 +11,6 @@ from aya_train.tasks import features
 from tests.docs import commands
 from tests.docs.reader import EXECUTED, SHOWN, products
 
-pytestmark = pytest.mark.xdist_group('docs')
-
 # What is shown and not executed here, with the reason.
 NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `pytest -m t5x` does',

@@ -7,8 +7,6 @@ import pytest
 from aya_train import metrics
 from tests.docs.reader import EXECUTED
 
-pytestmark = pytest.mark.xdist_group('docs')
-
 MODEL = '--gin_file=models/mt5_tiny.gin'
 MACHINE = '--gin_file=hardware/cpu_local.gin'
 LENGTHS = """--gin.TASK_FEATURE_LENGTHS='{"inputs": 128, "targets": 64}'"""

@@ -116,6 +116,8 @@ def survey(
   kept = [task for task in tasks if task not in empty]
   if empty and not (kept and (allow_empty or found is not None)):
     raise prepared.empty_split(empty[0], split)
+  if found is not None and split == 'train':
+    _say_empty_sources(provider, {t.name for t in kept}, found)
   others = {t.name for t in seqio.get_subtasks(provider)} - {t.name for t in tasks}
   left_out = {
     'not built': found.tasks if found else (),
@@ -125,6 +127,21 @@ def survey(
   return Survey(
     tuple(t.name for t in kept), {reason: names for reason, names in left_out.items() if names}
   )
+
+
+def _say_empty_sources(
+  mixture: source_mixture.SourceMixture, kept: set[str], found: source_mixture.Availability
+) -> None:
+  """Says which sources are built and have nothing to train on, since their share goes to the others."""
+  gone = [
+    f'{part.name} ({part.percent:.3g} %)'
+    for part in mixture.parts
+    if part.name not in found.sources and not kept & {*mixture.units(part)}
+  ]
+  if gone:
+    _warn_once(
+      f'{mixture.name}: no rows at all of {", ".join(gone)}; the weights of the others are scaled up'
+    )
 
 
 def _to_try(tasks: Sequence[seqio.Task]) -> list[seqio.Task]:

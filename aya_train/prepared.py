@@ -53,6 +53,8 @@ PREPROCESSING_SEED = 0
 # Grain reads one record at a time, hence groups of one. Of the compressions tried, zstd halves the
 # size and reads as fast as none.
 WRITER_OPTIONS = 'group_size:1,zstd:1'
+KINDS_FILE = 'row_counts.json'
+KIND_COLUMNS = ('language_code', 'script', 'dataset', 'task_type', 'kind')
 _TOKEN = np.dtype('<i4')
 _PROGRESS_EVERY = 10_000
 # TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
@@ -314,9 +316,11 @@ def _write(
   names = [f'examples-{i:05d}-of-{num_shards:05d}.array_record' for i in range(num_shards)]
   writers = [ArrayRecordWriter(os.fspath(directory / n), WRITER_OPTIONS) for n in names]
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
+  kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   done = 0
   try:
-    for inputs, targets in examples(task, split):
+    for inputs, targets, kind in examples(task, split):
+      kinds[kind] += 1
       lengths['inputs'][len(inputs)] += 1
       lengths['targets'][len(targets)] += 1
       writers[done % num_shards].write(encode_example(inputs, targets))
@@ -329,6 +333,7 @@ def _write(
   progress(task.name, split, done, total)
   if not done and not allow_empty:
     raise empty_split(task, split)
+  write_kinds(directory, task, split, kinds)
   return Manifest(
     task=task.name,
     split=split,
@@ -349,8 +354,10 @@ def _write(
 
 def examples(
   task: seqio.Task, split: str, shard: int = 0, num_shards: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields (inputs, targets) in the order of the source, neither trimmed nor cached.
+) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
+  """Yields (inputs, targets, kind) in the order of the source, neither trimmed nor cached.
+
+  The kind is what the example says of itself under `KIND_COLUMNS`, '' for what it does not say.
 
   With several shards each example is in one of them: by files of the source, where there are
   enough; else every shard reads all of the source, and tokenises its own part.
@@ -413,7 +420,9 @@ def reason(error: BaseException) -> str:
   return text.splitlines()[0] if text else type(error).__name__
 
 
-def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _tokens(
+  task: seqio.Task, ds: tf.data.Dataset
+) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]:
   ds = task.preprocess_precache(ds, seed=PREPROCESSING_SEED)
   ds = task.preprocess_postcache(ds, sequence_length=None, seed=PREPROCESSING_SEED)
   for feature in FEATURES:
@@ -423,11 +432,42 @@ def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[np.ndarray,
         f'task {task.name!r} must give feature {feature!r} as a rank-1 integer tensor, got'
         f' {"none" if spec is None else spec} among {sorted(ds.element_spec)}.'
       )
-  ds = ds.map(lambda x: tuple(tf.cast(x[f], tf.int32) for f in FEATURES))
+  names = [n for n in KIND_COLUMNS if _is_text(ds.element_spec.get(n))]
+  ds = ds.map(
+    lambda x: (tuple(tf.cast(x[f], tf.int32) for f in FEATURES), tuple(x[n] for n in names))
+  )
   # In batches, since every step from tf.data to Python costs more than an example's tokenisation.
-  for batch in ds.ragged_batch(256).prefetch(2):
-    columns = [np.split(c.values.numpy(), c.row_splits.numpy()[1:-1]) for c in batch]
-    yield from zip(*columns, strict=True)
+  for tokens, texts in ds.ragged_batch(256).prefetch(2):
+    columns = [np.split(c.values.numpy(), c.row_splits.numpy()[1:-1]) for c in tokens]
+    said = dict(zip(names, (c.numpy().tolist() for c in texts), strict=True))
+    blank = [b''] * len(columns[0])
+    kinds = zip(*(said.get(name, blank) for name in KIND_COLUMNS), strict=True)
+    for inputs, targets, kind in zip(*columns, kinds, strict=True):
+      yield inputs, targets, tuple(text.decode(errors='replace') for text in kind)
+
+
+def _is_text(spec: Any) -> bool:
+  return isinstance(spec, tf.TensorSpec) and spec.shape.rank == 0 and spec.dtype == tf.string
+
+
+def write_kinds(
+  directory: epath.Path, task: seqio.Task, split: str, counts: Mapping[tuple[str, ...], int]
+) -> None:
+  """Keeps how many examples there are of each kind, so that nobody reads the source for it again.
+
+  Not where only the source tells kinds, and the preprocessors have dropped what it says.
+
+  Args:
+    directory: of the prepared task.
+    task, split: whose examples were counted.
+    counts: kind, as `examples` gives it -> examples.
+  """
+  if not any(any(kind) for kind in counts):
+    spec = task.source.get_dataset(split=split, shuffle=False).element_spec
+    if isinstance(spec, Mapping) and {*spec} & {*KIND_COLUMNS}:
+      return
+  rows = [[*kind, n] for kind, n in sorted(counts.items())]
+  (directory / KINDS_FILE).write_text(json.dumps(rows, ensure_ascii=False))
 
 
 def eos_after_trim(task: seqio.Task) -> dict[str, int]:

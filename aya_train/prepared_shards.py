@@ -141,6 +141,12 @@ def _finish(plan: _Plan, split: str, allow_empty: bool) -> None:
   if not manifest.num_examples and not allow_empty:
     plan.parts.rmtree()  # The next call looks again.
     raise prepared.empty_split(plan.task, split)
+  kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
+  for k in range(plan.count):
+    for *kind, n in json.loads(_counts(plan.parts, k, plan.count).read_text()).get('kinds', ()):
+      kinds[tuple(kind)] += n
+  if sum(kinds.values()) == manifest.num_examples:  # else a shard of an earlier version
+    prepared.write_kinds(plan.parts, plan.task, split, kinds)
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
   for k in range(plan.count):
     _counts(plan.parts, k, plan.count).unlink()
@@ -179,10 +185,12 @@ def write_shard(
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
   temporary = stem.parent / f'.{stem.name}.{uuid.uuid4().hex}.tmp'
   writer = ArrayRecordWriter(os.fspath(temporary), prepared.WRITER_OPTIONS)
+  kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   written = 0
   try:
     try:
-      for inputs, targets in prepared.examples(task, split, shard, count):
+      for inputs, targets, kind in prepared.examples(task, split, shard, count):
+        kinds[kind] += 1
         lengths['inputs'][len(inputs)] += 1
         lengths['targets'][len(targets)] += 1
         writer.write(prepared.encode_example(inputs, targets))
@@ -193,7 +201,11 @@ def write_shard(
     temporary.unlink(missing_ok=True)  # On a full disk it would keep it full.
     raise
   temporary.replace(stem.parent / f'{stem.name}.array_record')
-  found = {'examples': written, 'lengths': {f: sorted(lengths[f].items()) for f in FEATURES}}
+  found = {
+    'examples': written,
+    'lengths': {f: sorted(lengths[f].items()) for f in FEATURES},
+    'kinds': [[*kind, n] for kind, n in sorted(kinds.items())],
+  }
   partial = stem.parent / f'.{counts.name}.{uuid.uuid4().hex}.tmp'
   partial.write_text(json.dumps(found))
   partial.replace(counts)

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
+import babel
 import jinja2
 import seqio
 from etils import epath
@@ -207,13 +208,17 @@ def _level(code: str) -> str:
 
 
 _SCRIPTS = {language.script_code: language.script for language in languages.LANGUAGES} | {
+  'Hans': 'Simplified Han',
+  'Hant': 'Traditional Han',
   'Latn': 'Latin',
   'Zyyy': 'none (code)',
 }
 
 
 def _script(code: str) -> str:
-  return _SCRIPTS.get(code, code) or 'not stated'
+  return (
+    (_SCRIPTS.get(code) or babel.Locale('en').scripts.get(code, code)) if code else 'not stated'
+  )
 
 
 def _language(code: str) -> str:

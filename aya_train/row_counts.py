@@ -13,8 +13,8 @@ import tensorflow as tf
 from aya_train import prepared
 from aya_train.tasks import languages
 
-FILE = 'row_counts.json'
-_COLUMNS = ('language_code', 'script', 'dataset', 'task_type')
+FILE = prepared.KINDS_FILE
+_COLUMNS = prepared.KIND_COLUMNS
 _BATCH = 4_096
 
 
@@ -28,13 +28,18 @@ class Kind(NamedTuple):
 
 
 def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[Kind, int]:
-  """Examples of a prepared task by kind; counted once, and kept beside its tokens.
+  """Examples of a prepared task by kind, as they were counted when it was prepared.
 
-  Counting reads the source without tokenising it; where preprocessors drop rows it has to run them.
+  Where the examples themselves do not tell, they are counted here, once, and the counts kept beside
+  the tokens: by reading the source without tokenising it; where preprocessors drop rows by running
+  them.
   """
   path = ready.directory / FILE
   if path.exists():
-    return {Kind(*kind): count for *kind, count in json.loads(path.read_text())}
+    found: collections.Counter[Kind] = collections.Counter()
+    for *texts, count in json.loads(path.read_text()):
+      found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
+    return dict(found)
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)
@@ -49,7 +54,7 @@ def _count(dataset: tf.data.Dataset) -> dict[Kind, int]:
   spec = dataset.element_spec
   # A source may give plain lines, which its preprocessors make columns of.
   columns_there = spec if isinstance(spec, Mapping) else {}
-  names = [name for name in (*_COLUMNS, 'kind') if name in columns_there]
+  names = [name for name in _COLUMNS if name in columns_there]
   found: collections.Counter[tuple[bytes, ...]] = collections.Counter()
   if not names:  # such as a user's own task, of pairs of text and nothing else
     return {Kind('', '', '', ''): int(dataset.reduce(0, lambda n, _: n + 1).numpy())}

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from aya_train.tasks import features, languages, rows, source_builder, sources
 
-FIELDS = ('inputs', 'targets', 'language_code', 'dataset', 'task_type')
+FIELDS = ('inputs', 'targets', 'language_code', 'script', 'dataset', 'task_type')
 
 AYA_LANGUAGES = tuple(language.code for language in languages.LANGUAGES)
 

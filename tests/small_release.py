@@ -198,7 +198,8 @@ def _code(name: str, count: int) -> list[Pair]:
 
 
 def _script(code: str) -> str:
-  return languages.by_code(_STAND_INS.get(code, code)).script_code
+  # CLDR's Chinese is simplified, which the releases tell from traditional.
+  return 'Hans' if code == 'zho' else languages.by_code(_STAND_INS.get(code, code)).script_code
 
 
 def _shards(folder: pathlib.Path, split: str, rows: Sequence, count: int) -> None:

@@ -3,8 +3,9 @@ import collections
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
-from aya_train import data, mixing, mixture_data
+from aya_train import data, mixing, mixture_data, row_counts
 from aya_train.tasks import source_mixture
 from tests import seqio_tasks
 
@@ -124,3 +125,38 @@ def test_other_hosts_take_what_the_first_has_prepared(mixture, tmp_path):
   )
   assert sorted(tasks) == ['standin.a', 'standin.b']
   assert len(waited) == 1
+
+
+def test_a_source_that_is_built_and_empty_is_named_with_its_share(mixture, tmp_path, caplog):
+  mixture_data._warn_once.cache_clear()
+  seqio_tasks.add_task('whole', {'train': []})
+  mixture(STANDIN, WHOLE)
+  found = mixture_data.survey('standin', 'train', tmp_path, allow_empty=False)
+  assert found.tasks == ('standin.a', 'standin.b')
+  assert 'no rows at all of whole (30 %)' in caplog.text
+
+
+def test_kinds_are_counted_while_rows_are_prepared(mixture, tmp_path, monkeypatch):
+  rows = [('a', 'x', 'yor', ''), ('b', 'y', 'zho', 'Hant'), ('c', 'z', 'yor', '')]
+  names = ('inputs', 'targets', 'language_code', 'script')
+
+  def told(split, shuffle_files, seed=None):
+    columns = zip(*rows, strict=True)
+    return tf.data.Dataset.from_tensor_slices(dict(zip(names, map(list, columns), strict=True)))
+
+  feature = seqio.Feature(seqio_tasks.VOCABULARY)
+  seqio.TaskRegistry.remove('told')
+  task = seqio.TaskRegistry.add(
+    'told',
+    source=seqio.FunctionDataSource(told, splits=['train']),
+    preprocessors=list(seqio_tasks.APPEND_EOS),
+    output_features={'inputs': feature, 'targets': feature},
+    metric_fns=[],
+  )
+  ready = mixture_data.ensure_prepared('told', 'train', tmp_path)['told']
+  monkeypatch.setattr(seqio.FunctionDataSource, 'get_dataset', absent)  # nothing is read again
+  assert row_counts.of_task(task, 'train', ready) == {
+    row_counts.Kind('yor', 'Latn', '', ''): 2,
+    row_counts.Kind('zho', 'Hant', '', ''): 1,
+  }
+  seqio.TaskRegistry.remove('told')

@@ -52,6 +52,11 @@ def test_the_page_of_a_real_mixture(cache, tmp_path):
   assert any(name in page for name in cldr_rows.KINDS)
 
 
+def test_scripts_beyond_those_of_cldr_are_named_too():
+  names = [report_data._script(code) for code in ('Ethi', 'Hans', 'Qaaa', '')]
+  assert names == ["Ge'ez", 'Simplified Han', 'Qaaa', 'not stated']
+
+
 def test_samples_are_of_two_tasks_a_script_and_read_what_is_promised(cache, monkeypatch):
   read = []
   rows = report_data._rows

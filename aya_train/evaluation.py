@@ -192,7 +192,7 @@ class InferEvaluator:
           score_fn=lambda ds, *_: [(i, 0.0) for i, _ in _targets(ds)],
         )
         _numbers(scored[0].result()[name])
-      except Exception as error:
+      except (Exception, SystemExit) as error:
         problems[name] = _first_line(error)
     return problems
 
@@ -230,6 +230,10 @@ class InferEvaluator:
         )
         if (values := scored.result()) is not None:
           results[name] = _numbers(values[name])
+          if others := sorted({*values[name]} - {*results[name]}):
+            logger.info('%s: %s: no single numbers, not in %s', name, others, metrics.FILE)
+      except SystemExit as error:
+        failed[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
       except Exception as error:
         if hosts.is_lost(error):
           raise

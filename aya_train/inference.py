@@ -60,6 +60,8 @@ def infer(
     FileNotFoundError: no checkpoint, no prompts file, or the task's data is not there.
     OSError: the output file cannot be written.
   """
+  if isinstance(prompts, str):  # ('x') is a text, ('x',) a tuple
+    prompts = (prompts,)
   if sum(map(bool, (prompts, prompts_file, mixture_or_task_name))) != 1:
     raise ValueError(
       'give exactly one of PROMPTS, PROMPTS_FILE and MIXTURE_OR_TASK_NAME, got '

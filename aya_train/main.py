@@ -209,6 +209,14 @@ def _import_tasks(module: str) -> None:
     importlib.import_module(module)
   except ModuleNotFoundError as error:
     raise ValueError(f'MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {error}') from error
+  except Exception as error:
+    if module.startswith('aya_train.'):
+      raise
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    raise ValueError(
+      f'MIXTURE_OR_TASK_MODULE {module!r} cannot be imported: {type(error).__name__}: {error} '
+      f'({at.filename}, line {at.lineno})'
+    ) from error
 
 
 def _train(args: argparse.Namespace) -> None:

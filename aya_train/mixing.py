@@ -48,6 +48,25 @@ def mixing_rates(
   return {name: rate for name, rate in sorted(rates.items()) if rate}
 
 
+def check_rates(provider: seqio.Task | seqio.Mixture) -> None:
+  """Refuses a rate that is a function where SeqIO takes numbers only: that of a sub-mixture.
+
+  Raises:
+    ValueError: naming both.
+  """
+  if isinstance(provider, seqio.Task | source_mixture.SourceMixture):
+    return
+  tasks = {task.name for task in provider.tasks}
+  for name, rate in provider.rate_per_task_name.items():
+    if name in tasks:
+      continue
+    if callable(rate):
+      raise ValueError(
+        f'mixture {provider.name!r}: the rate of its sub-mixture {name!r} is a function; give a number'
+      )
+    check_rates(seqio.MixtureRegistry.get(name))
+
+
 def _rates(mixture: seqio.Mixture, prepared_tasks: Mapping[str, Any]) -> dict[str, float]:
   if isinstance(mixture, source_mixture.SourceMixture):
     return mixture.rates({name: len(task) for name, task in prepared_tasks.items()})
@@ -60,6 +79,7 @@ def _rates(mixture: seqio.Mixture, prepared_tasks: Mapping[str, Any]) -> dict[st
           rate = _call(rate, members[name], prepared_tasks[name])
         rates[name] = rates.get(name, 0.0) + float(rate)
       continue
+    check_rates(mixture)
     shares = _rates(seqio.MixtureRegistry.get(name), prepared_tasks)
     total = sum(shares.values()) or 1.0
     for task_name, share in shares.items():

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from aya_train import data, destinations, evaluation, hosts, metrics, prepared, run_dir
+from aya_train import data, destinations, evaluation, hosts, metrics, mixing, prepared, run_dir
 from aya_train.checkpoint import formats, manager
 from aya_train.models import seq2seq
 
@@ -40,7 +40,15 @@ def check_start(
     FileNotFoundError: nothing there.
     ValueError: another network or vocabulary, or a damaged checkpoint.
   """
-  source = formats.detect(initial_checkpoint_path)
+  try:
+    source = formats.detect(initial_checkpoint_path)
+  except FileNotFoundError as error:
+    if needed:
+      raise
+    raise FileNotFoundError(
+      f'{error}. The run in MODEL_DIR has checkpoints of its own and goes on from the newest: '
+      'INITIAL_CHECKPOINT_PATH = None'
+    ) from error
   if not needed:
     return source, 0
   step = formats.check(source, abstract_params, model.config)
@@ -110,6 +118,7 @@ def check_data(train: data.DatasetConfig, train_eval: data.DatasetConfig | None)
   Raises:
     FileNotFoundError, ValueError, OSError: see `mixture_data.survey`.
   """
+  mixing.check_rates(prepared.get_mixture_or_task(train.mixture_or_task_name))
   kept: data.DatasetConfig | None = train_eval
   with hosts.together():
     if jax.process_index() == 0:

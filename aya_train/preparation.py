@@ -234,10 +234,13 @@ def tokenise(
   """
   for cfg in parts:
     _tokenise(cfg, settings, module, tables, allow_empty=cfg is not parts[0])
-  train = parts[0]
+  train, *others = parts
   tasks = data.prepared_tasks(train)
   provider = prepared.get_mixture_or_task(train.mixture_or_task_name)
   data.check_truncation(train, tasks, mixing.mixing_rates(provider, tasks))
+  for cfg in others:
+    if tasks := data.prepared_tasks(cfg, allow_empty=True):
+      data.check_truncation(cfg, tasks, {name: float(len(task)) for name, task in tasks.items()})
 
 
 def _tokenise(

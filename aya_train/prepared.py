@@ -361,6 +361,9 @@ def examples(
 
   With several shards each example is in one of them: by files of the source, where there are
   enough; else every shard reads all of the source, and tokenises its own part.
+
+  Raises:
+    ValueError: no such split, wrong features, or what a row or a preprocessor raised, in one line.
   """
   require_split(task, split)
   if 1 < num_shards <= len(task.source.list_shards(split)):
@@ -368,7 +371,10 @@ def examples(
     ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
   else:
     ds = task.source.get_dataset(split=split, shuffle=False).shard(num_shards, shard)
-  yield from _tokens(task, ds)
+  try:
+    yield from _tokens(task, ds)
+  except tf.errors.OpError as error:  # a row, or what the task's functions raised inside tf.data
+    raise ValueError(f'task {task.name!r}, split {split!r}: {reason(error)}') from error
 
 
 def require_split(task: seqio.Task, split: str) -> None:

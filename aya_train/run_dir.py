@@ -40,6 +40,8 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
   Raises:
     ValueError: another model, vocabulary or seed; with both.
   """
+  if not str(model_dir).strip():
+    raise ValueError('MODEL_DIR is empty: give a folder or bucket')
   known = read(model_dir)
   if theirs := known.get('architecture'):
     differ = {

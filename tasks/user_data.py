@@ -116,6 +116,7 @@ def _matching(pattern: epath.Path) -> list[epath.Path]:
 
 
 _DATASETS: dict[str, Dataset] = {}
+_LONGEST_FIELD = 10_000_000
 _ADDED: set[str] = set()
 
 
@@ -195,6 +196,8 @@ def raw_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, Mapping[str, A
     UserDataError: a file cannot be read, or a row has no columns.
   """
   for path in dataset.paths(split):
+    if not path.stat().length:
+      continue
     if path.name.removesuffix('.gz').endswith(_TABLES):
       yield from _csv_rows(dataset, path)
       continue
@@ -206,9 +209,10 @@ def raw_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, Mapping[str, A
 
 
 def _csv_rows(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  csv.field_size_limit(_LONGEST_FIELD)  # as long as a row of another form may be
   with path.open('rb') as raw:
     opened = gzip.GzipFile(fileobj=raw) if path.name.endswith('.gz') else raw
-    text = io.TextIOWrapper(opened, encoding='utf-8', newline='')
+    text = io.TextIOWrapper(opened, encoding='utf-8-sig', newline='')
     delimiter = _delimiter(path)
     quoting: Any = csv.QUOTE_NONE if delimiter == '\t' else csv.QUOTE_MINIMAL
     names = list(dataset.columns) or None
@@ -247,7 +251,7 @@ def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
       all_templates=dataset.all_templates,
     )
   else:
-    found = ((n, '', _pair(row)) for n, row in enumerate(columns()))
+    found = ((n, '', _pair(dataset, places[n][0], row)) for n, row in enumerate(columns()))
   last = -1
   try:
     for number, name, pair in found:
@@ -260,12 +264,13 @@ def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
     raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
 
 
-def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
+def _pair(dataset: Dataset, place: str, row: Mapping[str, Any]) -> tuple[str, str]:
   try:
     return source_rows.text(row, 'inputs'), source_rows.text(row, 'targets')
   except RowProblemError as error:
     raise UserDataError(
-      f'{error}: without `templates` the columns must be inputs and targets'
+      f'data set {dataset.name!r}, {place}: {error}: without `templates` the columns must be inputs '
+      'and targets'
     ) from error
 
 
@@ -366,6 +371,8 @@ def add(dataset: Dataset) -> str:
     UserDataError: another module has a task of that name.
     TemplateProblemError: its templates cannot be read.
   """
+  if dataset.name in seqio.MixtureRegistry.names():
+    raise UserDataError(f'there is a mixture {dataset.name!r} already; take another name')
   existing = seqio.TaskRegistry.names()
   mine = dataset.name in _DATASETS or dataset.name == SAFE_SLOT
   if dataset.name in existing and not mine:

@@ -56,6 +56,16 @@ def test_bad_input_ends_in_one_message(arguments, message, capsys, tmp_path, mon
   assert not list(tmp_path.iterdir())
 
 
+def test_an_error_in_a_module_of_tasks_is_told_with_its_line(capsys, tmp_path, monkeypatch):
+  (tmp_path / 'tasks_with_a_slip.py').write_text('import seqio\nseqio.no_such_name\n')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  words = ['--gin.MODEL_DIR="x"', '--gin.MIXTURE_OR_TASK_MODULE="tasks_with_a_slip"']
+  assert main.main(['train', *SMOKE, *words]) == 1
+  error = capsys.readouterr().err
+  assert 'cannot be imported: AttributeError' in error and 'tasks_with_a_slip.py, line 2)' in error
+  assert 'defect' not in error
+
+
 def test_debug_shows_the_traceback(capsys):
   assert main.main(['train', *SMOKE, '--debug']) == 1
   assert 'Traceback' in capsys.readouterr().err

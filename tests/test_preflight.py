@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
 from aya_train import data, destinations, evaluation, metrics, preflight, run_dir, train_loop
 from aya_train.checkpoint import manager
@@ -194,6 +195,34 @@ def test_preprocessors_that_give_other_features_are_refused_at_once(add, tmp_pat
   with pytest.raises(ValueError, match=r"task 'flight', split 'train': its first rows cannot"):
     train_loop.train(**settings(tmp_path, 'flight'))
   assert not (tmp_path / 'run').exists()
+
+
+def rotten(dataset):
+  def check(text):
+    if text.numpy().startswith(b'070'):
+      raise ValueError('row 070 is rotten')
+    return text
+
+  checked = lambda text: tf.ensure_shape(tf.py_function(check, [text], tf.string), [])
+  return dataset.map(lambda x: {**x, 'inputs': checked(x['inputs'])})
+
+
+def test_a_row_that_fails_later_is_told_in_one_line(add, tmp_path):
+  add('flight', {'train': seqio_tasks.texts(80)}, preprocessors=[rotten, *seqio_tasks.APPEND_EOS])
+  with pytest.raises(ValueError, match=r"task 'flight', split 'train': .*row 070 is rotten$"):
+    train_loop.train(**settings(tmp_path, 'flight'))
+
+
+def test_a_function_as_the_rate_of_a_sub_mixture_is_refused_at_once(add, tmp_path):
+  add('flight', {'train': PAIRS})
+  seqio.MixtureRegistry.add('flight.inner', [('flight', 1.0)])
+  seqio.MixtureRegistry.add('flight.mixture', [('flight.inner', seqio.mixing_rate_num_examples)])
+  try:
+    with pytest.raises(ValueError, match=r"sub-mixture 'flight\.inner' is a function"):
+      train_loop.train(**settings(tmp_path, 'flight.mixture'))
+  finally:
+    seqio.MixtureRegistry.remove('flight.mixture')
+    seqio.MixtureRegistry.remove('flight.inner')
 
 
 def test_files_that_are_not_there_are_all_named(add, tmp_path):

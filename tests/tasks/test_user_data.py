@@ -65,3 +65,24 @@ def test_a_worker_registers_the_tables(folder, cache):
     say=lambda line: None,
   )
   assert done['beside'].num_examples == 2
+
+
+def test_a_table_cannot_take_the_name_of_a_mixture(folder):
+  with pytest.raises(user_data.UserDataError, match="there is a mixture 'aya_open' already"):
+    user_data.add_table(table(folder, 'aya_open', 'rows.csv'))
+
+
+def test_a_csv_as_spreadsheets_write_it_and_an_empty_file(folder):
+  (folder / 'rows.csv').write_bytes(b'\xef\xbb\xbf' + ROWS.encode())
+  (folder / 'empty.csv').write_bytes(b'')
+  (folder / 'long.csv').write_text(f'inputs,targets\n{"a" * 150_000},1\n')
+  for files, count in (('rows.csv', 2), ('empty.csv', 0), ('long.csv', 1)):
+    user_data.add_table(table(folder, 'beside', files))
+    assert seqio.TaskRegistry.get('beside').source.num_input_examples('train') == count
+
+
+def test_a_row_without_its_columns_is_named_with_its_place(folder):
+  (folder / 'rows.csv').write_text('inputs,answers\na,b\n')
+  user_data.add_table(table(folder, 'beside', 'rows.csv'))
+  with pytest.raises(user_data.UserDataError, match=r"'beside', rows\.csv row 1: .*'targets'"):
+    seqio.TaskRegistry.get('beside').source.num_input_examples('train')

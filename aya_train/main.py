@@ -485,8 +485,14 @@ def _quiet_libraries(verbose: bool) -> None:
 
 
 def _import_tensorflow(verbose: bool) -> None:
-  """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO."""
+  """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO.
+
+  Triton, which comes with CUDA builds of torch, goes first where it is installed: imported after
+  TensorFlow it ends the process (both bring an LLVM), and transformers imports it.
+  """
   with contextlib.nullcontext() if verbose else _without_stderr():
+    with contextlib.suppress(ImportError):
+      importlib.import_module('triton')
     import tensorflow_text  # noqa: F401
 
 

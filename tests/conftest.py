@@ -6,6 +6,12 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ['TFDS_DISABLE_GCS'] = '1'
 os.environ['HF_HUB_OFFLINE'] = '1'
 
+import contextlib
+import importlib
+
+with contextlib.suppress(ImportError):  # after TensorFlow it ends the process, see main.py
+  importlib.import_module('triton')
+
 import jax
 import pytest
 

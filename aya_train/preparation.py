@@ -204,7 +204,7 @@ def check_vocabulary(
   """
   model.check_vocabulary()
   path = initial_checkpoint_path
-  # Without a network, asking a bucket takes minutes; who keeps the vocabulary in one has access.
+  # Data may be prepared where no bucket can be reached; who keeps the vocabulary in one has access.
   if path is None or not (
     destinations.is_local(path) or not destinations.is_local(features.vocabulary_file())
   ):

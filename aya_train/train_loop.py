@@ -140,10 +140,10 @@ def train(
       initial_checkpoint_path, model, abstract.params, needed=begun is None
     )
   if begun is not None:
-    first_step = run_dir.read(model_dir).get('first_step', first_step)
-    if train_dataset_cfg.seed is None and (seed := run_dir.read(model_dir).get('seed')) is not None:
-      stream = dataclasses.replace(train_dataset_cfg, seed=seed)
-      preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
+    known = run_dir.read(model_dir)
+    first_step = known.get('first_step', first_step)
+    stream = dataclasses.replace(train_dataset_cfg, seed=known.get('seed'))
+    preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
   last_step = first_step + relative_steps if relative_steps is not None else total_steps
   if begun is None:
     preflight.check_steps(first_step, last_step)

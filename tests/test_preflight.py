@@ -5,7 +5,6 @@ import json
 import logging
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import seqio
@@ -330,4 +329,3 @@ def test_run_json_names_the_step_that_a_run_began_at(add, tmp_path):
   add('flight', {'train': PAIRS})
   train_loop.train(**settings(tmp_path, 'flight', total_steps=1))
   assert run_dir.read(tmp_path / 'run')['first_step'] == 0
-  assert jax.process_count() == 1

@@ -135,8 +135,14 @@ def bound(function: Any) -> Any:
 
   Returns:
     A function from a parameter's name to its value, references evaluated; None where unbound.
+
+  Raises:
+    ValueError: no gin file given mentions the function.
   """
-  bindings = gin.get_bindings(function, resolve_references=False)
+  try:
+    bindings = gin.get_bindings(function, resolve_references=False)
+  except (KeyError, ValueError) as error:
+    raise _not_configured(function) from error
   return lambda name: copy.deepcopy(bindings.get(name))
 
 
@@ -149,11 +155,15 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
   try:
     configured = gin.get_configurable(function)
   except (KeyError, ValueError) as error:
-    raise ValueError(
-      f'no gin file given configures {function.__module__}.{function.__name__}: '
-      'does the recipe belong to this command?'
-    ) from error
+    raise _not_configured(function) from error
   return configured(*args, **kwargs)
+
+
+def _not_configured(function: Any) -> ValueError:
+  return ValueError(
+    f'no gin file given configures {function.__module__}.{function.__name__}: '
+    'does the recipe belong to this command?'
+  )
 
 
 def configure_data() -> None:

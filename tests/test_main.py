@@ -77,6 +77,10 @@ def test_debug_shows_the_traceback(capsys):
     (['convert', 'nowhere', 'dst'], 'no checkpoint at nowhere'),
     (['prepare', 'clrd'], "unknown sources ['clrd']"),
     (['prepare'], 'prepare what?'),
+    (
+      ['prepare', '--gin_file=recipes/eval.gin', '--gin.MIXTURE_OR_TASK_NAME="cldr"'],
+      'no gin file given configures aya_train.train_loop.train',
+    ),
     (['report', 'nowhere'], 'nowhere'),
   ],
 )

@@ -137,12 +137,9 @@ def bound(function: Any) -> Any:
     A function from a parameter's name to its value, references evaluated; None where unbound.
 
   Raises:
-    ValueError: no gin file given mentions the function.
+    ValueError: no gin file given binds a parameter of the function.
   """
-  try:
-    bindings = gin.get_bindings(function, resolve_references=False)
-  except (KeyError, ValueError) as error:
-    raise _not_configured(function) from error
+  bindings = _bindings(function)
   return lambda name: copy.deepcopy(bindings.get(name))
 
 
@@ -150,20 +147,24 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
   """Calls a function with the parameters that gin binds to it.
 
   Raises:
-    ValueError: no gin file given mentions the function.
+    ValueError: no gin file given binds a parameter of the function.
   """
+  _bindings(function)
+  return gin.get_configurable(function)(*args, **kwargs)
+
+
+def _bindings(function: Any) -> dict[str, Any]:
   try:
-    configured = gin.get_configurable(function)
-  except (KeyError, ValueError) as error:
-    raise _not_configured(function) from error
-  return configured(*args, **kwargs)
-
-
-def _not_configured(function: Any) -> ValueError:
-  return ValueError(
-    f'no gin file given configures {function.__module__}.{function.__name__}: '
-    'does the recipe belong to this command?'
-  )
+    bindings = gin.get_bindings(function, resolve_references=False)
+  except (KeyError, ValueError):
+    bindings = {}
+  # A function that an earlier recipe of this process named stays registered, with nothing bound.
+  if not bindings:
+    raise ValueError(
+      f'no gin file given configures {function.__module__}.{function.__name__}: '
+      'does the recipe belong to this command?'
+    )
+  return bindings
 
 
 def configure_data() -> None:

@@ -19,10 +19,13 @@ setuptools.setup(
   + [f'aya_train.{p}' for p in setuptools.find_packages(str(HERE / 'aya_train'))]
   + ['aya_train.configs'],
   package_data={
-    'aya_train': ['py.typed', 'templates/*'],
+    'aya_train': ['py.typed'],
+    'aya_train.export': ['templates/*'],
+    'aya_train.report': ['templates/*'],
+    'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],
   },
-  entry_points={'console_scripts': ['aya-train = aya_train.main:console']},
+  entry_points={'console_scripts': ['aya-train = aya_train.cli.main:console']},
   install_requires=[
     'absl-py>=2.1,<3',
     'array_record>=0.5,<1',

@@ -173,7 +173,8 @@ def configure_data() -> None:
   Raises:
     ValueError: a table that cannot be read, or settings that fit no mixture.
   """
-  from aya_train.tasks import mixtures, source_mixture, user_data
+  from aya_train.tasks.mixtures import aya_mixtures, source_mixture
+  from aya_train.tasks.user import user_data
 
   for path in macro('DATASET_TABLES') or ():
     user_data.add_table(path)
@@ -185,7 +186,9 @@ def configure_data() -> None:
       ('missing_sources', 'MIXTURE_MISSING_SOURCES'),
     )
   }
-  mixtures.configure(source_mixture.Settings(**{k: v for k, v in chosen.items() if v is not None}))
+  aya_mixtures.configure(
+    source_mixture.Settings(**{k: v for k, v in chosen.items() if v is not None})
+  )
 
 
 def check_licenses() -> str | None:
@@ -194,7 +197,7 @@ def check_licenses() -> str | None:
   Raises:
     ValueError: the mixture breaks it; every offending part is listed.
   """
-  from aya_train.tasks import provenance
+  from aya_train.tasks.rights import provenance
 
   policy, name = macro('DATA_LICENSE_POLICY'), macro('MIXTURE_OR_TASK_NAME')
   if policy is None or name is None:

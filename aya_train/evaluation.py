@@ -12,11 +12,13 @@ import seqio
 from etils import epath
 from jax.experimental import multihost_utils
 
-from aya_train import data, destinations, hosts, metrics, partitioning, prepared, train_step
+from aya_train import destinations, hosts, metric_writer, partitioning, train_step
+from aya_train.data import batching, prepared
 from aya_train.models import network, seq2seq
 
 Batch = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
+TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
 
 
 def train_eval(
@@ -35,10 +37,10 @@ def train_eval(
   """
   sums = None
   for batch in batches:
-    sums = metrics.add(sums, step_fn(params, partitioner.to_global(batch)))
+    sums = metric_writer.add(sums, step_fn(params, partitioner.to_global(batch)))
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
-  return metrics.eval_summary(jax.device_get(sums))
+  return metric_writer.eval_summary(jax.device_get(sums))
 
 
 def make_eval_step(model: train_step.Model, partitioner: partitioning.Partitioner) -> Any:
@@ -168,7 +170,7 @@ class InferEvaluator:
       async_compute_metrics=False,
     )
 
-  def try_metrics(self, num_examples: int = 8) -> dict[str, str]:
+  def try_metrics(self, num_examples: int = TRIED_EXAMPLES) -> dict[str, str]:
     """Scores the first targets as if the model had predicted them; no model runs.
 
     Tasks that share metrics and postprocessing are tried once.
@@ -231,7 +233,7 @@ class InferEvaluator:
         if (values := scored.result()) is not None:
           results[name] = _numbers(values[name])
           if others := sorted({*values[name]} - {*results[name]}):
-            logger.info('%s: %s: no single numbers, not in %s', name, others, metrics.FILE)
+            logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
       except SystemExit as error:
         failed[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
       except Exception as error:
@@ -404,7 +406,7 @@ def evaluate(
   checkpoint_path: str,
   partitioner: partitioning.Partitioner,
   output_dir: str,
-  dataset_cfg: data.DatasetConfig | None = None,
+  dataset_cfg: batching.DatasetConfig | None = None,
   infer_eval_cfg: InferEvalConfig | None = None,
 ) -> dict[str, dict[str, float]]:
   """`aya-train eval`: loss and decoded metrics of one checkpoint.
@@ -441,19 +443,22 @@ def evaluate(
   with hosts.together():
     if jax.process_index() == 0:
       if dataset_cfg is not None:
-        data.survey(dataset_cfg, allow_empty=True)
-      destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metrics.FILE,))
+        batching.survey(dataset_cfg, allow_empty=True)
+      destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metric_writer.FILE,))
   evaluator = decoder(model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None)
   batches = None
   if dataset_cfg is not None:
-    batches = data.open_eval(
+    batches = batching.open_eval(
       dataset_cfg,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
       barrier=multihost_utils.sync_global_devices,
       shard=partitioner.data_shard,
     )
-  params, writer = formats.read_for(model, partitioner, checkpoint_path), metrics.Writer(output_dir)
+  params, writer = (
+    formats.read_for(model, partitioner, checkpoint_path),
+    metric_writer.Writer(output_dir),
+  )
   results: dict[str, dict[str, float]] = {}
 
   def record(kind: str, values: dict[str, float]) -> None:

@@ -9,15 +9,9 @@ import jax
 import seqio
 from etils import epath
 
-from aya_train import (
-  destinations,
-  evaluation,
-  hosts,
-  mixture_data,
-  partitioning,
-  prepared,
-)
+from aya_train import destinations, evaluation, hosts, partitioning
 from aya_train.checkpoint import formats
+from aya_train.data import availability, prepared
 from aya_train.models import network, seq2seq
 
 logger = logging.getLogger(__name__)
@@ -123,7 +117,7 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
   Raises:
     ValueError, FileNotFoundError: see `task_texts`.
   """
-  mixture_data.check(name, split, None)
+  availability.check(name, split, None)
   tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
   if len(tasks) > count:
     tasks = [tasks[i * len(tasks) // count] for i in range(count)]
@@ -147,7 +141,7 @@ def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[st
     ValueError: no task has the split.
     FileNotFoundError: data is missing.
   """
-  mixture_data.check(name, split, None)
+  availability.check(name, split, None)
   pairs: list[tuple[str, str]] = []
   for task in prepared.tasks_with_split(prepared.get_mixture_or_task(name), split):
     if not prepared.has_rows(task, split, 1):

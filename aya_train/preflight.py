@@ -12,9 +12,11 @@ from typing import Any
 import jax
 from etils import epath
 
-from aya_train import data, destinations, evaluation, hosts, metrics, mixing, prepared, run_dir
+from aya_train import destinations, evaluation, hosts, metric_writer, partitioning, run_dir
 from aya_train.checkpoint import formats, manager
+from aya_train.data import batching, mixing, prepared
 from aya_train.models import seq2seq
+from aya_train.tasks import features
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ def check_steps(first_step: int, last_step: int) -> None:
 
 
 def check_stream(
-  saved: Sequence[Mapping[str, Any]], cfg: data.DatasetConfig, where: epath.PathLike
+  saved: Sequence[Mapping[str, Any]], cfg: batching.DatasetConfig, where: epath.PathLike
 ) -> None:
   """Refuses to continue a run with other data, before these are prepared.
 
@@ -86,7 +88,7 @@ def check_stream(
     theirs = state.get('stream', {})
     differing = [
       f'{name}: saved {theirs.get(name)!r}, now {value!r}'
-      for name, value in data.stream_settings(cfg).items()
+      for name, value in batching.stream_settings(cfg).items()
       if name in theirs and theirs[name] != value
     ]
     if differing:
@@ -105,36 +107,36 @@ class Data:
     train_eval: data of the validation loss, None if there is to be none, or can be none.
   """
 
-  train: data.DatasetConfig
-  train_eval: data.DatasetConfig | None
+  train: batching.DatasetConfig
+  train_eval: batching.DatasetConfig | None
 
 
-def check_data(train: data.DatasetConfig, train_eval: data.DatasetConfig | None) -> Data:
+def check_data(train: batching.DatasetConfig, train_eval: batching.DatasetConfig | None) -> Data:
   """Looks for the data of a run, and prepares the first rows of each task.
 
   The validation loss is left out, with a line, where the training data has no validation split: that
   it is measured on the same mixture is a default. One that names other data must be possible.
 
   Raises:
-    FileNotFoundError, ValueError, OSError: see `mixture_data.survey`.
+    FileNotFoundError, ValueError, OSError: see `availability.survey`.
   """
   mixing.check_rates(prepared.get_mixture_or_task(train.mixture_or_task_name))
-  kept: data.DatasetConfig | None = train_eval
+  kept: batching.DatasetConfig | None = train_eval
   with hosts.together():
     if jax.process_index() == 0:
-      log_survey(train, data.survey(train))
+      log_survey(train, batching.survey(train))
       kept = check_validation(train, train_eval)
   return Data(train, train_eval if hosts.first_says(kept is not None) else None)
 
 
 def check_validation(
-  train: data.DatasetConfig, train_eval: data.DatasetConfig | None
-) -> data.DatasetConfig | None:
+  train: batching.DatasetConfig, train_eval: batching.DatasetConfig | None
+) -> batching.DatasetConfig | None:
   """`train_eval`, or None, with a line, where the training data has nothing to validate on."""
   if train_eval is None:
     return None
   try:
-    found = data.survey(train_eval, allow_empty=True)
+    found = batching.survey(train_eval, allow_empty=True)
   except ValueError as error:
     named = train_eval.mixture_or_task_name != train.mixture_or_task_name
     if named or not _has_no_rows(train_eval, error):
@@ -148,13 +150,13 @@ def check_validation(
   return train_eval
 
 
-def _has_no_rows(cfg: data.DatasetConfig, error: Exception) -> bool:
+def _has_no_rows(cfg: batching.DatasetConfig, error: Exception) -> bool:
   if isinstance(error, prepared.EmptySplitError):
     return True
   return not prepared.has_split(prepared.get_mixture_or_task(cfg.mixture_or_task_name), cfg.split)
 
 
-def log_survey(cfg: data.DatasetConfig, found: Any) -> None:
+def log_survey(cfg: batching.DatasetConfig, found: Any) -> None:
   """Says what is read of a mixture, and what of it has nothing to read."""
   name = f'{cfg.mixture_or_task_name}:{cfg.split}'
   for reason, tasks in found.left_out.items():
@@ -179,7 +181,7 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
     destinations.check_folder(
       model_dir,
       'MODEL_DIR',
-      files=(run_dir.FILE, metrics.FILE, 'config.gin', 'operative_config.gin'),
+      files=(run_dir.FILE, metric_writer.FILE, 'config.gin', 'operative_config.gin'),
       num_bytes=size - manager.unfinished_bytes(model_dir),
       what='one checkpoint',
     )
@@ -201,10 +203,64 @@ def decoder(
   model: seq2seq.EncoderDecoderModel,
   partitioner: Any,
   config: evaluation.InferEvalConfig | None,
-  train: data.DatasetConfig,
-  model_dir: epath.PathLike,
+  train: batching.DatasetConfig,
+  model_dir: epath.PathLike | None,
 ) -> evaluation.InferEvaluator | None:
-  """`evaluation.decoder` of a run: what is named must be decodable, what is a default need not."""
-  log_dir = os.fspath(epath.Path(model_dir) / 'inference_eval')
+  """`evaluation.decoder` of a run: what is named must be decodable, what is a default need not.
+
+  Without `model_dir` the decoded examples are not written.
+  """
+  log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
   return evaluation.decoder(model, partitioner, config, log_dir, required=named)
+
+
+def check_prepare(
+  model: seq2seq.EncoderDecoderModel | None,
+  initial_checkpoint_path: str | None,
+  train: batching.DatasetConfig,
+  train_eval: batching.DatasetConfig | None,
+  infer_eval: evaluation.InferEvalConfig | None,
+) -> list[batching.DatasetConfig]:
+  """What `prepare` with gin files checks: as `train`, of data, vocabulary and metrics.
+
+  Args:
+    model: None where no gin file configures one; then its vocabulary is not looked at.
+    initial_checkpoint_path: as `train`'s. It may lie where only the pod can read it: a path that
+      cannot be reached is said, and nothing more.
+    train, train_eval, infer_eval: as `train`'s.
+
+  Returns:
+    What is to be tokenised.
+
+  Raises:
+    ValueError, FileNotFoundError, OSError: what `train` would raise.
+  """
+  if model is not None:
+    check_vocabulary(model, initial_checkpoint_path)
+  found = check_data(train, train_eval)
+  if model is not None and infer_eval is not None:
+    few = dataclasses.replace(infer_eval, num_examples=evaluation.TRIED_EXAMPLES, batch_size=1)
+    decoder(model, partitioning.one_device(), few, train, None)
+  return [cfg for cfg in (found.train, found.train_eval) if cfg is not None]
+
+
+def check_vocabulary(
+  model: seq2seq.EncoderDecoderModel, initial_checkpoint_path: str | None
+) -> None:
+  """Holds the vocabulary against the model and the checkpoint that it starts from.
+
+  Raises:
+    ValueError: see `EncoderDecoderModel.check_vocabulary` and `check_start`.
+  """
+  model.check_vocabulary()
+  path = initial_checkpoint_path
+  # Data may be prepared where no bucket can be reached; who keeps the vocabulary in one has access.
+  if path is None or not (
+    destinations.is_local(path) or not destinations.is_local(features.vocabulary_file())
+  ):
+    return
+  try:
+    check_start(path, model, seq2seq.parameter_axes(model)[0])
+  except OSError as error:
+    logger.warning('INITIAL_CHECKPOINT_PATH is not looked at from here: %s', error)

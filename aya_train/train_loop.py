@@ -19,19 +19,17 @@ import optax
 from jax.experimental import multihost_utils
 
 from aya_train import (
-  data,
   evaluation,
-  fingerprints,
   hosts,
-  metrics,
+  metric_writer,
   partitioning,
   preflight,
-  prepared,
   run_dir,
   train_state,
   train_step,
 )
 from aya_train.checkpoint import formats, manager
+from aya_train.data import batching, fingerprints, prepared
 from aya_train.models import seq2seq
 
 logger = logging.getLogger(__name__)
@@ -70,8 +68,8 @@ def train(
   *,
   model: seq2seq.EncoderDecoderModel,
   model_dir: str,
-  train_dataset_cfg: data.DatasetConfig,
-  train_eval_dataset_cfg: data.DatasetConfig | None,
+  train_dataset_cfg: batching.DatasetConfig,
+  train_eval_dataset_cfg: batching.DatasetConfig | None,
   infer_eval_cfg: evaluation.InferEvalConfig | None,
   checkpoint_cfg: manager.CheckpointConfig,
   partitioner: partitioning.Partitioner,
@@ -84,7 +82,7 @@ def train(
   random_seed: int | None = None,
   num_microbatches: int | None = None,
   on_start: Callable[[str], None] | None = None,
-  on_data: Callable[[str, data.DatasetConfig], None] | None = None,
+  on_data: Callable[[str, batching.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
   """Trains, evaluates and saves until `total_steps`; continues what `model_dir` already holds.
 
@@ -158,7 +156,7 @@ def train(
   if on_start is not None and jax.process_index() == 0:
     on_start(model_dir)
   places = data_hosts(partitioner)
-  iterator = data.train_iterator(train_dataset_cfg, **places)
+  iterator = batching.train_iterator(train_dataset_cfg, **places)
   validation = prepared_validation(found.train_eval, schedule, places)
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
@@ -194,7 +192,7 @@ def train(
 
 
 def prepared_validation(
-  cfg: data.DatasetConfig | None, schedule: Schedule, places: Mapping[str, Any]
+  cfg: batching.DatasetConfig | None, schedule: Schedule, places: Mapping[str, Any]
 ) -> Callable[[], Any] | None:
   """Prepares the validation data, so that no evaluation waits for it.
 
@@ -205,7 +203,7 @@ def prepared_validation(
     return None
   try:
     # A few batches are to be of all tasks; in the order of the files they would be of the first.
-    return data.open_eval(cfg, **places, sample=schedule.eval_steps is not None)
+    return batching.open_eval(cfg, **places, sample=schedule.eval_steps is not None)
   except prepared.EmptySplitError as error:
     logger.warning('no validation loss: %s', error)
     return None
@@ -319,8 +317,8 @@ def data_hosts(partitioner: partitioning.Partitioner) -> dict[str, Any]:
 
 def _check(
   model: seq2seq.EncoderDecoderModel,
-  train_cfg: data.DatasetConfig,
-  train_eval_cfg: data.DatasetConfig | None,
+  train_cfg: batching.DatasetConfig,
+  train_eval_cfg: batching.DatasetConfig | None,
   infer_eval_cfg: evaluation.InferEvalConfig | None,
   partitioner: partitioning.Partitioner,
   num_microbatches: int,
@@ -362,7 +360,7 @@ class _Evaluations:
     decoder: evaluation.InferEvaluator | None,
     model_dir: str,
   ):
-    self.writer = metrics.Writer(model_dir)
+    self.writer = metric_writer.Writer(model_dir)
     self.failures: dict[str, Exception] = {}
     self._schedule, self._validation, self._decoder = schedule, validation, decoder
     self._partitioner, self._model_dir = partitioner, model_dir
@@ -390,7 +388,7 @@ class _Evaluations:
     self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool
   ) -> None:
     """Measures what was due at this step, and is not in metrics.jsonl: the run ended before."""
-    seen = metrics.kinds_of_step(self._model_dir, step)
+    seen = metric_writer.kinds_of_step(self._model_dir, step)
     tasks = self._decoder.tasks if decode and self._decoder is not None else []
     missing = [name for name in tasks if f'infer_eval/{name}' not in seen]
     lost_losses = losses and self._validation is not None and 'train_eval' not in seen
@@ -537,10 +535,10 @@ class _Loop:
     fetched = jax.device_get(pending)
     seconds = time.monotonic() - mark
     series = {name: np.array([s[name] for s in fetched]) for name in ('loss', 'grad_norm')}
-    if (bad := metrics.first_nonfinite(series)) is not None:
+    if (bad := metric_writer.first_nonfinite(series)) is not None:
       self._refuse_nonfinite(step - len(fetched) + bad[0], bad[1])
-    total = functools.reduce(metrics.add, fetched)
-    summary = metrics.train_summary(total, seconds)
+    total = functools.reduce(metric_writer.add, fetched)
+    summary = metric_writer.train_summary(total, seconds)
     self.evaluations.writer.write(step, 'train', summary)
     done, left = step - begin, last_step - step
     eta = (before + seconds) / done * left

@@ -114,7 +114,7 @@ def train_step(
 
   Args:
     state: state before the update.
-    batch: model features, int32 [B, L] each (aya_train/data.py).
+    batch: model features, int32 [B, L] each (aya_train/data/batching.py).
     model: gives token losses.
     tx: optimizer, the learning rate included.
     learning_rate: schedule, for the metrics only.

@@ -24,7 +24,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from aya_train.checkpoint import t5x_arrays, t5x_format, t5x_state
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.t5x import t5x_format, t5x_state
 from aya_train.models import network, t5_config
 
 # emb_dim, heads, layers of each stack, mlp_dim: t5x/examples/t5/mt5/*.gin.
@@ -39,11 +40,11 @@ SIZES = {
 BLOCK = np.random.default_rng(0).normal(scale=0.05, size=(1 << 22) + 7).astype(np.float32)
 
 
-def random_array(shape: tuple[int, ...]) -> t5x_arrays.SlicedArray:
+def random_array(shape: tuple[int, ...]) -> lazy_arrays.SlicedArray:
   def get(index: tuple[slice, ...]) -> np.ndarray:
     return np.resize(BLOCK, [i.stop - i.start for i in index])
 
-  return t5x_arrays.SlicedArray(shape, np.dtype(np.float32), get)
+  return lazy_arrays.SlicedArray(shape, np.dtype(np.float32), get)
 
 
 def checkpoint(size: str) -> t5x_state.Checkpoint:

@@ -2,7 +2,7 @@
 
   python benchmarks/data_pipeline.py --examples=20000 --rows=2000
 
-A task of texts with a few hundred tokens (lognormal lengths) is read by `aya_train.data` from
+A task of texts with a few hundred tokens (lognormal lengths) is read by `aya_train.data.batching` from
 prepared files, and by `task.get_dataset` + `EncDecFeatureConverter(pack=True)` as t5x.train would:
 once with tokenisation, once from tokens in memory. Both get as many CPU cores as there are; the
 consumer is one Python thread.
@@ -20,7 +20,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from aya_train import data, mixing, prepared
+from aya_train.data import batching, mixing, prepared
 
 LENGTHS = {'inputs': 1024, 'targets': 1024}
 VOCABULARY = seqio.ByteVocabulary(extra_ids=0)
@@ -61,8 +61,8 @@ def measure(name: str, batches, rows: int, batch_size: int) -> dict[str, float]:
   seconds = time.perf_counter() - begin
   result = {
     'rows/s': len(taken) * batch_size / seconds,
-    'examples/s': sum(map(data.examples_per_batch, taken)) / seconds,
-    'padding': 1 - float(np.mean([data.packing_efficiency(b) for b in taken])),
+    'examples/s': sum(map(batching.examples_per_batch, taken)) / seconds,
+    'padding': 1 - float(np.mean([batching.packing_efficiency(b) for b in taken])),
   }
   print(f'{name:52s}', '  '.join(f'{k} {v:8.3g}' for k, v in result.items()), flush=True)
   return result
@@ -92,19 +92,19 @@ def main() -> None:
     begin = time.perf_counter()
     prepared.prepare_task('bench', 'train', directory)
     print(f'preparing: {args.examples / (time.perf_counter() - begin):.0f} examples/s')
-    base = data.DatasetConfig(
+    base = batching.DatasetConfig(
       'bench', LENGTHS, 'train', args.batch_size, seed=0, prepared_dir=directory
     )
-    ours = measure('prepared, default', data.train_iterator(base), args.rows, args.batch_size)
+    ours = measure('prepared, default', batching.train_iterator(base), args.rows, args.batch_size)
     for change in (
       {'prefetch_batches': 0},
       {'num_read_threads': 4},
       {'num_packing_bins': 16},
       {'num_packing_bins': 512},
     ):
-      iterator = data.train_iterator(dataclasses.replace(base, **change))
+      iterator = batching.train_iterator(dataclasses.replace(base, **change))
       measure(f'prepared, {change}', iterator, args.rows, args.batch_size)
-    iterator = data.train_iterator(base)
+    iterator = batching.train_iterator(base)
     for _ in range(20):
       next(iterator)
     state = iterator.get_state()

@@ -20,7 +20,8 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aya_train.tasks import languages, storage
+from aya_train.tasks import storage
+from aya_train.tasks.languages import aya101
 
 CODES = 'yor ara hin zho swa rus tel amh tha fra deu som kat ell heb jpn kor tur vie hau'.split()  # noqa: SIM905
 STARTS = {
@@ -34,7 +35,7 @@ STARTS = {
 
 
 def words(code: str, count: int, rng: random.Random) -> str:
-  start = STARTS.get(languages.by_code(code).script_code, 0x61)
+  start = STARTS.get(aya101.by_code(code).script_code, 0x61)
   return ' '.join(
     ''.join(chr(start + rng.randrange(24)) for _ in range(rng.randrange(2, 9)))
     for _ in range(count)
@@ -59,7 +60,7 @@ def write_release(folder: pathlib.Path, rows: int, shards: int = 4) -> None:
           'dataset_name': ['Dolly-v2 (T)'] * len(codes),
           'task_type': ['question-answering'] * len(codes),
           'language': codes,
-          'script': [languages.by_code(c).script_code for c in codes],
+          'script': [aya101.by_code(c).script_code for c in codes],
           'split': ['train'] * len(codes),
         }
       )

@@ -3,26 +3,26 @@
 The list is written by hand and nothing is scanned, downloaded or opened here.
 """
 
-from aya_train.tasks import (
+from aya_train.tasks.cldr import cldr_tasks
+from aya_train.tasks.mixtures import aya_mixtures
+from aya_train.tasks.sources import (
   aya_collection,
   aya_dataset,
   aya_evaluation_suite,
-  cldr,
   data_provenance,
-  mixtures,
   sharegpt_command,
-  user_data,
   xp3,
   xp3x,
 )
+from aya_train.tasks.user import user_data
 
 __all__ = [
   'aya_collection',
   'aya_dataset',
   'aya_evaluation_suite',
-  'cldr',
+  'aya_mixtures',
+  'cldr_tasks',
   'data_provenance',
-  'mixtures',
   'sharegpt_command',
   'user_data',
   'xp3',

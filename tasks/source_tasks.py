@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import features, languages, rows, source_builder, sources
+from aya_train.tasks import catalog, features
+from aya_train.tasks.building import rows, source_builder
+from aya_train.tasks.languages import aya101
 
 FIELDS = ('inputs', 'targets', 'language_code', 'script', 'dataset', 'task_type')
 
-AYA_LANGUAGES = tuple(language.code for language in languages.LANGUAGES)
+AYA_LANGUAGES = tuple(language.code for language in aya101.LANGUAGES)
 
 # Files that are read at once when rows are to be mixed: shards hold one language each.
 _INTERLEAVED = 64
@@ -45,7 +47,7 @@ class BuiltSource(seqio.DataSource):
         constituent; default: those of the table, by their own names.
       codes: ISO 639-3 codes to read; None for all.
     """
-    row = sources.by_name(source)
+    row = catalog.by_name(source)
     self.source_name = source
     self.version = row.version
     self.constituents = tuple(constituents)

@@ -16,7 +16,9 @@ import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 
-from aya_train.tasks import cldr_rows, languages, sources
+from aya_train.tasks import catalog
+from aya_train.tasks.cldr import cldr_rows
+from aya_train.tasks.languages import aya101
 from tests.tasks import released
 
 Pair = tuple[str, str]
@@ -147,7 +149,7 @@ def write(root: pathlib.Path, *, sharegpt: bool = False) -> dict[str, pathlib.Pa
 
 @functools.cache
 def _rows(code: str, split: str) -> tuple[Pair, ...]:
-  language = languages.by_code(_STAND_INS.get(code, code))
+  language = aya101.by_code(_STAND_INS.get(code, code))
   rows = cldr_rows.language_rows(language)
   return tuple((row.inputs, row.targets) for row in rows if row.split == split)
 
@@ -199,7 +201,7 @@ def _code(name: str, count: int) -> list[Pair]:
 
 def _script(code: str) -> str:
   # CLDR's Chinese is simplified, which the releases tell from traditional.
-  return 'Hans' if code == 'zho' else languages.by_code(_STAND_INS.get(code, code)).script_code
+  return 'Hans' if code == 'zho' else aya101.by_code(_STAND_INS.get(code, code)).script_code
 
 
 def _shards(folder: pathlib.Path, split: str, rows: Sequence, count: int) -> None:
@@ -212,7 +214,7 @@ def _annotated(code: str, split: str, count: int) -> Iterator[dict[str, str]]:
   varieties = {
     'ara': (('arb', 'Standard Arabic'), ('arz', 'Egyptian Arabic')),
     'zho': (('zho', 'Simplified Chinese'),),
-  }.get(code, ((code, languages.by_code(code).name),))
+  }.get(code, ((code, aya101.by_code(code).name),))
   longest = VERY_LONG if code in ('eng', 'yor') and split == 'train' else 0
   pairs = texts('aya_dataset', code, count, split, longest)
   for i, (variety, name) in enumerate(varieties):
@@ -235,7 +237,7 @@ def _aya_dataset(folder: pathlib.Path) -> None:
       'age_range': [20 + i, 25 + i],
       'gender': ('female', 'male', None)[i % 3],
       'country': None,
-      'languages': [languages.by_code(code).name],
+      'languages': [aya101.by_code(code).name],
       'dialects': None,
     }
     for i, code in enumerate(LANGUAGES)
@@ -274,20 +276,20 @@ def _collection(
 
 
 def _templated(folder: pathlib.Path) -> None:
-  for dataset in sources.TEMPLATED:
+  for dataset in catalog.TEMPLATED:
     codes = _TEMPLATED.get(dataset, ('eng',))
     _collection(folder / f'templated_{dataset}', dataset, f'{dataset}-inst', codes, 24)
 
 
 def _translated(folder: pathlib.Path) -> None:
-  for dataset in sources.TRANSLATED:
+  for dataset in catalog.TRANSLATED:
     codes = (*LANGUAGES, 'ace')
     _collection(folder / f'translated_{dataset}', dataset, f'{dataset} (T)', codes, 10)
 
 
 def _xp3x(folder: pathlib.Path) -> None:
   for code in LANGUAGES:
-    place = languages.by_code(code).xp3x[0]
+    place = aya101.by_code(code).xp3x[0]
     for dataset, config, split, template in _XP3X + (_XP3X_ENGLISH if code == 'eng' else ()):
       row = (place, dataset, config, split, template)
       longest = VERY_LONG if (code, template) == ('vie', 'xp3longgenarticle') else 0
@@ -297,7 +299,7 @@ def _xp3x(folder: pathlib.Path) -> None:
 
 def _xp3_folders() -> dict[str, str]:
   """Language -> its folder in xP3, for our languages that xP3 has."""
-  return {code: place for code in LANGUAGES if (place := languages.by_code(code).xp3)}
+  return {code: place for code in LANGUAGES if (place := aya101.by_code(code).xp3)}
 
 
 def _xp3_rows(folder: pathlib.Path) -> Iterator[tuple[str, list[dict[str, str]]]]:

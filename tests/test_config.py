@@ -3,7 +3,8 @@ import math
 import gin
 import pytest
 
-from aya_train import config, evaluation, gin_args, train_loop
+from aya_train import config, evaluation, train_loop
+from aya_train.cli import gin_args
 from aya_train.models import seq2seq
 from aya_train.tasks import features
 

@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from aya_train import hosts, main
+from aya_train import hosts
+from aya_train.cli import main
 
 
 def refuse(*args, **kwargs):

@@ -10,8 +10,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import data, destinations, evaluation, metrics, preflight, run_dir, train_loop
+from aya_train import destinations, evaluation, metric_writer, preflight, run_dir, train_loop
 from aya_train.checkpoint import manager
+from aya_train.data import batching
 from tests import seqio_tasks, test_train_loop, tiny
 
 LENGTHS = {'inputs': 16, 'targets': 16}
@@ -58,7 +59,7 @@ def add():
 
 def settings(folder, name, infer=True, **changes):
   """A run on `name`, with validation loss and decoding of the same, as sft.gin has them."""
-  cfg = data.DatasetConfig(
+  cfg = batching.DatasetConfig(
     name, LENGTHS, 'train', batch_size=4, prepared_dir=str(folder / 'prepared')
   )
   vocabulary = seqio_tasks.VOCABULARY
@@ -82,7 +83,7 @@ def steps_of(folder):
 
 
 def kinds(folder):
-  return {(r['kind'], r['step']) for r in metrics.read(folder / 'run')}
+  return {(r['kind'], r['step']) for r in metric_writer.read(folder / 'run')}
 
 
 @pytest.mark.parametrize('splits', [{'train': PAIRS}, {'train': PAIRS, 'validation': []}])
@@ -116,7 +117,7 @@ def test_of_a_mixture_what_can_be_measured_is(add, tmp_path, caplog):
   seqio.MixtureRegistry.add('flight.mixture', [(name, 1.0) for name in names])
   with caplog.at_level(logging.INFO, 'aya_train'):
     train_loop.train(**settings(tmp_path, 'flight.mixture'))
-  records = {(r['kind'], r['step']): r for r in metrics.read(tmp_path / 'run')}
+  records = {(r['kind'], r['step']): r for r in metric_writer.read(tmp_path / 'run')}
   assert records['infer_eval/flight', 4]['rows'] == 5
   assert records['train_eval', 4]['examples'] == 11
   assert not any('flight.val' in kind for kind, _ in records)
@@ -157,7 +158,7 @@ def test_the_baseline_that_fails_ends_the_run_before_training(add, tmp_path):
 def test_metrics_of_scores_and_of_auxiliary_values(add, tmp_path):
   add('flight', {'train': PAIRS, 'validation': PAIRS[:5]}, [with_aux, of_scores])
   train_loop.train(**settings(tmp_path, 'flight'))
-  (record,) = [r for r in metrics.read(tmp_path / 'run') if r['kind'] == 'infer_eval/flight']
+  (record,) = [r for r in metric_writer.read(tmp_path / 'run') if r['kind'] == 'infer_eval/flight']
   assert record['mean_score'] < 0 and record['mean_log_likelihood'] < 0
   assert 'note' not in record
   (line, *_) = (tmp_path / 'run/inference_eval/flight-000004.jsonl').read_text().splitlines()

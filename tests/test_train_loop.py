@@ -7,8 +7,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import data, evaluation, metrics, optimizer, partitioning, train_loop
+from aya_train import evaluation, metric_writer, optimizer, partitioning, train_loop
 from aya_train.checkpoint import manager
+from aya_train.data import batching
 from tests import tiny
 
 VOCABULARY = seqio.PassThroughVocabulary(96, eos_id=1)
@@ -60,7 +61,7 @@ def prepared_dir(tmp_path_factory):
 
 def settings(model_dir, prepared_dir, **changes):
   lengths = {'inputs': 16, 'targets': 8}
-  cfg = data.DatasetConfig(
+  cfg = batching.DatasetConfig(
     'tests.copy', lengths, 'train', batch_size=4, prepared_dir=str(prepared_dir)
   )
   return {
@@ -83,7 +84,7 @@ def settings(model_dir, prepared_dir, **changes):
 
 
 def losses(model_dir):
-  return {r['step']: r['loss'] for r in metrics.read(model_dir) if r['kind'] == 'train'}
+  return {r['step']: r['loss'] for r in metric_writer.read(model_dir) if r['kind'] == 'train'}
 
 
 @pytest.fixture(scope='module')
@@ -108,7 +109,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
 
 def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   model_dir, _ = finished
-  records = {(r['kind'], r['step']): r for r in metrics.read(model_dir)}
+  records = {(r['kind'], r['step']): r for r in metric_writer.read(model_dir)}
   train = records['train', 4]
   assert {
     'loss',

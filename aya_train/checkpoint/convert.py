@@ -16,18 +16,9 @@ import numpy as np
 from etils import epath
 
 from aya_train import destinations
-from aya_train.checkpoint import (
-  formats,
-  layouts,
-  native_export,
-  progress,
-  sample_logits,
-  t5x_arrays,
-  t5x_format,
-  t5x_orbax,
-  t5x_state,
-  work_folder,
-)
+from aya_train.checkpoint import formats, layouts, native, progress, sample_logits, work_folder
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.t5x import t5x_format, t5x_orbax, t5x_state
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +36,7 @@ _HF_PACKAGES = {
   'google.protobuf': 'protobuf',
 }
 
-Arrays = Mapping[str, t5x_arrays.SlicedArray]
+Arrays = Mapping[str, lazy_arrays.SlicedArray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +103,7 @@ def convert(
   _check(to, dtype)
   work_folder.check_apart(source.path, dst)
   checkpoint = formats.open_checkpoint(source)
-  t5x_arrays.check_floats(checkpoint.params, str(src))
+  lazy_arrays.check_floats(checkpoint.params, str(src))
   plan = _planned(
     source, checkpoint, to, dtype, max_shard_size or MAX_SHARD_SIZE, vocabulary_file, scan_layers
   )
@@ -184,7 +175,7 @@ def _planned(
   if not stays or (vocabulary_file and to != 't5x'):
     return plan
   if to == 'hf':
-    from aya_train.checkpoint import hf_export
+    from aya_train.checkpoint.hf import hf_export
 
     same = hf_export.is_laid_out(source.path, plan.dtype, max_shard_size)
     others = '--dtype, --max_shard_size or --vocabulary'
@@ -253,7 +244,7 @@ def _spooled(checkpoint: t5x_state.Checkpoint, folder: epath.Path) -> t5x_state.
   folder.mkdir()
   axis = checkpoint.config.param_scan_axis
   spooled = {
-    name: t5x_arrays.spooled(array, axis, folder / name.replace('/', '.'))
+    name: lazy_arrays.spooled(array, axis, folder / name.replace('/', '.'))
     for name, array in _to_spool(checkpoint).items()
   }
   return dataclasses.replace(checkpoint, params={**checkpoint.params, **spooled})
@@ -264,7 +255,7 @@ def _write(
 ) -> Arrays:
   """Writes the folder `out`; returns what is in it, as `_read_back` names it."""
   if plan.to == 'native':
-    return native_export.write(
+    return native.write(
       out,
       checkpoint,
       plan.vocabulary_file,
@@ -277,11 +268,11 @@ def _write(
     with progress.shown('writing', progress.total_bytes(leaves)) as advance:
       t5x_format.write(out, progress.counted(leaves, advance))
     return leaves
-  from aya_train.checkpoint import hf_export
+  from aya_train.checkpoint.hf import hf_export
 
   config = dataclasses.replace(checkpoint.config, scan_layers=False)
   params = checkpoint.in_layout(config)
-  written = {name: t5x_arrays.cast(array, plan.dtype) for name, array in params.items()}
+  written = {name: lazy_arrays.cast(array, plan.dtype) for name, array in params.items()}
   if plan.dtype == 'bfloat16':
     params = written  # half as much to transpose; the export checks what float16 cannot hold
   with progress.shown('writing', progress.total_bytes(params)) as advance:
@@ -318,7 +309,7 @@ def _verify(found: Arrays, written: Arrays, where: str) -> None:
     raise ValueError(f'{where}: read back other arrays: {sorted(set(found) ^ set(written))[:5]}')
 
   def difference(name: str) -> str | None:
-    return t5x_arrays.first_difference(name, written[name], found[name])
+    return lazy_arrays.first_difference(name, written[name], found[name])
 
   with progress.shown('verifying', progress.total_bytes(found)) as advance:
     found = progress.counted(found, advance)

@@ -15,17 +15,10 @@ from etils import epath
 from flax import traverse_util
 
 from aya_train import partitioning, train_state
-from aya_train.checkpoint import (
-  hf_export,
-  layouts,
-  manager,
-  names,
-  t5x_arrays,
-  t5x_format,
-  t5x_orbax,
-  t5x_state,
-  vocabularies,
-)
+from aya_train.checkpoint import layouts, manager, names, vocabularies
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.hf import hf_export
+from aya_train.checkpoint.t5x import t5x_format, t5x_orbax, t5x_state
 from aya_train.models import network, t5_config
 
 if TYPE_CHECKING:
@@ -128,7 +121,7 @@ def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
   return t5x_state.Checkpoint(
     where=str(source.path),
     config=config,
-    params={name: t5x_arrays.of(array) for name, array in params.items()},
+    params={name: lazy_arrays.of(array) for name, array in params.items()},
     vocabulary_file=str(vocabulary) if vocabulary.exists() else '',
   )
 
@@ -220,7 +213,7 @@ def check_vocabulary(source: Source, vocabulary: 'seqio.Vocabulary') -> None:
     ValueError: the vocabulary differs in more than 1 % of the ids, with an example; or the stored
       fingerprint differs, and the file that it was taken of is no longer there.
   """
-  from aya_train import fingerprints  # imports SeqIO, and TensorFlow with it
+  from aya_train.data import fingerprints  # imports SeqIO, and TensorFlow with it
 
   stored = stored_vocabulary(source)
   if stored.fingerprint == fingerprints.of_vocabulary(vocabulary):
@@ -291,12 +284,12 @@ def read_optimizer_state(
   return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
 
 
-def _place(array: t5x_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _place(array: lazy_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
   """Puts each shard on its device, reading nothing else; replicas are read once."""
   if array.shape != tuple(leaf.shape):
     raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
   if array.chunks == array.shape:
-    array = t5x_arrays.of(array.read())
+    array = lazy_arrays.of(array.read())
   read: dict[Any, np.ndarray] = {}
 
   def shard(index: Any) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from aya_train.checkpoint import layouts, t5x_arrays
+from aya_train.checkpoint import layouts
+from aya_train.checkpoint.arrays import lazy_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ LOG_SECONDS = 30.0
 _BAR_DELAY_SECONDS = 1.0
 
 Advance = Callable[[int], None]
-Array = TypeVar('Array', bound=t5x_arrays.SlicedArray | layouts.LazyArray)
+Array = TypeVar('Array', bound=lazy_arrays.SlicedArray | layouts.LazyArray)
 
 
 @contextlib.contextmanager
@@ -92,7 +93,7 @@ def _counted(array: Array, advance: Advance) -> Array:
     return part
 
   changes: dict[str, Any]
-  if isinstance(array, t5x_arrays.SlicedArray):
+  if isinstance(array, lazy_arrays.SlicedArray):
     get = array.get
     changes = {'get': lambda index: told(get(index))}
   else:

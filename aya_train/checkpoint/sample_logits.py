@@ -18,7 +18,9 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from aya_train.checkpoint import hf_tokenizer, hf_torch, t5x_arrays, t5x_state
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.hf import hf_tokenizer, hf_torch
+from aya_train.checkpoint.t5x import t5x_state
 from aya_train.models import network
 
 logger = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ def of_checkpoint(checkpoint: t5x_state.Checkpoint, ids: Ids, dtype: str) -> lis
   )
   with jax.default_device(jax.local_devices(backend='cpu')[0]):
     params = {
-      name: jax.numpy.asarray(t5x_arrays.cast(array, dtype).read().astype(np.float32))
+      name: jax.numpy.asarray(lazy_arrays.cast(array, dtype).read().astype(np.float32))
       for name, array in checkpoint.in_layout(config).items()
     }
     apply = jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))

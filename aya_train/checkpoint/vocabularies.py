@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from aya_train.checkpoint import hf_tokenizer
+from aya_train.checkpoint.hf import hf_tokenizer
 
 # Of ids that may have another piece: some copies of mT5's file spell its sentinels otherwise.
 _TOLERATED = 0.01

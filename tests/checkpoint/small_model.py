@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aya_train.checkpoint import hf_export
+from aya_train.checkpoint.hf import hf_export
 from aya_train.models import t5_config
 
 SENTINELS = 100

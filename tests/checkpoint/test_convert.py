@@ -12,20 +12,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import (
-  convert,
-  formats,
-  hf_config,
-  hf_export,
-  layouts,
-  manager,
-  sample_logits,
-  t5x_arrays,
-  t5x_format,
-  t5x_state,
-)
+from aya_train.checkpoint import convert, formats, layouts, manager, sample_logits
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.hf import hf_config, hf_export
+from aya_train.checkpoint.t5x import t5x_format, t5x_state
 from aya_train.models import network
-from tests.checkpoint import t5x_bytes, t5x_leaves
+from tests.checkpoint.t5x import t5x_bytes, t5x_leaves
 
 CONFIG = t5x_leaves.wide_config()
 LAYOUTS = pytest.mark.parametrize('scan_layers', [True, False], ids=['scanned', 'unrolled'])
@@ -90,7 +82,7 @@ def test_weights_that_were_bfloat16_stay_so_and_train_as_float32(
     for name, array in leaves.items()
     if name.startswith('target/')
   }
-  lazy = {name: t5x_arrays.of(np.asarray(array)) for name, array in read.items()}
+  lazy = {name: lazy_arrays.of(np.asarray(array)) for name, array in read.items()}
   t5x_leaves.assert_equal(numpy(t5x_state.relayout(lazy, stored.config, CONFIG)), rounded)
 
 
@@ -259,8 +251,8 @@ def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
     name = 'target/encoder/layers_2/mlp/wo/kernel'
     array = leaves[name].read()
     array.view(np.uint32)[5, 7] ^= 1
-    changed[name] = t5x_arrays.of(array)
-    t5x_arrays.write_zarr(
+    changed[name] = lazy_arrays.of(array)
+    lazy_arrays.write_zarr(
       t5x_format.kvstore_spec(folder / name.replace('/', '.')),
       changed[name],
       compressor=t5x_format.GZIP,
@@ -312,14 +304,15 @@ def test_a_killed_conversion_leaves_nothing_that_is_taken_for_a_checkpoint(sourc
   out = tmp_path / 'out'
   program = f"""
 import itertools, time
-from aya_train.checkpoint import convert, t5x_arrays
-write, calls = t5x_arrays.write_zarr, itertools.count()
+from aya_train.checkpoint import convert
+from aya_train.checkpoint.arrays import lazy_arrays
+write, calls = lazy_arrays.write_zarr, itertools.count()
 def slow(*args, **kwargs):
   if next(calls) == 9:
     print('writing', flush=True)
     time.sleep(60)
   return write(*args, **kwargs)
-t5x_arrays.write_zarr = slow
+lazy_arrays.write_zarr = slow
 convert.convert({str(source)!r}, {str(out)!r}, to='native')
 """
   before = contents(source)
@@ -395,7 +388,7 @@ def test_verify_sees_a_network_that_computes_something_else(
 def numpy_arrays(tensors, source):
   config = formats.open_checkpoint(formats.detect(source)).config
   read = layouts.from_hf(tensors, layouts.table_of(config))
-  return {name: t5x_arrays.of(array) for name, array in read.items()}
+  return {name: lazy_arrays.of(array) for name, array in read.items()}
 
 
 @pytest.mark.parametrize('to', ['native', 't5x', 'hf'])

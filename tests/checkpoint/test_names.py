@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from aya_train.checkpoint import hf_export, layouts, names
+from aya_train.checkpoint import layouts, names
+from aya_train.checkpoint.hf import hf_export
 from tests.checkpoint import small_model
 
 TABLE = names.Table(num_encoder_layers=3, num_decoder_layers=2)

@@ -5,7 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from aya_train.checkpoint import layouts, progress, t5x_arrays
+from aya_train.checkpoint import layouts, progress
+from aya_train.checkpoint.arrays import lazy_arrays
 
 
 def test_lines_tell_bytes_rate_and_time_left(monkeypatch, caplog):
@@ -32,7 +33,7 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
 def test_each_part_read_is_counted_once_and_unchanged(kind):
   array = np.arange(12, dtype=np.float32).reshape(3, 4)
   lazy = layouts.LazyArray(array.shape, array.dtype, lambda: array, lambda i: array[i])
-  arrays = {'x': t5x_arrays.of(array) if kind == 'sliced' else lazy}
+  arrays = {'x': lazy_arrays.of(array) if kind == 'sliced' else lazy}
   seen = []
   counted = progress.counted(arrays, seen.append)
   np.testing.assert_array_equal(counted['x'][1:3], array[1:3])

@@ -3,8 +3,9 @@ import json
 import pytest
 import seqio
 
-from aya_train import fingerprints
-from aya_train.checkpoint import formats, hf_tokenizer, vocabularies
+from aya_train.checkpoint import formats, vocabularies
+from aya_train.checkpoint.hf import hf_tokenizer
+from aya_train.data import fingerprints
 
 
 def test_the_fingerprint_of_a_file_is_that_of_its_vocabulary(vocabulary_file):

@@ -191,11 +191,11 @@ def in_docstring(path: str) -> Iterator[Shown]:
 
 def in_epilog() -> Iterator[Shown]:
   """The examples of `aya-train --help`."""
-  from aya_train import main
+  from aya_train.cli import main
 
-  source = (ROOT / 'aya_train/main.py').read_text(encoding='utf-8')
+  source = (ROOT / 'aya_train/cli/main.py').read_text(encoding='utf-8')
   line = source[: source.index('EPILOG =')].count('\n') + 1
-  yield from _in_text('aya_train/main.py', line, main.EPILOG.splitlines())
+  yield from _in_text('aya_train/cli/main.py', line, main.EPILOG.splitlines())
 
 
 def _in_text(path: str, offset: int, lines: list[str]) -> Iterator[Shown]:

@@ -22,16 +22,11 @@ import pytest
 import seqio
 from jax.experimental.compilation_cache import compilation_cache
 
-from aya_train import main
-from aya_train.tasks import (
-  features,
-  mixtures,
-  releases,
-  source_mixture,
-  sources,
-  storage,
-  user_data,
-)
+from aya_train.cli import main
+from aya_train.tasks import catalog, features, storage
+from aya_train.tasks.building import releases
+from aya_train.tasks.mixtures import aya_mixtures, source_mixture
+from aya_train.tasks.user import user_data
 from tests import small_release
 from tests.docs import shell, stand_ins
 from tests.docs.commands import ROOT
@@ -151,7 +146,7 @@ class Sandbox:
     self._hub = stand_ins.Hub(
       {
         source.repository: collection if 'collection' in source.name else made[source.name]
-        for source in sources.SOURCES
+        for source in catalog.SOURCES
         if source.repository
       }
     )
@@ -323,7 +318,7 @@ class Sandbox:
         _keep_programs(None)
         gin.clear_config()
         features.set_vocabulary(None)
-        mixtures.configure(source_mixture.Settings())
+        aya_mixtures.configure(source_mixture.Settings())
         for registry, kept in zip(registries, before, strict=True):
           registry.clear()
           registry.update(kept)

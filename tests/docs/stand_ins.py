@@ -16,9 +16,10 @@ import numpy as np
 from flax import traverse_util
 from packaging.requirements import Requirement
 
-from aya_train.checkpoint import t5x_arrays, t5x_format, t5x_state
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.t5x import t5x_format, t5x_state
 from aya_train.models import network, t5_config
-from aya_train.tasks import releases
+from aya_train.tasks.building import releases
 from tests.docs.commands import ROOT
 
 # A model of every size is this one.
@@ -71,7 +72,7 @@ def write_t5x(folder: pathlib.Path, step: int) -> None:
   )
   variables = nn.unbox(network.initial_variables(config, jax.random.key(0)))
   flat = traverse_util.flatten_dict(variables, sep='/')
-  arrays = {name: t5x_arrays.of(np.asarray(value)) for name, value in flat.items()}
+  arrays = {name: lazy_arrays.of(np.asarray(value)) for name, value in flat.items()}
   checkpoint = t5x_state.Checkpoint(where='random', config=config, params=arrays, step=step)
   folder.mkdir(parents=True)
   t5x_format.write(folder, t5x_state.to_leaves(checkpoint, scan_layers=False))

@@ -6,7 +6,8 @@ import shlex
 import gin
 import pytest
 
-from aya_train import config, gin_args, main
+from aya_train import config
+from aya_train.cli import gin_args, main
 from aya_train.tasks import features
 from tests.docs import commands
 from tests.docs.reader import EXECUTED, SHOWN, products

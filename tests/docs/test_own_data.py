@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aya_train import metrics
+from aya_train import metric_writer
 from tests.docs.reader import EXECUTED
 
 MODEL = '--gin_file=models/mt5_tiny.gin'
@@ -31,7 +31,7 @@ def shown(*words):
 
 def kinds(folder):
   """What a run measured."""
-  return {record['kind'] for record in metrics.read(folder)}
+  return {record['kind'] for record in metric_writer.read(folder)}
 
 
 def run(reader, text):
@@ -69,7 +69,7 @@ def test_a_module_with_a_metric_is_decoded(reader):
   assert ended.code == 0, ended.output
   folder = reader.place.work / 'runs/pairs'
   assert kinds(folder) == {'train', 'train_eval', 'infer_eval/my_pairs'}
-  decoded = [r for r in metrics.read(folder) if r['kind'] == 'infer_eval/my_pairs']
+  decoded = [r for r in metric_writer.read(folder) if r['kind'] == 'infer_eval/my_pairs']
   assert 'exact_match' in decoded[-1]
   assert reader.do(shown('eval', 'runs/pairs_eval"')).code == 0
   assert kinds(reader.place.work / 'runs/pairs_eval') == {'train_eval', 'infer_eval/my_pairs'}

@@ -147,7 +147,7 @@ def test_slices_are_those_of_the_hardware_files(parsed):
 def test_options_that_the_text_names_exist():
   """Each `--option` in the text is one of aya-train, of a launcher, or of a program named here."""
   known = set()
-  for path in ('aya_train/main.py', 'launch/tpu_pod', 'launch/gke/apply', 'launch/smoke.sh'):
+  for path in ('aya_train/cli/main.py', 'launch/tpu_pod', 'launch/gke/apply', 'launch/smoke.sh'):
     known |= set(re.findall(r'--[a-z_]+', (ROOT / path).read_text(encoding='utf-8')))
   for path in (ROOT / 'benchmarks').glob('*.py'):
     known |= set(re.findall(r"'(--[a-z_]+)'", path.read_text(encoding='utf-8')))

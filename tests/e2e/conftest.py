@@ -8,8 +8,10 @@ import pytest
 import seqio
 from jax.experimental.compilation_cache import compilation_cache
 
-from aya_train import main
-from aya_train.tasks import features, mixtures, source_mixture, storage, user_data
+from aya_train.cli import main
+from aya_train.tasks import features, storage
+from aya_train.tasks.mixtures import aya_mixtures, source_mixture
+from aya_train.tasks.user import user_data
 from tests import small_release
 
 SHAREGPT = 'sharegpt_command'
@@ -41,11 +43,11 @@ def aya_cache(small_sources, monkeypatch) -> Iterator[pathlib.Path]:
   features.set_vocabulary(None)
   yield small_sources
   features.set_vocabulary(None)
-  mixtures.configure(source_mixture.Settings())
-  for name in (*mixtures.WEIGHTS, *mixtures.LONG_MIXTURES):
+  aya_mixtures.configure(source_mixture.Settings())
+  for name in (*aya_mixtures.WEIGHTS, *aya_mixtures.LONG_MIXTURES):
     seqio.MixtureRegistry.get(name).leave_out([])
-  user_data._DATASETS.pop(mixtures.SAFE, None)
-  vars(seqio.TaskRegistry.get(mixtures.SAFE).source).pop('content', None)
+  user_data._DATASETS.pop(aya_mixtures.SAFE, None)
+  vars(seqio.TaskRegistry.get(aya_mixtures.SAFE).source).pop('content', None)
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import jax
 import pytest
 import seqio
 
-from aya_train import metrics
+from aya_train import metric_writer
 from aya_train.checkpoint import manager
-from aya_train.tasks import mixtures
+from aya_train.tasks.mixtures import aya_mixtures
 from tests.e2e.conftest import SHAREGPT, command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,8 +27,8 @@ RECIPE = (
   '--gin_file=hardware/cpu_local.gin',
 )
 SUITE = 'aya_evaluation_suite.aya_human_annotated'
-OPEN = set(mixtures.WEIGHTS['aya_open'].percent)
-NAMES = (*mixtures.WEIGHTS, *mixtures.LONG_MIXTURES)
+OPEN = set(aya_mixtures.WEIGHTS['aya_open'].percent)
+NAMES = (*aya_mixtures.WEIGHTS, *aya_mixtures.LONG_MIXTURES)
 PARTS = {name: {p.name for p in seqio.MixtureRegistry.get(name).parts} for name in NAMES}
 WITH_SHAREGPT = [name for name in NAMES if SHAREGPT in PARTS[name]]
 
@@ -50,12 +50,12 @@ def at(checkpoint, **macros):
 
 
 def of_kind(model_dir, kind):
-  return [record for record in metrics.read(model_dir) if record['kind'] == kind]
+  return [record for record in metric_writer.read(model_dir) if record['kind'] == kind]
 
 
 def lines(model_dir, kind):
   """Steps as they were written, those of a killed run included."""
-  text = (pathlib.Path(model_dir) / metrics.FILE).read_text()
+  text = (pathlib.Path(model_dir) / metric_writer.FILE).read_text()
   found = [json.loads(line) for line in text.splitlines()]
   return [record['step'] for record in found if record['kind'] == kind]
 
@@ -75,7 +75,7 @@ def check_run(model_dir, first, last):
   assert (manifest['mixture'], manifest['policy']) == ('aya_open', 'academic-only')
   listed = {s['name'].removesuffix('_pruned'): s for s in manifest['sources']}
   assert set(listed) == {name.removesuffix('_pruned') for name in OPEN}
-  for name, percent in mixtures.WEIGHTS['aya_open'].percent.items():
+  for name, percent in aya_mixtures.WEIGHTS['aya_open'].percent.items():
     assert listed[name.removesuffix('_pruned')]['rate'] == pytest.approx(percent)
 
   card = (model_dir / 'hf' / 'README.md').read_text()
@@ -244,7 +244,7 @@ def safe_table(tmp_path):
   ]
   (tmp_path / 'safe.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   (tmp_path / 'table.toml').write_text(
-    f"[[dataset]]\nname = '{mixtures.SAFE}'\nfiles = 'safe.jsonl'\nlanguage = 'eng'\n"
+    f"[[dataset]]\nname = '{aya_mixtures.SAFE}'\nfiles = 'safe.jsonl'\nlanguage = 'eng'\n"
     "license = 'CC BY 4.0'\n"
   )
   return gin(DATASET_TABLES=(str(tmp_path / 'table.toml'),))
@@ -253,7 +253,7 @@ def safe_table(tmp_path):
 def mixture(name, model_dir, table, **macros):
   settings = {'MIXTURE_OR_TASK_NAME': name, 'INITIAL_CHECKPOINT_PATH': None, **macros}
   words = small(model_dir, **settings, **{'train_loop.train.train_eval_dataset_cfg': None})
-  return [*words, *(table if mixtures.SAFE in PARTS[name] else ())]
+  return [*words, *(table if aya_mixtures.SAFE in PARTS[name] else ())]
 
 
 def drawn_sources(model_dir):
@@ -292,7 +292,7 @@ def test_each_mixture_is_prepared_trained_and_reported(
 def test_without_sharegpt_a_mixture_is_refused_or_scaled_up(
   open_cache, compiled_once, safe_table, tmp_path, capsys, name
 ):
-  from aya_train import main
+  from aya_train.cli import main
 
   run = tmp_path / 'run'
   for verb in ('prepare', 'train'):
@@ -309,8 +309,8 @@ def test_without_sharegpt_a_mixture_is_refused_or_scaled_up(
 
 
 def test_the_safe_mixture_names_the_table_that_it_lacks(aya_cache, tmp_path, capsys):
-  from aya_train import main
+  from aya_train.cli import main
 
   assert main.main(['train', *mixture('aya_safe_open', tmp_path / 'run', ())]) == 1
   error = capsys.readouterr().err
-  assert mixtures.SAFE in error and 'DATASET_TABLES' in error
+  assert aya_mixtures.SAFE in error and 'DATASET_TABLES' in error

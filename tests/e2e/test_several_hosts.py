@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aya_train import metrics
+from aya_train import metric_writer
 
 ROOT = pathlib.Path(__file__).parents[2]
 INFER = 'infer_eval/tests.copy'
@@ -46,7 +46,7 @@ def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None, plai
 
 
 def values(model_dir, kind, name):
-  return {r['step']: r[name] for r in metrics.read(model_dir) if r['kind'] == kind}
+  return {r['step']: r[name] for r in metric_writer.read(model_dir) if r['kind'] == kind}
 
 
 def assert_agree(one, two, step):
@@ -82,8 +82,8 @@ def test_several_hosts_of_two_devices_train_as_one(alone, tmp_path, hosts):
     assert values(tmp_path / 'run', kind, 'loss') == pytest.approx(expected, rel=1e-4), kind
   # Evaluation and decoding are gathered, and written by one host.
   for kind in ('train', 'train_eval', INFER):
-    steps = [r['step'] for r in metrics.read(tmp_path / 'run') if r['kind'] == kind]
-    assert steps == [r['step'] for r in metrics.read(alone) if r['kind'] == kind]
+    steps = [r['step'] for r in metric_writer.read(tmp_path / 'run') if r['kind'] == kind]
+    assert steps == [r['step'] for r in metric_writer.read(alone) if r['kind'] == kind]
     assert len(steps) == len(set(steps)) > 0
   decoded = sorted(p.relative_to(alone) for p in alone.rglob('*.jsonl') if 'infer' in str(p))
   assert decoded

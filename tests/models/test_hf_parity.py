@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import hf_export, layouts
+from aya_train.checkpoint import layouts
+from aya_train.checkpoint.hf import hf_export
 from aya_train.models import network
 from tests.checkpoint import small_model
 

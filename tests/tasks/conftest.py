@@ -2,7 +2,8 @@
 
 import pytest
 
-from aya_train.tasks import cldr, cldr_rows, features, storage, vocabulary
+from aya_train.tasks import features, storage
+from aya_train.tasks.cldr import cldr_rows, cldr_tasks, vocabulary
 
 
 @pytest.fixture(scope='session')
@@ -15,7 +16,7 @@ def session_cache(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     path = tmp_path_factory.mktemp('cache')
     patch.setenv(storage.CACHE_ENV, str(path))
-    cldr.build()
+    cldr_tasks.build()
     vocabulary.build_default()
   return path
 

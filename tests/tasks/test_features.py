@@ -6,7 +6,8 @@ import pickle
 import pytest
 import seqio
 
-from aya_train.tasks import cldr_rows, features, vocabulary
+from aya_train.tasks import features
+from aya_train.tasks.cldr import cldr_rows, vocabulary
 
 
 def test_the_chosen_file_beats_the_environment_beats_the_cache(cache, monkeypatch):

@@ -3,8 +3,9 @@
 import pytest
 import seqio
 
-from aya_train import data, main, preparation, prepared
-from aya_train.tasks import sources, storage
+from aya_train.cli import main
+from aya_train.data import batching, prepare, prepared
+from aya_train.tasks import catalog, storage
 from tests.tasks import released
 
 LENGTHS = {'inputs': 64, 'targets': 32}
@@ -94,10 +95,10 @@ def test_languages_of_any_code_system(root):
 
 def test_tokenised_tasks_hold_what_the_task_gives(root, tmp_path):
   run('aya_dataset', '--data_dir', root)
-  cfg = data.DatasetConfig(
+  cfg = batching.DatasetConfig(
     'aya_dataset', {'inputs': 64, 'targets': 64}, 'train', 1, prepared_dir=tmp_path / 'prepared'
   )
-  preparation.tokenise([cfg], preparation.Settings(num_shards=2))
+  prepare.tokenise([cfg], prepare.Settings(num_shards=2))
   task = seqio.get_mixture_or_task('aya_dataset')
   done = prepared.PreparedTask(prepared.prepared_path(task, 'train', tmp_path / 'prepared'))
   assert len(done) == 60
@@ -109,7 +110,7 @@ def test_tokenised_tasks_hold_what_the_task_gives(root, tmp_path):
 
 def test_every_source_of_the_table_has_its_task():
   names = set(seqio.TaskRegistry.names())
-  for source in sources.SOURCES:
+  for source in catalog.SOURCES:
     parts = {f'{source.name}.{part}' for part in source.constituents}
     assert parts <= names
     assert source.name in names or source.name == 'aya_evaluation_suite'

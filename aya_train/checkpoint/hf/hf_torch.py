@@ -1,0 +1,152 @@
+"""Exported folders as torch modules whose weights stay in the files until they are used."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from aya_train.checkpoint.hf import hf_config
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+# One line each of several scripts, among them the kinds of text that Aya is asked for.
+PROMPTS = (
+  'Translate to Swahili: The man opened the tap and the bathroom filled with water.',
+  'Đáng lẽ ra anh ấy phải thận trọng hơn nhiều. Tại sao?',
+  'كم عدد مرات فوز الأوروغواي ببطولة كأس العالم؟',
+  'मैं अपना समय कैसे बचा सकता हूँ? कृपया तीन सुझाव दीजिए।',
+  '私は日本語を勉強しています。次の文を英語に訳してください。',
+  'Возможно ли вылечить эту болезнь? Ответьте одним предложением.',
+  'Write a short poem about 12 cups of tea, <b>bold</b> & e = mc^2.',
+  'Mo fẹ́ mọ ìdí tí ọ̀nà náà fi dí. Ṣe àlàyé.',
+)
+
+
+def open_mapped(folder: epath.PathLike) -> Any:
+  """The transformers model of a local folder, its weights mapped from the safetensors files.
+
+  Nothing is copied: pages come from the files when they are touched and may be dropped again, so a
+  model larger than the memory can be walked through. `config.tie_word_embeddings` says what the
+  files hold, which transformers 5 does not (see `hf_config`).
+
+  Raises:
+    FileNotFoundError: no config.json or no safetensors.
+    RuntimeError: the tensors are not those of the model.
+  """
+  import torch
+  import transformers
+
+  state = mapped_tensors(folder)
+  config = transformers.AutoConfig.from_pretrained(str(folder))
+  config.tie_word_embeddings = 'lm_head.weight' not in state
+  return with_weights(config, state, torch)
+
+
+def mapped_tensors(folder: epath.PathLike) -> dict[str, Any]:
+  """Every tensor of a folder's safetensors files as a torch tensor on the mapped file."""
+  import safetensors.torch
+
+  from aya_train.checkpoint.hf import hf_export
+
+  hf_export.open_tensors(folder)  # names what is damaged
+  state: dict[str, Any] = {}
+  for file in hf_export.safetensors_files(folder):
+    state |= safetensors.torch.load_file(str(epath.Path(folder) / file))
+  return state
+
+
+def with_weights(config: Any, state: Mapping[str, Any], torch: Any) -> Any:
+  """The model of a transformers config around given tensors, which are not copied."""
+  import transformers
+
+  state = dict(state)
+  tied = 'lm_head.weight' not in state
+  for alias in hf_config.TABLE_ALIASES:
+    state[alias] = state['shared.weight']
+  if tied:
+    state['lm_head.weight'] = state['shared.weight']
+  with torch.device('meta'):
+    model = getattr(transformers, hf_config.CLASSES[config.model_type])(config)
+  model.load_state_dict(state, strict=True, assign=True)
+  model.config.tie_word_embeddings = tied
+  return model.eval()
+
+
+def activation_peak(
+  folder: epath.PathLike, prompts: tuple[str, ...] = PROMPTS
+) -> tuple[float, str]:
+  """Largest absolute activation of a model on sample prompts, computed in float32, and its module.
+
+  The decoder is fed the prompt, too. Weights are widened one matrix at a time, so memory is that of
+  the largest one in float32 and the activations. The logits are left out: softmax takes them in
+  float32 everywhere.
+  """
+  import torch
+  import transformers
+
+  model = open_mapped(folder)
+  tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+  peak: list[Any] = [0.0, '']
+
+  def watch(name: str):
+    def hook(_module: Any, _inputs: Any, output: Any) -> None:
+      tensor = output[0] if isinstance(output, tuple) else output
+      if not torch.is_tensor(tensor):
+        return
+      largest = float(tensor.abs().max()) if bool(torch.isfinite(tensor).all()) else float('inf')
+      if largest > peak[0]:
+        peak[:] = [largest, name]
+
+    return hook
+
+  _widen(model, torch)
+  for name, module in model.named_modules():
+    if name and name != 'lm_head':
+      module.register_forward_hook(watch(name))
+  with torch.inference_mode():
+    for prompt in prompts:
+      ids = torch.tensor([tokenizer(prompt)['input_ids']])
+      model(input_ids=ids, decoder_input_ids=torch.nn.functional.pad(ids, (1, 0))[:, :-1])
+  return float(peak[0]), str(peak[1])
+
+
+def _widen(model: Any, torch: Any) -> None:
+  """Makes every matrix of a model float32 for as long as it is used, and leaves the head out."""
+
+  class Widened(torch.nn.Module):
+    weight = None  # transformers would cast the input to its dtype
+
+    def __init__(self, kept: Any):
+      super().__init__()
+      self.kept = kept.detach()
+
+    def forward(self, x: Any) -> Any:
+      if x.is_floating_point():
+        return torch.nn.functional.linear(x, self.kept.float())
+      return self.kept[x].float()
+
+  for module in list(model.modules()):
+    for name, child in list(module.named_children()):
+      if isinstance(child, torch.nn.Linear | torch.nn.Embedding):
+        setattr(module, name, Widened(child.weight))
+  model.float()  # what is left: the scales of the layer norms
+  model.lm_head.forward = lambda x: x[..., :1]
+
+
+def check_float16(folder: epath.PathLike) -> tuple[float, str]:
+  """Refuses a model whose activations float16 cannot hold.
+
+  Returns:
+    The largest activation found on the sample prompts, and the module it comes from.
+
+  Raises:
+    ValueError: it is not finite in float16.
+  """
+  peak, where = activation_peak(folder)
+  if not peak <= FLOAT16_MAX:
+    raise ValueError(
+      f'the activations of {where} reach {peak:.4g} on sample prompts, float16 ends at '
+      f'{FLOAT16_MAX:g}: run in float16, this model gives inf and nan. Export it as bfloat16, or '
+      'pass --allow_float16_overflow if it will be run in another type'
+    )
+  return peak, where

@@ -1,0 +1,252 @@
+"""Prepares tasks in many pieces of work: in processes, or through Apache Beam.
+
+What comes out is what `prepared.prepare_task` makes (the same manifest, the same records), but
+its shards are written one by one, so that they can be spread over machines and a killed
+preparation goes on with the shards that are missing:
+
+  DIRECTORY/TASK/.SPLIT-VOCABULARY-DEFINITION.NNNNN.parts/examples-00003-of-00016.array_record
+                                                         /examples-00003-of-00016.json
+
+A shard appears by a rename, its file of counts comes last, and the directory gets its real name
+when all are there. Shard k holds the examples of the source's k-th, (k+N)-th ... file.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import seqio
+from absl import logging
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+
+import aya_train
+from aya_train.data import prepared
+from aya_train.data.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
+from aya_train.tasks import features
+from aya_train.tasks.building import work_runner
+from aya_train.tasks.user import user_data
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+# Rows of a shard, where the number of shards is left to us: about 100 MB of tokens.
+ROWS_PER_SHARD = 250_000
+# A mixture has thousands of tasks, most of them small: those are not cut up further.
+MIN_ROWS_PER_SHARD = 1_000
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+  """A task that is to be prepared: where its shards go, and how many there are."""
+
+  task: seqio.Task
+  path: epath.Path
+  parts: epath.Path
+  count: int
+  total: int | None
+
+
+def prepare_tasks(
+  names: Sequence[str],
+  split: str,
+  directory: epath.PathLike,
+  *,
+  num_shards: int = 0,
+  runner: work_runner.Runner = work_runner.here,
+  module: str = 'aya_train.tasks',
+  tables: Sequence[str] = (),
+  allow_empty: bool = False,
+  say: Callable[[str], None] = logging.info,
+) -> dict[str, prepared.Manifest]:
+  """Runs the preprocessing of tasks shard by shard and stores their examples, unless that is done.
+
+  The shards of all tasks are one list of work: one Beam pipeline, whatever their number.
+
+  Args:
+    names: registered SeqIO tasks, see `prepared.prepare_task`.
+    split: the split to read.
+    directory: root of the prepared tasks, seen by all workers.
+    num_shards: files of each task, at most one for 1,000 rows; 0: one for each 250,000 rows.
+    runner: where the shards are written.
+    module: imported by a worker to register the tasks.
+    tables: of a user's data sets, whose tasks a worker registers too.
+    allow_empty: see `prepared.prepare_task`.
+    say: called with lines of progress.
+
+  Returns:
+    Name -> manifest, of the existing directory if there is one.
+
+  Raises:
+    ValueError: as in `prepared.prepare_task`.
+  """
+  plans = [_plan(name, split, directory, num_shards) for name in names]
+  missing = [p for p in plans if not prepared.is_prepared(p.path)]
+  vocabulary = features.vocabulary_file()
+  work, done_before = [], 0
+  for plan in missing:
+    plan.parts.mkdir(parents=True, exist_ok=True)
+    todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
+    done_before += plan.count - len(todo)
+    work += [
+      (
+        os.fspath(plan.parts),
+        plan.task.name,
+        split,
+        k,
+        plan.count,
+        module,
+        vocabulary,
+        tuple(map(os.fspath, tables)),
+      )
+      for k in todo
+    ]
+  if done_before:
+    say(f'{split}: {done_before} of {done_before + len(work)} shards were done before')
+  started = last = time.monotonic()
+  for done, _ in enumerate(runner(write_shard, work), 1):
+    now = time.monotonic()
+    if 1 < done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
+      last = now
+      left = (now - started) / done * (len(work) - done)
+      say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
+  for plan in missing:
+    _finish(plan, split, allow_empty)
+  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
+
+
+def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _Plan:
+  task = prepared.get_mixture_or_task(name)
+  if not isinstance(task, seqio.Task):
+    raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
+  prepared.require_split(task, split)
+  path = prepared.prepared_path(task, split, directory)
+  if prepared.is_prepared(path):
+    return _Plan(task, path, path, 0, None)
+  total = task.num_input_examples(split)
+  count = num_shards or round((total or 0) / ROWS_PER_SHARD)
+  if total is not None:
+    count = min(count, -(-total // MIN_ROWS_PER_SHARD))
+  count = max(1, count)
+  return _Plan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
+
+
+def _finish(plan: _Plan, split: str, allow_empty: bool) -> None:
+  manifest = _manifest(plan.task, split, plan.parts, plan.count, plan.total)
+  if not manifest.num_examples and not allow_empty:
+    plan.parts.rmtree()  # The next call looks again.
+    raise prepared.empty_split(plan.task, split)
+  kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
+  for k in range(plan.count):
+    for *kind, n in json.loads(_counts(plan.parts, k, plan.count).read_text()).get('kinds', ()):
+      kinds[tuple(kind)] += n
+  if sum(kinds.values()) == manifest.num_examples:  # else a shard of an earlier version
+    prepared.write_kinds(plan.parts, plan.task, split, kinds)
+  (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
+  for k in range(plan.count):
+    _counts(plan.parts, k, plan.count).unlink()
+  if plan.path.exists():  # Object stores rename file by file, and a kill can come in between.
+    plan.path.rmtree()
+  prepared.publish(plan.parts, plan.path, manifest)
+
+
+def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
+  return parts / f'{_stem(shard, count)}.json'
+
+
+def _stem(shard: int, count: int) -> str:
+  return f'examples-{shard:05d}-of-{count:05d}'
+
+
+def write_shard(
+  parts: str,
+  task_name: str,
+  split: str,
+  shard: int,
+  count: int,
+  module: str,
+  vocabulary: str,
+  tables: Sequence[str] = (),
+) -> int:
+  """Writes one shard and its counts, unless they are there; returns its number of examples."""
+  stem = epath.Path(parts) / _stem(shard, count)
+  counts = _counts(stem.parent, shard, count)
+  if counts.exists():
+    return json.loads(counts.read_text())['examples']
+  importlib.import_module(module)
+  user_data.ensure_tables(tables)
+  features.set_vocabulary(vocabulary)
+  task = seqio.TaskRegistry.get(task_name)
+  lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
+  temporary = stem.parent / f'.{stem.name}.{uuid.uuid4().hex}.tmp'
+  writer = ArrayRecordWriter(os.fspath(temporary), prepared.WRITER_OPTIONS)
+  kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
+  written = 0
+  try:
+    try:
+      for inputs, targets, kind in prepared.examples(task, split, shard, count):
+        kinds[kind] += 1
+        lengths['inputs'][len(inputs)] += 1
+        lengths['targets'][len(targets)] += 1
+        writer.write(prepared.encode_example(inputs, targets))
+        written += 1
+    finally:
+      writer.close()
+  except BaseException:
+    temporary.unlink(missing_ok=True)  # On a full disk it would keep it full.
+    raise
+  temporary.replace(stem.parent / f'{stem.name}.array_record')
+  found = {
+    'examples': written,
+    'lengths': {f: sorted(lengths[f].items()) for f in FEATURES},
+    'kinds': [[*kind, n] for kind, n in sorted(kinds.items())],
+  }
+  partial = stem.parent / f'.{counts.name}.{uuid.uuid4().hex}.tmp'
+  partial.write_text(json.dumps(found))
+  partial.replace(counts)
+  return written
+
+
+def _manifest(
+  task: seqio.Task, split: str, parts: epath.Path, count: int, total: int | None
+) -> prepared.Manifest:
+  found: list[dict[str, Any]] = [
+    json.loads(_counts(parts, k, count).read_text()) for k in range(count)
+  ]
+  lengths = {f: _added([x['lengths'][f] for x in found]) for f in FEATURES}
+  examples = sum(x['examples'] for x in found)
+  names = [f'{_stem(k, count)}.array_record' for k in range(count)]
+  return prepared.Manifest(
+    task=task.name,
+    split=split,
+    num_examples=examples,
+    shards=tuple(
+      prepared.Shard(name, x['examples'], (parts / name).stat().length)
+      for name, x in zip(names, found, strict=True)
+    ),
+    lengths=lengths,
+    num_tokens={f: sum(n * times for n, times in lengths[f].items()) for f in FEATURES},
+    eos_after_trim=prepared.eos_after_trim(task),
+    vocabulary=vocabulary_fingerprint(task),
+    definition=definition_fingerprint(task),
+    source=prepared.describe_source(task.source, split, total),
+    versions={
+      'aya_train': aya_train.__version__,
+      'seqio': seqio.__version__,
+      'format': prepared.FORMAT,
+    },
+  )
+
+
+def _added(counts: Sequence[Sequence[tuple[int, int]]]) -> dict[int, int]:
+  total: collections.Counter[int] = collections.Counter()
+  for part in counts:
+    total.update(dict(part))
+  return dict(sorted(total.items()))

@@ -1,0 +1,127 @@
+"""Exported folders as CTranslate2 models, by CTranslate2's own converter.
+
+Two things would come out wrong if the converter were left alone (ctranslate2 4.8, transformers 5):
+
+* transformers 5 says that the head of every mT5 is tied, and the converter then scales the decoder's
+  output by d_model**-0.5. Greedy answers stay, every probability is wrong.
+* Rows of the tables beyond the vocabulary are named <extra_id_0> and so on, names that mT5's
+  sentinels have: one name, two ids.
+
+Weights stay in the files until they are quantised. The converter holds what it has quantised, the
+fused attention matrices, and twice the matrix at hand in float32.
+"""
+
+import logging
+import os
+import platform
+from typing import Any
+
+from etils import epath
+
+from aya_train.checkpoint import work_folder
+from aya_train.checkpoint.hf import hf_export, hf_tokenizer, hf_torch
+
+logger = logging.getLogger(__name__)
+
+# Of the linear layers and the tables; norms and biases take the type behind the underscore.
+QUANTISATIONS = (
+  'int8',
+  'int8_float32',
+  'int8_bfloat16',
+  'int8_float16',
+  'bfloat16',
+  'float16',
+  'float32',
+)
+DEFAULT_QUANTISATION = 'int8_float32'
+TOKENIZER_FILES = (
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  hf_tokenizer.MODEL_FILE,
+)
+
+
+def to_ctranslate2(
+  hf_folder: epath.PathLike,
+  dst: epath.PathLike,
+  *,
+  quantisation: str = DEFAULT_QUANTISATION,
+  overwrite: bool = False,
+  allow_float16_overflow: bool = False,
+) -> epath.Path:
+  """Writes a folder that `ctranslate2.Translator` loads, with the tokenizer beside it.
+
+  Args:
+    hf_folder: local folder written by `hf_export.export`, or one that transformers saved, with
+      the tokenizer.
+    dst: new or empty local folder.
+    quantisation: one of `QUANTISATIONS`.
+    overwrite: replace `dst`.
+    allow_float16_overflow: write float16 and int8_float16, in which CTranslate2 computes in float16,
+      without running sample prompts (`hf_torch.check_float16`).
+
+  Raises:
+    ValueError: unknown quantisation, a tokenizer with more pieces than the table has rows, or
+      activations that do not fit into float16.
+    FileNotFoundError: no config.json or no safetensors.
+    FileExistsError: `dst` is not empty.
+    ModuleNotFoundError: the extra `quantised` is not installed.
+  """
+  if quantisation not in QUANTISATIONS:
+    raise ValueError(f'quantisation for ct2 must be one of {QUANTISATIONS}, got {quantisation!r}')
+  hf_folder = epath.Path(hf_folder)
+  rows = hf_export.read_config(hf_folder)['vocab_size']
+  work_folder.check(dst, overwrite=overwrite)
+  if 'float16' in quantisation.split('_') and not allow_float16_overflow:
+    hf_torch.check_float16(hf_folder)
+  with work_folder.replacing(dst, overwrite=overwrite) as work:
+    logger.info('CTranslate2 is quantising, which shows no progress')
+    _converter(hf_folder, rows).convert(str(work / 'out'), quantization=quantisation, force=True)
+  return epath.Path(dst)
+
+
+def _converter(hf_folder: epath.Path, rows: int) -> Any:
+  prefer_mkl()
+  from ctranslate2 import converters
+
+  class Converter(converters.TransformersConverter):
+    """CTranslate2's converter, with its two hooks that open the model and the tokenizer."""
+
+    def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+      del model_class, kwargs
+      return hf_torch.open_mapped(model_name_or_path)
+
+    def load_tokenizer(self, tokenizer_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
+      tokenizer = tokenizer_class.from_pretrained(model_name_or_path, **kwargs)
+      add_padding_pieces(tokenizer, rows)
+      return tokenizer
+
+  files = [name for name in TOKENIZER_FILES if (hf_folder / name).exists()]
+  return Converter(str(hf_folder), copy_files=files)
+
+
+def add_padding_pieces(tokenizer: Any, rows: int) -> None:
+  """Names the rows of the tables beyond the vocabulary '<unused_0>' and so on.
+
+  Raises:
+    ValueError: there are fewer rows than pieces, or a piece has such a name.
+  """
+  missing = rows - len(tokenizer)
+  added = tokenizer.add_tokens([f'<unused_{i}>' for i in range(missing)]) if missing > 0 else 0
+  if added != missing:
+    raise ValueError(
+      f'the tokenizer has {len(tokenizer) - added} pieces and the tables {rows} rows, of which '
+      f'{added} could be given a name: this is not the tokenizer of this model'
+    )
+
+
+def prefer_mkl() -> None:
+  """Lets CTranslate2 multiply int8 matrices with MKL, if the package is not imported yet.
+
+  On processors of AMD it takes oneDNN, whose int8 products without VNNI add pairs in 16 bits and
+  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and not
+  to the quantised weights. Other architectures than x86 have no MKL.
+  """
+  if platform.machine().lower() in ('x86_64', 'amd64'):
+    os.environ.setdefault('CT2_USE_MKL', '1')

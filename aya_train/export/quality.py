@@ -1,0 +1,267 @@
+"""What quantisation costs: size, loss and answers of a quantised model beside the float one.
+
+Both models see the same token ids. The float one is computed by transformers in float32, CTranslate2
+models by CTranslate2, and GGUF files by transformers with the weights that the file decodes to: what
+llama.cpp adds to that by rounding activations is not in these figures (docs/quantised.md has it).
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+FILE = 'quantised.json'
+_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """Token ids of a prompt and of its answer, each with the end of sequence."""
+
+  inputs: Sequence[int]
+  targets: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """One model on a list of examples.
+
+  Attributes:
+    loss: mean negative log-likelihood of a target token, natural logarithm, without z-loss.
+    answers: greedy tokens of each example, without the end of sequence.
+  """
+
+  loss: float
+  answers: Sequence[Sequence[int]]
+
+  def exact_match(self, examples: Sequence[Example]) -> float:
+    """Percent of answers that are the target, token for token."""
+    pairs = zip(self.answers, examples, strict=True)
+    return 100 * _mean([list(answer) == list(e.targets[:-1]) for answer, e in pairs])
+
+
+def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Example]:
+  """At most `limit` examples of a JSON-lines file, spread evenly over it.
+
+  Args:
+    path: lines with the texts `inputs` and `targets`, or those that evaluation keeps in
+      MODEL_DIR/inference_eval (`input` with `inputs_pretokenized` and `targets_pretokenized`).
+    tokenizer: the model's, from transformers.
+    limit: how many.
+
+  Raises:
+    ValueError: a line has no such texts, or there are none.
+  """
+  lines = [line for line in epath.Path(path).read_text().split('\n') if line.strip()]
+  step = max(1, len(lines) // max(1, limit))
+  examples = []
+  for number, line in itertools.islice(enumerate(lines, 1), 0, None, step):
+    row = json.loads(line)
+    row, ending = (row['input'], '_pretokenized') if 'input' in row else (row, '')
+    texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
+    if not all(isinstance(text, str) for text in texts):
+      raise ValueError(
+        f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line has '
+        f'{sorted(row)}'
+      )
+    examples.append(Example(*(tokenizer(text)['input_ids'] for text in texts)))
+  if not examples:
+    raise ValueError(f'{path} holds no examples')
+  return examples[:limit]
+
+
+def examples_of_run(model_dir: epath.PathLike) -> epath.Path | None:
+  """The newest kept decoding of a run, None if there is none."""
+  found = sorted(epath.Path(model_dir).glob('inference_eval/*-*[0-9].jsonl'))
+  return max(found, key=lambda path: path.stem.rpartition('-')[2]) if found else None
+
+
+# Models --------------------------------------------------------------------------------------------
+
+
+def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) -> Outcome:
+  """A transformers model on the CPU, in the dtype of its parameters."""
+  import torch
+
+  loss, tokens, answers = 0.0, 0, []
+  with torch.inference_mode():
+    for batch in _batches(examples):
+      ids = torch.from_numpy(_padded(batch, 'inputs', 0))
+      mask = torch.from_numpy(_padded(batch, 'inputs', 0, mask=True))
+      labels = torch.from_numpy(_padded(batch, 'targets', -100))
+      logits = model(input_ids=ids, attention_mask=mask, labels=labels).logits.float()
+      loss += float(torch.nn.functional.cross_entropy(logits.mT, labels, reduction='sum'))
+      tokens += int((labels != -100).sum())
+      out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1
+      )
+      answers += [_until_eos(row[1:], model.config.eos_token_id) for row in out.tolist()]
+  return Outcome(loss / tokens, answers)
+
+
+def of_ctranslate2(folder: epath.PathLike, examples: Sequence[Example], max_tokens: int) -> Outcome:
+  """A CTranslate2 model on the CPU, in the types it was saved in."""
+  from aya_train.export import ct2_model
+
+  ct2_model.prefer_mkl()
+  import ctranslate2
+
+  names = json.loads((epath.Path(folder) / 'shared_vocabulary.json').read_text())
+  number = {name: i for i, name in enumerate(names)}
+  translator = ctranslate2.Translator(str(folder), device='cpu', compute_type='default')
+  loss, tokens, answers = 0.0, 0, []
+  for batch in _batches(examples):
+    sources = [[names[i] for i in example.inputs] for example in batch]
+    targets = [[names[i] for i in example.targets[:-1]] for example in batch]
+    for scored in translator.score_batch(sources, targets):
+      loss -= sum(scored.log_probs)
+      tokens += len(scored.log_probs)
+    found = translator.translate_batch(sources, beam_size=1, max_decoding_length=max_tokens)
+    answers += [[number[name] for name in answer.hypotheses[0]] for answer in found]
+  return Outcome(loss / tokens, answers)
+
+
+def of_gguf(
+  folder: epath.PathLike, hf_folder: epath.PathLike, examples: Sequence[Example], max_tokens: int
+) -> Outcome:
+  """The weights that a GGUF file decodes to, in transformers' network and float32."""
+  import torch
+  import transformers
+
+  from aya_train.checkpoint.hf import hf_export, hf_torch
+  from aya_train.export import gguf_file
+
+  weights = gguf_file.read(folder).weights()
+  config = transformers.AutoConfig.from_pretrained(str(hf_folder))
+  if hf_export.is_tied(hf_folder):
+    del weights['lm_head.weight']  # it is the input table with the scale that transformers applies
+  state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+  return of_transformers(hf_torch.with_weights(config, state, torch), examples, max_tokens)
+
+
+def of_folder(
+  folder: epath.PathLike, hf_folder: epath.PathLike, examples: Sequence[Example], max_tokens: int
+) -> Outcome:
+  """Any folder that `quantised.convert` writes."""
+  if list(epath.Path(folder).glob('*.gguf')):
+    return of_gguf(folder, hf_folder, examples, max_tokens)
+  return of_ctranslate2(folder, examples, max_tokens)
+
+
+def of_float(hf_folder: epath.PathLike, examples: Sequence[Example], max_tokens: int) -> Outcome:
+  """The exported folder itself, in float32."""
+  from aya_train.checkpoint.hf import hf_torch
+
+  return of_transformers(hf_torch.open_mapped(hf_folder).float(), examples, max_tokens)
+
+
+# The report ----------------------------------------------------------------------------------------
+
+
+def report(
+  folder: epath.PathLike,
+  hf_folder: epath.PathLike,
+  *,
+  quantisation: str,
+  examples_file: epath.PathLike | None = None,
+  num_examples: int = 256,
+  max_tokens: int = 64,
+) -> dict[str, Any]:
+  """Sizes and, where there are examples, losses and answers; also written as quantised.json.
+
+  Args:
+    folder: with the quantised model.
+    hf_folder: what it was made from.
+    quantisation: its name.
+    examples_file: see `read_examples`; None compares nothing.
+    num_examples: how many of them.
+    max_tokens: length of greedy answers.
+
+  Returns:
+    `format`, `quantisation`, `bytes` (of the weights), `float_bytes` and `float_dtype` (of the
+    exported folder), `parameters`, `bytes_per_parameter`; with examples also `examples`,
+    `examples_file`, `loss` and `float_loss` (per target token), `exact_match` and
+    `float_exact_match`, `same_answers` and `same_tokens` (percent: whole greedy answers, and
+    positions of them, that are those of the float model).
+  """
+  folder, hf_folder = epath.Path(folder), epath.Path(hf_folder)
+  found = {'quantisation': quantisation, **sizes(folder, hf_folder)}
+  if examples_file is not None:
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(hf_folder))
+    examples = read_examples(examples_file, tokenizer, num_examples)
+    before = of_float(hf_folder, examples, max_tokens)
+    after = of_folder(folder, hf_folder, examples, max_tokens)
+    found |= {
+      'examples': len(examples),
+      'examples_file': epath.Path(examples_file).name,
+      'float_loss': before.loss,
+      'loss': after.loss,
+      'float_exact_match': before.exact_match(examples),
+      'exact_match': after.exact_match(examples),
+      **agreement(before.answers, after.answers),
+    }
+  (folder / FILE).write_text(json.dumps(found, indent=2) + '\n')
+  return found
+
+
+def sizes(folder: epath.Path, hf_folder: epath.Path) -> dict[str, Any]:
+  """The part of a report that needs no model to run."""
+  from aya_train.checkpoint.hf import hf_export
+
+  gguf = list(folder.glob('*.gguf'))
+  (weights,) = gguf or [folder / 'model.bin']
+  parameters = hf_export.parameter_count(hf_folder)
+  length = weights.stat().length
+  return {
+    'format': 'gguf' if gguf else 'ct2',
+    'bytes': length,
+    'float_bytes': sum(
+      (hf_folder / name).stat().length for name in hf_export.safetensors_files(hf_folder)
+    ),
+    'float_dtype': hf_export.dtype_of(hf_folder),
+    'parameters': parameters,
+    'bytes_per_parameter': length / parameters,
+  }
+
+
+def agreement(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> dict[str, float]:
+  """Percent of answers that are the same, and of positions of the longer answer that are."""
+  same = [list(a) == list(b) for a, b in zip(before, after, strict=True)]
+  # The end of sequence is a position, too: an empty answer that stays empty agrees.
+  pairs = [
+    (x, y)
+    for a, b in zip(before, after, strict=True)
+    for x, y in itertools.zip_longest([*a, -1], [*b, -1])
+  ]
+  return {
+    'same_answers': 100 * _mean(same),
+    'same_tokens': 100 * _mean([x == y for x, y in pairs]),
+  }
+
+
+def _mean(values: Iterable[float]) -> float:
+  found = list(values)
+  return sum(found) / len(found)
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
+  for start in range(0, len(examples), _BATCH):
+    yield examples[start : start + _BATCH]
+
+
+def _padded(batch: Sequence[Example], side: str, padding: int, *, mask: bool = False) -> np.ndarray:
+  rows: list[Sequence[int]] = [getattr(example, side) for example in batch]
+  out = np.full((len(rows), max(map(len, rows))), padding, np.int64)
+  for row, ids in zip(out, rows, strict=True):
+    row[: len(ids)] = 1 if mask else ids
+  return out
+
+
+def _until_eos(ids: Sequence[int], eos: int) -> list[int]:
+  return list(itertools.takewhile(lambda i: i != eos, ids))

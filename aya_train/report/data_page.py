@@ -1,0 +1,326 @@
+"""`aya-train report data MIXTURE`: one HTML page about what a mixture is made of."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import babel
+import jinja2
+import seqio
+from etils import epath
+
+from aya_train.data import batching, mixing, prepared, row_counts
+from aya_train.report import plots
+from aya_train.tasks.languages import aya101
+from aya_train.tasks.rights import provenance
+
+logger = logging.getLogger(__name__)
+
+AYA_SAMPLES = 25_000_000
+"""Examples that Aya-101 saw (Üstün et al. 2024, section 3.1)."""
+
+_TOP = 30
+_SAMPLES_PER_SCRIPT = 2
+_ROWS_LOOKED_AT = 3_000
+_PACKED_BATCHES, _PACKED_ROWS = 4, 64
+_LEVELS = {'high': 'high resource', 'mid': 'mid resource', 'low': 'low resource'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """Part of the draws, in percent, and the examples it is drawn from."""
+
+  name: str
+  percent: float
+  examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A source over the sample budget.
+
+  Attributes:
+    name: of the source.
+    percent: of the draws.
+    examples: it has.
+    draws: examples drawn from it over the budget.
+    repeats: draws / examples: how many times each is seen.
+  """
+
+  name: str
+  percent: float
+  examples: int
+  draws: int
+  repeats: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Tokens of one feature over the draws: mean, percentiles, percent longer than the limit."""
+
+  feature: str
+  mean: float
+  percentiles: Mapping[int, int]
+  longest: int
+  limit: int
+  cut: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """A row as text."""
+
+  script: str
+  language: str
+  task: str
+  inputs: str
+  targets: str
+
+
+def write(
+  name: str,
+  output: epath.PathLike,
+  *,
+  prepared_dir: str | None = None,
+  lengths: Mapping[str, int] | None = None,
+  budget: int = AYA_SAMPLES,
+  split: str = 'train',
+) -> epath.Path:
+  """Writes the page; prepares what is not prepared yet.
+
+  Args:
+    name: a registered mixture or task.
+    output: file to write.
+    prepared_dir: root of the prepared tasks.
+    lengths: in tokens, of inputs and targets, for cutting and packing; default: 1,024 each.
+    budget: examples of a run, for the repeats.
+    split: to describe.
+  """
+  lengths = dict(lengths or {'inputs': 1024, 'targets': 1024})
+  cfg = batching.DatasetConfig(
+    name,
+    lengths,
+    split,
+    _PACKED_ROWS,
+    seed=0,
+    prepared_dir=prepared_dir,
+    max_truncated_fraction=1.0,
+  )
+  tasks = batching.prepared_tasks(cfg)
+  rates = mixing.mixing_rates(prepared.get_mixture_or_task(name), tasks)
+  shares = {task: rate / sum(rates.values()) for task, rate in rates.items()}
+  kinds = {
+    task: row_counts.of_task(seqio.TaskRegistry.get(task), split, tasks[task]) for task in shares
+  }
+  efficiency, per_row = _packing(cfg)
+  page = (
+    _environment()
+    .get_template('data.html.jinja')
+    .render(
+      name=name,
+      split=split,
+      budget=budget,
+      examples=sum(len(tasks[task]) for task in shares),
+      num_tasks=len(shares),
+      num_languages=len({k.language_code for counts in kinds.values() for k in counts}),
+      lengths=lengths,
+      sources=by_source(shares, tasks, budget),
+      groups=[
+        ('Task type', by(shares, kinds, lambda t, k: k.task_type or 'not stated')),
+        ('Resource level', by(shares, kinds, lambda t, k: _level(k.language_code))),
+        ('Script', by(shares, kinds, lambda t, k: _script(k.script))),
+        ('Language', by(shares, kinds, lambda t, k: _language(k.language_code))),
+        ('Licence', by(shares, kinds, _licence)),
+        ('Use class', by(shares, kinds, _use)),
+      ],
+      summaries=[length_summary(f, shares, tasks, lengths[f]) for f in ('inputs', 'targets')],
+      charts=[
+        plots.histogram(
+          f'Tokens of {f}, % of the draws', distribution(f, shares, tasks), lengths[f]
+        )
+        for f in ('inputs', 'targets')
+      ],
+      efficiency=100 * efficiency,
+      per_row=per_row,
+      samples=samples(kinds, split),
+      top=_TOP,
+    )
+  )
+  path = epath.Path(output)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(page)
+  return path
+
+
+def _environment() -> jinja2.Environment:
+  return jinja2.Environment(
+    loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
+  )
+
+
+Kinds = Mapping[str, Mapping[row_counts.Kind, int]]
+
+
+def by(
+  shares: Mapping[str, float], kinds: Kinds, key: Callable[[str, row_counts.Kind], str]
+) -> list[Share]:
+  """Percent of the draws by whatever `key` gives of a task and a kind of row, largest first.
+
+  Inside a task each example is as likely as any other.
+  """
+  percent: dict[str, float] = collections.defaultdict(float)
+  examples: collections.Counter[str] = collections.Counter()
+  for task, share in shares.items():
+    total = sum(kinds[task].values())
+    for kind, count in kinds[task].items():
+      name = key(task, kind)
+      percent[name] += 100 * share * count / total
+      examples[name] += count
+  return [Share(name, p, examples[name]) for name, p in _largest_first(percent)]
+
+
+def _largest_first(percent: Mapping[str, float]) -> list[tuple[str, float]]:
+  return sorted(percent.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def by_source(
+  shares: Mapping[str, float], tasks: Mapping[str, prepared.PreparedTask], budget: int
+) -> list[Source]:
+  """Sources with their repeats, largest share first."""
+  percent: dict[str, float] = collections.defaultdict(float)
+  examples: collections.Counter[str] = collections.Counter()
+  for task, share in shares.items():
+    name = provenance.source_of(seqio.TaskRegistry.get(task))
+    if name.startswith('cldr') or len(shares) == 1:
+      name = task  # a mixture inside one source: its tasks say more
+    percent[name] += 100 * share
+    examples[name] += len(tasks[task])
+  return [
+    Source(n, p, examples[n], round(p / 100 * budget), p / 100 * budget / examples[n])
+    for n, p in _largest_first(percent)
+  ]
+
+
+def _level(code: str) -> str:
+  language = aya101.BY_CODE.get(code)
+  return 'not one of the 101' if language is None else _LEVELS[language.level]
+
+
+_SCRIPTS = {language.script_code: language.script for language in aya101.LANGUAGES} | {
+  'Hans': 'Simplified Han',
+  'Hant': 'Traditional Han',
+  'Latn': 'Latin',
+  'Zyyy': 'none (code)',
+}
+
+
+def _script(code: str) -> str:
+  return (
+    (_SCRIPTS.get(code) or babel.Locale('en').scripts.get(code, code)) if code else 'not stated'
+  )
+
+
+def _language(code: str) -> str:
+  return aya101.described(code) if code else 'not stated'
+
+
+def _record(task: str, kind: row_counts.Kind) -> provenance.Record:
+  origins = provenance.origins(seqio.TaskRegistry.get(task))
+  named = [origin for origin in origins if origin.endswith(f'.{kind.dataset}')]
+  return provenance.record_of(named[0] if named else origins[0])
+
+
+def _licence(task: str, kind: row_counts.Kind) -> str:
+  return ' + '.join(dict.fromkeys(name for name, _ in _record(task, kind).licenses))
+
+
+def _use(task: str, kind: row_counts.Kind) -> str:
+  return _record(task, kind).rights.use
+
+
+def distribution(
+  feature: str, shares: Mapping[str, float], tasks: Mapping[str, prepared.PreparedTask]
+) -> dict[int, float]:
+  """Tokens -> share of the draws with that many, sorted; the shares sum to 1."""
+  found: dict[int, float] = collections.defaultdict(float)
+  for task, share in shares.items():
+    for length, count in tasks[task].manifest.lengths[feature].items():
+      found[length] += share * count / len(tasks[task])
+  return dict(sorted(found.items()))
+
+
+def length_summary(
+  feature: str,
+  shares: Mapping[str, float],
+  tasks: Mapping[str, prepared.PreparedTask],
+  limit: int,
+) -> Lengths:
+  """Lengths of a feature over the draws."""
+  draws = distribution(feature, shares, tasks)
+  percentiles = {}
+  for percent in (10, 50, 90, 99):
+    reached = 0.0
+    for length, share in draws.items():
+      reached += share
+      if reached >= percent / 100 - 1e-9:
+        percentiles[percent] = length
+        break
+  return Lengths(
+    feature,
+    sum(length * share for length, share in draws.items()),
+    percentiles,
+    max(draws),
+    limit,
+    100 * sum(share for length, share in draws.items() if length > limit),
+  )
+
+
+def _packing(cfg: batching.DatasetConfig) -> tuple[float, float]:
+  """Share of positions that hold tokens, and examples a row, over some real batches."""
+  batches = batching.train_iterator(cfg)
+  efficiency, examples = 0.0, 0
+  for _ in range(_PACKED_BATCHES):
+    batch = next(batches)
+    efficiency += batching.packing_efficiency(batch) / _PACKED_BATCHES
+    examples += batching.examples_per_batch(batch)
+  return efficiency, examples / (_PACKED_BATCHES * _PACKED_ROWS)
+
+
+def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> list[Sample]:
+  """A few rows in each script, among the first rows of each task.
+
+  Args:
+    kinds: task -> the kinds of its rows: a task is read only as far as they promise something new.
+    split: to read.
+  """
+  found: dict[str, list[Sample]] = collections.defaultdict(list)
+  seen: set[tuple[str, str]] = set()
+  for name in kinds:
+    # Of other tasks and other languages, so that a page shows more than one kind of row.
+    wanted = {(k.script, k.language_code) for k in kinds[name]} - seen
+    wanted = {pair for pair in wanted if len(found[pair[0]]) < _SAMPLES_PER_SCRIPT}
+    rows = _rows(seqio.TaskRegistry.get(name), split) if wanted else iter(())
+    for row in rows:
+      code, script = row.get('language_code', ''), row.get('script', '')
+      language = aya101.BY_CODE.get(code)
+      if not script and language is not None:
+        script = language.script_code
+      if (script, code) in wanted:
+        seen.add((script, code))
+        texts = (row[side][:600] for side in ('inputs', 'targets'))
+        found[script].append(Sample(_script(script), _language(code), name, *texts))
+        wanted = {pair for pair in wanted if pair[0] != script}  # one of a task and script
+        if not wanted:
+          break
+  return [sample for script in sorted(found) for sample in found[script]]
+
+
+def _rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, str]]:
+  dataset = task.source.get_dataset(split=split, shuffle=True, seed=0)
+  if not {'inputs', 'targets'} <= set(dataset.element_spec):
+    return
+  for row in dataset.take(_ROWS_LOOKED_AT).as_numpy_iterator():
+    yield {k: v.decode(errors='replace') for k, v in row.items() if isinstance(v, bytes)}

@@ -1,0 +1,161 @@
+"""Curves of a run as SVG that takes its colours and letters from the page around it."""
+
+import dataclasses
+import io
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import markupsafe
+import matplotlib
+from matplotlib import figure, ticker
+
+from aya_train.report import run_results
+
+# matplotlib knows no CSS: these stand for properties of the page until the SVG is written.
+_CSS = {
+  '#010203': 'currentColor',
+  '#010204': 'var(--line)',
+  '#010205': 'var(--after)',
+  '#010206': 'var(--validation)',
+  '#010207': 'var(--right)',
+}
+_INK, _GRID, *_SERIES = _CSS
+_FEW_POINTS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """One curve: steps against values."""
+
+  name: str
+  steps: Sequence[int]
+  values: Sequence[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+  """A plot with a title; `keys` are pairs of a curve's name and its CSS colour."""
+
+  title: str
+  keys: Sequence[tuple[str, str]]
+  svg: markupsafe.Markup
+
+
+def charts(run: run_results.Run) -> list[Chart]:
+  """Losses, accuracy, learning rate, speed and filling over the steps of a run."""
+
+  def line(name: str, kind: str, value: str, factor: float = 1) -> Line:
+    records = [r for r in run.of_kind(kind) if value in r]
+    return Line(name, [r['step'] for r in records], [factor * r[value] for r in records])
+
+  accuracy = [
+    line('training', 'train', 'accuracy', 100),
+    line('validation', 'train_eval', 'accuracy', 100),
+  ]
+  if len(run.infer_tasks) == 1:
+    kind = run_results.INFER_EVAL + run.infer_tasks[0]
+    accuracy.append(line('exact match', kind, 'exact_match'))
+  loss = [
+    line('training', 'train', 'loss_per_target_token'),
+    line('validation', 'train_eval', 'loss_per_target_token'),
+  ]
+  plots = [
+    ('Loss per target token', loss),
+    ('Token accuracy, %', accuracy),
+    ('Learning rate', [line('', 'train', 'learning_rate')]),
+    ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
+    ('Examples per second', [line('', 'train', 'examples_per_second')]),
+    ('Tokens that are no padding, %', [line('', 'train', 'non_padding_fraction', 100)]),
+  ]
+  drawn = [(title, [x for x in lines if x.steps]) for title, lines in plots]
+  return [chart(title, lines) for title, lines in drawn if lines]
+
+
+def _style(title: str) -> dict[Any, Any]:
+  settings: dict[Any, Any] = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': title,
+    'font.family': 'sans-serif',
+  }
+  colours: dict[Any, Any] = {'text.color': _INK, 'axes.edgecolor': _GRID, 'axes.labelcolor': _INK}
+  ticks: dict[Any, Any] = {
+    'xtick.color': _INK,
+    'ytick.color': _INK,
+    'grid.color': _GRID,
+    'font.size': 10,
+  }
+  return {**settings, **colours, **ticks}
+
+
+def histogram(title: str, shares: Mapping[int, float], limit: int) -> Chart:
+  """Draws lengths in bins that double, each with its share of the draws, and the limit.
+
+  Args:
+    title: of the chart.
+    shares: length -> share of the draws, which sum to 1.
+    limit: length that rows are cut to, marked if lengths come near it.
+  """
+  edges = [1]
+  while edges[-1] <= max(shares):
+    edges.append(2 * edges[-1])
+  heights = [
+    100 * sum(share for length, share in shares.items() if low <= length < high)
+    for low, high in itertools.pairwise(edges)
+  ]
+  with matplotlib.rc_context(_style(title)):
+    fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
+    ax = fig.subplots()
+    ax.bar(edges[:-1], heights, [0.94 * x for x in edges[:-1]], align='edge', color=_SERIES[0])
+    ax.set_xscale('log', base=2)
+    ax.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if limit <= edges[-1]:
+      ax.axvline(limit, color=_SERIES[1], linewidth=1.5)
+    ax.set_xlabel('tokens')
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    ax.grid(axis='y')
+    ax.set_axisbelow(True)
+    ax.spines[['top', 'right', 'left']].set_visible(False)
+    ax.tick_params(length=0)
+    return Chart(title, [], _inline(fig, title))
+
+
+def chart(title: str, lines: Sequence[Line]) -> Chart:
+  """Draws curves from zero upwards; short ones with their points."""
+  with matplotlib.rc_context(_style(title)):
+    fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
+    ax = fig.subplots()
+    for line, colour in zip(lines, _SERIES, strict=False):
+      marker = 'o' if len(line.steps) <= _FEW_POINTS else None
+      ax.plot(line.steps, line.values, color=colour, linewidth=2, marker=marker, markersize=4)
+    ax.set_xlabel('step')
+    ax.set_ylim(bottom=0)
+    if title.endswith('%'):
+      ax.set_ylim(top=100)
+    if max(max(line.values) for line in lines) >= 1000:
+      ax.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_locator(ticker.MaxNLocator(5))
+    ax.grid(axis='y')
+    ax.spines[['top', 'right', 'left']].set_visible(False)
+    ax.tick_params(length=0)
+    keys = [(x.name, _CSS[c]) for x, c in zip(lines, _SERIES, strict=False) if len(lines) > 1]
+    return Chart(title, keys, _inline(fig, title))
+
+
+def _inline(fig: figure.Figure, title: str) -> markupsafe.Markup:
+  """The figure as an <svg> element that scales with its box."""
+  buffer = io.StringIO()
+  fig.savefig(buffer, format='svg', transparent=True, metadata={'Date': None, 'Creator': None})
+  svg = buffer.getvalue()
+  svg = svg[svg.index('<svg') :]
+  for colour, css in _CSS.items():
+    svg = svg.replace(colour, css)
+  svg = re.sub(r' id="(?:figure|axes|patch|matplotlib|xtick|ytick|line2d|text)[._\d]*"', '', svg)
+  svg = re.sub(r'font: [\d.]+px [^;"]*', 'font: 10px system-ui, sans-serif', svg)
+  label = markupsafe.escape(title)
+  head = f'<svg role="img" aria-label="{label}"'
+  svg = re.sub(r'^<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'{head} \1>', svg, count=1, flags=re.S)
+  return markupsafe.Markup(re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.S))

@@ -1,0 +1,225 @@
+"""`aya-train report`: one HTML page about a run, and a closing table for the terminal."""
+
+import dataclasses
+import importlib.metadata
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jinja2
+import numpy as np
+import seqio
+from etils import epath
+
+from aya_train import destinations, evaluation, inference, partitioning
+from aya_train.checkpoint import formats, manager
+from aya_train.models import network, seq2seq, t5_config
+from aya_train.report import plots, run_results
+from aya_train.tasks.eval import metrics
+
+logger = logging.getLogger(__name__)
+PAGE = 'report.html'
+_ANSWER_TOKENS = 256
+_PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'transformers', 'babel')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """One prompt with every answer to it.
+
+  Attributes:
+    prompt, reference: the example.
+    ours: decoded by this package.
+    theirs: decoded by transformers from the exported folder, None where none was given.
+    same: whether both gave the same tokens.
+  """
+
+  prompt: str
+  reference: str
+  ours: str
+  theirs: str | None
+  same: bool | None
+
+  @property
+  def right(self) -> bool:
+    return metrics.normalize(self.ours) == metrics.normalize(self.reference)
+
+
+def run_report(
+  model_dir: epath.PathLike, hf_dir: str | None = None, num_prompts: int = 12
+) -> epath.Path:
+  """Writes MODEL_DIR/report.html and prints the closing table.
+
+  The prompts are taken at even distances from the examples that the run decodes, in their order;
+  right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
+  of its training data. Answers have at most 256 tokens.
+
+  Args:
+    model_dir: a run with a checkpoint.
+    hf_dir: exported folder whose answers are compared, or None.
+    num_prompts: how many answers to show.
+
+  Raises:
+    FileNotFoundError, ValueError: see `run_results.read`.
+    ValueError: transformers gave other tokens; the page is written all the same.
+  """
+  run = run_results.read(model_dir)
+  destinations.check_file(run.model_dir / PAGE, 'the page')
+  samples = _samples(run, hf_dir, num_prompts)
+  page = run.model_dir / PAGE
+  page.write_text(_render(run, samples))
+  _print_table(run, samples)
+  if differ := [s.prompt for s in samples if s.same is False]:
+    raise ValueError(
+      f'transformers gave other tokens than ours for {len(differ)} of {len(samples)} prompts, '
+      f'first {differ[0]!r}: the export in {hf_dir} is not the model of {model_dir} ({page})'
+    )
+  return page
+
+
+def _samples(run: run_results.Run, hf_dir: str | None, count: int) -> list[Sample]:
+  picked = _picked(run, count)
+  if not picked:
+    return []
+  prompts = [prompt for prompt, _ in picked]
+  lengths = dict(run.macros['TASK_FEATURE_LENGTHS'])
+  lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
+  model, params = _restore(run)
+  partitioner = partitioning.one_device()
+  ours = evaluation.decode_prompts(
+    model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
+  )
+  theirs: Sequence[list[int] | None] = [None] * len(prompts)
+  if hf_dir is not None:
+    theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
+  text = model.output_vocabulary.decode
+  return [
+    Sample(
+      prompt, reference, text(a), None if b is None else text(b), None if b is None else a == b
+    )
+    for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
+  ]
+
+
+def _picked(run: run_results.Run, count: int) -> list[tuple[str, str]]:
+  """Prompts and references: of what the run decodes, of its validation or of its training data."""
+  train = run.macros['MIXTURE_OR_TASK_NAME']
+  named = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or train
+  problems = []
+  for task, split in ((named, 'validation'), (named, 'test'), (train, 'train')):
+    try:
+      if picked := inference.picked_texts(task, split, count):
+        return picked
+    except (ValueError, OSError) as error:  # the page may be made where the data is not
+      problems.append(str(error))
+  logger.warning('the report shows no answers: %s', '; '.join(dict.fromkeys(problems)))
+  return []
+
+
+def _restore(run: run_results.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
+  """The run's newest model, decoding greedily, and its parameters."""
+  metadata = manager.read_metadata(run.model_dir)
+  vocabulary = seqio.SentencePieceVocabulary(metadata['vocabulary_file'], extra_ids=0)
+  dtype = run.macros['ACTIVATION_DTYPE'] or 'float32'
+  config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
+  model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
+  return model, formats.read_for(model, partitioning.one_device(), run.model_dir)
+
+
+def transformers_answers(
+  folder: str, prompts: Sequence[str], lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
+) -> list[list[int]]:
+  """Greedy answers of transformers' MT5ForConditionalGeneration, as ids without padding.
+
+  Args:
+    folder: exported folder.
+    prompts: texts; those longer than `lengths['inputs']` tokens are cut, end of sequence kept.
+    lengths: 'inputs' and 'targets' in tokens.
+    vocabulary: what the folder's tokenizer must agree with.
+
+  Raises:
+    ValueError: the folder's tokenizer gives other ids than the vocabulary, or the extra is missing.
+  """
+  try:
+    import torch
+    import transformers
+  except ImportError as error:
+    raise ValueError(
+      "comparing with transformers needs the extra 'hf': pip install .[hf]"
+    ) from error
+  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  model = transformers.MT5ForConditionalGeneration.from_pretrained(folder).eval()
+  answers = []
+  for prompt in prompts:
+    ids = tokenizer(prompt)['input_ids']
+    if ids != (want := [*vocabulary.encode(prompt), vocabulary.eos_id]):
+      raise ValueError(f'{folder}: the tokenizer gives {ids} for {prompt!r}, expected {want}')
+    ids = [*ids[:-1][: lengths['inputs'] - 1], ids[-1]]
+    with torch.no_grad():
+      out = model.generate(
+        torch.tensor([ids]), max_new_tokens=lengths['targets'], do_sample=False, num_beams=1
+      )
+    answers.append([int(t) for t in out[0].tolist()[1:] if t != 0])
+  return answers
+
+
+def _render(run: run_results.Run, samples: Sequence[Sample]) -> str:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
+  )
+  rows, note = run_results.data_rows(run)
+  architecture = run.info['architecture']
+  versions = {}
+  for name in _PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return environment.get_template('run.html.jinja').render(
+    run=run,
+    step=run_results.last_step(run),
+    evaluated=run_results.evaluated(run),
+    parameters=parameter_count(architecture),
+    figures=run_results.figures(run),
+    charts=plots.charts(run),
+    groups=run_results.by_language(run),
+    kinds=run_results.by_kind(run),
+    samples=samples,
+    compared=any(s.same is not None for s in samples),
+    data_rows=rows,
+    data_note=note,
+    versions=versions,
+    devices=f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+  )
+
+
+def parameter_count(architecture: dict[str, Any]) -> int:
+  """Number of parameters of an architecture as metadata records it."""
+  shapes, _ = network.parameter_axes(t5_config.T5Config(**architecture))
+  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
+
+
+def _print_table(run: run_results.Run, samples: Sequence[Sample]) -> None:
+  heads = ('untrained', 'trained') if run_results.evaluated(run) else ('first line', 'last line')
+  print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
+  for figure in run_results.figures(run):
+    print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+  print()
+  for s in samples:
+    verdict = 'right' if s.right else 'wrong'
+    print(f'{_line(s.prompt)}\n  ours {_line(s.ours)!r} ({verdict})', end='')
+    print(f'  reference {_line(s.reference)!r}', end='')
+    print('' if s.theirs is None else f'  transformers {_line(s.theirs)!r}')
+  if any(s.same is not None for s in samples):
+    equal = sum(bool(s.same) for s in samples)
+    print(f'\nThe same tokens from transformers: {equal} of {len(samples)}')
+
+
+def _line(text: str, longest: int = 100) -> str:
+  """A text for the terminal: on one line, its middle left out if it is long."""
+  text = text.replace('\n', ' ')
+  half = longest // 2
+  return text if len(text) <= longest else f'{text[:half]} ... {text[-half:]}'

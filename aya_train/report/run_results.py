@@ -1,0 +1,405 @@
+"""What a run left in its MODEL_DIR, as the figures that a report shows. Reads only."""
+
+import collections
+import dataclasses
+import importlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import seqio
+from etils import epath
+
+from aya_train import config, metric_writer, run_dir
+from aya_train.data import mixing, prepared
+from aya_train.tasks import storage
+from aya_train.tasks.eval import metrics as task_metrics
+from aya_train.tasks.languages import aya101
+from aya_train.tasks.mixtures import source_mixture
+
+logger = logging.getLogger(__name__)
+Record = Mapping[str, Any]
+INFER_EVAL = 'infer_eval/'
+_MACROS = (
+  'ACTIVATION_DTYPE',
+  'BATCH_SIZE',
+  'INFER_EVAL_MIXTURE_OR_TASK_NAME',
+  'INITIAL_CHECKPOINT_PATH',
+  'MESH_SHAPE',
+  'MIXTURE_OR_TASK_MODULE',
+  'MIXTURE_OR_TASK_NAME',
+  'PACK',
+  'PREPARED_DIR',
+  'TASK_FEATURE_LENGTHS',
+  'TRAIN_EVAL_MIXTURE_OR_TASK_NAME',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run as it lies on disk.
+
+  Attributes:
+    model_dir: its MODEL_DIR.
+    records: lines of metrics.jsonl, by step.
+    info: run.json: `architecture`, `vocabulary_file`, `seed`, `first_step` ...
+    macros: gin macros of the run by name, None where it does not define one.
+    gin_text: the operative configuration; all of it if the run did not get as far as writing that.
+  """
+
+  model_dir: epath.Path
+  records: Sequence[Record]
+  info: Mapping[str, Any]
+  macros: Mapping[str, Any]
+  gin_text: str
+
+  @property
+  def first_step(self) -> int:
+    return self.info['first_step']
+
+  def of_kind(self, kind: str) -> list[Record]:
+    """Records of one kind by step, such as 'train'."""
+    return [record for record in self.records if record['kind'] == kind]
+
+  @property
+  def infer_tasks(self) -> list[str]:
+    """Tasks that were decoded, sorted."""
+    kinds = {record['kind'] for record in self.records}
+    return sorted(kind.removeprefix(INFER_EVAL) for kind in kinds if kind.startswith(INFER_EVAL))
+
+
+def read(model_dir: epath.PathLike) -> Run:
+  """Opens a MODEL_DIR. Parses its gin text, which replaces whatever gin held before.
+
+  Raises:
+    FileNotFoundError: metrics.jsonl, run.json or config.gin is missing.
+    ValueError: nothing was measured yet, or the run's tasks cannot be imported.
+  """
+  folder = epath.Path(model_dir)
+  records = metric_writer.read(folder)
+  if not records:
+    raise ValueError(
+      f'{folder / metric_writer.FILE} is empty: let the run reach its first progress line (LOG_PERIOD)'
+    )
+  for name in (run_dir.FILE, 'config.gin'):
+    if not (folder / name).exists():
+      raise FileNotFoundError(f'no {name} in {folder}: is it the MODEL_DIR of a run?')
+  operative = folder / 'operative_config.gin'
+  return Run(
+    folder,
+    records,
+    json.loads((folder / run_dir.FILE).read_text()),
+    _macros((folder / 'config.gin').read_text()),
+    (operative if operative.exists() else folder / 'config.gin').read_text(),
+  )
+
+
+def _macros(gin_text: str) -> dict[str, Any]:
+  with tempfile.NamedTemporaryFile('w', suffix='.gin', encoding='utf-8') as f:  # gin wants a file
+    f.write(gin_text)
+    f.flush()
+    config.parse([f.name])
+  macros = {name: config.macro(name) for name in _MACROS}
+  try:
+    config.configure_data()
+  except (OSError, ValueError) as error:  # the page may be made where the data is not
+    logger.warning('the data of the run is not all at hand: %s', error)
+  if (module := macros['MIXTURE_OR_TASK_MODULE']) is not None:
+    try:
+      importlib.import_module(module)
+    except ModuleNotFoundError as error:
+      raise ValueError(f'the tasks of the run, {module!r}, cannot be imported: {error}') from error
+  return macros
+
+
+# Before and after ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """One quantity before and after training; `before` is None if it was not measured.
+
+  Attributes:
+    name: what it is.
+    before, after: its values.
+    percent: whether they are percent.
+  """
+
+  name: str
+  before: float | None
+  after: float
+  percent: bool
+
+  def text(self, value: float | None) -> str:
+    if value is None:
+      return '–'
+    return f'{value:.1f} %' if self.percent else f'{value:.3f}'
+
+
+def figures(run: Run) -> list[Figure]:
+  """Loss, token accuracy and exact match, each where the run measured it.
+
+  A run that evaluated nothing is described by the first and the last line of its training.
+  """
+  found = []
+  evals = run.of_kind('train_eval')
+  if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
+    first, last = pair
+    for name, label, factor in (
+      ('loss_per_target_token', 'Loss per target token', 1),
+      ('accuracy', 'Token accuracy', 100),
+    ):
+      start = None if first is None else factor * first[name]
+      found.append(Figure(label, start, factor * last[name], percent=factor == 100))
+  scores = [match for task in run.infer_tasks if (match := _scores(run, task, 'exact_match'))]
+  if scores:
+    tasks = '' if len(scores) == 1 else f', mean of {len(scores)} tasks'
+    befores = [before for before, _ in scores if before is not None]
+    before = _mean(befores) if len(befores) == len(scores) else None
+    after = _mean([after for _, after in scores])
+    found.append(Figure(f'Exact match{tasks}', before, after, percent=True))
+  return found
+
+
+def evaluated(run: Run) -> bool:
+  """Whether anything but the training itself was measured."""
+  return bool(run.of_kind('train_eval') or run.infer_tasks)
+
+
+def last_step(run: Run) -> int:
+  """Step of the newest evaluation; of the newest record where there is none."""
+  kinds = {'train_eval', *(INFER_EVAL + task for task in run.infer_tasks)}
+  steps = [record['step'] for record in run.records if record['kind'] in kinds]
+  return max(steps or [record['step'] for record in run.records])
+
+
+def steps_trained(run: Run) -> int | None:
+  """Steps behind the newest progress line, without those before the run; None if unknown."""
+  train = run.of_kind('train')
+  return train[-1]['step'] - run.info.get('first_step', 0) if train else None
+
+
+def _ends(run: Run) -> tuple[Record | None, Record] | None:
+  train = run.of_kind('train') if not evaluated(run) else []
+  return (train[0] if len(train) > 1 else None, train[-1]) if train else None
+
+
+def _baseline(run: Run, records: Sequence[Record]) -> Record | None:
+  """The record of the parameters that training began with, if they were evaluated."""
+  return next((r for r in records if r['step'] == run.first_step), None)
+
+
+def _scores(run: Run, task: str, name: str) -> tuple[float | None, float] | None:
+  records = [r for r in run.of_kind(INFER_EVAL + task) if name in r]
+  if not records:
+    return None
+  before = _baseline(run, records)
+  return (None if before is None else before[name]), records[-1][name]
+
+
+def _mean(values: Sequence[float]) -> float:
+  return sum(values) / len(values)
+
+
+# By language and by kind ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+  """Exact match in percent of one group of rows; `rows` is None if the decodings are not kept."""
+
+  name: str
+  before: float | None
+  after: float
+  rows: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Bars under one heading, best first."""
+
+  title: str
+  css: str
+  bars: Sequence[Bar]
+
+  @property
+  def after(self) -> float:
+    return _mean([bar.after for bar in self.bars])
+
+
+_LEVELS = {
+  'high': 'High-resource languages',
+  'mid': 'Mid-resource languages',
+  'low': 'Low-resource languages',
+}
+
+
+def by_language(run: Run) -> list[Group]:
+  """Exact match of each language in the records, in groups by resource level, best first."""
+  rows: collections.Counter[str] = collections.Counter()
+  for task in run.infer_tasks:
+    rows.update(row['language'] for row in _decoded(run, task))
+  bars: dict[str, list[Bar]] = collections.defaultdict(list)
+  for code, (before, after) in _parts(run).items():
+    if (language := aya101.BY_CODE.get(code)) is not None:
+      bars[language.level].append(Bar(language.name, before, after, rows.get(code)))
+  return [
+    Group(_LEVELS[level], level, _best_first(bars[level])) for level in _LEVELS if bars[level]
+  ]
+
+
+def by_kind(run: Run) -> list[Bar]:
+  """Exact match of each kind of row, best first.
+
+  From the values 'exact_match/<kind>' where tasks write such; else from the kept decodings of rows
+  that have a field `kind`; else of each task, where there are several.
+  """
+  parts = {k: v for k, v in _parts(run).items() if k not in aya101.BY_CODE}
+  if parts:
+    return _best_first([Bar(_words(k), *v, None) for k, v in parts.items()])
+  hits: dict[str, list[bool]] = collections.defaultdict(list)
+  for row in (row for task in run.infer_tasks for row in _decoded(run, task)):
+    if row['kind'] is not None:
+      hits[row['kind']].append(row['hit'])
+  if hits:
+    return _best_first([Bar(_words(k), None, 100 * _mean(v), len(v)) for k, v in hits.items()])
+  tasks = {task: _scores(run, task, 'exact_match') for task in run.infer_tasks}
+  bars = [Bar(task, *scores, None) for task, scores in tasks.items() if scores]
+  return _best_first(bars) if len(bars) > 1 else []
+
+
+def _parts(run: Run) -> dict[str, tuple[float | None, float]]:
+  """The values 'exact_match/<part>' by part, before and after; means where tasks share a part."""
+  values: dict[str, list[Any]] = collections.defaultdict(list)
+  for task in run.infer_tasks:
+    names = {name for record in run.of_kind(INFER_EVAL + task) for name in record}
+    for name in sorted(names):
+      if name.startswith('exact_match/'):
+        values[name.removeprefix('exact_match/')].append(_scores(run, task, name))
+  merged = {}
+  for part, pairs in values.items():
+    befores = [before for before, _ in pairs if before is not None]
+    before = _mean(befores) if len(befores) == len(pairs) else None
+    merged[part] = (before, _mean([after for _, after in pairs]))
+  return merged
+
+
+def _decoded(run: Run, task: str) -> list[dict[str, Any]]:
+  """`language`, `kind` and `hit` of each row of a task's last decoding, [] where none is kept.
+
+  The file is that of seqio.JSONLogger, one row a line. Rows whose target is no (language, text)
+  pair are left out.
+  """
+  records = run.of_kind(INFER_EVAL + task)
+  path = run.model_dir / 'inference_eval' / f'{task}-{records[-1]["step"]:06d}.jsonl'
+  if not path.exists():
+    return []
+  rows = []
+  for line in path.read_text().splitlines():
+    row = json.loads(line)
+    target, prediction = row.get('target'), row.get('prediction')
+    if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
+      continue
+    texts = (task_metrics.normalize(text) for text in (target[1], prediction[1]))
+    kind = row['input'].get('kind')
+    rows.append({'language': target[0], 'kind': kind, 'hit': len(set(texts)) == 1})
+  return rows
+
+
+def _best_first(bars: Sequence[Bar]) -> list[Bar]:
+  return sorted(bars, key=lambda bar: (-bar.after, bar.name))
+
+
+def _words(name: str) -> str:
+  return name.replace('_', ' ')
+
+
+# Data ----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRow:
+  """One split of one prepared task.
+
+  Attributes:
+    task, split: which.
+    share: part of the training examples that is drawn from it, in percent, or None.
+    examples: number of examples.
+    input_tokens, target_tokens: tokens over all examples, end of sequence included.
+    cut: examples longer than the run's lengths, in percent.
+  """
+
+  task: str
+  split: str
+  share: float | None
+  examples: int
+  input_tokens: int
+  target_tokens: int
+  cut: float
+
+
+def data_rows(run: Run) -> tuple[list[DataRow], str]:
+  """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
+  macros = run.macros
+  directory = epath.Path(macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
+  rows, missing = [], 0
+  for name, split in (
+    (macros['MIXTURE_OR_TASK_NAME'], 'train'),
+    (macros['TRAIN_EVAL_MIXTURE_OR_TASK_NAME'], 'validation'),
+  ):
+    if name is None:
+      continue
+    try:
+      provider = prepared.get_mixture_or_task(name)
+      if split == 'validation' and not prepared.has_split(provider, split):
+        continue
+      opened, absent = _opened(provider, split, directory)
+      shares = _shares(provider, opened) if split == 'train' and opened else {}
+    except (ValueError, OSError) as error:  # the page may be made where the data is not
+      return [], f'The data of this run cannot be opened here: {error}'
+    # Of a mixture of sources, those that are not there were left out.
+    missing += 0 if isinstance(provider, source_mixture.SourceMixture) and opened else absent
+    lengths = macros['TASK_FEATURE_LENGTHS']
+    rows += [_data_row(t.manifest, shares.get(name), lengths) for name, t in opened.items()]
+  note = f'{missing} prepared tasks are no longer in {directory} as the run read them.'
+  return rows, note if missing else ''
+
+
+def _opened(
+  provider: seqio.Task | seqio.Mixture, split: str, directory: epath.Path
+) -> tuple[dict[str, prepared.PreparedTask], int]:
+  """Prepared tasks of a split by name, and how many others there should be."""
+  tasks = prepared.tasks_with_split(provider, split)
+  paths = {task.name: prepared.prepared_path(task, split, directory) for task in tasks}
+  ready = {
+    n: prepared.PreparedTask(path) for n, path in paths.items() if prepared.is_prepared(path)
+  }
+  return ready, len(tasks) - len(ready)
+
+
+def _shares(
+  provider: seqio.Task | seqio.Mixture, tasks: Mapping[str, prepared.PreparedTask]
+) -> dict[str, float]:
+  rates = mixing.mixing_rates(provider, tasks)
+  return {name: 100 * rate / sum(rates.values()) for name, rate in rates.items()}
+
+
+def _data_row(
+  manifest: prepared.Manifest, share: float | None, lengths: Mapping[str, int]
+) -> DataRow:
+  # Inputs and targets are counted apart: the longer of the two counts is a lower bound.
+  cut = max(
+    sum(count for length, count in manifest.lengths[side].items() if length > lengths[side])
+    for side in ('inputs', 'targets')
+  )
+  return DataRow(
+    manifest.task,
+    manifest.split,
+    share,
+    manifest.num_examples,
+    manifest.num_tokens['inputs'],
+    manifest.num_tokens['targets'],
+    100 * cut / manifest.num_examples,
+  )

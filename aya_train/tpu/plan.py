@@ -1,0 +1,309 @@
+"""`aya-train plan`: finds mesh, remat and microbatches for a slice by compiling, within its HBM.
+
+Every candidate is the trainer's own step, compiled (aya_train/tpu/precompile.py). What was tried is kept
+beside the result, so that a stopped search goes on where it was.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from aya_train import config, partitioning
+from aya_train.models import network, t5_config
+from aya_train.tpu import precompile, topologies
+
+logger = logging.getLogger(__name__)
+GIB = topologies.GIB
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+  """Settings of one compilation; `names` empty means that layers are recomputed in full."""
+
+  data: int
+  fsdp: int
+  model: int
+  names: tuple[str, ...]
+  num_microbatches: int
+
+  @property
+  def mesh_shape(self) -> dict[str, int]:
+    return {'data': self.data, 'fsdp': self.fsdp, 'model': self.model}
+
+  def apply(self, job: precompile.Job, slice_: topologies.Slice) -> precompile.Job:
+    """The job with these settings."""
+    cfg = dataclasses.replace(
+      job.model.config,
+      remat_policy='save_named' if self.names else 'full',
+      remat_save_names=self.names or t5_config.REMAT_NAMES,
+      attention_kernel='fused',
+    )
+    partitioner = partitioning.Partitioner(
+      self.mesh_shape,
+      partitioning.fully_sharded_logical_axis_rules(parameters_over_data=self.data > 1),
+      gathered_axes=('data',) if self.data > 1 else (),
+      compiler_options=job.partitioner.compiler_options or COMPILER_OPTIONS,
+      devices=job.partitioner.devices,
+    )
+    return dataclasses.replace(
+      job,
+      model=dataclasses.replace(job.model, module=network.Transformer(cfg)),
+      partitioner=partitioner,
+      num_microbatches=self.num_microbatches,
+    )
+
+
+COMPILER_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+  """A candidate and what its compilation said; seconds None where it does not fit.
+
+  Attributes:
+    step_seconds: the largest of the times at the three roofs.
+    roof_seconds: their sum; of two candidates with one bound, the smaller has less to hide.
+  """
+
+  candidate: Candidate
+  peak_hbm: int | None
+  step_seconds: float | None
+  mfu_bound: float | None
+  note: str
+  roof_seconds: float | None = None
+
+  def line(self) -> str:
+    c = self.candidate
+    peak = '?' if self.peak_hbm is None else f'{self.peak_hbm / GIB:.1f}'
+    outcome = self.note
+    if self.step_seconds is not None and self.mfu_bound is not None:
+      outcome = f'{self.step_seconds:.3f} s, MFU at most {100 * self.mfu_bound:.1f} %'
+    if self.roof_seconds is not None:
+      outcome += f', {self.roof_seconds:.3f} s if nothing overlaps'
+    names = ' '.join(c.names) or 'nothing (full remat)'
+    return (
+      f'data {c.data:3} fsdp {c.fsdp:3} model {c.model:2} microbatches {c.num_microbatches} '
+      f'{peak:>5} GiB  {outcome}; saves {names}'
+    )
+
+
+def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[int, int, int]]:
+  """(data, fsdp, model) that fit the torus and the batch, those first that usually win.
+
+  Each axis of the torus belongs to one axis of the mesh: JAX builds no others, and rings are whole.
+  Gathering weights
+  over about 16 chips comes first: over more, XLA sums gradients by all-reduces of twice the bytes.
+  Copies of weights come before tensor parallelism.
+  """
+  found = set()
+  for owners in itertools.product(range(3), repeat=len(slice_.shape)):
+    sizes = [1, 1, 1]
+    for owner, size in zip(owners, slice_.shape, strict=True):
+      sizes[owner] *= size
+    data, fsdp, model = sizes
+    if model <= 8 and heads % model == 0 and batch_size % (data * fsdp) == 0:
+      found.add((data, fsdp, model))
+  return sorted(found, key=lambda m: (m[2], abs(math.log2(m[1] / 16)), -m[1]))
+
+
+def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
+  """Searches, and writes plan_<slice>.gin with the best settings and the table of what was tried.
+
+  For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled: everything
+  saved and the batch in as many parts as that takes, and half as many parts with fewer names saved.
+  Shapes say where to begin; a program that is too large says by how much. What an earlier search tried
+  is not compiled again and does not count.
+
+  Returns:
+    The path of the gin file.
+
+  Raises:
+    ValueError: no candidate fits.
+  """
+  folder = epath.Path(output_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  base = precompile.job(slice_, check=False)
+  cache = folder / f'plan_{slice_.name}.json'
+  known = _read(cache)
+  trials: list[Trial] = []
+  left = max_compilations
+  for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
+    starts, weights = first_candidates(mesh, base, slice_)
+    if not starts:
+      trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
+      trials.append(trial)
+      print(trial.line(), flush=True)
+    for start in starts:
+      candidate: Candidate | None = start
+      while candidate is not None:
+        key = _key(candidate)
+        if key not in known:
+          if left <= 0:
+            break
+          left -= 1
+          known[key] = dataclasses.asdict(_try(candidate, base, slice_))
+          _write(cache, known)
+        trial = _trial(known[key])
+        if trial in trials:
+          break
+        trials.append(trial)
+        print(trial.line(), flush=True)
+        candidate = _next(trial, base, slice_)
+  fitting = [t for t in trials if t.step_seconds is not None]
+  if not fitting:
+    lines = '\n'.join(t.line() for t in trials)
+    raise ValueError(f'nothing fits {slice_.name}; take a larger slice. Tried:\n{lines}')
+  best = min(fitting, key=_cost)
+  path = folder / f'plan_{slice_.name}.gin'
+  path.write_text(hardware_file(slice_, best, trials, base.model.loss_chunk_length))
+  return path
+
+
+def _cost(trial: Trial) -> tuple[float, float, int]:
+  """Orders the trials that fit, best first."""
+  return (
+    round(trial.step_seconds or 0, 3),
+    round(trial.roof_seconds or trial.step_seconds or 0, 3),
+    trial.peak_hbm or 0,
+  )
+
+
+def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -> Trial:
+  job = candidate.apply(base, slice_)
+  try:
+    result = precompile.compile_job(slice_, job, dataclasses.asdict(candidate))
+  except Exception as error:  # a candidate that XLA cannot compile is a row of the table
+    return Trial(candidate, None, None, None, f'not compiled: {str(error).splitlines()[0][:120]}')
+  if not result.fits or result.estimate is None:
+    return Trial(candidate, result.peak_hbm, None, None, 'does not fit')
+  estimate = result.estimate
+  return Trial(
+    candidate,
+    result.peak_hbm,
+    estimate.step_seconds,
+    estimate.mfu_bound,
+    'fits',
+    estimate.compute_seconds + estimate.hbm_seconds + estimate.wire_seconds,
+  )
+
+
+def first_candidates(
+  mesh: tuple[int, int, int], base: precompile.Job, slice_: topologies.Slice
+) -> tuple[list[Candidate], int]:
+  """Where to begin with a mesh, by the shapes of what a chip holds, and the bytes of its weights.
+
+  No candidate means that nothing fits.
+  """
+  every, usable = tuple(t5_config.REMAT_NAMES), slice_.chip.usable_hbm
+  rows = base.batch_size // (mesh[0] * mesh[1])
+  all_parts = [n for n in (2**i for i in range(rows.bit_length())) if rows % n == 0]
+  kinds = precompile.fixed_bytes(Candidate(*mesh, every, 1).apply(base, slice_))
+  weights = sum(kinds.values())
+
+  def fixed(parts: int) -> int:
+    return weights + (kinds['parameters'] if parts > 1 else 0)  # sums of gradients
+
+  def room(parts: int) -> float:
+    # Logits, the layer at work and holes between arrays: a tenth of what shapes say.
+    return usable / 1.1 - fixed(parts)
+
+  def saved(names: tuple[str, ...], parts: int) -> int:
+    sizes = precompile.saved_bytes(Candidate(*mesh, every, parts).apply(base, slice_))
+    return sum(sizes[name] for name in names or ('residual',))
+
+  whole = next((n for n in all_parts if saved(every, n) <= room(n)), None)
+  starts = [] if whole is None else [Candidate(*mesh, every, whole)]
+  if whole != 1:
+    names, parts = list(every), (whole or 2 * all_parts[-1]) // 2
+    for name in precompile.DROP_ORDER:
+      if saved(tuple(names), parts) > room(parts):
+        names.remove(name)
+    # What does not fit with nothing saved in fewer parts does, if at all, in these.
+    if names and saved(tuple(names), parts) <= room(parts):
+      starts.append(Candidate(*mesh, tuple(names), parts))
+    elif whole is None and fixed(parts) <= usable:
+      starts.append(Candidate(*mesh, (), parts))
+  return starts, weights
+
+
+def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:
+  """What to try after a candidate that does not fit; None where there is nothing."""
+  candidate = trial.candidate
+  if trial.note != 'does not fit':
+    return None
+  parts = candidate.num_microbatches * 2
+  can_halve = base.batch_size % (candidate.data * candidate.fsdp * parts) == 0
+  if can_halve and candidate.names in ((), tuple(t5_config.REMAT_NAMES)):
+    return dataclasses.replace(candidate, num_microbatches=parts)
+  if not candidate.names:
+    return None
+  # A compiler that only says "too large" gets one name less.
+  excess = (trial.peak_hbm or 0) - slice_.chip.usable_hbm
+  saved = precompile.saved_bytes(candidate.apply(base, slice_))
+  names, total = list(candidate.names), 0
+  for name in precompile.DROP_ORDER:
+    if name in names:
+      names.remove(name)
+      total += saved[name]
+      if total >= excess:
+        break
+  return dataclasses.replace(candidate, names=tuple(names) if total >= excess else ())
+
+
+def _key(candidate: Candidate) -> str:
+  """Names a compilation: the candidate, everything else that gin says, and the compiler."""
+  text = json.dumps(dataclasses.asdict(candidate)) + config.text() + topologies.compiler()
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(cache: epath.Path, known: Mapping[str, Any]) -> None:
+  """Whole or not at all: a search may be stopped at any time."""
+  new = cache.with_name(cache.name + '.new')
+  new.write_text(json.dumps(known, indent=2))
+  new.replace(cache)
+
+
+def _read(cache: epath.Path) -> dict[str, Any]:
+  return json.loads(cache.read_text()) if cache.exists() else {}
+
+
+def _trial(record: Mapping[str, Any]) -> Trial:
+  candidate = {**record['candidate'], 'names': tuple(record['candidate']['names'])}
+  return Trial(**{**record, 'candidate': Candidate(**candidate)})
+
+
+def hardware_file(
+  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], loss_chunk_length: int | None
+) -> str:
+  """The best candidate as a gin hardware file, with the table as comments."""
+  c = best.candidate
+  table = '\n'.join(f'#   {trial.line()}' for trial in trials)
+  microbatches = None if c.num_microbatches == 1 else c.num_microbatches
+  replicated = c.data > 1
+  return f"""# {slice_.name}: {slice_.num_chips} chips, {'x'.join(map(str, slice_.shape))}. Found by `aya-train plan` among:
+{table}
+from __gin__ import dynamic_registration
+
+from aya_train import partitioning
+
+MESH_SHAPE = {c.mesh_shape}
+NUM_MICROBATCHES = {microbatches}
+ATTENTION_KERNEL = 'fused'
+REMAT_POLICY = '{'save_named' if c.names else 'full'}'
+REMAT_SAVE_NAMES = {c.names or tuple(t5_config.REMAT_NAMES)}
+LOSS_CHUNK_LENGTH = {loss_chunk_length}
+PARTITIONER = @partitioning.Partitioner()
+partitioning.Partitioner:
+  mesh_shape = %MESH_SHAPE
+  logical_axis_rules = @partitioning.fully_sharded_logical_axis_rules()
+  gathered_axes = {('data',) if replicated else ()}
+  compiler_options = {COMPILER_OPTIONS}
+partitioning.fully_sharded_logical_axis_rules.parameters_over_data = {replicated}
+"""

@@ -1,0 +1,126 @@
+"""SeqIO tasks over the CLDR instruction set, the default data of aya-train.
+
+Tasks `cldr` (everything), `cldr.<ISO 639-3 code>` and `cldr_kind.<kind>`; mixtures `cldr_smoke`
+(kinds, those that a small model can carry over to unseen entities weighing most) and
+`cldr_languages` (languages at equal rates). `aya-train prepare cldr` builds the data.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from aya_train.tasks import features
+from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows
+from aya_train.tasks.eval import metrics
+
+build = cldr_builder.build
+
+FIELDS = ('inputs', 'targets', 'language_code', 'kind')
+
+# Formats and identification follow rules that hold for unseen dates, numbers and names; a name
+# that was never seen can only be guessed.
+SMOKE_RATES = dict.fromkeys(cldr_rows.KINDS, 1.0) | {
+  'date_format': 4.0,
+  'number_format': 4.0,
+  'percent_format': 1.0,
+  'list_format': 3.0,
+  'unit_format': 2.0,
+  'identify_language': 3.0,
+  'identify_category': 2.0,
+  'identify_script': 2.0,
+}
+
+
+def _parse_batch(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+  columns = {name: tf.io.FixedLenFeature((), tf.string) for name in cldr_rows.COLUMNS}
+  return tf.io.parse_example(serialized, columns)
+
+
+def _rows_where(batch: dict[str, tf.Tensor], column: str, value: str) -> dict[str, tf.Tensor]:
+  keep = tf.equal(batch[column], value)
+  return {name: tf.boolean_mask(column, keep) for name, column in batch.items()}
+
+
+class CldrSource(seqio.TfdsDataSource):
+  """Rows of the built set, all or those of one language or one kind.
+
+  The data directory is `seqio.set_tfds_data_dir_override`'s, else `storage.tfds_dir()`, looked up
+  at each use. Unlike its base class it never builds: a missing set is a FileNotFoundError.
+  """
+
+  def __init__(self, language: str | None = None, kind: str | None = None):
+    builder = cldr_builder.CldrInstructions
+    super().__init__(f'{builder.name}:{builder.VERSION}', splits=cldr_rows.SPLITS)
+    self._keep = {k: v for k, v in (('language_code', language), ('kind', kind)) if v is not None}
+
+  def _open(self) -> tuple[cldr_builder.CldrInstructions, dict[str, Any]]:
+    return cldr_builder.open_built(self.tfds_dataset.data_dir)
+
+  def get_dataset(
+    self,
+    split: str | None = 'train',
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """Examples of a split: scalar strings under `cldr_rows.COLUMNS`."""
+    del sequence_length, use_cached, num_epochs
+    del shuffle, seed  # a split is one file in TFDS's shuffled order; the task shuffles rows
+    shards = self.list_shards('train' if split is None else split)
+    if shard_info is not None:
+      shards = shards[shard_info.index :: shard_info.num_shards]
+    # A hundred tasks read the same file: parsing whole batches costs a tenth of one by one.
+    batches = tf.data.TFRecordDataset(shards).batch(1024).map(_parse_batch)
+    for column, value in self._keep.items():
+      batches = batches.map(functools.partial(_rows_where, column=column, value=value))
+    return batches.unbatch()
+
+  def num_input_examples(self, split: str) -> int:
+    """Rows of the split, counted when the set was built."""
+    counts = self._open()[1]['counts']
+    return sum(
+      rows[split]
+      for language, kinds in counts.items()
+      for kind, rows in kinds.items()
+      if self._keep.items() <= {'language_code': language, 'kind': kind}.items()
+    )
+
+  def list_shards(self, split: str) -> list[str]:
+    """Files of the split."""
+    builder, _ = self._open()
+    return [info.filename for info in builder.info.splits[split].file_instructions]
+
+
+@seqio.map_over_dataset
+def keep_fields(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """Text, and the two fields that metrics read; scalar strings in, scalar strings out."""
+  return {name: example[name] for name in FIELDS}
+
+
+def _add(name: str, language: str | None = None, kind: str | None = None) -> str:
+  seqio.TaskRegistry.add(
+    name,
+    source=CldrSource(language, kind),
+    preprocessors=[keep_fields, *features.TOKENIZE_AND_APPEND_EOS],
+    postprocess_fn=metrics.with_language,
+    metric_fns=[metrics.exact_match_by_language],
+    output_features=features.OUTPUT_FEATURES,
+  )
+  return name
+
+
+_add('cldr')
+LANGUAGE_TASKS = tuple(_add(f'cldr.{x.code}', language=x.code) for x in cldr_facts.COVERED)
+KIND_TASKS = tuple(_add(f'cldr_kind.{kind}', kind=kind) for kind in cldr_rows.KINDS)
+
+seqio.MixtureRegistry.add('cldr_languages', LANGUAGE_TASKS, default_rate=1.0)
+seqio.MixtureRegistry.add(
+  'cldr_smoke', [(f'cldr_kind.{kind}', rate) for kind, rate in SMOKE_RATES.items()]
+)

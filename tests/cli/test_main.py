@@ -1,0 +1,122 @@
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from aya_train.cli import main
+from aya_train.tasks import features
+
+SMOKE = [
+  '--gin_file=models/mt5_tiny.gin',
+  '--gin_file=recipes/sft_smoke.gin',
+  '--gin_file=hardware/cpu_local.gin',
+  # Without it the width would come from the vocabulary, which a fresh machine has not trained yet.
+  '--gin.t5_config.T5Config.vocab_size=512',
+]
+
+
+@pytest.fixture(autouse=True)
+def default_vocabulary():
+  yield
+  features.set_vocabulary(None)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--gin.MODEL_DIR="x"', '--gin.BATHC_SIZE=3'], 'unknown gin macro BATHC_SIZE'),
+    ([], 'required macros without a value: MODEL_DIR'),
+    (['--gin.MODEL_DIR=x'], "'x' is not a gin value"),
+    (['--gin.MODEL_DIR="x"', '--gin_file=nowhere.gin'], "no gin file 'nowhere.gin'"),
+    (['--gin.MODEL_DIR="x"', '--gin.DROPOUT_RATE=2'], 'dropout_rate must be in [0, 1), got 2'),
+    (['--gin.MODEL_DIR="x"', '--gin.EVAL_PERIOD=0'], 'EVAL_PERIOD must be at least 1, got 0'),
+    (['--gin.MODEL_DIR="x"', '--gin.EVAL_STEPS=0'], 'EVAL_STEPS must be at least 1, got 0'),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.EVALUATOR_NUM_EXAMPLES=0'],
+      'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got 0',
+    ),
+    (['--gin.MODEL_DIR="x"', "--gin.LOSS_NORMALIZING_FACTOR='X'"], "got 'X'"),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.VOCABULARY_FILE="no.model"'],
+      'no SentencePiece file at no.model',
+    ),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.MIXTURE_OR_TASK_MODULE="no_such"'],
+      "MIXTURE_OR_TASK_MODULE 'no_such' cannot be imported",
+    ),
+  ],
+)
+def test_bad_input_ends_in_one_message(arguments, message, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(['train', *SMOKE, *arguments]) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert 'Traceback' not in error
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_error_in_a_module_of_tasks_is_told_with_its_line(capsys, tmp_path, monkeypatch):
+  (tmp_path / 'tasks_with_a_slip.py').write_text('import seqio\nseqio.no_such_name\n')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  words = ['--gin.MODEL_DIR="x"', '--gin.MIXTURE_OR_TASK_MODULE="tasks_with_a_slip"']
+  assert main.main(['train', *SMOKE, *words]) == 1
+  error = capsys.readouterr().err
+  assert 'cannot be imported: AttributeError' in error and 'tasks_with_a_slip.py, line 2)' in error
+  assert 'defect' not in error
+
+
+def test_debug_shows_the_traceback(capsys):
+  assert main.main(['train', *SMOKE, '--debug']) == 1
+  assert 'Traceback' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['convert', 'nowhere', 'dst'], 'no checkpoint at nowhere'),
+    (['prepare', 'clrd'], "unknown sources ['clrd']"),
+    (['prepare'], 'prepare what?'),
+    (
+      ['prepare', '--gin_file=recipes/eval.gin', '--gin.MIXTURE_OR_TASK_NAME="cldr"'],
+      'no gin file given configures aya_train.train_loop.train',
+    ),
+    (['report', 'nowhere'], 'nowhere'),
+  ],
+)
+def test_other_commands_refuse_in_one_message(arguments, message, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert main.main(arguments) == 1
+  error = capsys.readouterr().err
+  assert message in error
+  assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('error', 'message'),
+  [
+    (
+      tf.errors.FailedPreconditionError(None, None, 'No host\n\t when reading gs://bucket/x'),
+      'a path in a bucket cannot be reached: No host when reading gs://bucket/x',
+    ),
+    (
+      RuntimeError('RESOURCE_EXHAUSTED: No space left on device\n  In call to configurable'),
+      'the disk is full (RESOURCE_EXHAUSTED: No space left on device)',
+    ),
+  ],
+)
+def test_what_comes_from_outside_is_no_defect(error, message, capsys, monkeypatch):
+  def fail(args):
+    raise error
+
+  monkeypatch.setattr(main, '_report', fail)
+  assert main.main(['report', 'x']) == 1
+  assert capsys.readouterr().err.strip() == f'aya-train report: error: {message}'
+
+
+def test_an_unknown_command_is_wrong_usage():
+  done = subprocess.run(
+    [sys.executable, '-m', 'aya_train', 'tarin'], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 2
+  assert "invalid choice: 'tarin'" in done.stderr

@@ -1,0 +1,285 @@
+"""Laws of prepared tasks: all of a task, once, whole or not at all."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import seqio
+from seqio import preprocessors as seqio_preprocessors
+
+from aya_train.data import fingerprints, prepared
+from tests.seqio_tasks import APPEND_EOS_AFTER_TRIM, add_task, texts, tokens
+
+EXAMPLES = texts(25)
+
+
+@pytest.fixture
+def task():
+  return add_task('prepared_test', {'train': EXAMPLES, 'validation': EXAMPLES[:3], 'empty': []})
+
+
+@pytest.fixture
+def opened(task, tmp_path):
+  prepared.prepare_task(task.name, 'train', tmp_path, num_shards=3)
+  return prepared.PreparedTask(prepared.prepared_path(task, 'train', tmp_path))
+
+
+def contents(opened):
+  return sorted(
+    tuple(tuple(opened[i][f].tolist()) for f in ('inputs', 'targets')) for i in range(len(opened))
+  )
+
+
+def readable(directory):
+  """All prepared tasks below a directory that can be opened."""
+  found = []
+  for manifest in directory.rglob(prepared.MANIFEST):
+    found.append(prepared.PreparedTask(manifest.parent))
+  return found
+
+
+def test_records_return_what_was_encoded():
+  for inputs, targets in (([5, 250_111], [7]), ([], [1]), ([3], [])):
+    example = prepared.decode_example(prepared.encode_example(inputs, targets))
+    assert example['inputs'].tolist() == inputs and example['targets'].tolist() == targets
+    assert example['inputs'].dtype == example['targets'].dtype == 'int32'
+
+
+def test_every_example_of_the_task_is_there_once(opened):
+  assert contents(opened) == sorted((tokens(i), tokens(t)) for i, t in EXAMPLES)
+
+
+def test_manifest_counts_what_is_there(opened):
+  manifest = opened.manifest
+  assert (manifest.task, manifest.split, manifest.num_examples) == ('prepared_test', 'train', 25)
+  assert [s.num_examples for s in manifest.shards] == [9, 8, 8]
+  for feature, column in (('inputs', 0), ('targets', 1)):
+    sizes = [len(tokens(e[column])) for e in EXAMPLES]
+    assert manifest.lengths[feature] == {n: sizes.count(n) for n in set(sizes)}
+    assert manifest.num_tokens[feature] == sum(sizes)
+  assert manifest.source['num_input_examples'] == 25
+  assert prepared.Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_prepared_tasks_are_reused(task, tmp_path):
+  first = prepared.prepare_task(task.name, 'train', tmp_path)
+
+  def fail(*_):
+    raise AssertionError('prepared twice')
+
+  assert prepared.prepare_task(task.name, 'train', tmp_path, progress=fail) == first
+
+
+def double(ds):
+  return ds.repeat(2)
+
+
+def test_whatever_changes_the_examples_changes_the_directory(task, tmp_path):
+  def path():
+    current = seqio.TaskRegistry.get('prepared_test')
+    return prepared.prepared_path(current, 'train', tmp_path)
+
+  def redefine(**changes):
+    arguments = {'examples': {'train': EXAMPLES}} | changes
+    add_task('prepared_test', **arguments)
+    return path()
+
+  before = redefine()
+  assert redefine() == before
+  changed = [
+    redefine(vocabulary=seqio.ByteVocabulary(extra_ids=10)),
+    redefine(preprocessors=APPEND_EOS_AFTER_TRIM),
+    redefine(preprocessors=[double, *APPEND_EOS_AFTER_TRIM]),
+    redefine(examples={'train': EXAMPLES[:-1]}),
+  ]
+  assert len({before, *changed}) == 5
+
+
+def test_sentencepiece_counts_by_the_bytes_of_its_model(task):
+  class SentencePiece:
+    extra_ids = 0
+
+    def __init__(self, model, path):
+      self.sp_model, self.path = model, path
+
+  def fingerprint(model, path):
+    feature = seqio.Feature(seqio.PassThroughVocabulary(9))
+    object.__setattr__(feature, 'vocabulary', SentencePiece(model, path))
+    task._output_features = {'inputs': feature, 'targets': feature}
+    return fingerprints.vocabulary_fingerprint(task)
+
+  assert fingerprint(b'model', '/a') == fingerprint(b'model', '/b')
+  assert fingerprint(b'model', '/a') != fingerprint(b'other', '/a')
+
+
+def captured(text):
+  def keep(x):
+    """A docstring."""
+    return x != text  # a comment
+
+  return keep
+
+
+def test_functions_count_by_code_and_captured_arguments_not_by_remarks():
+  assert fingerprints._describe(captured('a')) == fingerprints._describe(captured('a'))
+  assert fingerprints._describe(captured('a')) != fingerprints._describe(captured('b'))
+  in_a_list = [
+    len,
+    lambda x: x > 1,
+    lambda x: x > 2,
+  ]
+  assert fingerprints._describe(in_a_list[1]) != fingerprints._describe(in_a_list[2])
+  code = fingerprints._code(captured)
+  assert 'docstring' not in code and 'comment' not in code and 'x != text' in code
+
+
+@pytest.mark.parametrize('hash_seed', ['1', '2'])
+def test_fingerprints_are_the_same_in_every_process(hash_seed):
+  program = """
+import sys, types
+class Seqio(types.ModuleType):
+  Vocabulary = TfdsDataSource = Task = type('Unused', (), {})
+sys.modules['seqio'] = Seqio('seqio')  # not needed here, and slow to import
+from aya_train.data import fingerprints
+print(fingerprints._sha256(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
+"""
+  run = [sys.executable, '-c', program]
+  environment = {'PYTHONHASHSEED': hash_seed, 'PATH': ''}
+  output = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+  here = fingerprints._sha256(
+    fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])
+  )
+  assert output.strip() == here
+
+
+def test_eos_after_trim_is_noted():
+  name = 'prepared_test_trim'
+  task = add_task(name, {'train': EXAMPLES}, preprocessors=APPEND_EOS_AFTER_TRIM)
+  assert prepared.eos_after_trim(task) == {'inputs': 1, 'targets': 1}
+  assert prepared.eos_after_trim(add_task(name, {'train': EXAMPLES})) == {}
+  assert seqio_preprocessors.append_eos_after_trim in APPEND_EOS_AFTER_TRIM
+
+
+def test_a_kill_during_preparation_leaves_nothing_readable(task, tmp_path, monkeypatch):
+  """Copies the directory at every point where a kill could strike, and reads the copies."""
+  directory, copies = tmp_path / 'prepared', tmp_path / 'copies'
+  monkeypatch.setattr(prepared, '_PROGRESS_EVERY', 10)
+
+  def copy(*_):
+    shutil.copytree(directory, copies / str(len(list(copies.glob('*')))))
+
+  publish = prepared.publish
+
+  def copy_and_publish(temporary, path, manifest):
+    assert not path.exists()
+    assert temporary.name.endswith('.tmp')
+    return publish(temporary, path, manifest)
+
+  copies.mkdir()
+  monkeypatch.setattr(prepared, 'publish', copy_and_publish)
+  prepared.prepare_task(task.name, 'train', directory, progress=copy)
+  killed = sorted(copies.glob('*'))
+  assert len(killed) == 3 and all(list(k.rglob('*.array_record')) for k in killed)
+  for k in killed:
+    assert readable(k) == []
+    with pytest.raises(FileNotFoundError, match='not prepared there'):
+      prepared.PreparedTask(prepared.prepared_path(task, 'train', k))
+    # Preparing again is not in the way of what the kill left.
+    assert prepared.prepare_task(task.name, 'train', k).num_examples == 25
+  assert len(readable(directory)) == 1
+
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt])
+def test_a_failed_preparation_cleans_up(task, tmp_path, error):
+  def fail(*_):
+    raise error
+
+  with pytest.raises(error):
+    prepared.prepare_task(task.name, 'train', tmp_path, progress=fail)
+  assert not [p for p in tmp_path.rglob('*') if p.is_file()]
+
+
+def test_a_directory_without_manifest_is_prepared_again(task, opened, tmp_path):
+  (opened.directory / prepared.MANIFEST).unlink()
+  assert prepared.prepare_task(task.name, 'train', tmp_path).num_examples == 25
+
+
+def test_of_two_preparations_at_once_the_first_stays(task, tmp_path):
+  """While one is writing, another starts, finishes and publishes."""
+  winner = []
+
+  def interrupt(*_):
+    winner.append(prepared.prepare_task(task.name, 'train', tmp_path, num_shards=2))
+
+  loser = prepared.prepare_task(task.name, 'train', tmp_path, progress=interrupt)
+  assert loser == winner[0] and len(loser.shards) == 2
+  assert len(readable(tmp_path)) == 1
+
+
+def test_damaged_shards_are_detected(opened, task, tmp_path):
+  first, second = (opened.directory / s.name for s in opened.manifest.shards[:2])
+  whole = first.read_bytes()
+  first.write_bytes(whole[:-100])
+  with pytest.raises(ValueError, match=rf'bytes expected, got {len(whole) - 100}\. Delete'):
+    prepared.ensure_prepared(task.name, 'train', tmp_path)
+  # The right size, but not the end of a file; then a whole file with too few records.
+  first.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b'\0'))
+  with pytest.raises(ValueError, match=r'not a whole ArrayRecord file|examples expected'):
+    prepared.PreparedTask(opened.directory)
+  first.write_bytes(second.read_bytes())
+  manifest = json.loads((opened.directory / prepared.MANIFEST).read_text())
+  manifest['shards'][0]['num_bytes'] = len(second.read_bytes())
+  (opened.directory / prepared.MANIFEST).write_text(json.dumps(manifest))
+  with pytest.raises(ValueError, match='9 examples expected, got 8'):
+    prepared.PreparedTask(opened.directory)
+  first.unlink()
+  with pytest.raises(ValueError, match='bytes expected, got None'):
+    prepared.PreparedTask(opened.directory)
+
+
+def test_another_format_is_refused(opened):
+  path = opened.directory / prepared.MANIFEST
+  path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+  with pytest.raises(ValueError, match=r'format 99, this program reads 1\. Delete'):
+    prepared.PreparedTask(opened.directory)
+
+
+def test_errors_name_what_there_is(task, tmp_path):
+  with pytest.raises(ValueError, match=r"Close names: \['prepared_test'"):
+    prepared.prepare_task('prepared_tset', 'train', tmp_path)
+  with pytest.raises(ValueError, match=r"no split 'test'.*'empty', 'train', 'validation'"):
+    prepared.prepare_task(task.name, 'test', tmp_path)
+  with pytest.raises(ValueError, match=r"no examples in split 'empty' of task 'prepared_test'"):
+    prepared.prepare_task(task.name, 'empty', tmp_path)
+  with pytest.raises(ValueError, match='num_shards must be at least 1, got 0'):
+    prepared.prepare_task(task.name, 'train', tmp_path, num_shards=0)
+  assert readable(tmp_path) == []
+
+
+def test_a_mixture_prepares_its_tasks_that_have_the_split(task, tmp_path):
+  add_task('prepared_test_other', {'train': EXAMPLES[:4]})
+  seqio.MixtureRegistry.remove('prepared_test_mixture')
+  seqio.MixtureRegistry.add('prepared_test_mixture', [(task.name, 1), ('prepared_test_other', 2)])
+  both = prepared.ensure_prepared('prepared_test_mixture', 'train', tmp_path)
+  assert {name: len(t) for name, t in both.items()} == {task.name: 25, 'prepared_test_other': 4}
+  assert list(prepared.ensure_prepared('prepared_test_mixture', 'validation', tmp_path)) == [
+    task.name
+  ]
+  with pytest.raises(ValueError, match=r"no task of 'prepared_test_mixture' has split 'test'"):
+    prepared.ensure_prepared('prepared_test_mixture', 'test', tmp_path)
+
+
+def test_only_process_0_writes(task, tmp_path):
+  calls = []
+  arguments = {'process_count': 2, 'barrier': calls.append}
+  with pytest.raises(FileNotFoundError, match='shared by all'):
+    prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=1, **arguments)
+  assert readable(tmp_path) == []
+  prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=0, **arguments)
+  opened = prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=1, **arguments)
+  assert len(opened[task.name]) == 25
+  with pytest.raises(ValueError, match='no examples'):
+    prepared.ensure_prepared(task.name, 'empty', tmp_path, process_index=0, **arguments)
+  assert calls == ['prepared prepared_test:train'] * 3 + ['prepared prepared_test:empty']

@@ -1,0 +1,120 @@
+"""Shards written one by one are what a preparation in one piece makes."""
+
+import pytest
+
+from aya_train.data import prepared, prepared_shards
+from aya_train.tasks import features, storage
+from aya_train.tasks.building import work_runner
+from aya_train.tasks.cldr import cldr_tasks, vocabulary
+
+TASK = 'cldr.yor'
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv(storage.CACHE_ENV, str(tmp_path_factory.mktemp('cache')))
+    patch.delenv(features.VOCABULARY_ENV, raising=False)
+    features.set_vocabulary(None)
+    cldr_tasks.build()
+    vocabulary.build_default()
+    yield
+  features.set_vocabulary(None)
+
+
+def silent(line):
+  del line
+
+
+def rows(directory, split='train'):
+  path = prepared.prepared_path(prepared.get_mixture_or_task(TASK), split, directory)
+  task = prepared.PreparedTask(path)
+  return sorted(
+    (tuple(x['inputs']), tuple(x['targets'])) for x in (task[i] for i in range(len(task)))
+  )
+
+
+def prepare(directory, num_shards, runner=work_runner.here):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+    return prepared_shards.prepare_tasks(
+      [TASK], 'train', directory, num_shards=num_shards, runner=runner, say=silent
+    )[TASK]
+
+
+@pytest.mark.parametrize('num_shards', [1, 3, 7])
+def test_the_same_examples_as_in_one_piece(cache, tmp_path, num_shards):
+  whole = prepared.prepare_task(TASK, 'train', tmp_path / 'whole')
+  manifest = prepare(tmp_path / 'shards', num_shards)
+  assert rows(tmp_path / 'shards') == rows(tmp_path / 'whole')
+  assert len(manifest.shards) == num_shards
+  assert manifest.num_examples == whole.num_examples
+  assert manifest.lengths == whole.lengths
+  assert manifest.num_tokens == whole.num_tokens
+  assert manifest.eos_after_trim == whole.eos_after_trim
+
+
+def test_a_killed_preparation_goes_on_and_gives_the_same_bytes(cache, tmp_path):
+  prepare(tmp_path / 'whole', 5)
+
+  def killed(function, arguments):
+    for args in arguments[:2]:
+      yield function(*args)
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    prepare(tmp_path / 'killed', 5, killed)
+  with pytest.raises(FileNotFoundError):
+    rows(tmp_path / 'killed')
+  seen = []
+
+  def rest(function, arguments):
+    seen.extend(args[3] for args in arguments)
+    return work_runner.here(function, arguments)
+
+  prepare(tmp_path / 'killed', 5, rest)
+  assert seen == [2, 3, 4]
+  files = [
+    {p.name: p.read_bytes() for p in (tmp_path / d).rglob('*.array_record')}
+    for d in ('whole', 'killed')
+  ]
+  assert len(files[0]) == 5 and files[0] == files[1]
+
+
+def test_what_is_there_is_not_made_again(cache, tmp_path):
+  first = prepare(tmp_path, 2)
+
+  def never(function, arguments):
+    assert not arguments
+    return iter(())
+
+  assert prepare(tmp_path, 3, never) == first
+
+
+def test_small_tasks_are_one_shard_and_all_are_one_list_of_work(cache, tmp_path):
+  calls = []
+
+  def once(function, arguments):
+    calls.append(len(arguments))
+    return work_runner.here(function, arguments)
+
+  names = [TASK, 'cldr.som', 'cldr.nya']
+  done = prepared_shards.prepare_tasks(
+    names, 'train', tmp_path, num_shards=64, runner=once, say=silent
+  )
+  assert calls == [3]
+  assert {name: len(m.shards) for name, m in done.items()} == dict.fromkeys(names, 1)
+
+
+def test_a_mixture_and_an_unknown_split_are_refused(cache, tmp_path):
+  with pytest.raises(ValueError, match='is a mixture'):
+    prepared_shards.prepare_tasks(['cldr_smoke'], 'train', tmp_path, say=silent)
+  with pytest.raises(ValueError, match="no split 'dev'"):
+    prepared_shards.prepare_tasks([TASK], 'dev', tmp_path, say=silent)
+
+
+def test_through_beam(cache, tmp_path):
+  pytest.importorskip('apache_beam', reason='Apache Beam is an extra of its own environment')
+  prepare(tmp_path / 'here', 3)
+  prepare(tmp_path / 'beam', 3, work_runner.beam('DirectRunner'))
+  assert rows(tmp_path / 'beam') == rows(tmp_path / 'here')

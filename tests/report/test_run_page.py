@@ -1,0 +1,86 @@
+import json
+
+import jinja2
+import markupsafe
+import pytest
+
+from aya_train.report import run_page, run_results
+
+
+def test_a_directory_without_metrics_is_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no metrics.jsonl in .*MODEL_DIR'):
+    run_page.run_report(tmp_path)
+
+
+def test_answers_are_compared_as_the_metric_does():
+  sample = run_page.Sample('p', reference='2023\u202fж.', ours='2023 ж.', theirs=None, same=None)
+  assert sample.right
+  assert not run_page.Sample('p', 'a', 'b', None, None).right
+
+
+def test_the_template_escapes_prompts():
+  loader = jinja2.PackageLoader('aya_train.report', 'templates')
+  environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
+  sample = run_page.Sample('<script>x</script>', 'r', 'o', 't', False)
+  macros = {'MIXTURE_OR_TASK_NAME': 'm', 'BATCH_SIZE': 2, 'PACK': True}
+  macros['TASK_FEATURE_LENGTHS'] = {'inputs': 1, 'targets': 1}
+  macros['INITIAL_CHECKPOINT_PATH'] = None
+  run = {'macros': macros, 'gin_text': ''}
+  page = environment.get_template('run.html.jinja').render(
+    run=run,
+    step=1,
+    parameters=1,
+    figures=[],
+    charts=[],
+    groups=[],
+    kinds=[],
+    samples=[sample],
+    compared=True,
+    data_rows=[],
+    data_note='',
+    versions={},
+    devices='1 x cpu',
+  )
+  assert str(markupsafe.escape(sample.prompt)) in page
+  assert '<script>' not in page
+  assert 'OTHER TOKENS' in page
+
+
+GIN = """
+MIXTURE_OR_TASK_NAME = 'mt0'
+MIXTURE_OR_TASK_MODULE = 'aya_train.tasks'
+TRAIN_EVAL_MIXTURE_OR_TASK_NAME = 'mt0'
+TASK_FEATURE_LENGTHS = {'inputs': 16, 'targets': 16}
+"""
+
+
+@pytest.fixture
+def unevaluated(tmp_path, monkeypatch):
+  """A run on xP3, which has no validation split and is not here."""
+  monkeypatch.setenv('AYA_TRAIN_CACHE', str(tmp_path / 'cache'))
+  (tmp_path / 'config.gin').write_text(GIN)
+  (tmp_path / 'run.json').write_text(json.dumps({'first_step': 7}))
+  record = {'kind': 'train', 'loss_per_target_token': 4.0, 'accuracy': 0.1, 'learning_rate': 1e-3}
+  lines = [json.dumps({'step': step, **record}) for step in (8, 9)]
+  (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
+  return tmp_path
+
+
+def test_a_run_without_evaluation_has_a_report(unevaluated):
+  run = run_results.read(unevaluated)
+  assert not run_results.evaluated(run)
+  assert [figure.after for figure in run_results.figures(run)] == [4.0, 10.0]
+  assert (run_results.last_step(run), run_results.steps_trained(run)) == (9, 2)
+  rows, note = run_results.data_rows(run)
+  assert rows == [] and 'cannot be opened here' in note
+
+
+def test_a_run_that_measured_nothing_is_refused(unevaluated):
+  (unevaluated / 'metrics.jsonl').write_text('')
+  with pytest.raises(ValueError, match='LOG_PERIOD'):
+    run_results.read(unevaluated)
+
+
+def test_texts_take_one_line_of_the_terminal():
+  assert run_page._line('a\nb') == 'a b'
+  assert run_page._line('x' * 60 + 'y' * 60) == 'x' * 50 + ' ... ' + 'y' * 50

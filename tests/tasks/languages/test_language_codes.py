@@ -1,0 +1,104 @@
+"""Every code that a source uses maps to one language, or is refused by name."""
+
+import json
+import pathlib
+
+import pytest
+
+from aya_train.tasks import catalog
+from aya_train.tasks.languages import aya101, language_codes
+
+SUMMARIES = pathlib.Path(__file__).parents[4] / 'shared/data/data_provenance/data_summaries'
+
+
+@pytest.mark.parametrize(
+  ('code', 'expected'),
+  [
+    ('yor', 'yor_Latn'),
+    ('arz', 'ara_Arab'),  # the Aya Dataset counts dialects, the model card one Arabic
+    ('arb_Latn', 'ara_Latn'),
+    ('swh_Latn', 'swa_Latn'),
+    ('azb_Arab', 'aze_Arab'),
+    ('ckb_Arab', 'kur_Arab'),
+    ('srp_Latn', 'srp_Latn'),
+    ('iw', 'heb_Hebr'),
+    ('he', 'heb_Hebr'),
+    ('sw', 'swa_Latn'),
+    ('nb', 'nor_Latn'),
+    ('ak', 'aka_Latn'),
+    ('tw', 'twi_Latn'),
+    ('wol', 'wol_Latn'),
+    ('Somali', 'som_Latn'),
+    ('ile_Latn_Latn', 'ile_Latn'),  # a folder of xP3x
+    ('simplified_chinese', 'zho_Hans'),
+    ('moroccan-arabic', 'ara_Arab'),
+    ('taizzi_adeni_arabic', 'ara_Arab'),
+    ('jupyter-notebook', 'zxx_Zyyy'),
+  ],
+)
+def test_codes_of_each_system(code, expected):
+  variety = language_codes.resolve(code)
+  assert f'{variety.code}_{variety.script}' == expected
+
+
+def test_every_code_of_the_101_is_its_own():
+  for language in aya101.LANGUAGES:
+    codes = {language.code, language.mc4, language.xp3, language.name, *language.xp3x} - {None}
+    assert {language_codes.resolve(c).code for c in codes} == {language.code}
+
+
+def test_no_code_belongs_to_two_languages():
+  codes = [c for x in aya101.LANGUAGES for c in x.xp3x]
+  assert len(codes) == len(set(codes))
+  assert set(codes) < set(language_codes.XP3X_CODES)
+  assert len(language_codes.XP3X_CODES) >= 277
+
+
+def test_only_latin_and_frisian_are_not_in_flores():
+  assert {x.code for x in aya101.LANGUAGES if not x.flores} == {'lat', 'fry'}
+
+
+def test_every_language_of_every_source_is_known():
+  codes = (
+    *catalog.TRANSLATED_LANGUAGES,
+    *catalog.ANNOTATED_LANGUAGES,
+    *catalog.XP3_LANGUAGES,
+    *language_codes.XP3X_CODES,
+  )
+  for code in codes:
+    assert language_codes.resolve(code).code
+
+
+def test_counts_of_the_sources():
+  of_aya = set(aya101.BY_CODE)
+  assert len(catalog.ANNOTATED_LANGUAGES) == 65
+  assert set(catalog.ANNOTATED_LANGUAGES) - of_aya == {'wol'}
+  assert len(catalog.TRANSLATED_LANGUAGES) == 101
+  assert len(catalog.XP3_LANGUAGES) == 46
+  assert (len(catalog.TEMPLATED), len(catalog.TRANSLATED)) == (44, 19)
+  assert len(catalog.DATA_PROVENANCE) == 16
+
+
+@pytest.mark.parametrize('code', ['xx', 'zulu and algerian_arabic', 'zuluarq', 'eng_Latin', ''])
+def test_unknown_codes_are_refused_by_name(code):
+  with pytest.raises(language_codes.UnknownLanguageError, match=repr(code)):
+    language_codes.resolve(code)
+
+
+def test_a_script_column_decides_and_is_checked():
+  assert language_codes.resolve('zho', 'Hant').script == 'Hant'
+  with pytest.raises(language_codes.UnknownLanguageError, match='Arabic'):
+    language_codes.resolve('arb', 'Arabic')
+
+
+@pytest.mark.skipif(not SUMMARIES.exists(), reason='the summaries are not beside this checkout')
+def test_every_language_of_the_audit_is_known():
+  names = {
+    name
+    for path in SUMMARIES.glob('[!_]*.json')
+    for record in json.loads(path.read_text()).values()
+    for name in record['Languages']
+  }
+  assert len(names) > 60
+  for name in names:
+    assert language_codes.resolve(name).code

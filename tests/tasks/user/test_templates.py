@@ -1,0 +1,205 @@
+import json
+import pathlib
+import time
+
+import pytest
+import seqio
+
+from aya_train.tasks.user import template_language, templates, user_data
+
+SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data'
+needs_shared = pytest.mark.skipif(
+  not (SHARED / 'promptsource_templates').exists(), reason='no promptsource templates'
+)
+
+
+def render(jinja, rows, choices=None, **options):
+  prompt = templates.PromptTemplate('t', jinja, choices)
+  return [pair for _, _, pair in templates.render([prompt], rows, **options)]
+
+
+def test_inputs_and_targets_are_split_and_answer_choices_indexed():
+  rows = [{'text': 'Karibu', 'label': 1}]
+  assert render('{{text}}? |||{{answer_choices[label]}}', rows, 'no ||| yes') == [
+    ('Karibu?', 'yes')
+  ]
+
+
+def test_a_row_without_a_target_gives_none():
+  rows = [{'a': ''}, {'a': 'x'}]
+  assert render('{% if a %}q ||| {{a}}{% endif %}', rows) == [None, ('q', 'x')]
+  assert render('{{a}} ||| b ||| c', rows[1:]) == [None]
+
+
+def test_the_rows_own_bars_do_not_split():
+  assert render('{{a}}|||{{b}}', [{'a': 'x|||y', 'b': 'z'}]) == [('x|||y', 'z')]
+
+
+def test_hyphens_in_columns_become_underscores():
+  assert render('{{a_b}}|||c', [{'a-b': 'x'}]) == [('x', 'c')]
+
+
+def test_choice_depends_on_the_seed_and_the_row_only():
+  rows = [{}] * 64
+  jinja = '{{ ["a", "b", "c"] | choice }}{{ [1, 2] | random }}|||x'
+  first = render(jinja, rows, seed=1)
+  assert first == render(jinja, rows, seed=1)
+  assert first != render(jinja, rows, seed=2)
+  assert len(set(first)) == 6
+  assert render(jinja, rows[:10], seed=1) == first[:10]
+
+
+def test_long_values_are_cut_as_asked():
+  text = 'word ' * 1_000
+  assert render('{{a}}|||x', [{'a': text}])[0][0] == text.strip()
+  assert len(render('{{a}}|||x', [{'a': text}], max_characters=100)[0][0]) <= 100
+
+
+ESCAPES = [
+  "{{ ''.__class__.__mro__[1].__subclasses__() }}|||x",
+  '{{ self.__init__.__globals__ }}|||x',
+  "{% include '/etc/passwd' %}|||x",
+  "{% import '/etc/passwd' as p %}|||x",
+  "{{ cycler.__init__.__globals__.os.popen('id').read() }}|||x",
+  '{{ choice.__globals__ }}|||x',
+  "{{ ''|attr('__class__') }}{{ 1/0 }}|||x",
+  "{{ '{0.__class__.__base__}'.format(1) }}|||x",
+  '{{ namespace.__init__.__globals__ }}|||x',
+  "{{ open('/etc/passwd').read() }}|||x",
+  '{{ a.append(1) }}|||x',
+]
+
+
+@pytest.mark.parametrize('jinja', ESCAPES)
+def test_templates_cannot_leave_the_sandbox(jinja):
+  with pytest.raises(templates.TemplateProblemError, match='template'):
+    render(jinja, [{'a': [1]}])
+
+
+BOMBS = [
+  '{% for i in range(900) %}{% for j in range(900) %}{% for k in range(900) %}{% endfor %}'
+  '{% endfor %}{% endfor %}|||x',
+  '{% for i in range(100000000) %}{% endfor %}|||x',
+  "{{ 'a' * 100000000000 }}|||x",
+  '{{ a * n }}|||x',
+  "{{ '%1000000000d' % n }}|||x",
+  '{{ a.ljust(10000000000) }}|||x',
+  '{% set ns = namespace(x=a) %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}'
+  '{{ ns.x }}|||x',
+  '{{ (n ** n) ** n }}|||x',
+  '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}|||x',
+  '{% for i in range(999) %}{{ a * 1000 }}{% endfor %}|||x',
+]
+
+
+@pytest.mark.parametrize('jinja', BOMBS)
+def test_templates_cannot_hang_or_fill_the_memory(jinja):
+  started = time.monotonic()
+  with pytest.raises(templates.TemplateProblemError, match="template 't'"):
+    render(jinja, [{'a': 'abc', 'n': 10**10}] * 300)
+  assert time.monotonic() - started < 30
+
+
+def test_the_row_that_fails_is_named():
+  with pytest.raises(templates.TemplateProblemError, match=r"template 't', row 7: .*division"):
+    render('{{ 1 / (n - 7) }}|||x', [{'n': n} for n in range(20)])
+
+
+def test_syntax_errors_name_the_line():
+  with pytest.raises(templates.TemplateProblemError, match='line 2'):
+    render('a\n{% if %}|||x', [{}])
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('a: [', 'while parsing'),
+    ('templates: {}', 'expected a mapping'),
+    ('templates: {x: {name: y}}', 'no `jinja`'),
+    ('templates: {x: !!python/object/apply:os.system ["id"]}', 'could not determine'),
+  ],
+)
+def test_bad_template_files_are_refused(tmp_path, text, message):
+  (tmp_path / 't.yaml').write_text(text)
+  with pytest.raises(templates.TemplateProblemError, match=rf't\.yaml: .*{message}'):
+    templates.read(tmp_path / 't.yaml')
+
+
+@needs_shared
+def test_every_promptsource_template_compiles():
+  paths = sorted((SHARED / 'promptsource_templates').rglob('templates.yaml'))
+  found = [t for path in paths for t in templates.read(path)]
+  assert len(found) == 155
+  for t in found:
+    template_language.Template(t.name, t.jinja, t.answer_choices)
+
+
+@needs_shared
+def test_copa_prompts_fit_xcopa_rows():
+  prompts = templates.read(SHARED / 'promptsource_templates/super_glue/copa/templates.yaml')
+  lines = (SHARED / 'xcopa/sw/val.sw.jsonl').read_text().splitlines()[:40]
+  rows = [json.loads(line) for line in lines]
+  found = list(templates.render(prompts, rows, all_templates=True))
+  assert len(found) == 40 * len(prompts)
+  given = [(rows[number], pair) for number, _, pair in found if pair is not None]
+  assert len(given) > 40 * 8
+  for row, (inputs, targets) in given:
+    assert targets in (row['choice1'], row['choice2'])
+    assert row[f'choice{row["label"] + 1}'] == targets
+    assert row['premise'] in inputs
+
+
+TABLE = """
+[[dataset]]
+name = 'topics_yoruba'
+files = {{train = '{sib}/dev_yor_Latn.tsv'}}
+language = 'yor_Latn'
+templates = 'topic.jinja'
+license = 'CC BY-SA 4.0'
+task_type = 'classification'
+"""
+
+
+def test_a_table_row_and_a_template_make_a_task(tmp_path, cache):
+  (tmp_path / 'dev_yor_Latn.tsv').write_text('index_id\tcategory\ttext\n1\tsports\tEré "ìdárayá\n')
+  (tmp_path / 'topic.jinja').write_text('{{text}}\nKí ni àkòrí rẹ̀?|||{{category}}')
+  (tmp_path / 'table.toml').write_text(TABLE.format(sib='.'))
+  (name,) = user_data.add_table(tmp_path / 'table.toml')
+  try:
+    task = seqio.get_mixture_or_task(name)
+    (row,) = task.source.get_dataset('train').as_numpy_iterator()
+    assert row['inputs'].decode() == 'Eré "ìdárayá\nKí ni àkòrí rẹ̀?'
+    assert (row['targets'], row['language_code'], row['script']) == (b'sports', b'yor', b'Latn')
+    assert row['task_type'] == b'classification'
+    (example,) = task.get_dataset({'inputs': 64, 'targets': 16}, 'train').as_numpy_iterator()
+    assert example['targets'][-1] == 1
+    assert task.num_input_examples('train') == 1
+    before = task.source.content
+    (tmp_path / 'topic.jinja').write_text('{{text}}|||{{category}}')
+    user_data.add_table(tmp_path / 'table.toml')
+    assert seqio.get_mixture_or_task(name).source.content != before
+  finally:
+    seqio.TaskRegistry.remove(name)
+
+
+@pytest.mark.parametrize(
+  ('table', 'message'),
+  [
+    ("[[dataset]]\nfiles = 'x'\nlanguage = 'yo'", r"\['name'\] missing"),
+    ("[[dataset]]\nname = 'x'\nfiles = 'x'", 'either language or language_column'),
+    ("[[dataset]]\nname = 'x'\nfiles = 'x'\nlanguage = 'qqq'", "unknown language code 'qqq'"),
+    ("[[dataset]]\nname = 'x'\nfile = 'x'\nlanguage = 'yo'", r"unknown keys \['file'\]"),
+    ('[[dataset]', 'table.toml'),
+    ('a = 1', 'expected a list'),
+  ],
+)
+def test_bad_tables_are_refused(tmp_path, table, message):
+  (tmp_path / 'table.toml').write_text(table)
+  with pytest.raises(user_data.UserDataError, match=message):
+    user_data.read_table(tmp_path / 'table.toml')
+
+
+def test_a_user_cannot_replace_a_task_of_ours(tmp_path):
+  (tmp_path / 't.csv').write_text('name,files,language\nxp3x,a.jsonl,yor\n')
+  with pytest.raises(user_data.UserDataError, match="a task 'xp3x' already"):
+    user_data.add_table(tmp_path / 't.csv')

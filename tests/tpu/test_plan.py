@@ -1,0 +1,191 @@
+"""What `plan` tries, keeps and writes, with a compiler of a few lines in libtpu's place."""
+
+import dataclasses
+
+import gin
+import jax
+import pytest
+
+from aya_train import config
+from aya_train.models import t5_config
+from aya_train.tpu import hlo_costs, plan, precompile, roofline, topologies
+
+V4_128 = topologies.get('v4-128')
+GIB = topologies.GIB
+
+
+class Compiler:
+  """A program fits if few names are saved; its time is that of its mesh."""
+
+  def __init__(self, seconds, room):
+    self.calls, self.seconds, self.room = [], seconds, room
+
+  def __call__(self, candidate, base, slice_):
+    assert candidate.apply(base, slice_).num_microbatches == candidate.num_microbatches
+    self.calls.append(candidate)
+    peak = (20 + 4 * len(candidate.names)) * GIB // candidate.num_microbatches
+    if peak > self.room * GIB:
+      return plan.Trial(candidate, peak, None, None, 'does not fit')
+    step = self.seconds.get((candidate.data, candidate.fsdp, candidate.model), 9.0)
+    return plan.Trial(candidate, peak, step, 1 / step, 'fits', 2 * step)
+
+
+@pytest.fixture
+def search(monkeypatch, tmp_path):
+  """Searches for 8 chips, which the CPU's devices stand for."""
+  monkeypatch.setattr(topologies.Slice, 'devices', lambda self: jax.devices())
+  files = ['models/mt5_small.gin', 'recipes/sft_aya.gin', 'hardware/tpu_v4_8.gin']
+  mesh = "MESH_SHAPE = {'data': 1, 'fsdp': 8, 'model': 1}"
+  config.parse(files, [mesh, 'NUM_MICROBATCHES = 1'], [], require_all=False)
+
+  def run(compiler, **kwargs):
+    monkeypatch.setattr(plan, '_try', compiler)
+    monkeypatch.setattr(precompile, 'fixed_bytes', lambda job: {'parameters': GIB})
+    return plan.plan(topologies.get('v4-16'), tmp_path, **kwargs)
+
+  yield run
+  gin.clear_config()
+
+
+def test_the_fastest_mesh_that_fits_is_written(search):
+  compiler = Compiler({(4, 2, 1): 1.0, (2, 4, 1): 1.5}, room=100)
+  text = search(compiler, max_compilations=20).read_text()
+  assert "MESH_SHAPE = {'data': 4, 'fsdp': 2, 'model': 1}" in text
+  assert len({(c.data, c.fsdp, c.model) for c in compiler.calls}) == len(compiler.calls) > 4
+
+
+def test_what_does_not_fit_is_cut_before_anything_is_recomputed(search):
+  compiler = Compiler({}, room=12)
+  text = search(compiler, max_compilations=3).read_text()
+  assert [(len(c.names), c.num_microbatches) for c in compiler.calls] == [(6, 1), (6, 2), (6, 4)]
+  assert 'NUM_MICROBATCHES = 4' in text and "REMAT_POLICY = 'save_named'" in text
+
+
+@pytest.fixture
+def base(monkeypatch):
+  """A job of 256 rows that saves 256 GiB in all."""
+  monkeypatch.setattr(plan.Candidate, 'apply', lambda self, base, slice_: (self, base))
+  sizes = {'query': 2, 'key': 2, 'value': 2, 'attention': 2, 'wi': 5, 'residual': 3}
+  monkeypatch.setattr(
+    precompile,
+    'saved_bytes',
+    lambda job: {name: 16 * n * GIB // job[0].num_microbatches for name, n in sizes.items()},
+  )
+  return dataclasses.make_dataclass('Base', ['batch_size'])(256)
+
+
+def starts(monkeypatch, base, fixed):
+  monkeypatch.setattr(precompile, 'fixed_bytes', lambda job: {'parameters': 0, 'rest': fixed * GIB})
+  return plan.first_candidates((1, 16, 1), base, topologies.get('v4-32'))
+
+
+def test_a_search_begins_with_what_shapes_say_fits(monkeypatch, base):
+  # 30.75 / 1.1 - 10 = 17.95 GiB for 256 GiB of saved arrays: 16 parts, or 8 without half of them.
+  found, weights = starts(monkeypatch, base, fixed=10)
+  assert weights == 10 * GIB
+  assert [(c.num_microbatches, len(c.names)) for c in found] == [(16, 6), (8, 2)]
+
+
+def test_a_mesh_whose_weights_do_not_fit_is_not_compiled(monkeypatch, base):
+  assert starts(monkeypatch, base, fixed=31) == ([], 31 * GIB)
+  # Room for weights and little else: in as many parts as there are rows, nothing saved.
+  found, _ = starts(monkeypatch, base, fixed=30)
+  assert [(c.num_microbatches, c.names) for c in found] == [(16, ())]
+
+
+def test_a_search_goes_on_where_it_stopped(search):
+  whole = Compiler({}, room=100)
+  search(whole, max_compilations=2)
+  again = Compiler({}, room=100)
+  search(again, max_compilations=2)
+  assert len(whole.calls) == 2 and len(again.calls) == 2
+  assert not set(whole.calls) & set(again.calls)
+
+
+def test_nothing_fits(search):
+  with pytest.raises(ValueError, match='nothing fits v4-16; take a larger slice'):
+    search(Compiler({}, room=0), max_compilations=3)
+
+
+@pytest.mark.parametrize('name', ['v4-8', 'v4-128', 'v5litepod-64', 'v5p-128', 'v6e-8', 'v4-2048'])
+def test_meshes_hold_every_chip_and_divide_the_batch(name):
+  slice_ = topologies.get(name)
+  found = plan.meshes(slice_, 1024, 64)
+  assert len(set(found)) == len(found) > 1
+  for data, fsdp, model in found:
+    assert data * fsdp * model == slice_.num_chips
+    assert 1024 % (data * fsdp) == 0 and 64 % model == 0
+
+
+def test_weights_gathered_over_about_sixteen_chips_come_first():
+  assert plan.meshes(V4_128, 256, 64)[0] == (4, 16, 1)
+  assert plan.meshes(topologies.get('v5litepod-64'), 256, 64)[0] == (8, 8, 1)
+  assert plan.meshes(topologies.get('v6e-256'), 256, 64)[0] == (16, 16, 1)
+  assert plan.meshes(topologies.get('v4-16'), 256, 64)[0] == (1, 8, 1)
+
+
+def test_heads_that_tensor_parallelism_would_split_are_left_whole():
+  assert {model for *_, model in plan.meshes(topologies.get('v4-32'), 256, 6)} == {1, 2}
+
+
+def test_no_axis_of_the_torus_is_split():
+  # 4 x 4 x 4 has no mesh with an axis of two: JAX refuses to build it.
+  assert {model for *_, model in plan.meshes(V4_128, 256, 64)} == {1, 4}
+
+
+def candidate(**changes):
+  return dataclasses.replace(plan.Candidate(4, 16, 1, ('query', 'key', 'wi'), 1), **changes)
+
+
+def fits(candidate, step, roof, peak):
+  return plan.Trial(candidate, peak, step, 0.9, 'fits', roof)
+
+
+def test_of_equal_bounds_the_one_with_less_to_hide_wins():
+  quick = fits(candidate(), 1.0, 1.5, 30)
+  assert min([quick, fits(candidate(), 1.1, 1.2, 1)], key=plan._cost) is quick
+  assert min([quick, fits(candidate(), 1.0001, 1.4, 40)], key=plan._cost) is not quick
+  assert min([quick, fits(candidate(), 1.0, 1.5, 20)], key=plan._cost).peak_hbm == 20
+
+
+def test_the_file_written_is_a_hardware_file_with_the_table(tmp_path):
+  best = fits(candidate(num_microbatches=2), 1.0, 1.5, 20 * GIB)
+  other = plan.Trial(candidate(data=64, fsdp=1), 90 * GIB, None, None, 'does not fit')
+  path = tmp_path / 'found.gin'
+  path.write_text(plan.hardware_file(V4_128, best, [best, other], 64))
+  text = path.read_text()
+  assert 'data  64 fsdp   1 model  1 microbatches 1  90.0 GiB  does not fit' in text
+  files = ['models/mt5_small.gin', 'recipes/sft_aya.gin', str(path)]
+  config.parse(files, [], [], require_all=False)
+  macros = config.written_macros(config.text())
+  assert macros['MESH_SHAPE'] == {'data': 4, 'fsdp': 16, 'model': 1}
+  assert macros['NUM_MICROBATCHES'] == 2
+
+
+def test_a_roofline_is_bound_by_the_slowest_of_the_three():
+  cfg = t5_config.T5Config(
+    vocab_size=256, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16, mlp_activations=('gelu',),
+    num_encoder_layers=1, num_decoder_layers=1,
+  )  # fmt: skip
+  # Multiply-adds of a row with 4 + 2 tokens: projections 8x8, MLP 2 x 8x16, attention over 8 wide.
+  encoder = 4 * (4 * 64 + 256) + 2 * 4 * 4 * 8
+  decoder = 2 * (6 * 64 + 256) + 4 * 2 * 64 + 2 * 2 * 6 * 8
+  flops = 3 * 6 * (encoder + decoder + 2 * 8 * 256)
+  assert roofline.model_flops(cfg, 3, 4, 2) == flops
+  for slowest in range(3):
+    work = [1.0, 1.0, 1.0]
+    work[slowest] = 7.0
+    costs = hlo_costs.Costs(
+      matmul_flops=work[0] * 275e12,
+      hbm_bytes=work[1] * 1.2288e12,
+      array_bytes=14 * 1.2288e12,
+      collectives=(hlo_costs.Collective('all-gather', 4, 1, work[2] * 300e9),),
+      matmul_flops_by_place={},
+      hbm_bytes_by_place={},
+    )
+    found = roofline.estimate(costs, V4_128, cfg, 3, {'inputs': 4, 'targets': 2}, 3600)
+    assert found.step_seconds == pytest.approx(7) and found.hours == pytest.approx(7)
+    assert found.mfu_bound == pytest.approx(flops / 64 / (7 * 275e12))
+    assert found.strict_mfu_bound == pytest.approx(found.mfu_bound / 2)
+    assert found.tokens_per_second == pytest.approx(18 / 7)
+    assert found.chip_hours == pytest.approx(7 * 64)

@@ -1,13 +1,14 @@
 """Several hosts: joining them, and saying what happened when one of them is lost."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,49 @@ _WAITING = (
   'still waiting for the other hosts: does the same command run on all of them, do they reach the '
   "coordinator's address, and is no other process holding an accelerator"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+  """The place of a process among those of a run, as readers of data take it.
+
+  Attributes:
+    index, count: of the processes.
+    shard: which part of a batch's rows it reads, and of how many
+      (`partitioning.Partitioner.data_shard`); None for a part of its own in each process.
+    barrier: called with a name where processes wait for each other; None if somebody else has seen
+      to it that the first comes first.
+  """
+
+  index: int = 0
+  count: int = 1
+  shard: tuple[int, int] | None = None
+  barrier: Callable[[str], None] | None = None
+
+  @property
+  def part(self) -> tuple[int, int]:
+    """Which part of a batch's rows it reads, and of how many."""
+    return self.shard or (self.index, self.count)
+
+  @property
+  def is_first(self) -> bool:
+    return self.index == 0
+
+  def wait(self, what: str) -> None:
+    """Waits until every process is here."""
+    if self.count > 1 and self.barrier is not None:
+      self.barrier(what)
+
+
+ALONE = Host()
+
+
+def here(shard: tuple[int, int] | None = None) -> Host:
+  """This process's place in JAX's."""
+  import jax
+  from jax.experimental import multihost_utils
+
+  return Host(jax.process_index(), jax.process_count(), shard, multihost_utils.sync_global_devices)
 
 
 class JoinError(ConnectionError):

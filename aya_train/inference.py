@@ -9,10 +9,11 @@ import jax
 import seqio
 from etils import epath
 
-from aya_train import destinations, evaluation, hosts, partitioning
+from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import formats
-from aya_train.data import availability, prepared
-from aya_train.models import network, seq2seq
+from aya_train.data import availability, task_examples, task_registry
+from aya_train.models import network
+from aya_train.objectives import seq2seq
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def infer(
     raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
   params = formats.read_for(model, partitioner, checkpoint_path)
   started = time.monotonic()
-  answers = evaluation.decode_prompts(
+  answers = infer_eval.decode_prompts(
     model,
     params,
     list(prompts),
@@ -118,13 +119,13 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
     ValueError, FileNotFoundError: see `task_texts`.
   """
   availability.check(name, split, None)
-  tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
+  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
   if len(tasks) > count:
     tasks = [tasks[i * len(tasks) // count] for i in range(count)]
   each = -(-count // len(tasks))
   pairs: list[tuple[str, str]] = []
   for task in tasks:
-    found = _texts_of(task, split, _SPAN) if prepared.has_rows(task, split, 1) else []
+    found = _texts_of(task, split, _SPAN) if task_examples.has_rows(task, split, 1) else []
     pairs += [found[i * len(found) // each] for i in range(min(each, len(found)))]
   return pairs[:count]
 
@@ -143,8 +144,8 @@ def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[st
   """
   availability.check(name, split, None)
   pairs: list[tuple[str, str]] = []
-  for task in prepared.tasks_with_split(prepared.get_mixture_or_task(name), split):
-    if not prepared.has_rows(task, split, 1):
+  for task in task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split):
+    if not task_examples.has_rows(task, split, 1):
       continue
     pairs += _texts_of(task, split, num_examples)
   return pairs

@@ -1,4 +1,4 @@
-"""From sums over steps to figures for people: TensorBoard events, a JSON-lines file, log lines."""
+"""Sums over steps, and figures for people: TensorBoard events and a JSON-lines file."""
 
 import json
 import math
@@ -16,52 +16,6 @@ FILE = 'metrics.jsonl'
 def add(total: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
   """Adds two sets of sums; None is the empty set."""
   return dict(new) if total is None else jax.tree.map(lambda a, b: a + b, total, dict(new))
-
-
-def train_summary(sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
-  """Means over the steps summed, and rates over the seconds they took.
-
-  Args:
-    sums: of `train_step.train_step`, added over steps.
-    seconds: wall time of those steps.
-
-  Returns:
-    `loss`, `z_loss`, `grad_norm`, `learning_rate`: means over steps; `accuracy` and
-    `loss_per_target_token` (natural logarithm): over weighted target tokens;
-    `non_padding_fraction` in [0, 1]; `steps_per_second`, `examples_per_second`,
-    `tokens_per_second` (non-padding, both sides), `examples_per_step`.
-  """
-  s = {name: float(value) for name, value in sums.items()}
-  steps = s['steps']
-  return {
-    **{name: s[name] / steps for name in ('loss', 'z_loss', 'grad_norm', 'learning_rate')},
-    **_token_summary(s),
-    'steps_per_second': steps / seconds,
-    'examples_per_second': s['examples'] / seconds,
-    'tokens_per_second': s['real_tokens'] / seconds,
-    'examples_per_step': s['examples'] / steps,
-  }
-
-
-def eval_summary(sums: Mapping[str, Any]) -> dict[str, float]:
-  """The same for `train_step.eval_step`: the loss is normalised over the whole data set."""
-  s = {name: float(value) for name, value in sums.items()}
-  denominator = max(s['denominator'], 1e-30)
-  return {
-    'loss': s['loss'] / denominator,
-    'z_loss': s['z_loss'] / denominator,
-    **_token_summary(s),
-    'examples': s['examples'],
-  }
-
-
-def _token_summary(s: Mapping[str, float]) -> dict[str, float]:
-  tokens = max(s['target_tokens'], 1.0)
-  return {
-    'accuracy': s['correct'] / tokens,
-    'loss_per_target_token': s['cross_entropy'] / tokens,
-    'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
-  }
 
 
 def first_nonfinite(values: Mapping[str, np.ndarray]) -> tuple[int, str] | None:

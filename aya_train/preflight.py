@@ -7,15 +7,15 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from etils import epath
 
-from aya_train import destinations, evaluation, hosts, metric_writer, partitioning, run_dir
+from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
 from aya_train.checkpoint import formats, manager
-from aya_train.data import batching, mixing, prepared
-from aya_train.models import seq2seq
+from aya_train.data import batching, mixing, task_registry
+from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import features
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def check_start(
   initial_checkpoint_path: str,
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   abstract_params: Any,
   *,
   needed: bool = True,
@@ -120,7 +120,7 @@ def check_data(train: batching.DatasetConfig, train_eval: batching.DatasetConfig
   Raises:
     FileNotFoundError, ValueError, OSError: see `availability.survey`.
   """
-  mixing.check_rates(prepared.get_mixture_or_task(train.mixture_or_task_name))
+  mixing.check_rates(task_registry.get_mixture_or_task(train.mixture_or_task_name))
   kept: batching.DatasetConfig | None = train_eval
   with hosts.together():
     if jax.process_index() == 0:
@@ -151,9 +151,11 @@ def check_validation(
 
 
 def _has_no_rows(cfg: batching.DatasetConfig, error: Exception) -> bool:
-  if isinstance(error, prepared.EmptySplitError):
+  if isinstance(error, task_registry.EmptySplitError):
     return True
-  return not prepared.has_split(prepared.get_mixture_or_task(cfg.mixture_or_task_name), cfg.split)
+  return not task_registry.has_split(
+    task_registry.get_mixture_or_task(cfg.mixture_or_task_name), cfg.split
+  )
 
 
 def log_survey(cfg: batching.DatasetConfig, found: Any) -> None:
@@ -200,27 +202,33 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
 
 
 def decoder(
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   partitioner: Any,
-  config: evaluation.InferEvalConfig | None,
+  config: infer_eval.InferEvalConfig | None,
   train: batching.DatasetConfig,
   model_dir: epath.PathLike | None,
-) -> evaluation.InferEvaluator | None:
-  """`evaluation.decoder` of a run: what is named must be decodable, what is a default need not.
+) -> infer_eval.InferEvaluator | None:
+  """`infer_eval.decoder` of a run: what is named must be decodable, what is a default need not.
 
   Without `model_dir` the decoded examples are not written.
   """
   log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
-  return evaluation.decoder(model, partitioner, config, log_dir, required=named)
+  if config is not None and not isinstance(model, seq2seq.EncoderDecoderModel):
+    problem = f'{type(model).__name__} decodes nothing: INFER_EVAL_CFG = None'
+    if named:
+      raise ValueError(f'{config.mixture_or_task_name!r} cannot be decoded: {problem}')
+    logger.warning('no answers are decoded: %s', problem)
+    return None
+  return infer_eval.decoder(cast(Any, model), partitioner, config, log_dir, required=named)
 
 
 def check_prepare(
-  model: seq2seq.EncoderDecoderModel | None,
+  model: objective.Objective | None,
   initial_checkpoint_path: str | None,
   train: batching.DatasetConfig,
   train_eval: batching.DatasetConfig | None,
-  infer_eval: evaluation.InferEvalConfig | None,
+  infer_eval_cfg: infer_eval.InferEvalConfig | None,
 ) -> list[batching.DatasetConfig]:
   """What `prepare` with gin files checks: as `train`, of data, vocabulary and metrics.
 
@@ -228,7 +236,7 @@ def check_prepare(
     model: None where no gin file configures one; then its vocabulary is not looked at.
     initial_checkpoint_path: as `train`'s. It may lie where only the pod can read it: a path that
       cannot be reached is said, and nothing more.
-    train, train_eval, infer_eval: as `train`'s.
+    train, train_eval, infer_eval_cfg: as `train`'s.
 
   Returns:
     What is to be tokenised.
@@ -239,15 +247,13 @@ def check_prepare(
   if model is not None:
     check_vocabulary(model, initial_checkpoint_path)
   found = check_data(train, train_eval)
-  if model is not None and infer_eval is not None:
-    few = dataclasses.replace(infer_eval, num_examples=evaluation.TRIED_EXAMPLES, batch_size=1)
+  if model is not None and infer_eval_cfg is not None:
+    few = dataclasses.replace(infer_eval_cfg, num_examples=infer_eval.TRIED_EXAMPLES, batch_size=1)
     decoder(model, partitioning.one_device(), few, train, None)
   return [cfg for cfg in (found.train, found.train_eval) if cfg is not None]
 
 
-def check_vocabulary(
-  model: seq2seq.EncoderDecoderModel, initial_checkpoint_path: str | None
-) -> None:
+def check_vocabulary(model: objective.Objective, initial_checkpoint_path: str | None) -> None:
   """Holds the vocabulary against the model and the checkpoint that it starts from.
 
   Raises:
@@ -261,6 +267,6 @@ def check_vocabulary(
   ):
     return
   try:
-    check_start(path, model, seq2seq.parameter_axes(model)[0])
+    check_start(path, model, objective.parameter_axes(model)[0])
   except OSError as error:
     logger.warning('INITIAL_CHECKPOINT_PATH is not looked at from here: %s', error)

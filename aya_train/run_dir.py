@@ -34,7 +34,7 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
 
   Args:
     model_dir: MODEL_DIR.
-    mine: `architecture`, `vocabulary` and `vocabulary_file` of this run.
+    mine: `architecture` of this run, and `vocabulary` and `vocabulary_file` if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:
@@ -56,7 +56,8 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
       )
-  if known.get('vocabulary') not in (None, mine['vocabulary']):
+  vocabulary = mine.get('vocabulary')
+  if vocabulary is not None and known.get('vocabulary') not in (None, vocabulary):
     raise ValueError(
       f'MODEL_DIR {model_dir} holds a run with another vocabulary ({known["vocabulary_file"]}); '
       f'this one is {mine["vocabulary_file"]}. Take another MODEL_DIR or the same VOCABULARY_FILE'

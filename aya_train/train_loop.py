@@ -6,9 +6,8 @@ This is the only module with a clock.
 import dataclasses
 import functools
 import logging
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,21 +15,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 
 from aya_train import (
   evaluation,
   hosts,
+  infer_eval,
   metric_writer,
   partitioning,
   preflight,
   run_dir,
+  run_evaluations,
+  stopping,
   train_state,
   train_step,
 )
 from aya_train.checkpoint import formats, manager
-from aya_train.data import batching, fingerprints, prepared
-from aya_train.models import seq2seq
+from aya_train.data import batching, task_registry
+from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +67,11 @@ class Schedule:
 
 def train(
   *,
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   model_dir: str,
   train_dataset_cfg: batching.DatasetConfig,
   train_eval_dataset_cfg: batching.DatasetConfig | None,
-  infer_eval_cfg: evaluation.InferEvalConfig | None,
+  infer_eval_cfg: infer_eval.InferEvalConfig | None,
   checkpoint_cfg: manager.CheckpointConfig,
   partitioner: partitioning.Partitioner,
   optimizer: Callable[..., optax.GradientTransformation],
@@ -128,9 +129,9 @@ def train(
   started = time.monotonic()
   micro = num_microbatches or 1
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
-  tx = optimizer(learning_rate_fn, seq2seq.parameter_axes(model)[1])
-  abstract = abstract_state(model, tx, partitioner)
-  run_dir.check(model_dir, run_metadata(model), random_seed)
+  tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
+  abstract = train_state.abstract_state(model, tx, partitioner)
+  run_dir.check(model_dir, model.metadata(), random_seed)
   begun = manager.latest_step(model_dir)
   initial, first_step = None, 0
   if initial_checkpoint_path is not None:
@@ -151,17 +152,19 @@ def train(
     steps = last_step - (first_step if begun is None else begun)
     preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
 
-  seed = run_dir.claim(model_dir, run_metadata(model), random_seed)
+  seed = run_dir.claim(model_dir, model.metadata(), random_seed)
   train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
   if on_start is not None and jax.process_index() == 0:
     on_start(model_dir)
-  places = data_hosts(partitioner)
-  iterator = batching.train_iterator(train_dataset_cfg, **places)
-  validation = prepared_validation(found.train_eval, schedule, places)
+  host = hosts.here(partitioner.data_shard)
+  iterator = batching.train_iterator(train_dataset_cfg, host, model.feature_converter)
+  validation = run_evaluations.prepared_validation(
+    found.train_eval, host, model, schedule.eval_steps
+  )
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
 
-  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, run_metadata(model))
+  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, model.metadata())
   try:
     latest = checkpoints.latest_step()
     if latest is not None:
@@ -170,11 +173,15 @@ def train(
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
       run_dir.write(model_dir, first_step=int(state.step))
-    evaluations = _Evaluations(model, partitioner, schedule, validation, decoder, model_dir)
-    step_fn = make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
-    loop = _Loop(step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir)
+    evaluations = run_evaluations.RunEvaluations(
+      model, partitioner, schedule.eval_steps, validation, decoder, model_dir
+    )
+    step_fn = train_step.make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
+    loop = _Loop(
+      model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir
+    )
     try:
-      with _stop_on_signal() as stop:
+      with stopping.stop_on_signal() as stop:
         state = loop.run(state, last_step, checkpoint_cfg.period, stop)
     finally:
       evaluations.writer.flush()
@@ -191,43 +198,11 @@ def train(
   return state
 
 
-def prepared_validation(
-  cfg: batching.DatasetConfig | None, schedule: Schedule, places: Mapping[str, Any]
-) -> Callable[[], Any] | None:
-  """Prepares the validation data, so that no evaluation waits for it.
-
-  Returns:
-    What gives the batches of one evaluation; None if there is nothing to evaluate on.
-  """
-  if cfg is None:
-    return None
-  try:
-    # A few batches are to be of all tasks; in the order of the files they would be of the first.
-    return batching.open_eval(cfg, **places, sample=schedule.eval_steps is not None)
-  except prepared.EmptySplitError as error:
-    logger.warning('no validation loss: %s', error)
-    return None
-
-
 # Parts ---------------------------------------------------------------------------------------------
 
 
-def abstract_state(
-  model: seq2seq.EncoderDecoderModel,
-  tx: optax.GradientTransformation,
-  partitioner: partitioning.Partitioner,
-) -> train_state.TrainState:
-  """Shapes, dtypes and shardings of the whole training state; allocates nothing."""
-  params, axes = seq2seq.parameter_axes(model)
-  shapes = jax.eval_shape(lambda p: train_state.create(p, tx, seed=0), params)
-  shardings = partitioner.shardings(train_state.logical_axes(shapes, axes), shapes)
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-  )
-
-
 def initial_state(
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   tx: optax.GradientTransformation,
   partitioner: partitioning.Partitioner,
   abstract: train_state.TrainState,
@@ -260,201 +235,49 @@ def initial_state(
   return dataclasses.replace(state, opt_state=opt_state)
 
 
-def make_train_step(
-  model: seq2seq.EncoderDecoderModel,
-  tx: optax.GradientTransformation,
-  learning_rate_fn: Callable[[jax.Array], jax.Array],
-  partitioner: partitioning.Partitioner,
-  abstract: train_state.TrainState,
-  num_microbatches: int,
-) -> Callable[..., Any]:
-  """The compiled update; its state argument is donated."""
-  gather = functools.partial(
-    partitioner.gather, axes_tree=seq2seq.parameter_axes(model)[1], dtype=model.config.dtype
-  )
-
-  def step(state: train_state.TrainState, batch: Any) -> Any:
-    return train_step.train_step(
-      state,
-      batch,
-      model=model,
-      tx=tx,
-      learning_rate=learning_rate_fn,
-      num_microbatches=num_microbatches,
-      gather=gather,
-    )
-
-  shardings = jax.tree.map(lambda x: x.sharding, abstract)
-  return partitioner.jit(
-    step,
-    out_shardings=(shardings, partitioner.replicated),
-    donate_argnums=0,
-    compiler_options=partitioner.compiler_options,
-  )
-
-
-def run_metadata(model: seq2seq.EncoderDecoderModel) -> dict[str, Any]:
-  """What makes a checkpoint usable by another program: the architecture and the vocabulary."""
-  return {
-    'architecture': model.config.architecture(),
-    'vocabulary': fingerprints.of_vocabulary(model.output_vocabulary),
-    'vocabulary_file': str(getattr(model.output_vocabulary, 'sentencepiece_model_file', '')),
-  }
-
-
-def data_hosts(partitioner: partitioning.Partitioner) -> dict[str, Any]:
-  """This host's place among the hosts, as the functions of data.py take it."""
-  return {
-    'process_index': jax.process_index(),
-    'process_count': jax.process_count(),
-    'barrier': multihost_utils.sync_global_devices,
-    'shard': partitioner.data_shard,
-  }
-
-
 # Checks on the way in ------------------------------------------------------------------------------
 
 
 def _check(
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   train_cfg: batching.DatasetConfig,
   train_eval_cfg: batching.DatasetConfig | None,
-  infer_eval_cfg: evaluation.InferEvalConfig | None,
+  infer_eval_cfg: infer_eval.InferEvalConfig | None,
   partitioner: partitioning.Partitioner,
   num_microbatches: int,
 ) -> None:
   """Everything that can be refused before long work starts."""
-  model.check_vocabulary()
-  platform = partitioner.mesh.devices.flat[0].platform
-  if model.config.attention_kernel == 'fused' and platform != 'tpu':
-    raise ValueError(
-      f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
-      "bind ATTENTION_KERNEL = 'plain'"
-    )
+  model.check(partitioner.mesh.devices.flat[0].platform)
+  model.feature_converter.check(train_cfg.task_feature_lengths, pack=train_cfg.pack)
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
-  prepared.get_mixture_or_task(train_cfg.mixture_or_task_name)
+  task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:
+    model.feature_converter.check(train_eval_cfg.task_feature_lengths, pack=train_eval_cfg.pack)
     partitioner.check_batch_size(train_eval_cfg.batch_size)
-    prepared.get_mixture_or_task(train_eval_cfg.mixture_or_task_name)
+    task_registry.get_mixture_or_task(train_eval_cfg.mixture_or_task_name)
   if infer_eval_cfg is not None:
     partitioner.check_batch_size(infer_eval_cfg.batch_size, name='batch size of infer_eval')
-    prepared.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
+    task_registry.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
 
 
 # The loop ------------------------------------------------------------------------------------------
-
-
-class _Evaluations:
-  """What is measured between steps, and where it is written.
-
-  Attributes:
-    failures: what evaluations raised, by what and when.
-  """
-
-  def __init__(
-    self,
-    model: seq2seq.EncoderDecoderModel,
-    partitioner: partitioning.Partitioner,
-    schedule: Schedule,
-    validation: Callable[[], Any] | None,
-    decoder: evaluation.InferEvaluator | None,
-    model_dir: str,
-  ):
-    self.writer = metric_writer.Writer(model_dir)
-    self.failures: dict[str, Exception] = {}
-    self._schedule, self._validation, self._decoder = schedule, validation, decoder
-    self._partitioner, self._model_dir = partitioner, model_dir
-    self._eval_step = evaluation.make_eval_step(model, partitioner)
-
-  def has(self, *, losses: bool, decode: bool) -> bool:
-    """Whether there is anything to measure of what is due."""
-    return (losses and self._validation is not None) or (decode and self._decoder is not None)
-
-  def run(self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool) -> None:
-    """Measures; what fails is logged and kept in `failures`."""
-    failed: dict[str, Exception] = {}
-    if losses and self._validation is not None:
-      try:
-        self._losses(state, step)
-      except Exception as error:
-        if hosts.is_lost(error):
-          raise
-        failed['validation loss'] = error
-    if decode and self._decoder is not None:
-      self._decode(state, step, self._decoder.tasks, failed)
-    self._note(step, failed)
-
-  def run_missing(
-    self, state: train_state.TrainState, step: int, *, losses: bool, decode: bool
-  ) -> None:
-    """Measures what was due at this step, and is not in metrics.jsonl: the run ended before."""
-    seen = metric_writer.kinds_of_step(self._model_dir, step)
-    tasks = self._decoder.tasks if decode and self._decoder is not None else []
-    missing = [name for name in tasks if f'infer_eval/{name}' not in seen]
-    lost_losses = losses and self._validation is not None and 'train_eval' not in seen
-    if hosts.first_says(lost_losses):
-      self.run(state, step, losses=True, decode=False)
-    if missing := hosts.first_says(missing):
-      failed: dict[str, Exception] = {}
-      self._decode(state, step, missing, failed)
-      self._note(step, failed)
-
-  def _losses(self, state: train_state.TrainState, step: int) -> None:
-    assert self._validation is not None
-    batches = _take(self._validation(), self._schedule.eval_steps)
-    summary = evaluation.train_eval(self._eval_step, state.params, batches, self._partitioner)
-    self.writer.write(step, 'train_eval', summary)
-    logger.info(
-      'step %d  validation: loss %.4f per token, accuracy %.1f %%',
-      step,
-      summary['loss_per_target_token'],
-      100 * summary['accuracy'],
-    )
-
-  def _decode(
-    self,
-    state: train_state.TrainState,
-    step: int,
-    tasks: Sequence[str],
-    failed: dict[str, Exception],
-  ) -> None:
-    assert self._decoder is not None
-    for name in tasks:
-      found = self._decoder.evaluate(state.params, step, tasks=[name], failures=failed)
-      for task, values in found.items():
-        self.writer.write(step, f'infer_eval/{task}', values)
-        overall = {name: v for name, v in values.items() if '/' not in name}
-        shown = ', '.join(f'{name} {v:.2f}' for name, v in overall.items())
-        logger.info('step %d  decoded %s: %s', step, task, shown)
-
-  def _note(self, step: int, failed: Mapping[str, Exception]) -> None:
-    self.writer.flush()
-    if failed:
-      logger.error('step %d  evaluation failed: %s', step, evaluation.describe_failures(failed))
-    self.failures |= {f'{name} at step {step}': error for name, error in failed.items()}
-
-
-def _take(batches: Any, limit: int | None) -> Any:
-  for i, batch in enumerate(batches):
-    if limit is not None and i >= limit:
-      return
-    yield batch
 
 
 @dataclasses.dataclass
 class _Loop:
   """Runs steps; owns the clock, the progress lines and the order of saving and evaluating."""
 
+  model: objective.Objective
   step_fn: Callable[..., Any]
   partitioner: partitioning.Partitioner
   iterator: Any
   checkpoints: manager.CheckpointManager
-  evaluations: _Evaluations
+  evaluations: run_evaluations.RunEvaluations
   schedule: Schedule
   model_dir: str
 
   def run(
-    self, state: train_state.TrainState, last_step: int, save_period: int, stop: '_Stop'
+    self, state: train_state.TrainState, last_step: int, save_period: int, stop: stopping.Stop
   ) -> train_state.TrainState:
     step, begin = int(state.step), int(state.step)
     if self.checkpoints.latest_step() is not None:
@@ -538,23 +361,12 @@ class _Loop:
     if (bad := metric_writer.first_nonfinite(series)) is not None:
       self._refuse_nonfinite(step - len(fetched) + bad[0], bad[1])
     total = functools.reduce(metric_writer.add, fetched)
-    summary = metric_writer.train_summary(total, seconds)
+    summary = self.model.train_summary(total, seconds)
     self.evaluations.writer.write(step, 'train', summary)
     done, left = step - begin, last_step - step
     eta = (before + seconds) / done * left
-    logger.info(
-      'step %d/%d  loss %.4f  per token %.4f  accuracy %.1f %%  %.0f tokens/s  %.0f examples/s'
-      '  packed %.0f %%  ETA %s',
-      step,
-      last_step,
-      summary['loss'],
-      summary['loss_per_target_token'],
-      100 * summary['accuracy'],
-      summary['tokens_per_second'],
-      summary['examples_per_second'],
-      100 * summary['non_padding_fraction'],
-      _clock(eta),
-    )
+    line = self.model.train_line(summary)
+    logger.info('step %d/%d  %s  ETA %s', step, last_step, line, _clock(eta))
     return seconds
 
   def _refuse_nonfinite(self, step: int, name: str) -> None:
@@ -567,40 +379,6 @@ class _Loop:
       f'{name} is NaN or infinite in the update after step {step}; stopped, and {kept} '
       f'({self.model_dir}). Lower the learning rate, or look at the data of that step'
     )
-
-
-class _Stop:
-  """Set by SIGTERM or SIGINT; on several hosts all of them stop at the same step."""
-
-  def __init__(self) -> None:
-    self.signalled = False
-
-  def requested(self, step: int) -> bool:
-    if jax.process_count() == 1:
-      return self.signalled
-    return multihost_utils.reached_preemption_sync_point(step)
-
-
-class _stop_on_signal:
-  """Lets a step finish and be saved before a signal ends the run; a second signal ends it at once."""
-
-  def __enter__(self) -> _Stop:
-    stop = _Stop()
-    self._previous = {}
-    if jax.process_count() == 1:
-
-      def handler(number: int, frame: Any) -> None:
-        logger.info('%s: saving after this step', signal.Signals(number).name)
-        stop.signalled = True
-        self.__exit__()
-
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._previous[number] = signal.signal(number, handler)
-    return stop
-
-  def __exit__(self, *unused: Any) -> None:
-    for number, handler in self._previous.items():
-      signal.signal(number, handler)
 
 
 def _clock(seconds: float) -> str:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import optimizer
+from aya_train import optimizer, partitioning
+from aya_train.objectives import objective
 
 
 @jax.tree_util.register_dataclass
@@ -54,4 +55,18 @@ def logical_axes(state: TrainState, param_axes: Any) -> TrainState:
     params=param_axes,
     opt_state=optimizer.state_axes(state.opt_state, state.params, param_axes),
     rng=(None,) * state.rng.ndim,
+  )
+
+
+def abstract_state(
+  model: objective.Objective,
+  tx: optax.GradientTransformation,
+  partitioner: partitioning.Partitioner,
+) -> TrainState:
+  """Shapes, dtypes and shardings of the whole training state; allocates nothing."""
+  params, axes = objective.parameter_axes(model)
+  shapes = jax.eval_shape(lambda p: create(p, tx, seed=0), params)
+  shardings = partitioner.shardings(logical_axes(shapes, axes), shapes)
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
   )

@@ -1,65 +1,21 @@
 """One update of the parameters, and one evaluation of a batch: pure functions, no I/O, no clock."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import losses, train_state
+from aya_train import partitioning, train_state
+from aya_train.objectives.objective import Batch, Objective, Sums, parameter_axes
 
 Array = jax.Array
-Batch = Mapping[str, Array]
-Sums = dict[str, Array]
-
-
-class Model(Protocol):
-  """What a step needs of a model (aya_train/models/seq2seq.py)."""
-
-  @property
-  def loss_normalizing_factor(self) -> losses.LossNormalizingFactor: ...
-
-  def token_losses(
-    self, params: Any, batch: Batch, *, dropout_key: Array | None
-  ) -> losses.TokenLosses: ...
-
-
-def batch_sums(
-  model: Model, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
-) -> tuple[Array, Sums]:
-  """The loss of (part of) a batch, and sums that add up over parts.
-
-  Args:
-    batch: with `decoder_loss_weights` as `losses.loss_weights` returns them.
-    denominator: of the whole batch.
-
-  Returns:
-    The normalised loss, float32 [], and sums, each float32 []: the loss and its z-loss part,
-    unnormalised cross-entropy over weighted tokens, numbers of correct and of weighted target
-    tokens, of non-padding and of all tokens on either side, and of examples (packed ones counted).
-  """
-  token = model.token_losses(params, batch, dropout_key=dropout_key)
-  weights = batch['decoder_loss_weights']
-  counted = (weights > 0).astype(jnp.float32)
-  loss = jnp.sum(token.cross_entropy * weights) / denominator
-  sides = (batch['encoder_input_tokens'], batch['decoder_target_tokens'])
-  segments = batch.get('decoder_segment_ids', jnp.max(sides[1], axis=1, keepdims=True) > 0)
-  sums = {
-    'loss': loss,
-    'z_loss': jnp.sum(token.z_loss * weights) / denominator,
-    'cross_entropy': jnp.sum((token.cross_entropy - token.z_loss) * counted),
-    'correct': jnp.sum(token.correct * counted),
-    'target_tokens': jnp.sum(counted),
-    'real_tokens': sum(jnp.sum(x > 0, dtype=jnp.float32) for x in sides),
-    'all_tokens': jnp.float32(sum(x.size for x in sides)),
-    'examples': jnp.sum(jnp.max(segments.astype(jnp.float32), axis=1)),
-  }
-  return loss, sums
 
 
 def gradients(
-  model: Model,
+  objective: Objective,
   params: Any,
   batch: Batch,
   dropout_key: Array,
@@ -71,13 +27,13 @@ def gradients(
   The denominator is that of the whole batch, so the result does not depend on the number of parts
   (T5X normalises each part by itself). `gather` is `train_step`'s.
   """
-  weights, denominator = losses.loss_weights(model.loss_normalizing_factor, batch)
-  batch = {**batch, 'decoder_loss_weights': weights}
+  batch, denominator = objective.weigh(batch)
   # A batch of nothing but padding has no loss; it must not become NaN.
   denominator = jnp.maximum(denominator, jnp.finfo(jnp.float32).tiny)
 
   def loss_fn(params: Any, part: Batch, key: Array) -> tuple[Array, Sums]:
-    return batch_sums(model, gather(params), part, denominator, key)
+    loss, sums = objective.sums(gather(params), part, denominator, key)
+    return loss, {'loss': loss, **sums}
 
   grad_fn = jax.grad(loss_fn, has_aux=True)
   if num_microbatches == 1:
@@ -104,7 +60,7 @@ def train_step(
   state: train_state.TrainState,
   batch: Batch,
   *,
-  model: Model,
+  objective: Objective,
   tx: optax.GradientTransformation,
   learning_rate: Any,
   num_microbatches: int = 1,
@@ -114,18 +70,20 @@ def train_step(
 
   Args:
     state: state before the update.
-    batch: model features, int32 [B, L] each (aya_train/data/batching.py).
-    model: gives token losses.
+    batch: arrays [B, ...] of the objective's feature converter.
+    objective: gives the loss.
     tx: optimizer, the learning rate included.
     learning_rate: schedule, for the metrics only.
     num_microbatches: parts the batch is computed in.
     gather: maps parameters as stored to those that layers compute with.
 
   Returns:
-    The state after it, and `batch_sums` plus the gradient's global norm, the learning rate and 1
-    for the step, so that sums over steps give means.
+    The state after it, and the objective's sums plus the loss, the gradient's global norm, the
+    learning rate and 1 for the step, so that sums over steps give means.
   """
-  grads, sums = gradients(model, state.params, batch, state.dropout_key(), num_microbatches, gather)
+  grads, sums = gradients(
+    objective, state.params, batch, state.dropout_key(), num_microbatches, gather
+  )
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   sums['grad_norm'] = optax.tree.norm(grads)
@@ -134,11 +92,48 @@ def train_step(
   return state.advance(params, opt_state), sums
 
 
-def eval_step(params: Any, batch: Batch, *, model: Model) -> Sums:
-  """`batch_sums` of a batch without dropout; the sums add up over batches."""
-  weights, denominator = losses.loss_weights(model.loss_normalizing_factor, batch)
-  batch = {**batch, 'decoder_loss_weights': weights}
-  _, sums = batch_sums(model, params, batch, jnp.float32(1.0), None)
+def eval_step(params: Any, batch: Batch, *, objective: Objective) -> Sums:
+  """Sums of a batch without dropout, not normalised; they add up over batches.
+
+  Returns:
+    The objective's sums with a denominator of 1, the loss and the denominator, and 1 for the batch.
+  """
+  batch, denominator = objective.weigh(batch)
+  loss, sums = objective.sums(params, batch, jnp.float32(1.0), None)
+  sums = {'loss': loss, **sums}
   sums['denominator'] = denominator
   sums['steps'] = jnp.float32(1.0)
   return sums
+
+
+def make_train_step(
+  objective: Objective,
+  tx: optax.GradientTransformation,
+  learning_rate_fn: Callable[[jax.Array], jax.Array],
+  partitioner: partitioning.Partitioner,
+  abstract: train_state.TrainState,
+  num_microbatches: int,
+) -> Callable[..., Any]:
+  """The compiled update; its state argument is donated."""
+  gather = functools.partial(
+    partitioner.gather, axes_tree=parameter_axes(objective)[1], dtype=objective.activation_dtype
+  )
+
+  def step(state: train_state.TrainState, batch: Any) -> Any:
+    return train_step(
+      state,
+      batch,
+      objective=objective,
+      tx=tx,
+      learning_rate=learning_rate_fn,
+      num_microbatches=num_microbatches,
+      gather=gather,
+    )
+
+  shardings = jax.tree.map(lambda x: x.sharding, abstract)
+  return partitioner.jit(
+    step,
+    out_shardings=(shardings, partitioner.replicated),
+    donate_argnums=0,
+    compiler_options=partitioner.compiler_options,
+  )

@@ -20,7 +20,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from aya_train.data import batching, mixing, prepared
+from aya_train.data import batching, feature_converters, mixing, prepared
 
 LENGTHS = {'inputs': 1024, 'targets': 1024}
 VOCABULARY = seqio.ByteVocabulary(extra_ids=0)
@@ -52,6 +52,17 @@ def add_tasks(num_examples: int) -> None:
     )
 
 
+def _rows(batch):
+  """Model features by the names of the task's features."""
+  rows = {'inputs': batch['encoder_input_tokens'], 'targets': batch['decoder_target_tokens']}
+  segments = {
+    f'{f}_segment_ids': batch[f'{side}_segment_ids']
+    for f, side in (('inputs', 'encoder'), ('targets', 'decoder'))
+    if f'{side}_segment_ids' in batch
+  }
+  return rows | segments
+
+
 def measure(name: str, batches, rows: int, batch_size: int) -> dict[str, float]:
   batches = iter(batches)
   for _ in range(max(1, 256 // batch_size)):  # the first rows include opening, tracing and packing
@@ -59,10 +70,12 @@ def measure(name: str, batches, rows: int, batch_size: int) -> dict[str, float]:
   begin = time.perf_counter()
   taken = list(itertools.islice(batches, rows // batch_size))
   seconds = time.perf_counter() - begin
+  examples = sum(feature_converters.examples_per_batch(_rows(b), [*LENGTHS]) for b in taken)
+  filled = [feature_converters.packing_efficiency(_rows(b), [*LENGTHS]) for b in taken]
   result = {
     'rows/s': len(taken) * batch_size / seconds,
-    'examples/s': sum(map(batching.examples_per_batch, taken)) / seconds,
-    'padding': 1 - float(np.mean([batching.packing_efficiency(b) for b in taken])),
+    'examples/s': examples / seconds,
+    'padding': 1 - float(np.mean(filled)),
   }
   print(f'{name:52s}', '  '.join(f'{k} {v:8.3g}' for k, v in result.items()), flush=True)
   return result

@@ -3,9 +3,9 @@ import math
 import gin
 import pytest
 
-from aya_train import config, evaluation, train_loop
+from aya_train import config, infer_eval, train_loop
 from aya_train.cli import gin_args
-from aya_train.models import seq2seq
+from aya_train.objectives import seq2seq
 from aya_train.tasks import features
 
 SMOKE = ['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin']
@@ -117,7 +117,7 @@ def test_the_smoke_recipe_reaches_the_trainer(monkeypatch):
   )
   assert micro == 2
   assert partitioner.num_data_shards == 8
-  assert isinstance(infer_cfg, evaluation.InferEvalConfig)
+  assert isinstance(infer_cfg, infer_eval.InferEvalConfig)
 
 
 def test_required_macros_are_named():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import evaluation, partitioning
+from aya_train import infer_eval, partitioning
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -26,8 +26,8 @@ def test_an_answer_does_not_depend_on_the_other_prompts(setup):
   model, params, partitioner = setup
   prompts = ['a', 'b' * 30, 'cde', 'f' * 60]
   options = {'lengths': LENGTHS, 'partitioner': partitioner}
-  together = evaluation.decode_prompts(model, params, prompts, batch_size=4, **options)
-  alone = evaluation.decode_prompts(model, params, prompts, batch_size=1, **options)
+  together = infer_eval.decode_prompts(model, params, prompts, batch_size=4, **options)
+  alone = infer_eval.decode_prompts(model, params, prompts, batch_size=1, **options)
   assert together == alone
   assert len({tuple(answer) for answer in together}) > 1
 
@@ -43,12 +43,12 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
     return {'count': float(len(targets))}
 
   seqio_tasks.add_task('tests.evaluation', {'validation': pairs}, metric_fns=[record])
-  config = evaluation.InferEvalConfig('tests.evaluation', LENGTHS, batch_size=batch_size)
+  config = infer_eval.InferEvalConfig('tests.evaluation', LENGTHS, batch_size=batch_size)
   try:
-    result = evaluation.InferEvaluator(model, partitioner, config).evaluate(params, 0)
+    result = infer_eval.InferEvaluator(model, partitioner, config).evaluate(params, 0)
   finally:
     seqio.TaskRegistry.remove('tests.evaluation')
-  expected = evaluation.decode_prompts(
+  expected = infer_eval.decode_prompts(
     model,
     params,
     [text for text, _ in pairs],
@@ -64,7 +64,7 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
 
 
 def test_widths_hold_their_rows_and_are_few():
-  widths = [evaluation.input_width(n, 100) for n in range(1, 101)]
+  widths = [infer_eval.input_width(n, 100) for n in range(1, 101)]
   assert all(w >= n for n, w in enumerate(widths, start=1))
   assert sorted(set(widths)) == [32, 64, 100]
   assert np.all(np.diff(widths) >= 0)

@@ -10,7 +10,15 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import destinations, evaluation, metric_writer, preflight, run_dir, train_loop
+from aya_train import (
+  destinations,
+  evaluation,
+  infer_eval,
+  metric_writer,
+  preflight,
+  run_dir,
+  train_loop,
+)
 from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import seqio_tasks, test_train_loop, tiny
@@ -71,7 +79,7 @@ def settings(folder, name, infer=True, **changes):
     model=model,
     train_dataset_cfg=cfg,
     train_eval_dataset_cfg=dataclasses.replace(cfg, split='validation', shuffle=False, seed=42),
-    infer_eval_cfg=evaluation.InferEvalConfig(name, LENGTHS, batch_size=4) if infer else None,
+    infer_eval_cfg=infer_eval.InferEvalConfig(name, LENGTHS, batch_size=4) if infer else None,
     schedule=train_loop.Schedule(log_period=1, eval_period=2, eval_steps=2),
     checkpoint_cfg=manager.CheckpointConfig(period=100),
     **changes,

@@ -7,7 +7,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import evaluation, metric_writer, optimizer, partitioning, train_loop
+from aya_train import infer_eval, metric_writer, optimizer, partitioning, train_loop
 from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import tiny
@@ -91,7 +91,7 @@ def losses(model_dir):
 def finished(tmp_path_factory, prepared_dir):
   """A run of four steps that was never stopped, decoded at the end."""
   model_dir = tmp_path_factory.mktemp('uninterrupted')
-  infer = evaluation.InferEvalConfig(
+  infer = infer_eval.InferEvalConfig(
     'tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8, num_examples=12
   )
   state = train_loop.train(**settings(model_dir, prepared_dir, infer_eval_cfg=infer))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aya_train import optimizer, partitioning, train_loop, train_state, train_step
-from aya_train.models import seq2seq
+from aya_train.objectives import objective
 from tests import batches, tiny
 
 FACTORS = [None, 'NUM_REAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE']
@@ -21,14 +21,14 @@ def setup(mesh_shape=None, devices=1, rules=None, micro=1, factor=None, gathered
     jax.devices()[:devices],
     gathered_axes=gathered,
   )
-  _, axes = seq2seq.parameter_axes(model)
+  _, axes = objective.parameter_axes(model)
   rate = optimizer.create_learning_rate_scheduler('constant', 0.01)
   tx = optimizer.adafactor(rate, axes, min_dim_size_to_factor=8)
-  abstract = train_loop.abstract_state(model, tx, partitioner)
+  abstract = train_state.abstract_state(model, tx, partitioner)
   state = train_loop.initial_state(model, tx, partitioner, abstract, 0, None)
   return (
     state,
-    train_loop.make_train_step(model, tx, rate, partitioner, abstract, micro),
+    train_step.make_train_step(model, tx, rate, partitioner, abstract, micro),
     partitioner,
   )
 
@@ -88,7 +88,7 @@ def test_weights_over_data_are_stored_in_parts_and_gathered_in_the_activations_d
   rules = partitioning.fully_sharded_logical_axis_rules(parameters_over_data=True)
   mesh = {'data': 2, 'fsdp': 4, 'model': 1}
   partitioner = partitioning.Partitioner(mesh, rules, jax.devices(), gathered_axes=('data',))
-  params, axes = seq2seq.parameter_axes(tiny.model(dtype='bfloat16'))
+  params, axes = objective.parameter_axes(tiny.model(dtype='bfloat16'))
   name = lambda tree: tree['encoder']['encoder']['mlp']['wi_0']['kernel']
   stored = partitioner.shardings(axes, params)
   assert name(stored).shard_shape((16, 2, 32)) == (2, 2, 32)

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import seqio
 
-from aya_train.models import network, seq2seq, t5_config
+from aya_train.models import network, t5_config
+from aya_train.objectives import seq2seq
 
 CONFIG = {
   'vocab_size': 96,

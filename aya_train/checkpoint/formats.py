@@ -24,7 +24,7 @@ from aya_train.models import network, t5_config
 if TYPE_CHECKING:
   import seqio
 
-  from aya_train.models import seq2seq  # imports SeqIO, and TensorFlow with it
+  from aya_train.objectives import seq2seq
 
 _READS = (
   'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or a '

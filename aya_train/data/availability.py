@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import seqio
 from etils import epath
 
-from aya_train import destinations
-from aya_train.data import prepared
+from aya_train import destinations, hosts
+from aya_train.data import prepared, task_examples, task_registry
 from aya_train.tasks import source_tasks
 from aya_train.tasks.mixtures import source_mixture
 
@@ -35,7 +35,7 @@ def check(
   Raises:
     FileNotFoundError: see `SourceMixture.require`.
   """
-  mixture = prepared.get_mixture_or_task(mixture_or_task_name)
+  mixture = task_registry.get_mixture_or_task(mixture_or_task_name)
   if not isinstance(mixture, source_mixture.SourceMixture):
     return None
 
@@ -76,7 +76,12 @@ class Survey:
 
 
 def survey(
-  mixture_or_task_name: str, split: str, directory: epath.PathLike, *, allow_empty: bool
+  mixture_or_task_name: str,
+  split: str,
+  directory: epath.PathLike,
+  *,
+  allow_empty: bool,
+  features: Sequence[str] = (),
 ) -> Survey:
   """Looks for the data of a task, or of a mixture's tasks, and prepares the first rows of them.
 
@@ -89,23 +94,24 @@ def survey(
     directory: root of the prepared tasks; what is there already is not looked at again.
     allow_empty: leave tasks without rows out, instead of refusing them. (A mixture of sources always
       leaves them out.)
+    features: that every task must have.
 
   Raises:
     FileNotFoundError: data is missing; all tasks that lack theirs are named.
-    prepared.EmptySplitError: a task, or all of them, have no rows.
+    task_registry.EmptySplitError: a task, or all of them, have no rows.
     ValueError: no task has the split, or first rows cannot be prepared.
     OSError: something is to be prepared, and the directory cannot be written.
   """
-  provider = prepared.get_mixture_or_task(mixture_or_task_name)
+  provider = task_registry.get_mixture_or_task(mixture_or_task_name)
   found = check(mixture_or_task_name, split, directory)
-  tasks = prepared.tasks_with_split(provider, split)
+  tasks = _with_features(provider, split, features)
   new = [t for t in tasks if not prepared.is_prepared(prepared.prepared_path(t, split, directory))]
   if new:
     destinations.check_folder(directory, 'the folder of prepared tasks (PREPARED_DIR)')
   missing, empty = [], []
   for task in _to_try(new):
     try:
-      if not prepared.has_rows(task, split, _ROWS_TRIED):
+      if not task_examples.has_rows(task, split, _ROWS_TRIED):
         empty.append(task)
     except FileNotFoundError as error:
       missing.append((task.name, error))
@@ -117,7 +123,7 @@ def survey(
     )
   kept = [task for task in tasks if task not in empty]
   if empty and not (kept and (allow_empty or found is not None)):
-    raise prepared.empty_split(empty[0], split)
+    raise task_registry.empty_split(empty[0], split)
   if found is not None and split == 'train':
     _say_empty_sources(provider, {t.name for t in kept}, found)
   others = {t.name for t in seqio.get_subtasks(provider)} - {t.name for t in tasks}
@@ -164,52 +170,78 @@ def ensure_prepared(
   split: str,
   directory: epath.PathLike,
   *,
-  process_index: int = 0,
-  process_count: int = 1,
-  barrier: Callable[[str], None] | None = None,
+  host: hosts.Host = hosts.ALONE,
+  features: Sequence[str] = (),
+  num_shards: int = 1,
+  progress: prepared.Progress = prepared.log_progress,
   allow_empty: bool = False,
 ) -> dict[str, prepared.PreparedTask]:
-  """`prepared.ensure_prepared`, after `check`. A mixture of sources leaves out what has no rows.
+  """Prepares what is missing of a task or of a mixture's tasks, and opens all of it.
 
-  The released files may be on the first host only. So the others look which tasks are prepared
-  once the first has prepared all that it has.
+  Only the first host writes, and the released files may be there only; the others wait, then look
+  which tasks are prepared, and read the same directory. A mixture of sources leaves out what has no
+  rows.
+
+  Args:
+    mixture_or_task_name: a registered SeqIO task or mixture.
+    split: tasks of a mixture without this split are left out, as in SeqIO.
+    directory: root of the prepared tasks, shared by all hosts.
+    host: this host's place.
+    features: that every task must have.
+    num_shards: files for each task.
+    progress: see `prepared.prepare_task`.
+    allow_empty: leave tasks without examples out, instead of refusing them.
+
+  Returns:
+    Task name -> open task, sorted by name.
+
+  Raises:
+    ValueError: unknown name (the message has close ones), no task with the split, a feature that is
+      lacking; or see `prepared.prepare_task`.
+    FileNotFoundError: sources are missing (`check`); on another host than the first, a task.
   """
-  mixture = prepared.get_mixture_or_task(mixture_or_task_name)
-  if not isinstance(mixture, source_mixture.SourceMixture):
-    return prepared.ensure_prepared(
-      mixture_or_task_name,
-      split,
-      directory,
-      process_index=process_index,
-      process_count=process_count,
-      barrier=barrier,
-      allow_empty=allow_empty,
-    )
+  provider = task_registry.get_mixture_or_task(mixture_or_task_name)
+  of_sources = isinstance(provider, source_mixture.SourceMixture)
+  allow_empty = allow_empty or of_sources
   try:
-    if process_index == 0:
+    if host.is_first:
       check(mixture_or_task_name, split, directory)
-      prepared.ensure_prepared(mixture_or_task_name, split, directory, allow_empty=True)
+      for task in _with_features(provider, split, features):
+        prepared.prepare_task(
+          task.name,
+          split,
+          directory,
+          num_shards=num_shards,
+          progress=progress,
+          allow_empty=allow_empty,
+        )
   finally:
-    if process_count > 1 and barrier is not None:
-      barrier(f'prepared {mixture_or_task_name}:{split}')
-  if process_index != 0:
+    # Also on failure: the others then stop with FileNotFoundError instead of waiting for ever.
+    host.wait(f'prepared {mixture_or_task_name}:{split}')
+  if not host.is_first:
     check(mixture_or_task_name, split, directory)
-  tasks = prepared.ensure_prepared(
-    mixture_or_task_name,
-    split,
-    directory,
-    process_index=process_index,
-    process_count=process_count,
-    allow_empty=True,
-  )
-  if not tasks:
-    raise prepared.empty_split(mixture.tasks[0], split)
-  if left := sorted({t.name for t in mixture.tasks if split in t.splits} - {*tasks}):
+  tasks = _with_features(provider, split, features)
+  opened = {
+    t.name: prepared.PreparedTask(prepared.prepared_path(t, split, directory)) for t in tasks
+  }
+  empty = [task for task in tasks if not len(opened[task.name])]
+  if empty and (not allow_empty or (of_sources and len(empty) == len(tasks))):
+    raise task_registry.empty_split(empty[0], split)
+  if of_sources and empty:
     logger.info(
       '%s: nothing is left of %d tasks in %r: %s',
       mixture_or_task_name,
-      len(left),
+      len(empty),
       split,
-      ', '.join(left[:8]),
+      ', '.join([task.name for task in empty][:8]),
     )
+  return {name: task for name, task in opened.items() if len(task)}
+
+
+def _with_features(
+  provider: seqio.Task | seqio.Mixture, split: str, features: Sequence[str]
+) -> list[seqio.Task]:
+  tasks = task_registry.tasks_with_split(provider, split)
+  for task in tasks:
+    task_registry.require_features(task, features)
   return tasks

@@ -8,7 +8,8 @@ Everything up to the packing is a function of an index, so the state of the iter
 and the number of packed rows already given out: about a kilobyte. Restoring packs the open rows
 again from the examples they came from (`num_packing_bins` rows at most, a fraction of a second).
 
-Letters: B rows of a batch, S encoder positions, T decoder positions.
+The features are those that DatasetConfig gives lengths for; an objective's feature converter
+(feature_converters.py) makes model features of them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import grain
 import numpy as np
 from etils import epath
 
-from aya_train.data import availability, prepared
-from aya_train.data.fingerprints import FEATURES
+from aya_train import hosts
+from aya_train.data import availability, feature_converters, prepared, task_registry
 from aya_train.data.mixing import ProportionalSelection, mixing_rates
 from aya_train.data.packing import FirstFitPackIterDataset
 from aya_train.data.shuffling import shuffled
@@ -36,7 +37,8 @@ from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
 
-Batch = dict[str, np.ndarray]
+Batch = feature_converters.Batch
+ENC_DEC = feature_converters.EncDecFeatureConverter()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,8 @@ class DatasetConfig:
 
   Attributes:
     mixture_or_task_name: a registered SeqIO task or mixture.
-    task_feature_lengths: the lengths in tokens of `inputs` and `targets`; longer ones are cut.
+    task_feature_lengths: the lengths in tokens of the features that are read, such as `inputs` and
+      `targets`; longer ones are cut.
     split: split of the tasks; tasks of a mixture without it are left out.
     batch_size: rows of the global batch, over all hosts.
     shuffle: whether training shuffles (evaluation never does).
@@ -75,9 +78,9 @@ class DatasetConfig:
 
   def __post_init__(self):
     lengths = dict(self.task_feature_lengths)
-    if sorted(lengths) != sorted(FEATURES) or min(lengths.values()) < 1:
+    if not lengths or min(lengths.values()) < 1:
       raise ValueError(
-        f'task_feature_lengths must give a positive length for each of {FEATURES}, got {lengths}.'
+        f'task_feature_lengths (TASK_FEATURE_LENGTHS) must give positive lengths, got {lengths}.'
       )
     if self.batch_size < 1:
       raise ValueError(f'batch_size must be at least 1, got {self.batch_size}.')
@@ -104,42 +107,38 @@ class DatasetConfig:
 
 def train_iterator(
   cfg: DatasetConfig,
+  host: hosts.Host = hosts.ALONE,
+  converter: feature_converters.FeatureConverter = ENC_DEC,
   *,
-  process_index: int = 0,
-  process_count: int = 1,
-  barrier: Callable[[str], None] | None = None,
-  shard: tuple[int, int] | None = None,
   state: Mapping[str, Any] | None = None,
 ) -> grain.DatasetIterator:
   """Returns the endless iterator over this host's training batches.
 
   Args:
     cfg: what to read.
-    process_index: index of this host.
-    process_count: number of hosts.
-    barrier: see `prepared.ensure_prepared`.
-    shard: which part of the batch to read, and of how many (`partitioning.Partitioner.data_shard`);
-      by default each host a part of its own. Each epoch of each task is split between the parts.
+    host: this host's place, which says the part of the batch that it reads. Each epoch of each task
+      is split between the parts.
+    converter: of the objective.
     state: what `get_state()` of such an iterator gave; the batches that follow are then, bit for
       bit, those that followed there. It is JSON and belongs to one configuration and host.
 
   Returns:
-    Iterator over dicts of [B, S] and [B, T] arrays (B = batch_size / parts) by the names of
-    `convert_packed` or `pad_and_convert`.
+    Iterator over dicts of arrays [B, ...] (B = batch_size / parts), as the converter gives them.
 
   Raises:
-    ValueError: from the tasks (`prepared.ensure_prepared`), rates (`mixing.mixing_rates`) or lengths
-      (`check_truncation`); no seed; the hosts do not divide the batch; a state of another
-      configuration.
+    ValueError: from the tasks (`availability.ensure_prepared`), rates (`mixing.mixing_rates`) or
+      lengths (`check_truncation`); other features than the converter's; no seed; the hosts do not
+      divide the batch; a state of another configuration.
   """
-  part, parts = shard or (process_index, process_count)
+  part, parts = host.part
   local_batch_size = cfg.local_batch_size(parts)
+  converter.check(cfg.task_feature_lengths, pack=cfg.pack)
   if cfg.shuffle and cfg.seed is None:
     raise ValueError(
       'shuffle=True needs a seed, got seed=None. Draw one, the same on all hosts, and record it.'
     )
-  tasks = prepared_tasks(cfg, process_index, process_count, barrier)
-  provider = prepared.get_mixture_or_task(cfg.mixture_or_task_name)
+  tasks = prepared_tasks(cfg, host)
+  provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
   rates = mixing_rates(provider, tasks)
   check_truncation(cfg, tasks, rates)
 
@@ -162,7 +161,9 @@ def train_iterator(
     ds = _pack(ds, cfg, seed)
   ds = ds.batch(
     local_batch_size,
-    batch_fn=functools.partial(_to_batch, cfg=cfg, batch_size=local_batch_size),
+    batch_fn=functools.partial(
+      _to_batch, cfg=cfg, converter=converter, batch_size=local_batch_size
+    ),
   )
   if cfg.prefetch_batches:
     ds = grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=cfg.prefetch_batches)
@@ -173,16 +174,14 @@ def train_iterator(
   return iterator
 
 
-def eval_batches(
+def open_eval(
   cfg: DatasetConfig,
+  host: hosts.Host = hosts.ALONE,
+  converter: feature_converters.FeatureConverter = ENC_DEC,
   *,
-  process_index: int = 0,
-  process_count: int = 1,
-  barrier: Callable[[str], None] | None = None,
-  shard: tuple[int, int] | None = None,
   sample: bool = False,
-) -> Iterator[Batch]:
-  """Returns an iterator over this host's batches of one pass over all examples.
+) -> Callable[[], Iterator[Batch]]:
+  """Prepares and opens evaluation data; each call of the result is one pass over all examples.
 
   Examples come in the order of the files, or in a random one that is always the same (`sample`): so
   the first batches are of all tasks, and not only of the first one. Over all hosts each example of
@@ -192,36 +191,18 @@ def eval_batches(
   keeps its rows, which costs reading all examples but no communication.
 
   Args and errors: as `train_iterator`; the seed is that of `sample`.
+
+  Returns:
+    A function without arguments; an iterator over this host's batches of one pass at each call.
   """
-  return open_eval(
-    cfg,
-    process_index=process_index,
-    process_count=process_count,
-    barrier=barrier,
-    shard=shard,
-    sample=sample,
-  )()
-
-
-def open_eval(
-  cfg: DatasetConfig,
-  *,
-  process_index: int = 0,
-  process_count: int = 1,
-  barrier: Callable[[str], None] | None = None,
-  shard: tuple[int, int] | None = None,
-  sample: bool = False,
-) -> Callable[[], Iterator[Batch]]:
-  """Prepares and opens what `eval_batches` reads; each call of the result is one pass over it.
-
-  Args and errors: as `eval_batches`.
-  """
-  part, parts = shard or (process_index, process_count)
+  part, parts = host.part
   local_batch_size = cfg.local_batch_size(parts)
-  tasks = prepared_tasks(cfg, process_index, process_count, barrier, allow_empty=True)
+  converter.check(cfg.task_feature_lengths, pack=cfg.pack)
+  tasks = prepared_tasks(cfg, host, allow_empty=True)
   if not tasks:
-    provider = prepared.get_mixture_or_task(cfg.mixture_or_task_name)
-    raise prepared.empty_split(prepared.tasks_with_split(provider, cfg.split)[0], cfg.split)
+    provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
+    empty = task_registry.tasks_with_split(provider, cfg.split)[0]
+    raise task_registry.empty_split(empty, cfg.split)
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
   trimmed = [
     grain.MapDataset.source(t).map(_trimmer(t.manifest, cfg.task_feature_lengths))
@@ -241,27 +222,21 @@ def open_eval(
       rows = (examples[i] if i % cfg.batch_size in local else None for i in indices)
     while global_batch := list(itertools.islice(rows, cfg.batch_size)):
       local_rows = [r for i, r in enumerate(global_batch) if i in local and r is not None]
-      yield _to_batch(local_rows, cfg, local_batch_size)
+      yield _to_batch(local_rows, cfg, converter, local_batch_size)
 
   return batches
 
 
 def prepared_tasks(
-  cfg: DatasetConfig,
-  process_index: int = 0,
-  process_count: int = 1,
-  barrier: Callable[[str], None] | None = None,
-  *,
-  allow_empty: bool = False,
+  cfg: DatasetConfig, host: hosts.Host = hosts.ALONE, *, allow_empty: bool = False
 ) -> dict[str, prepared.PreparedTask]:
   """Opens the tasks of a configuration, prepared first if need be (`availability.ensure_prepared`)."""
   return availability.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
     prepared_root(cfg.prepared_dir),
-    process_index=process_index,
-    process_count=process_count,
-    barrier=barrier,
+    host=host,
+    features=tuple(cfg.task_feature_lengths),
     allow_empty=allow_empty,
   )
 
@@ -274,7 +249,11 @@ def prepared_root(directory: str | os.PathLike[str] | None) -> epath.Path:
 def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Survey:
   """`availability.survey` of a configuration's data: what can be known before it is prepared."""
   return availability.survey(
-    cfg.mixture_or_task_name, cfg.split, prepared_root(cfg.prepared_dir), allow_empty=allow_empty
+    cfg.mixture_or_task_name,
+    cfg.split,
+    prepared_root(cfg.prepared_dir),
+    features=tuple(cfg.task_feature_lengths),
+    allow_empty=allow_empty,
   )
 
 
@@ -316,94 +295,18 @@ def check_truncation(
   return shares
 
 
-def shift_right(tokens_BT: np.ndarray, segment_ids_BT: np.ndarray | None = None) -> np.ndarray:
-  """Returns int32 [B, T] decoder inputs: the tokens one to the right, 0 at each segment's start."""
-  shifted_BT = np.zeros_like(tokens_BT)
-  shifted_BT[:, 1:] = tokens_BT[:, :-1]
-  if segment_ids_BT is not None:
-    shifted_BT[:, 1:] *= segment_ids_BT[:, 1:] == segment_ids_BT[:, :-1]
-  return shifted_BT
-
-
-def convert_packed(rows: Mapping[str, np.ndarray]) -> Batch:
-  """Converts a batch of packed rows to model features, as SeqIO's EncDecFeatureConverter(pack=True).
-
-  Args:
-    rows: int32 `inputs`, `inputs_segment_ids`, `inputs_positions` [B, S] and the same of `targets`
-      [B, T].
-
-  Returns:
-    encoder_input_tokens, encoder_segment_ids, encoder_positions int32 [B, S]; decoder_input_tokens,
-    decoder_target_tokens, decoder_segment_ids, decoder_positions int32 and decoder_loss_weights
-    float32 [B, T].
-  """
-  return {
-    **_convert(rows['inputs'], rows['targets'], rows['targets_segment_ids']),
-    'encoder_segment_ids': rows['inputs_segment_ids'],
-    'encoder_positions': rows['inputs_positions'],
-    'decoder_segment_ids': rows['targets_segment_ids'],
-    'decoder_positions': rows['targets_positions'],
-  }
-
-
-def pad_and_convert(
-  examples: Sequence[Mapping[str, np.ndarray]],
-  lengths: Mapping[str, int],
-  batch_size: int | None = None,
-) -> Batch:
-  """Pads examples to a batch of model features, as SeqIO's EncDecFeatureConverter(pack=False).
-
-  Args:
-    examples: dicts of int32 `inputs` and `targets`, no longer than `lengths`.
-    lengths: S and T by the names `inputs` and `targets`.
-    batch_size: B; rows of zeros fill it. None means the number of examples.
-
-  Returns:
-    encoder_input_tokens int32 [B, S]; decoder_input_tokens, decoder_target_tokens int32 and
-    decoder_loss_weights float32 [B, T].
-  """
-  rows = len(examples) if batch_size is None else batch_size
-  padded = {f: np.zeros((rows, lengths[f]), np.int32) for f in FEATURES}
-  for row, example in enumerate(examples):
-    for f in FEATURES:
-      padded[f][row, : len(example[f])] = example[f]
-  return _convert(padded['inputs'], padded['targets'], None)
-
-
-def _convert(inputs: np.ndarray, targets: np.ndarray, segment_ids: np.ndarray | None) -> Batch:
-  return {
-    'encoder_input_tokens': inputs,
-    'decoder_input_tokens': shift_right(targets, segment_ids),
-    'decoder_target_tokens': targets,
-    'decoder_loss_weights': (targets != 0).astype(np.float32),
-  }
-
-
-def packing_efficiency(batch: Mapping[str, np.ndarray]) -> float:
-  """Returns the share of encoder and decoder positions that are not padding."""
-  tokens = [batch['encoder_input_tokens'], batch['decoder_target_tokens']]
-  return sum(np.count_nonzero(t) for t in tokens) / sum(t.size for t in tokens)
-
-
-def examples_per_batch(batch: Mapping[str, np.ndarray]) -> int:
-  """Returns the number of examples in a batch, packed or not."""
-  if 'decoder_segment_ids' in batch:
-    encoder_B, decoder_B = (batch[f'{s}_segment_ids'].max(axis=1) for s in ('encoder', 'decoder'))
-    return int(np.maximum(encoder_B, decoder_B).sum())
-  filled = batch['encoder_input_tokens'].any(axis=1) | batch['decoder_target_tokens'].any(axis=1)
-  return int(np.count_nonzero(filled))
-
-
 def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callable[[Any], Any]:
-  limits = [(f, lengths[f], manifest.eos_after_trim.get(f)) for f in FEATURES]
+  """Keeps the features that have a length, cut to it."""
+  limits = [(f, length, manifest.eos_after_trim.get(f)) for f, length in lengths.items()]
 
   def trim(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kept = {}
     for feature, length, eos in limits:
-      if len(example[feature]) > length:
-        example[feature] = example[feature][:length]
-        if eos is not None:
-          example[feature] = np.append(example[feature][:-1], np.int32(eos))
-    return example
+      tokens = example[feature]
+      if len(tokens) > length:
+        tokens = tokens[:length] if eos is None else np.append(tokens[: length - 1], np.int32(eos))
+      kept[feature] = tokens
+    return kept
 
   return trim
 
@@ -420,18 +323,15 @@ def _read(examples: grain.MapDataset, cfg: DatasetConfig) -> grain.IterDataset:
 
 
 def _to_batch(
-  rows: Sequence[Mapping[str, np.ndarray]], cfg: DatasetConfig, batch_size: int
+  rows: Sequence[Mapping[str, np.ndarray]],
+  cfg: DatasetConfig,
+  converter: feature_converters.FeatureConverter,
+  batch_size: int,
 ) -> Batch:
   """Returns the model features of packed rows or of examples; rows of zeros fill the batch."""
-  lengths = cfg.task_feature_lengths
-  if not cfg.pack:
-    return pad_and_convert(rows, lengths, batch_size)
-  stacked = {}
-  for feature, suffix in itertools.product(FEATURES, ('', '_segment_ids', '_positions')):
-    stacked[feature + suffix] = values = np.zeros((batch_size, lengths[feature]), np.int32)
-    for i, row in enumerate(rows):
-      values[i] = row[feature + suffix]
-  return convert_packed(stacked)
+  lengths = feature_converters.row_lengths(cfg.task_feature_lengths, packed=cfg.pack)
+  stacked = feature_converters.padded(rows, lengths, batch_size)
+  return converter.convert(stacked, packed=cfg.pack)
 
 
 def _derive_seed(seed: int | None, purpose: str) -> int:

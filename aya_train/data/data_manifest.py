@@ -14,7 +14,7 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train.data import batching, mixing, prepared, row_counts
+from aya_train.data import batching, mixing, prepared, row_counts, task_registry
 from aya_train.tasks import catalog
 from aya_train.tasks.rights import licenses, provenance
 
@@ -33,7 +33,7 @@ def describe(cfg: batching.DatasetConfig, policy: str | None) -> dict[str, Any]:
     `terms`.
   """
   tasks = batching.prepared_tasks(cfg)
-  provider = prepared.get_mixture_or_task(cfg.mixture_or_task_name)
+  provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
   rates = mixing.mixing_rates(provider, tasks)
   groups: dict[str, list[str]] = collections.defaultdict(list)
   for name in rates:

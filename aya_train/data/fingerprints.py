@@ -18,19 +18,17 @@ from typing import Any
 
 import seqio
 
-FEATURES = ('inputs', 'targets')
+from aya_train.data import task_registry
 
 
 def vocabulary_fingerprint(task: seqio.Task) -> str:
-  """Returns the SHA-256 (hex) of the vocabularies of `inputs` and `targets`.
+  """Returns the SHA-256 (hex) of the vocabularies of a task's integer output features.
 
   A vocabulary with a SentencePiece model counts by the model's bytes and its extra ids; any other
   by its class and sizes.
   """
-  missing = [f for f in FEATURES if f not in task.output_features]
-  if missing:
-    raise ValueError(f'task {task.name!r} lacks {missing}; it has {sorted(task.output_features)}.')
-  return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in FEATURES])
+  names = task_registry.record_features(task)
+  return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in names])
 
 
 def of_vocabulary(vocabulary: seqio.Vocabulary) -> str:
@@ -42,8 +40,9 @@ def definition_fingerprint(task: seqio.Task) -> str:
   """Returns the SHA-256 (hex) of a task's definition: source, preprocessors, output features.
 
   Functions count by name, code (without comments and docstrings) and arguments, captured ones
-  included; functions they call do not. A source counts by its arguments; its data is not read, so
-  that prepared tasks can be used where the source is not at hand.
+  included; functions they call do not, nor does the module that they stand in: what is prepared stays
+  good when code moves. A source counts by its class's name and its arguments; its data is not read,
+  so that prepared tasks can be used where the source is not at hand.
   """
   features = {
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
@@ -67,7 +66,7 @@ def _describe(value: Any, depth: int = 8) -> Any:
   """Returns JSON that is the same in every process that builds the same value."""
   if value is None or isinstance(value, bool | int | float | str):
     return value
-  name = f'{type(value).__module__}.{type(value).__qualname__}'
+  name = type(value).__qualname__
   if depth == 0 or isinstance(value, types.ModuleType):
     return name
   describe = functools.partial(_describe, depth=depth - 1)
@@ -95,6 +94,9 @@ def _describe(value: Any, depth: int = 8) -> Any:
     attributes['tfds'] = describe(
       {k: getattr(value.tfds_dataset, k) for k in ('name', '_split_map')}
     )
+  if callable(value) and not isinstance(value, seqio.DataSource):
+    kind: Any = type(value)
+    return [name, attributes, _code(kind)]
   return [name, attributes]
 
 
@@ -102,7 +104,7 @@ def _describe_function(function: Any, describe: Callable[[Any], Any]) -> list[An
   inner = inspect.unwrap(function)
   cells = [c for c in getattr(inner, '__closure__', None) or () if _is_filled(c)]
   return [
-    f'{getattr(inner, "__module__", "")}.{getattr(inner, "__qualname__", inner)}',
+    str(getattr(inner, '__qualname__', inner)),
     _code(inner),
     describe(getattr(inner, '__defaults__', None)),
     [describe(c.cell_contents) for c in cells],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow_datasets as tfds
 
 from aya_train import destinations
-from aya_train.data import availability, batching, mixing, prepared, prepared_shards
+from aya_train.data import availability, batching, mixing, prepared_shards, task_registry
 from aya_train.tasks import catalog, features, storage
 from aya_train.tasks.building import read_report, row_units, rows, source_build, work_runner
 from aya_train.tasks.cldr import cldr_tasks, vocabulary
@@ -164,7 +164,7 @@ def tokenise(
     _tokenise(cfg, settings, module, tables, allow_empty=cfg is not parts[0])
   train, *others = parts
   tasks = batching.prepared_tasks(train)
-  provider = prepared.get_mixture_or_task(train.mixture_or_task_name)
+  provider = task_registry.get_mixture_or_task(train.mixture_or_task_name)
   batching.check_truncation(train, tasks, mixing.mixing_rates(provider, tasks))
   for cfg in others:
     if tasks := batching.prepared_tasks(cfg, allow_empty=True):
@@ -188,7 +188,7 @@ def _tokenise(
     batching.prepared_root(cfg.prepared_dir),
   )
   left_out = availability.check(name, split, directory)
-  tasks = prepared.tasks_with_split(prepared.get_mixture_or_task(name), split)
+  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
   manifests = prepared_shards.prepare_tasks(
     [task.name for task in tasks],
     split,

@@ -29,8 +29,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train.data import prepared
-from aya_train.data.fingerprints import FEATURES, definition_fingerprint, vocabulary_fingerprint
+from aya_train.data import prepared, task_examples, task_registry
+from aya_train.data.fingerprints import definition_fingerprint, vocabulary_fingerprint
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
@@ -123,10 +123,10 @@ def prepare_tasks(
 
 
 def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _Plan:
-  task = prepared.get_mixture_or_task(name)
+  task = task_registry.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
-  prepared.require_split(task, split)
+  task_registry.require_split(task, split)
   path = prepared.prepared_path(task, split, directory)
   if prepared.is_prepared(path):
     return _Plan(task, path, path, 0, None)
@@ -142,7 +142,7 @@ def _finish(plan: _Plan, split: str, allow_empty: bool) -> None:
   manifest = _manifest(plan.task, split, plan.parts, plan.count, plan.total)
   if not manifest.num_examples and not allow_empty:
     plan.parts.rmtree()  # The next call looks again.
-    raise prepared.empty_split(plan.task, split)
+    raise task_registry.empty_split(plan.task, split)
   kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   for k in range(plan.count):
     for *kind, n in json.loads(_counts(plan.parts, k, plan.count).read_text()).get('kinds', ()):
@@ -184,18 +184,19 @@ def write_shard(
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
   task = seqio.TaskRegistry.get(task_name)
-  lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in FEATURES}
+  names = task_registry.record_features(task)
+  lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in names}
   temporary = stem.parent / f'.{stem.name}.{uuid.uuid4().hex}.tmp'
   writer = ArrayRecordWriter(os.fspath(temporary), prepared.WRITER_OPTIONS)
   kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   written = 0
   try:
     try:
-      for inputs, targets, kind in prepared.examples(task, split, shard, count):
+      for tokens, kind in task_examples.examples(task, split, shard, count):
         kinds[kind] += 1
-        lengths['inputs'][len(inputs)] += 1
-        lengths['targets'][len(targets)] += 1
-        writer.write(prepared.encode_example(inputs, targets))
+        for name, array in zip(names, tokens, strict=True):
+          lengths[name][len(array)] += 1
+        writer.write(prepared.encode_example(tokens))
         written += 1
     finally:
       writer.close()
@@ -205,7 +206,7 @@ def write_shard(
   temporary.replace(stem.parent / f'{stem.name}.array_record')
   found = {
     'examples': written,
-    'lengths': {f: sorted(lengths[f].items()) for f in FEATURES},
+    'lengths': {f: sorted(counts.items()) for f, counts in lengths.items()},
     'kinds': [[*kind, n] for kind, n in sorted(kinds.items())],
   }
   partial = stem.parent / f'.{counts.name}.{uuid.uuid4().hex}.tmp'
@@ -220,7 +221,9 @@ def _manifest(
   found: list[dict[str, Any]] = [
     json.loads(_counts(parts, k, count).read_text()) for k in range(count)
   ]
-  lengths = {f: _added([x['lengths'][f] for x in found]) for f in FEATURES}
+  lengths = {
+    f: _added([x['lengths'][f] for x in found]) for f in task_registry.record_features(task)
+  }
   examples = sum(x['examples'] for x in found)
   names = [f'{_stem(k, count)}.array_record' for k in range(count)]
   return prepared.Manifest(
@@ -232,11 +235,11 @@ def _manifest(
       for name, x in zip(names, found, strict=True)
     ),
     lengths=lengths,
-    num_tokens={f: sum(n * times for n, times in lengths[f].items()) for f in FEATURES},
-    eos_after_trim=prepared.eos_after_trim(task),
+    num_tokens={f: sum(n * times for n, times in counts.items()) for f, counts in lengths.items()},
+    eos_after_trim=task_examples.eos_after_trim(task),
     vocabulary=vocabulary_fingerprint(task),
     definition=definition_fingerprint(task),
-    source=prepared.describe_source(task.source, split, total),
+    source=task_examples.describe_source(task.source, split, total),
     versions={
       'aya_train': aya_train.__version__,
       'seqio': seqio.__version__,

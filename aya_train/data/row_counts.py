@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import seqio
 import tensorflow as tf
 
-from aya_train.data import prepared
+from aya_train.data import prepared, task_examples
 from aya_train.tasks.languages import aya101
 
 FILE = prepared.KINDS_FILE
-_COLUMNS = prepared.KIND_COLUMNS
+_COLUMNS = task_examples.KIND_COLUMNS
 _BATCH = 4_096
 
 
@@ -43,7 +43,7 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)
-    counts = _count(task.preprocess_precache(dataset, seed=prepared.PREPROCESSING_SEED))
+    counts = _count(task.preprocess_precache(dataset, seed=task_examples.PREPROCESSING_SEED))
   partial = path.parent / f'.{FILE}.partial'
   partial.write_text(json.dumps([[*k, n] for k, n in sorted(counts.items())], ensure_ascii=False))
   partial.replace(path)

@@ -12,7 +12,7 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train.data import batching, mixing, prepared, row_counts
+from aya_train.data import batching, feature_converters, mixing, prepared, row_counts, task_registry
 from aya_train.report import plots
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.rights import provenance
@@ -110,7 +110,7 @@ def write(
     max_truncated_fraction=1.0,
   )
   tasks = batching.prepared_tasks(cfg)
-  rates = mixing.mixing_rates(prepared.get_mixture_or_task(name), tasks)
+  rates = mixing.mixing_rates(task_registry.get_mixture_or_task(name), tasks)
   shares = {task: rate / sum(rates.values()) for task, rate in rates.items()}
   kinds = {
     task: row_counts.of_task(seqio.TaskRegistry.get(task), split, tasks[task]) for task in shares
@@ -280,12 +280,14 @@ def length_summary(
 
 def _packing(cfg: batching.DatasetConfig) -> tuple[float, float]:
   """Share of positions that hold tokens, and examples a row, over some real batches."""
-  batches = batching.train_iterator(cfg)
+  features = tuple(cfg.task_feature_lengths)
+  rows_as_they_are = feature_converters.FeatureConverter(features, packs=True)
+  batches = batching.train_iterator(cfg, converter=rows_as_they_are)
   efficiency, examples = 0.0, 0
   for _ in range(_PACKED_BATCHES):
     batch = next(batches)
-    efficiency += batching.packing_efficiency(batch) / _PACKED_BATCHES
-    examples += batching.examples_per_batch(batch)
+    efficiency += feature_converters.packing_efficiency(batch, features) / _PACKED_BATCHES
+    examples += feature_converters.examples_per_batch(batch, features)
   return efficiency, examples / (_PACKED_BATCHES * _PACKED_ROWS)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import destinations, evaluation, inference, partitioning
+from aya_train import destinations, infer_eval, inference, partitioning
 from aya_train.checkpoint import formats, manager
-from aya_train.models import network, seq2seq, t5_config
+from aya_train.models import network, t5_config
+from aya_train.objectives import seq2seq
 from aya_train.report import plots, run_results
 from aya_train.tasks.eval import metrics
 
@@ -87,7 +88,7 @@ def _samples(run: run_results.Run, hf_dir: str | None, count: int) -> list[Sampl
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = partitioning.one_device()
-  ours = evaluation.decode_prompts(
+  ours = infer_eval.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
   )
   theirs: Sequence[list[int] | None] = [None] * len(prompts)

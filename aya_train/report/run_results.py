@@ -13,7 +13,7 @@ import seqio
 from etils import epath
 
 from aya_train import config, metric_writer, run_dir
-from aya_train.data import mixing, prepared
+from aya_train.data import mixing, prepared, task_registry
 from aya_train.tasks import storage
 from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
@@ -352,8 +352,8 @@ def data_rows(run: Run) -> tuple[list[DataRow], str]:
     if name is None:
       continue
     try:
-      provider = prepared.get_mixture_or_task(name)
-      if split == 'validation' and not prepared.has_split(provider, split):
+      provider = task_registry.get_mixture_or_task(name)
+      if split == 'validation' and not task_registry.has_split(provider, split):
         continue
       opened, absent = _opened(provider, split, directory)
       shares = _shares(provider, opened) if split == 'train' and opened else {}
@@ -371,7 +371,7 @@ def _opened(
   provider: seqio.Task | seqio.Mixture, split: str, directory: epath.Path
 ) -> tuple[dict[str, prepared.PreparedTask], int]:
   """Prepared tasks of a split by name, and how many others there should be."""
-  tasks = prepared.tasks_with_split(provider, split)
+  tasks = task_registry.tasks_with_split(provider, split)
   paths = {task.name: prepared.prepared_path(task, split, directory) for task in tasks}
   ready = {
     n: prepared.PreparedTask(path) for n, path in paths.items() if prepared.is_prepared(path)

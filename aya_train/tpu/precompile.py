@@ -1,6 +1,6 @@
 """`aya-train precompile`: the trainer's own step compiled for a TPU slice, without a TPU.
 
-What is compiled is the very function that the training loop runs (`train_loop.make_train_step`),
+What is compiled is the very function that the training loop runs (`train_step.make_train_step`),
 from shapes alone: no data, no weights.
 """
 
@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from aya_train import config, partitioning, train_loop
-from aya_train.models import seq2seq
+from aya_train import config, partitioning, train_loop, train_state, train_step
+from aya_train.data import feature_converters
+from aya_train.objectives import objective
 from aya_train.tpu import hlo, hlo_costs, roofline, topologies
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Job:
     steps: of the recipe.
   """
 
-  model: seq2seq.EncoderDecoderModel
+  model: Any  # an objective.Objective; what is suggested needs seq2seq.EncoderDecoderModel
   optimizer: Any
   learning_rate_fn: Any
   partitioner: partitioning.Partitioner
@@ -87,26 +87,20 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
 
 def abstract_batch(job: Job) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a training batch (aya_train/data/batching.py), with the shardings it arrives in."""
-  lengths = {'encoder': job.lengths['inputs'], 'decoder': job.lengths['targets']}
-  names = {'encoder': ['input_tokens'], 'decoder': ['input_tokens', 'target_tokens']}
-  if job.packed:
-    names = {side: [*names[side], 'segment_ids', 'positions'] for side in names}
-  batch: dict[str, Any] = {
-    f'{side}_{name}': (lengths[side], jnp.int32) for side in names for name in names[side]
-  }
-  batch['decoder_loss_weights'] = (lengths['decoder'], jnp.float32)
+  lengths = feature_converters.row_lengths(job.lengths, packed=job.packed)
+  one_row = feature_converters.padded([], lengths, 1)
   sharding = job.partitioner.batch_sharding
   return {
-    name: jax.ShapeDtypeStruct((job.batch_size, length), dtype, sharding=sharding)
-    for name, (length, dtype) in batch.items()
+    name: jax.ShapeDtypeStruct((job.batch_size, *x.shape[1:]), x.dtype, sharding=sharding)
+    for name, x in job.model.feature_converter.convert(one_row, packed=job.packed).items()
   }
 
 
 def lower(job: Job) -> tuple[Any, Any]:
   """The training step, traced and ready to be compiled, and the abstract state it takes."""
-  tx = job.optimizer(job.learning_rate_fn, seq2seq.parameter_axes(job.model)[1])
-  state = train_loop.abstract_state(job.model, tx, job.partitioner)
-  step: Any = train_loop.make_train_step(
+  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  state = train_state.abstract_state(job.model, tx, job.partitioner)
+  step: Any = train_step.make_train_step(
     job.model, tx, job.learning_rate_fn, job.partitioner, state, job.num_microbatches
   )
   return step.lower(state, abstract_batch(job)), state
@@ -187,9 +181,11 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
     settings=settings,
     costs=costs,
     estimate=None
-    if costs is None
+    if costs is None or job.model.config is None
     else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
-    suggestions=suggestions(job, by_kind, peak, slice_.chip.usable_hbm) if too_large else (),
+    suggestions=suggestions(job, by_kind, peak, slice_.chip.usable_hbm)
+    if too_large and job.model.config is not None
+    else (),
     compile_seconds=seconds,
     compiler_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
@@ -248,8 +244,8 @@ def _shard_bytes(tree: Any) -> int:
 
 def fixed_bytes(job: Job) -> dict[str, int]:
   """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
-  tx = job.optimizer(job.learning_rate_fn, seq2seq.parameter_axes(job.model)[1])
-  state = train_loop.abstract_state(job.model, tx, job.partitioner)
+  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  state = train_state.abstract_state(job.model, tx, job.partitioner)
   return _hbm_by_kind(job, state, None)
 
 
@@ -257,7 +253,7 @@ def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:
   parameters, optimizer = _shard_bytes(state.params), _shard_bytes(state.opt_state)
   gathered = jax.eval_shape(
     lambda params: job.partitioner.gather(
-      params, seq2seq.parameter_axes(job.model)[1], job.model.config.dtype
+      params, objective.parameter_axes(job.model)[1], job.model.activation_dtype
     ),
     state.params,
   )

@@ -5,6 +5,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
+from aya_train import hosts
 from aya_train.data import availability, batching, mixing, row_counts
 from aya_train.tasks.mixtures import source_mixture
 from tests import seqio_tasks
@@ -121,7 +122,7 @@ def test_other_hosts_take_what_the_first_has_prepared(mixture, tmp_path):
     availability.ensure_prepared('standin', 'train', tmp_path)
 
   tasks = availability.ensure_prepared(
-    'standin', 'train', tmp_path, process_index=1, process_count=2, barrier=first_host_meanwhile
+    'standin', 'train', tmp_path, host=hosts.Host(1, 2, barrier=first_host_meanwhile)
   )
   assert sorted(tasks) == ['standin.a', 'standin.b']
   assert len(waited) == 1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train.data import batching, prepared
+from aya_train import hosts
+from aya_train.data import availability, batching, feature_converters
 from tests.seqio_tasks import APPEND_EOS_AFTER_TRIM, add_task, texts, tokens
 
 EXAMPLES = {'data_a': texts(37), 'data_b': texts(11, seed=1), 'data_c': texts(5, seed=2)}
@@ -31,7 +32,7 @@ def prepared_dir(tmp_path_factory):
   ALL[:] = sorted(itertools.chain(*EXPECTED.values()))
   seqio.MixtureRegistry.remove('data_mixture')
   seqio.MixtureRegistry.add('data_mixture', list(RATES.items()))
-  prepared.ensure_prepared('data_mixture', 'train', directory)
+  availability.ensure_prepared('data_mixture', 'train', directory)
   return directory
 
 
@@ -113,7 +114,7 @@ def test_hosts_share_each_epoch_disjointly_and_completely(config, process_count)
   # 5 epochs of 5 examples, dealt out to hosts in turn: 25 = 13 + 12 or 7 + 6 + 6 + 6.
   dealt = []
   for host in range(process_count):
-    iterator = batching.train_iterator(cfg, process_index=host, process_count=process_count)
+    iterator = batching.train_iterator(cfg, hosts.Host(host, process_count))
     dealt.append(take_examples(iterator, 25)[: len(range(host, 25, process_count))])
   in_order = [e for turn in itertools.zip_longest(*dealt) for e in turn if e is not None]
   for epoch in range(5):
@@ -174,17 +175,15 @@ def test_a_run_goes_on_with_another_number_of_hosts(config, before, after, prefe
     config, mixture_or_task_name='data_a', pack=False, prefetch_batches=prefetch
   )
 
-  def hosts(count):
-    return [
-      batching.train_iterator(cfg, process_index=i, process_count=count) for i in range(count)
-    ]
+  def iterators(count):
+    return [batching.train_iterator(cfg, hosts.Host(i, count)) for i in range(count)]
 
-  one_host = hosts(1)[0]
+  one_host = iterators(1)[0]
   want = sorted(itertools.chain(*(examples_of(next(one_host)) for _ in range(6))))
-  first = hosts(before)
+  first = iterators(before)
   seen = [examples_of(next(it)) for _ in range(3) for it in first]
   states = [json.loads(json.dumps(it.get_state())) for it in first]
-  then = hosts(after)
+  then = iterators(after)
   for iterator in then:
     iterator.set_state_of_hosts(states)
   seen += [examples_of(next(it)) for _ in range(3) for it in then]
@@ -196,7 +195,7 @@ def test_hosts_with_the_same_rows_read_the_same_part(config):
   shards = [(0, 2), (0, 2), (1, 2), (1, 2)]
 
   def host(i, shard):
-    return batching.train_iterator(config, process_index=i, process_count=4, shard=shard)
+    return batching.train_iterator(config, hosts.Host(i, 4, shard))
 
   first = [host(i, shard) for i, shard in enumerate(shards)]
   batches = [[next(it) for _ in range(5)] for it in first]
@@ -210,7 +209,7 @@ def test_hosts_with_the_same_rows_read_the_same_part(config):
 
 
 def test_packed_rows_go_on_with_another_number_of_hosts(config):
-  first = [batching.train_iterator(config, process_index=i, process_count=2) for i in range(2)]
+  first = [batching.train_iterator(config, hosts.Host(i, 2)) for i in range(2)]
   for iterator in first:
     for _ in range(20):
       next(iterator)
@@ -246,24 +245,23 @@ def test_a_state_of_another_stream_is_refused(config):
   with pytest.raises(ValueError, match=r'another stream \(seed: saved 0, now 1\)'):
     batching.train_iterator(dataclasses.replace(config, seed=1), state=state)
   with pytest.raises(ValueError, match="host: saved '0 of 1', now '1 of 2'"):
-    batching.train_iterator(config, process_index=1, process_count=2, state=state)
+    batching.train_iterator(config, hosts.Host(1, 2), state=state)
 
 
 @pytest.mark.parametrize('pack', [True, False])
 @pytest.mark.parametrize('process_count', [1, 2, 4])
 def test_evaluation_sees_each_example_once_over_all_hosts(config, pack, process_count):
   cfg = dataclasses.replace(config, pack=pack, shuffle=False, seed=None, batch_size=4)
-  hosts = [
-    list(batching.eval_batches(cfg, process_index=i, process_count=process_count))
-    for i in range(process_count)
+  dealt = [
+    list(batching.open_eval(cfg, hosts.Host(i, process_count))()) for i in range(process_count)
   ]
-  assert {len(batches) for batches in hosts} == {len(hosts[0])}
+  assert {len(batches) for batches in dealt} == {len(dealt[0])}
   together = [
-    {k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*hosts, strict=True)
+    {k: np.concatenate([b[k] for b in step]) for k in step[0]} for step in zip(*dealt, strict=True)
   ]
   assert sorted(itertools.chain(*map(examples_of, together))) == ALL
   # The global batches do not depend on the number of hosts; zeros fill the last.
-  assert_same_batches(together, list(batching.eval_batches(cfg)))
+  assert_same_batches(together, list(batching.open_eval(cfg)()))
   assert all(len(b['decoder_loss_weights']) == 4 for b in together)
   weights = sum(b['decoder_loss_weights'].sum() for b in together)
   assert weights == sum(len(targets) for _, targets in ALL)
@@ -292,7 +290,7 @@ def assert_equals_seqio(batch, rows):
 
 
 def test_packed_features_equal_seqios_on_the_same_rows(config):
-  batch = next(batching.eval_batches(dataclasses.replace(config, batch_size=8)))
+  batch = next(batching.open_eval(dataclasses.replace(config, batch_size=8))())
   rows = [
     {
       f'{feature}{suffix}': batch[f'{side}_{kind}'][i]
@@ -329,7 +327,7 @@ def test_unpacked_batches_equal_seqios_from_the_task(tmp_path, preprocessors):
     prepared_dir=tmp_path,
     max_truncated_fraction=1.0,
   )
-  (batch,) = batching.eval_batches(cfg)
+  (batch,) = batching.open_eval(cfg)()
   assert_equals_seqio(batch, theirs)
   full = batch['decoder_target_tokens'][:, -1]
   assert ((full > 1).any()) == (preprocessors is None)
@@ -353,7 +351,7 @@ def test_truncation_is_measured_and_limited(config, prepared_dir):
   with pytest.raises(ValueError, match=message):
     batching.check_truncation(cfg, tasks, rates)
   with pytest.raises(ValueError, match='inputs longer than'):
-    batching.eval_batches(cfg)
+    batching.open_eval(cfg)()
   allowed = dataclasses.replace(cfg, max_truncated_fraction=0.9)
   shares = batching.check_truncation(allowed, tasks, rates)
   assert shares['inputs'] == pytest.approx(long / len(sizes))
@@ -366,17 +364,19 @@ def test_truncation_is_measured_and_limited(config, prepared_dir):
 def test_reports_count_tokens_and_examples(config):
   for pack in (True, False):
     cfg = dataclasses.replace(config, pack=pack, batch_size=64)
-    batches = list(batching.eval_batches(cfg))
-    assert sum(map(batching.examples_per_batch, batches)) == len(ALL)
-    positions = sum(b['decoder_loss_weights'].size for b in batches) / 32 * (40 + 32)
+    features = ('inputs', 'targets')
+    as_they_are = feature_converters.FeatureConverter(features, packs=True)
+    batches = list(batching.open_eval(cfg, converter=as_they_are)())
+    assert sum(feature_converters.examples_per_batch(b, features) for b in batches) == len(ALL)
+    positions = sum(b['inputs'].size + b['targets'].size for b in batches)
     used = sum(len(i) + len(t) for i, t in ALL)
-    measured = [batching.packing_efficiency(b) for b in batches]
+    measured = [feature_converters.packing_efficiency(b, features) for b in batches]
     assert np.mean(measured) == pytest.approx(used / positions)
 
 
 def test_wrong_configurations_are_refused(config):
   for change, message in (
-    ({'task_feature_lengths': {'inputs': 3}}, r"must give a positive length.*got \{'inputs': 3\}"),
+    ({'task_feature_lengths': {}}, r'must give positive lengths, got \{\}'),
     ({'task_feature_lengths': {'inputs': 3, 'targets': 0}}, 'positive length'),
     ({'batch_size': 0}, 'batch_size must be at least 1, got 0'),
     ({'seed': -1}, r'seed must be in \[0, 2\*\*32\), got -1'),
@@ -386,7 +386,10 @@ def test_wrong_configurations_are_refused(config):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(config, **change)
   with pytest.raises(ValueError, match='batch_size 4 is not divisible by the 3 parts'):
-    batching.train_iterator(config, process_count=3)
+    batching.train_iterator(config, hosts.Host(0, 3))
   with pytest.raises(ValueError, match='needs a seed, got seed=None'):
     batching.train_iterator(dataclasses.replace(config, seed=None))
+  one_length = dataclasses.replace(config, task_feature_lengths={'inputs': 3})
+  with pytest.raises(ValueError, match=r"each of \('inputs', 'targets'\).*got \{'inputs': 3\}"):
+    batching.train_iterator(one_length)
   batching.train_iterator(dataclasses.replace(config, seed=None, shuffle=False))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train.data import mixing, prepared
+from aya_train.data import availability, mixing
 from tests.seqio_tasks import add_task, texts
 
 SIZES = {'mixing_a': 3, 'mixing_b': 12, 'mixing_c': 5}
@@ -22,7 +22,7 @@ def tasks(tmp_path_factory):
     # The source claims ten times as many: rates must not ask it.
     task = add_task(name, {'train': texts(size)})
     task.source._num_input_examples = {'train': 10 * size, 'other': 7}
-    opened |= prepared.ensure_prepared(name, 'train', directory)
+    opened |= availability.ensure_prepared(name, 'train', directory)
   return opened
 
 

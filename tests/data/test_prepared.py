@@ -9,7 +9,8 @@ import pytest
 import seqio
 from seqio import preprocessors as seqio_preprocessors
 
-from aya_train.data import fingerprints, prepared
+from aya_train import hosts
+from aya_train.data import availability, fingerprints, prepared, task_examples
 from tests.seqio_tasks import APPEND_EOS_AFTER_TRIM, add_task, texts, tokens
 
 EXAMPLES = texts(25)
@@ -42,9 +43,18 @@ def readable(directory):
 
 def test_records_return_what_was_encoded():
   for inputs, targets in (([5, 250_111], [7]), ([], [1]), ([3], [])):
-    example = prepared.decode_example(prepared.encode_example(inputs, targets))
+    example = prepared.decode_example(
+      prepared.encode_example((inputs, targets)), ('inputs', 'targets')
+    )
     assert example['inputs'].tolist() == inputs and example['targets'].tolist() == targets
     assert example['inputs'].dtype == example['targets'].dtype == 'int32'
+
+
+@pytest.mark.parametrize('features', [[[4, 5]], [[]], [[1], [], [2, 3]], [[], [9], [], [7, 8]]])
+def test_a_record_may_hold_any_number_of_features(features):
+  names = [f'feature_{i}' for i in range(len(features))]
+  example = prepared.decode_example(prepared.encode_example(features), names)
+  assert [example[name].tolist() for name in names] == features
 
 
 def test_every_example_of_the_task_is_there_once(opened):
@@ -140,7 +150,7 @@ def test_fingerprints_are_the_same_in_every_process(hash_seed):
   program = """
 import sys, types
 class Seqio(types.ModuleType):
-  Vocabulary = TfdsDataSource = Task = type('Unused', (), {})
+  Vocabulary = TfdsDataSource = DataSource = Task = Mixture = type('Unused', (), {})
 sys.modules['seqio'] = Seqio('seqio')  # not needed here, and slow to import
 from aya_train.data import fingerprints
 print(fingerprints._sha256(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
@@ -157,8 +167,8 @@ print(fingerprints._sha256(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}
 def test_eos_after_trim_is_noted():
   name = 'prepared_test_trim'
   task = add_task(name, {'train': EXAMPLES}, preprocessors=APPEND_EOS_AFTER_TRIM)
-  assert prepared.eos_after_trim(task) == {'inputs': 1, 'targets': 1}
-  assert prepared.eos_after_trim(add_task(name, {'train': EXAMPLES})) == {}
+  assert task_examples.eos_after_trim(task) == {'inputs': 1, 'targets': 1}
+  assert task_examples.eos_after_trim(add_task(name, {'train': EXAMPLES})) == {}
   assert seqio_preprocessors.append_eos_after_trim in APPEND_EOS_AFTER_TRIM
 
 
@@ -223,7 +233,7 @@ def test_damaged_shards_are_detected(opened, task, tmp_path):
   whole = first.read_bytes()
   first.write_bytes(whole[:-100])
   with pytest.raises(ValueError, match=rf'bytes expected, got {len(whole) - 100}\. Delete'):
-    prepared.ensure_prepared(task.name, 'train', tmp_path)
+    availability.ensure_prepared(task.name, 'train', tmp_path)
   # The right size, but not the end of a file; then a whole file with too few records.
   first.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b'\0'))
   with pytest.raises(ValueError, match=r'not a whole ArrayRecord file|examples expected'):
@@ -262,24 +272,24 @@ def test_a_mixture_prepares_its_tasks_that_have_the_split(task, tmp_path):
   add_task('prepared_test_other', {'train': EXAMPLES[:4]})
   seqio.MixtureRegistry.remove('prepared_test_mixture')
   seqio.MixtureRegistry.add('prepared_test_mixture', [(task.name, 1), ('prepared_test_other', 2)])
-  both = prepared.ensure_prepared('prepared_test_mixture', 'train', tmp_path)
+  both = availability.ensure_prepared('prepared_test_mixture', 'train', tmp_path)
   assert {name: len(t) for name, t in both.items()} == {task.name: 25, 'prepared_test_other': 4}
-  assert list(prepared.ensure_prepared('prepared_test_mixture', 'validation', tmp_path)) == [
+  assert list(availability.ensure_prepared('prepared_test_mixture', 'validation', tmp_path)) == [
     task.name
   ]
   with pytest.raises(ValueError, match=r"no task of 'prepared_test_mixture' has split 'test'"):
-    prepared.ensure_prepared('prepared_test_mixture', 'test', tmp_path)
+    availability.ensure_prepared('prepared_test_mixture', 'test', tmp_path)
 
 
 def test_only_process_0_writes(task, tmp_path):
   calls = []
-  arguments = {'process_count': 2, 'barrier': calls.append}
+  first, second = (hosts.Host(i, 2, barrier=calls.append) for i in range(2))
   with pytest.raises(FileNotFoundError, match='shared by all'):
-    prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=1, **arguments)
+    availability.ensure_prepared(task.name, 'train', tmp_path, host=second)
   assert readable(tmp_path) == []
-  prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=0, **arguments)
-  opened = prepared.ensure_prepared(task.name, 'train', tmp_path, process_index=1, **arguments)
+  availability.ensure_prepared(task.name, 'train', tmp_path, host=first)
+  opened = availability.ensure_prepared(task.name, 'train', tmp_path, host=second)
   assert len(opened[task.name]) == 25
   with pytest.raises(ValueError, match='no examples'):
-    prepared.ensure_prepared(task.name, 'empty', tmp_path, process_index=0, **arguments)
+    availability.ensure_prepared(task.name, 'empty', tmp_path, host=first)
   assert calls == ['prepared prepared_test:train'] * 3 + ['prepared prepared_test:empty']

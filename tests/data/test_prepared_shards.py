@@ -2,7 +2,7 @@
 
 import pytest
 
-from aya_train.data import prepared, prepared_shards
+from aya_train.data import prepared, prepared_shards, task_registry
 from aya_train.tasks import features, storage
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.cldr import cldr_tasks, vocabulary
@@ -27,7 +27,7 @@ def silent(line):
 
 
 def rows(directory, split='train'):
-  path = prepared.prepared_path(prepared.get_mixture_or_task(TASK), split, directory)
+  path = prepared.prepared_path(task_registry.get_mixture_or_task(TASK), split, directory)
   task = prepared.PreparedTask(path)
   return sorted(
     (tuple(x['inputs']), tuple(x['targets'])) for x in (task[i] for i in range(len(task)))

@@ -25,7 +25,7 @@ WORDS = {
   '@features.SharedVocabulary()': ('see `mt5.gin`',),
   '@optimizer.adafactor': ('see `mt5.gin`',),
   '@seq2seq.EncoderDecoderModel()': ('see `mt5.gin`',),
-  '@evaluation.InferEvalConfig()': ('see `sft.gin`',),
+  '@infer_eval.InferEvalConfig()': ('see `sft.gin`',),
 }
 # Macros whose value each hardware or model file sets.
 BY_FILE = {

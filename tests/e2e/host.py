@@ -7,6 +7,8 @@ import sys
 
 import jax
 
+from aya_train import infer_eval
+
 
 def main() -> None:
   port, num_hosts, index = (int(word) for word in sys.argv[1:4])
@@ -20,7 +22,7 @@ def main() -> None:
   logging.basicConfig()
   logging.getLogger('aya_train').setLevel(logging.INFO)
 
-  from aya_train import evaluation, partitioning, train_loop
+  from aya_train import partitioning, train_loop
   from tests import test_train_loop, tiny
 
   test_train_loop.register_task()
@@ -32,7 +34,7 @@ def main() -> None:
     schedule=train_loop.Schedule(
       log_period=1, eval_period=1, eval_steps=None, eval_before_training=True
     ),
-    infer_eval_cfg=evaluation.InferEvalConfig(
+    infer_eval_cfg=infer_eval.InferEvalConfig(
       'tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8, num_examples=12
     ),
     total_steps=given['steps'],

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train.models import layers, seq2seq, t5_config
+from aya_train.models import layers, t5_config
+from aya_train.objectives import objective
 from tests import batches, tiny
 
 LAYOUTS = pytest.mark.parametrize('scan_layers', [True, False], ids=['scanned', 'unrolled'])
@@ -170,7 +171,7 @@ def abstract(size, **config):
     mlp_dim=mlp,
     **config,
   )
-  shapes, axes = seq2seq.parameter_axes(model)
+  shapes, axes = objective.parameter_axes(model)
   flat = flax.traverse_util.flatten_dict(shapes, sep='/')
   return flat, flax.traverse_util.flatten_dict(axes, sep='/')
 

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from aya_train import optimizer, partitioning, train_loop, train_step
+from aya_train import optimizer, partitioning, train_loop, train_state, train_step
 from aya_train.checkpoint import formats
-from aya_train.models import network, seq2seq
+from aya_train.models import network
+from aya_train.objectives import objective, seq2seq
 from tests import batches
 from tests.checkpoint.t5x import t5x_leaves
 
@@ -58,11 +59,11 @@ def run_ours(folder, config, factor):
     z_loss=Z_LOSS,
     loss_normalizing_factor=factor,
   )
-  tx = optimizer.adafactor(RATE, seq2seq.parameter_axes(model)[1])
+  tx = optimizer.adafactor(RATE, objective.parameter_axes(model)[1])
   partitioner = partitioning.Partitioner(
     {'data': 1, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()[:1]
   )
-  abstract = train_loop.abstract_state(model, tx, partitioner)
+  abstract = train_state.abstract_state(model, tx, partitioner)
   source = formats.detect(folder)
   state = train_loop.initial_state(model, tx, partitioner, abstract, 0, source)
   step = jax.jit(

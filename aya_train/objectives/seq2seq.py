@@ -1,7 +1,6 @@
-"""The encoder-decoder model as the trainer sees it: losses, predictions, scores.
+"""Supervised fine-tuning of an encoder-decoder: cross-entropy of target tokens, and decoding.
 
-The trainer knows models by this interface only: `initial_variables`, `token_losses`,
-`predict_batch`, `score_batch`.
+Evaluation and inference know it by `predict_batch` and `score_batch` too.
 """
 
 import dataclasses
@@ -14,7 +13,9 @@ import jax.numpy as jnp
 import seqio
 
 from aya_train import decoding, losses
+from aya_train.data import feature_converters, fingerprints
 from aya_train.models import network
+from aya_train.objectives import objective
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -28,7 +29,7 @@ PackedFeatures = (
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EncoderDecoderModel:
+class EncoderDecoderModel(objective.Objective):
   """mT5 with its objective and its way of decoding.
 
   Attributes:
@@ -58,8 +59,33 @@ class EncoderDecoderModel:
       raise ValueError(f'Z_LOSS must not be negative, got {self.z_loss!r}')
 
   @property
+  def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
+    return feature_converters.EncDecFeatureConverter()
+
+  @property
   def config(self) -> network.T5Config:
     return self.module.config
+
+  @property
+  def activation_dtype(self) -> Any:
+    return self.config.dtype
+
+  def check(self, platform: str) -> None:
+    """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
+    self.check_vocabulary()
+    if self.config.attention_kernel == 'fused' and platform != 'tpu':
+      raise ValueError(
+        f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
+        "bind ATTENTION_KERNEL = 'plain'"
+      )
+
+  def metadata(self) -> dict[str, Any]:
+    """The architecture and the vocabulary."""
+    return {
+      'architecture': self.config.architecture(),
+      'vocabulary': fingerprints.of_vocabulary(self.output_vocabulary),
+      'vocabulary_file': str(getattr(self.output_vocabulary, 'sentencepiece_model_file', '')),
+    }
 
   def check_vocabulary(self) -> None:
     """Refuses a vocabulary whose ids the embedding has no rows for.
@@ -83,6 +109,82 @@ class EncoderDecoderModel:
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
     return network.initial_variables(self.config, rng)
+
+  def weigh(self, batch: Batch) -> tuple[Batch, Array]:
+    """See `losses.loss_weights`; the weights are the batch's `decoder_loss_weights`."""
+    weights, denominator = losses.loss_weights(self.loss_normalizing_factor, batch)
+    return {**batch, 'decoder_loss_weights': weights}, denominator
+
+  def sums(
+    self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
+  ) -> tuple[Array, objective.Sums]:
+    """The loss, and what is counted of the tokens.
+
+    Returns:
+      The normalised loss, float32 [], and sums, each float32 []: the loss's z-loss part,
+      unnormalised cross-entropy over weighted tokens, numbers of correct and of weighted target
+      tokens, of non-padding and of all tokens on either side, and of examples (packed ones counted).
+    """
+    token = self.token_losses(params, batch, dropout_key=dropout_key)
+    weights = batch['decoder_loss_weights']
+    counted = (weights > 0).astype(jnp.float32)
+    loss = jnp.sum(token.cross_entropy * weights) / denominator
+    sides = (batch['encoder_input_tokens'], batch['decoder_target_tokens'])
+    segments = batch.get('decoder_segment_ids', jnp.max(sides[1], axis=1, keepdims=True) > 0)
+    return loss, {
+      'z_loss': jnp.sum(token.z_loss * weights) / denominator,
+      'cross_entropy': jnp.sum((token.cross_entropy - token.z_loss) * counted),
+      'correct': jnp.sum(token.correct * counted),
+      'target_tokens': jnp.sum(counted),
+      'real_tokens': sum(jnp.sum(x > 0, dtype=jnp.float32) for x in sides),
+      'all_tokens': jnp.float32(sum(x.size for x in sides)),
+      'examples': jnp.sum(jnp.max(segments.astype(jnp.float32), axis=1)),
+    }
+
+  def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """Means over the steps summed, and rates over the seconds they took.
+
+    Returns:
+      `loss`, `z_loss`, `grad_norm`, `learning_rate`: means over steps; `accuracy` and
+      `loss_per_target_token` (natural logarithm): over weighted target tokens;
+      `non_padding_fraction` in [0, 1]; `steps_per_second`, `examples_per_second`,
+      `tokens_per_second` (non-padding, both sides), `examples_per_step`.
+    """
+    s = {name: float(value) for name, value in sums.items()}
+    steps = s['steps']
+    return {
+      **{name: s[name] / steps for name in ('loss', 'z_loss', 'grad_norm', 'learning_rate')},
+      **_token_summary(s),
+      'steps_per_second': steps / seconds,
+      'examples_per_second': s['examples'] / seconds,
+      'tokens_per_second': s['real_tokens'] / seconds,
+      'examples_per_step': s['examples'] / steps,
+    }
+
+  def eval_summary(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """The same of an evaluation: the loss is normalised over the whole data set."""
+    s = {name: float(value) for name, value in sums.items()}
+    denominator = max(s['denominator'], 1e-30)
+    return {
+      'loss': s['loss'] / denominator,
+      'z_loss': s['z_loss'] / denominator,
+      **_token_summary(s),
+      'examples': s['examples'],
+    }
+
+  def train_line(self, summary: Mapping[str, float]) -> str:
+    return (
+      f'loss {summary["loss"]:.4f}  per token {summary["loss_per_target_token"]:.4f}'
+      f'  accuracy {100 * summary["accuracy"]:.1f} %  {summary["tokens_per_second"]:.0f} tokens/s'
+      f'  {summary["examples_per_second"]:.0f} examples/s'
+      f'  packed {100 * summary["non_padding_fraction"]:.0f} %'
+    )
+
+  def eval_line(self, summary: Mapping[str, float]) -> str:
+    return (
+      f'loss {summary["loss_per_target_token"]:.4f} per token, '
+      f'accuracy {100 * summary["accuracy"]:.1f} %'
+    )
 
   def token_losses(
     self, params: Any, batch: Batch, *, dropout_key: Array | None
@@ -180,6 +282,10 @@ class EncoderDecoderModel:
     )
 
 
-def parameter_axes(model: EncoderDecoderModel) -> tuple[Any, Any]:
-  """`network.parameter_axes` of the model's network."""
-  return network.parameter_axes(model.config)
+def _token_summary(s: Mapping[str, float]) -> dict[str, float]:
+  tokens = max(s['target_tokens'], 1.0)
+  return {
+    'accuracy': s['correct'] / tokens,
+    'loss_per_target_token': s['cross_entropy'] / tokens,
+    'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
+  }

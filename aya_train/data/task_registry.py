@@ -1,0 +1,86 @@
+"""SeqIO's tasks and mixtures by name and split, with errors that say what there is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import seqio
+
+
+class EmptySplitError(ValueError):
+  """A split of a task gives no example: its source is empty, or its preprocessors drop all rows."""
+
+
+def empty_split(task: seqio.Task, split: str) -> EmptySplitError:
+  """The error that says that a split has no examples."""
+  return EmptySplitError(
+    f'no examples in split {split!r} of task {task.name!r}; splits are {sorted(task.splits)}.'
+    ' Either its source is empty or its preprocessors drop everything.'
+  )
+
+
+def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
+  """Returns the registered mixture or task; ValueError with close names if there is none."""
+  names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+  if name not in names:
+    raise ValueError(
+      f'no task or mixture {name!r}. Close names: {difflib.get_close_matches(name, names, 5)} of'
+      f' {len(names)}. Is the module that registers it imported?'
+    )
+  return seqio.get_mixture_or_task(name)
+
+
+def has_split(provider: seqio.Task | seqio.Mixture, split: str) -> bool:
+  """Whether a task, or any task of a mixture, has a split."""
+  return any(split.split('[')[0] in task.splits for task in seqio.get_subtasks(provider))
+
+
+def require_split(task: seqio.Task, split: str) -> None:
+  """ValueError, with the splits there are, if the task lacks one."""
+  if split.split('[')[0] not in task.splits:
+    raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
+
+
+def tasks_with_split(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+  """Returns the task, or those tasks of a mixture that have the split, sorted by name.
+
+  Raises:
+    ValueError: nothing has the split; the message has those that there are.
+  """
+  if isinstance(provider, seqio.Task):
+    require_split(provider, split)
+    return [provider]
+  tasks = [t for t in provider.tasks if split.split('[')[0] in t.splits]
+  if not tasks:
+    splits = sorted({s for t in provider.tasks for s in t.splits})
+    raise ValueError(f'no task of {provider.name!r} has split {split!r}; splits are {splits}.')
+  return tasks
+
+
+def record_features(task: seqio.Task) -> tuple[str, ...]:
+  """Names of the features that a prepared record of a task holds: its integer output features.
+
+  They are sorted, so that a record does not depend on the order of their declaration.
+
+  Raises:
+    ValueError: it has none.
+  """
+  found = sorted(
+    name for name, f in task.output_features.items() if f.rank == 1 and f.dtype.is_integer
+  )
+  if not found:
+    raise ValueError(
+      f'task {task.name!r} has no rank-1 integer feature to prepare; its output features are '
+      f'{sorted(task.output_features)}.'
+    )
+  return tuple(found)
+
+
+def require_features(task: seqio.Task, names: Sequence[str]) -> None:
+  """ValueError, with those that there are, if a task lacks features that are to be read."""
+  if missing := sorted({*names} - {*record_features(task)}):
+    raise ValueError(
+      f'task {task.name!r} lacks the features {missing}; its rank-1 integer output features are '
+      f'{list(record_features(task))}.'
+    )

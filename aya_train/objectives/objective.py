@@ -1,0 +1,150 @@
+"""What the trainer knows of an objective: parameters, data, sums of a batch, figures for people.
+
+The loop, the step, `precompile` and the readers of data use this and nothing else, so a new objective
+is a class of its own and no copy of the loop. `seq2seq.EncoderDecoderModel` is the one of supervised
+fine-tuning.
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from aya_train.data import feature_converters
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+Sums = dict[str, Array]
+OF_STEPS = ('loss', 'grad_norm', 'learning_rate')
+"""Sums that every step has: their means over steps are logged."""
+
+
+class Objective(abc.ABC):
+  """A loss over batches of N named features, and the parameters that it trains.
+
+  `initial_variables` and `sums` must be given; what else there is has a default. An object must not
+  change: compiled steps close over it.
+
+  Attributes:
+    feature_converter: which features of a prepared record are read, and the arrays made of them.
+    config: the T5Config whose weights T5X and Hugging Face checkpoints hold; None if `params` are of
+      another kind, which only native checkpoints hold.
+    output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
+    activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
+  """
+
+  feature_converter: feature_converters.FeatureConverter
+  config: Any = None
+  output_vocabulary: Any = None
+  activation_dtype: Any = jnp.float32
+
+  # Parameters
+
+  @abc.abstractmethod
+  def initial_variables(self, rng: Array) -> Any:
+    """Random float32 parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+
+  def check_vocabulary(self) -> None:
+    """Refuses a vocabulary that does not fit the parameters, with a ValueError; none is looked at."""
+    return
+
+  def check(self, platform: str) -> None:
+    """Refuses settings that do not fit together, before anything long begins.
+
+    Args:
+      platform: JAX's name of the devices.
+
+    Raises:
+      ValueError: what was expected and what was got.
+    """
+    del platform
+    self.check_vocabulary()
+
+  def metadata(self) -> dict[str, Any]:
+    """What makes a checkpoint usable by another program, as JSON; a run refuses another one's.
+
+    `architecture`, `vocabulary` and `vocabulary_file` have a meaning for `run_dir.check`.
+    """
+    return {'architecture': {'objective': type(self).__name__}}
+
+  # The loss
+
+  def weigh(self, batch: Batch) -> tuple[Batch, Array]:
+    """Prepares a whole batch, before it is cut into microbatches.
+
+    Returns:
+      The batch, and the denominator of its loss, float32 []; by default the examples in it. Both are
+      of all parts together, so that N parts give the gradient of one.
+    """
+    return batch, jnp.sum(batch['example_weights'])
+
+  @abc.abstractmethod
+  def sums(
+    self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
+  ) -> tuple[Array, Sums]:
+    """The loss of a part of a batch, and what else is counted there.
+
+    Args:
+      params: parameters.
+      batch: rows of what `weigh` returned.
+      denominator: that of the whole batch.
+      dropout_key: None in evaluation.
+
+    Returns:
+      The part's share of the loss, divided by `denominator`, float32 []; and sums by name, float32 []
+      each. All of them add up over microbatches, devices, hosts and steps.
+    """
+
+  # What people see
+
+  def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """Figures of some training steps.
+
+    Args:
+      sums: of `train_step.train_step`, added over the steps: those of `sums`, OF_STEPS and `steps`.
+      seconds: that they took.
+    """
+    s = {name: float(value) for name, value in sums.items()}
+    return {
+      **{name: s[name] / s['steps'] for name in OF_STEPS},
+      **self._per_step(s),
+      'steps_per_second': s['steps'] / seconds,
+    }
+
+  def eval_summary(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of a whole evaluation.
+
+    Args:
+      sums: of `train_step.eval_step`, added over the batches: those of `sums` with a denominator of 1,
+        `loss`, `denominator` and `steps`.
+    """
+    s = {name: float(value) for name, value in sums.items()}
+    return {'loss': s['loss'] / max(s['denominator'], 1e-30), **self._per_step(s)}
+
+  def _per_step(self, s: Mapping[str, float]) -> dict[str, float]:
+    ours = {*OF_STEPS, 'steps', 'denominator'}
+    return {name: value / s['steps'] for name, value in s.items() if name not in ours}
+
+  def train_line(self, summary: Mapping[str, float]) -> str:
+    """What the log says of `train_summary`."""
+    return f'loss {summary["loss"]:.4f}  {summary["steps_per_second"]:.2f} steps/s'
+
+  def eval_line(self, summary: Mapping[str, float]) -> str:
+    """What the log says of `eval_summary`."""
+    return f'loss {summary["loss"]:.4f}'
+
+
+def parameter_axes(objective: Objective) -> tuple[Any, Any]:
+  """Abstract parameters and their logical axes, without allocating anything.
+
+  Returns:
+    A tree of jax.ShapeDtypeStruct and a tree of tuples of logical axis names.
+  """
+  boxed = jax.eval_shape(lambda: objective.initial_variables(jax.random.key(0)))
+  axes = jax.tree.map(
+    lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+  return nn.unbox(boxed), axes

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import textwrap
 import venv
@@ -162,7 +161,8 @@ def test_an_installed_wheel_works_in_another_folder(wheel, tmp_path):
   words = ('--python', program, 'install', '--quiet', '--no-deps', '--no-index', str(wheel))
   python('-m', 'pip', *words, folder=tmp_path)
   [site] = (tmp_path / 'venv').glob('lib/python*/site-packages')
-  (site / 'dependencies.pth').write_text(sysconfig.get_path('purelib') + '\n')
+  dependencies = [path for path in sys.path if path.endswith('-packages')]
+  (site / 'dependencies.pth').write_text('\n'.join(dependencies))
   use(program, tmp_path / 'elsewhere')
 
 

@@ -1,18 +1,21 @@
 """Packaging of aya-train; everything else about tools is in pyproject.toml."""
 
 import pathlib
+import re
 
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+# The one place of the version; CITATION.cff and CHANGELOG.md repeat it, and a test compares them.
+INIT = (HERE / 'aya_train' / '__init__.py').read_text(encoding='utf-8')
 
 setuptools.setup(
   name='aya-train',
-  version='0.1.0',
+  version=re.search("__version__ = '(.+)'", INIT)[1],
   description='Fine-tunes mT5 on the Aya instruction data with JAX and exports to Hugging Face.',
   long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
-  license='Apache-2.0',
+  license_expression='Apache-2.0',
   python_requires='>=3.11',
   # aya_train/tasks and aya_train/configs are links to tasks/ and gin/ (docs/design.md).
   packages=['aya_train']
@@ -68,13 +71,16 @@ setuptools.setup(
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece<0.2.2'],
+    'docs': ['pdoc>=16,<17'],
     'test': [
       'hypothesis>=6.100,<7',
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',
+      'pdoc>=16,<17',
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.12,<1',
+      'setuptools>=77',  # builds the wheel that a test installs
     ],
     # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
     't5x': ['cached_property', 'fiddle', 'tensorboard'],

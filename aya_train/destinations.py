@@ -60,8 +60,8 @@ def check_folder(
   except Exception as error:  # buckets have errors of their own
     problem = 'its disk is full' if is_full(error) else str(error) or type(error).__name__
     raise OSError(
-      f'{name} {folder} cannot be written ({problem}): give a folder or bucket that can be made and '
-      'written'
+      f'{name} {folder} cannot be written ({problem}): give a folder or bucket that can be made '
+      'and written'
     ) from error
   if locked:
     raise OSError(f'{name} {folder}: {", ".join(locked)} cannot be written; change its rights')

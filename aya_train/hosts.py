@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 WAIT_BEFORE_WARNING = 60  # seconds
 HEARTBEAT_TIMEOUT = 30  # seconds after which JAX counts a silent host as lost
 LOST_HOST = (
-  'another host stopped, or the network between hosts failed, so this one stops too. Start the same '
-  'command again on all hosts: the run goes on from its newest checkpoint'
+  'another host stopped, or the network between hosts failed, so this one stops too. Start the '
+  'same command again on all hosts: the run goes on from its newest checkpoint'
 )
 CPU_THREADS = 16
 _WAITING = (

@@ -307,7 +307,7 @@ def _part(rows: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
   return rows[index]
 
 
-# Inside a layer ------------------------------------------------------------------------------------
+# Inside a layer ---------------------------------------------------------------------------------
 
 
 def per_shard(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Callable[..., Any]:

@@ -2,10 +2,10 @@
 
   python benchmarks/data_pipeline.py --examples=20000 --rows=2000
 
-A task of texts with a few hundred tokens (lognormal lengths) is read by `aya_train.data.batching` from
-prepared files, and by `task.get_dataset` + `EncDecFeatureConverter(pack=True)` as t5x.train would:
-once with tokenisation, once from tokens in memory. Both get as many CPU cores as there are; the
-consumer is one Python thread.
+A task of texts with a few hundred tokens (lognormal lengths) is read by `aya_train.data.batching`
+from prepared files, and by `task.get_dataset` + `EncDecFeatureConverter(pack=True)` as t5x.train
+would: once with tokenisation, once from tokens in memory. Both get as many CPU cores as there are;
+the consumer is one Python thread.
 """
 
 import argparse

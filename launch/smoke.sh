@@ -4,6 +4,7 @@
 #   bash launch/smoke.sh            # everything, set-up included; continues a run that was stopped
 #   bash launch/smoke.sh --fresh    # forget the last run first
 #   AYA_TRAIN_SMOKE_DIR             where the run goes (runs/smoke in the checkout)
+#   AYA_TRAIN_SMOKE_STEPS           so many steps and few decoded examples, to see that it works
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -18,6 +19,10 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX wou
 
 started=$SECONDS
 gin=(--gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin --gin_file=hardware/cpu_local.gin)
+if [ -n "${AYA_TRAIN_SMOKE_STEPS:-}" ]; then
+  gin+=(--gin.TRAIN_STEPS="$AYA_TRAIN_SMOKE_STEPS" --gin.EVAL_STEPS=4
+    --gin.EVALUATOR_NUM_EXAMPLES=64)
+fi
 say() { printf '\n== %s\n' "$1"; }
 
 say '1/4  prepare: build the data set, train the vocabulary, tokenise'

@@ -15,16 +15,3 @@ from aya_train.tasks.sources import (
   xp3x,
 )
 from aya_train.tasks.user import user_data
-
-__all__ = [
-  'aya_collection',
-  'aya_dataset',
-  'aya_evaluation_suite',
-  'aya_mixtures',
-  'cldr_tasks',
-  'data_provenance',
-  'sharegpt_command',
-  'user_data',
-  'xp3',
-  'xp3x',
-]

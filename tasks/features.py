@@ -54,8 +54,8 @@ def _load(path: str, origin: str) -> seqio.SentencePieceVocabulary:
       raise RuntimeError('it holds no pieces')
   except (OSError, RuntimeError, tf.errors.OpError) as error:
     raise ValueError(
-      f'{path} (named by {origin}) is no SentencePiece model ({str(error).splitlines()[0]}): give the '
-      'file itself, such as mc4.250000.100extra/sentencepiece.model'
+      f'{path} (named by {origin}) is no SentencePiece model ({str(error).splitlines()[0]}): give '
+      'the file itself, such as mc4.250000.100extra/sentencepiece.model'
     ) from error
   return seqio.SentencePieceVocabulary(path, extra_ids=0)
 

@@ -83,8 +83,8 @@ class BuiltSource(seqio.DataSource):
         raise missing[0][1]
       raise FileNotFoundError(
         f'{self.source_name}: {len(missing)} of {len(self.constituents)} constituents are not '
-        f'built: {rows.names([m for m, _ in missing], 20)}; run `aya-train prepare {self.source_name}`,'
-        ' or train on the tasks of those that are'
+        f'built: {rows.names([m for m, _ in missing], 20)}; run `aya-train prepare '
+        f'{self.source_name}`, or train on the tasks of those that are'
       )
     return found
 

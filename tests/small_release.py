@@ -2,10 +2,11 @@
 
     python -m tests.small_release FOLDER [--sharegpt]
 
-writes FOLDER/<source>/, each of which `aya-train prepare <source> --data_dir FOLDER/<source>` reads.
-The texts are instructions and answers of the CLDR set in its languages, single or several joined, so
-that lengths differ as in the releases: about a fifth of the answers are long, a few rows are longer
-than 1,024 tokens. What stands in a release's test split is of CLDR's test split. Nothing is random.
+writes FOLDER/<source>/, each of which `aya-train prepare <source> --data_dir FOLDER/<source>`
+reads. The texts are instructions and answers of the CLDR set in its languages, single or several
+joined, so that lengths differ as in the releases: about a fifth of the answers are long, a few rows
+are longer than 1,024 tokens. What stands in a release's test split is of CLDR's test split. Nothing
+is random.
 """
 
 import argparse

@@ -1,0 +1,1 @@
+"""The command line: `aya-train` and what its arguments mean."""

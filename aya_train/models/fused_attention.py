@@ -132,7 +132,7 @@ def supports(query_length: int, key_length: int) -> bool:
   )
 
 
-# The function --------------------------------------------------------------------------------------
+# The function -----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _backward(options, saved, d_out):
 _attend.defvjp(_forward, _backward)
 
 
-# Calling the kernels, on one shard -----------------------------------------------------------------
+# Calling the kernels, on one shard --------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -403,7 +403,7 @@ def _backward_kernel(options, query, key, value, visible, keep, out, log_sum, d_
   return d_query, d_key, d_value, partitioning.sum_over(d_table, 'batch')
 
 
-# The kernels: one group of heads, one row of the batch ---------------------------------------------
+# The kernels: one group of heads, one row of the batch ------------------------------------------
 
 
 def _column(row: Array) -> Array:

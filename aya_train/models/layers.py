@@ -94,7 +94,7 @@ def relative_position_bucket(
 
 
 class RelativePositionBias(nn.Module):
-  """One learnt number for each head and bucket of distance; for all layers of a stack, or for one."""
+  """One learnt number for each head and bucket of distance, for one layer or all of a stack."""
 
   config: t5_config.T5Config
   bidirectional: bool
@@ -128,7 +128,7 @@ class RelativePositionBias(nn.Module):
   def added_to(
     self, mask: Array | fused_attention.Visibility
   ) -> Array | fused_attention.Visibility:
-    """A mask of self-attention, [B, 1, T, T] or what the kernel takes in its place, with this bias."""
+    """A mask of self-attention with this bias, [B, 1, T, T] or what the kernel takes instead."""
     if not isinstance(mask, fused_attention.Visibility):
       return self(np.arange(mask.shape[-2]), mask.shape[-1]) + mask
     tiles = mask.query_ids.shape[1] // fused_attention.TILE

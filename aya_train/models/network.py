@@ -2,8 +2,8 @@
 
 Parameter names equal T5X's: `encoder/layers_0/attention/query/kernel` when layers are unrolled
 (t5x/examples/t5) and `encoder/encoder/attention/query/kernel`, with an axis `layers`, when they are
-scanned (t5x/examples/scalable_t5). The layers of a stack share one table of position biases, as in every
-released mT5; with `relpos_bias_per_layer` each has its own, as in scalable_t5 and in umT5.
+scanned (t5x/examples/scalable_t5). The layers of a stack share one table of position biases, as in
+every released mT5; with `relpos_bias_per_layer` each has its own, as in scalable_t5 and in umT5.
 
 Dimension letters: B batch, T target positions, S source positions, D model width, H heads, V
 vocabulary. Token id 0 is padding.
@@ -58,7 +58,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-  """Causal self-attention, attention to the encoder, MLP; each with norm before, residual around."""
+  """Causal self-attention, attention to the encoder, MLP; each with a norm and a residual."""
 
   config: T5Config
 
@@ -349,7 +349,7 @@ class Transformer(nn.Module):
     return self.logits(self.features(*args, enable_dropout=enable_dropout, **kwargs))
 
   def init_cache(self, encoded: Array, max_decode_length: int) -> None:
-    """Fills the collection 'cache': empty self-attention, projected cross-attention keys, values."""
+    """Fills the collection 'cache': empty self-attention, projected keys, values of the encoder."""
     self.decoder.init_cache(encoded, max_decode_length)
 
   def decode_step(

@@ -37,9 +37,10 @@ class T5Config:
     attention_kernel: 'plain' leaves attention to XLA. 'fused' is a TPU kernel
       (aya_train/models/fused_attention.py) used where sequence lengths are multiples of 128;
       'interpreted' runs it on any machine, slowly, for tests.
-    relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section 2.1.
-    relpos_bias_per_layer: a table of position biases in each layer, as umT5 and all networks of T5X's
-      examples/scalable_t5 have; T5 1.1 and mT5 share one in each stack.
+    relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section
+      2.1.
+    relpos_bias_per_layer: a table of position biases in each layer, as umT5 and all networks of
+      T5X's examples/scalable_t5 have; T5 1.1 and mT5 share one in each stack.
   """
 
   vocab_size: int

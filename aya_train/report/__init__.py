@@ -1,0 +1,1 @@
+"""Pages of HTML about a run and about data, from what a run left."""

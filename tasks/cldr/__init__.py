@@ -1,0 +1,1 @@
+"""The instruction set that is built from the CLDR tables of Babel, and its vocabulary."""

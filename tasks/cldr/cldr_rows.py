@@ -78,7 +78,8 @@ class Fact:
   """One true statement before it has an instruction.
 
   Attributes:
-    entities: what the fact is about (named things by their English name, dates, numbers ...); all of them must be in the same split, else the fact is not used.
+    entities: what the fact is about (named things by their English name, dates, numbers ...); all
+      of them must be in the same split, else the fact is not used.
     slots: what the templates may say; a template that needs a missing one is not chosen.
     answer: the text to produce.
   """

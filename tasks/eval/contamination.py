@@ -80,7 +80,7 @@ class EvaluationIndex:
     self.names: list[str] = []
     self.sizes: list[int] = []
     self._short: set[int] = set()  # lengths of texts that are looked for whole
-    self._owners: dict[int, array.array[int]] = {}
+    self._owners: dict[int, array.array] = {}
 
   def add(self, name: str, texts: Iterable[str]) -> None:
     """Adds an example: its name and the texts to look for, such as its inputs."""

@@ -1,0 +1,1 @@
+"""The languages of Aya-101, and the codes and names that sources use for them."""

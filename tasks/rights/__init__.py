@@ -1,0 +1,1 @@
+"""Licenses and origin of each source, and what they allow."""

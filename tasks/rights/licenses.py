@@ -165,9 +165,12 @@ _CUSTOM: dict[tuple[str, str, str], tuple[str, ...]] = {
     'https://github.com/m-bain/webvid/blob/main/TERMS.md',
   ),
   ('All', '0', '0'): (
-    'http://sail.usc.edu/iemocap/Data_Release_Form_IEMOCAP.pdf, https://docs.google.com/forms/d/e/1FAIpQLScBecgI2K5bFTrXi_-05IYSSwOcqL5mX7dh57xcJV1m_NoznA/viewform?usp=sf_link',
+    'http://sail.usc.edu/iemocap/Data_Release_Form_IEMOCAP.pdf, '
+    'https://docs.google.com/forms/d/e/1FAIpQLScBecgI2K5bFTrXi_-05IYSSwOcqL5mX7dh57xcJV1m_NoznA/viewform?usp=sf_link',
     'http://scdb.wustl.edu/documentation.php?var=cite',
-    'https://docs.opendata.aws/amazon-reviews-ml/license.txt, https://dl.fbaipublicfiles.com/glue/data/STS-B.zip, https://github.com/facebookresearch/XNLI/blob/main/LICENSE',
+    'https://docs.opendata.aws/amazon-reviews-ml/license.txt, '
+    'https://dl.fbaipublicfiles.com/glue/data/STS-B.zip, '
+    'https://github.com/facebookresearch/XNLI/blob/main/LICENSE',
     'https://github.com/google-research-datasets/sentence-compression',
     'https://huggingface.co/datasets/stanfordnlp/SHP#license',
     'https://librivox.org/pages/public-domain/',
@@ -280,8 +283,8 @@ def classify(name: str, url: str = '') -> Rights:
   found = _rights_by_name().get(_key(name))
   if found is None or not _key(name):
     raise UnknownLicenseError(
-      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom with a use '
-      f'class of {USES}'
+      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom '
+      f'with a use class of {USES}'
     )
   return found
 

@@ -83,7 +83,7 @@ def _from_yaml(key: str, value: Any) -> PromptTemplate:
 
 
 def choose(templates: Sequence[PromptTemplate], names: Sequence[str]) -> list[PromptTemplate]:
-  """The named templates, or all of them if there are no names; TemplateProblemError if one lacks."""
+  """The named templates, or all if there are no names; TemplateProblemError if one lacks."""
   by_name = {t.name: t for t in templates}
   if unknown := [name for name in names if name not in by_name]:
     raise TemplateProblemError(f'no template {unknown}; the file has {sorted(by_name)}')

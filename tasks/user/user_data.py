@@ -272,8 +272,8 @@ def _pair(dataset: Dataset, place: str, row: Mapping[str, Any]) -> tuple[str, st
     return source_rows.text(row, 'inputs'), source_rows.text(row, 'targets')
   except RowProblemError as error:
     raise UserDataError(
-      f'data set {dataset.name!r}, {place}: {error}: without `templates` the columns must be inputs '
-      'and targets'
+      f'data set {dataset.name!r}, {place}: {error}: without `templates` the columns must be '
+      'inputs and targets'
     ) from error
 
 

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('data', 'mixtures', 'convert', 'quantised', 'tpu')),
-  *('docs/design.md', 'docs/recipe.md', 'launch/README.md'),
+  *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'CONTRIBUTING.md'),
 )
 PROGRAMS = (
   *('aya-train', 'bash', 'python', 'pip', 'pytest', 'launch/tpu_pod', 'launch/gke/apply', 'uv'),

@@ -78,6 +78,8 @@ _PROGRAMS = {
   'ruff': stand_ins.linter,
   'mypy': stand_ins.linter,
   'lint-imports': stand_ins.linter,
+  'pdoc': stand_ins.linter,
+  'build': stand_ins.linter,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the tests of whole commands share: every source of the Aya mixtures, built once a session."""
+"""What the tests of whole commands share: all sources of the Aya mixtures, built once a session."""
 
 import pathlib
 from collections.abc import Iterator

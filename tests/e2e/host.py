@@ -1,4 +1,4 @@
-"""One host of a run on several: `python -m tests.e2e.host PORT HOSTS INDEX SETTINGS`, the last JSON."""
+"""One host of a run on several: `python -m tests.e2e.host PORT HOSTS INDEX SETTINGS` (JSON)."""
 
 import dataclasses
 import json

@@ -97,7 +97,7 @@ def check_evaluation(folder, rows):
 
 
 def kill_once_saved(words, model_dir, env):
-  """Runs `aya-train WORDS` in a process of its own until a checkpoint is there; returns its step."""
+  """Runs `aya-train WORDS` in its own process until a checkpoint is there; returns its step."""
   log = model_dir.parent / 'killed.log'
   with log.open('w') as file:
     process = subprocess.Popen(

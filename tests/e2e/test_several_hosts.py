@@ -15,7 +15,7 @@ INFER = 'infer_eval/tests.copy'
 
 
 def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None, plain=False):
-  """Trains on `hosts` processes with the mesh's devices between them; returns the log of the first."""
+  """Trains on `hosts` processes that share the mesh's devices; returns the log of the first."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
     port = s.getsockname()[1]

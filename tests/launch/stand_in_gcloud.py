@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Takes gcloud's place: records its arguments, plays states, and runs `ssh` in local folders.
 
-STAND_IN is a folder: `states` has a line for each answer of `describe` (the last one stays), `node` the
-state of the machines, `failures` lines of TIMES and a word: as many commands with that word fail.
-Hosts are its folders worker-*, their home directories; one with a file `gone` does not answer. Like
-gcloud, `ssh` runs on all hosts even if one fails, and prints what they say in any order.
+STAND_IN is a folder: `states` has a line for each answer of `describe` (the last one stays), `node`
+the state of the machines, `failures` lines of TIMES and a word: as many commands with that word
+fail. Hosts are its folders worker-*, their home directories; one with a file `gone` does not
+answer. Like gcloud, `ssh` runs on all hosts even if one fails, and prints what they say in any
+order.
 """
 
 import json

@@ -455,7 +455,7 @@ def test_what_a_pod_is_known_to_say_is_explained(line, word):
 
 @pytest.mark.heavy
 def test_the_wheel_of_equal_sources_is_the_same(tmp_path):
-  """Hosts install again only what changed; nothing comes back from an old build/ of the checkout."""
+  """Hosts install only what changed; nothing comes back from an old build/ of the checkout."""
   loader = importlib.machinery.SourceFileLoader('tpu_pod', str(ROOT / 'launch/tpu_pod'))
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader('tpu_pod', loader))
   loader.exec_module(module)

@@ -28,7 +28,7 @@ ENTRY %main (a: (s32[], bf16[64,32])) -> (s32[], bf16[64,32]) {
   %a = (s32[]{:T(128)}, bf16[64,32]{1,0:T(8,128)(2,1)}) parameter(0)
   ROOT %loop = (s32[]{:T(128)}, bf16[64,32]{1,0:T(8,128)(2,1)}) while(%a), condition=%condition, body=%body
 }
-"""
+"""  # noqa: E501
 
 
 def entry(*lines):

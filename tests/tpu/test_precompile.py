@@ -1,4 +1,4 @@
-"""Steps compiled for TPU slices without one: pinned costs, so that a regression shows as a number."""
+"""Steps compiled for TPU slices without one: pinned costs, so that a regression shows."""
 
 import collections
 import importlib.util
@@ -17,8 +17,9 @@ from aya_train.tpu.topologies import GIB
 needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None, reason="libtpu is not installed (the extra 'tpu')"
 )
-# Matrix FLOPs, bytes on the wire and executed collectives of one chip and step, 64 rows of 256 + 256
-# tokens, by libtpu 0.0.52. If one changes, the program did: measure what it costs, and pin it anew.
+# Matrix FLOPs, bytes on the wire and executed collectives of one chip and step, 64 rows of
+# 256 + 256 tokens, by libtpu 0.0.52. If one changes, the program did: measure what it
+# costs, and pin it anew.
 PINNED: dict[tuple[str, str], dict[str, float]] = {
   ('tiny', 'v4-8'): {
     'flops': 63560482816.0,

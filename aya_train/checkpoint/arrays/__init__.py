@@ -1,0 +1,1 @@
+"""Arrays of checkpoints that are read when they are needed, and the files that hold them."""

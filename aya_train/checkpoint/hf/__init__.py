@@ -1,0 +1,1 @@
+"""Hugging Face folders: names and shapes of their arrays, configuration and tokenizer."""

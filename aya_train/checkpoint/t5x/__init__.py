@@ -1,0 +1,1 @@
+"""Checkpoints of T5X, native and through Orbax: read and written."""

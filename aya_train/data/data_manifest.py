@@ -58,7 +58,7 @@ def _source(
   source: str, names: list[str], tasks: Mapping[str, prepared.PreparedTask], split: str
 ) -> dict[str, Any]:
   by_language: collections.Counter[str] = collections.Counter()
-  by_licence: collections.Counter[str] = collections.Counter()
+  by_license: collections.Counter[str] = collections.Counter()
   records: dict[str, provenance.Record] = {}
   for name in names:
     task = seqio.TaskRegistry.get(name)
@@ -66,8 +66,8 @@ def _source(
       by_language[kind.language_code or 'und'] += count
       origin = _origin(task, kind.dataset)
       records[origin] = record = provenance.record_of(origin)
-      for licence in dict.fromkeys(n for n, _ in record.licenses):
-        by_licence[licence] += count
+      for license_name in dict.fromkeys(n for n, _ in record.licenses):
+        by_license[license_name] += count
   rights = licenses.strictest(record.rights for record in records.values())
   row = catalog.BY_NAME.get(source)
   parts = (
@@ -79,7 +79,7 @@ def _source(
     'fingerprint': hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest(),
     'examples': sum(len(tasks[name]) for name in names),
     'languages': dict(sorted(by_language.items())),
-    'licenses': dict(by_licence.most_common()),
+    'licenses': dict(by_license.most_common()),
     'use': rights.use,
     'attribution': _joined(record.attribution for record in records.values()),
     'share_alike': rights.share_alike,

@@ -25,11 +25,11 @@ needs_summaries = pytest.mark.skipif(not SHARED.exists(), reason='no Data Proven
     ('Various', 'academic-only'),
   ],
 )
-def test_licences_have_the_use_class_of_the_audit(name, use):
+def test_licenses_have_the_use_class_of_the_audit(name, use):
   assert licenses.classify(name).use == use
 
 
-def test_an_unknown_licence_is_refused_by_name():
+def test_an_unknown_license_is_refused_by_name():
   for name in ('Beerware', '', '   '):
     with pytest.raises(licenses.UnknownLicenseError, match=f"licence '{name}' is in no table"):
       licenses.classify(name)
@@ -58,7 +58,7 @@ def test_a_policy_admits_its_class_and_those_before_it():
     licenses.admits('anything', 'commercial')
 
 
-def test_every_source_and_every_licence_of_the_table_is_known():
+def test_every_source_and_every_license_of_the_table_is_known():
   assert set(catalog.BY_NAME) <= set(provenance.RECORDS)
   for record in provenance.RECORDS.values():
     assert record.rights.use in licenses.USES
@@ -133,7 +133,7 @@ def test_summaries_are_read_whole():
     provenance.check('data_provenance.flan_2021', 'commercial', records)
 
 
-def test_a_summary_with_an_unknown_licence_breaks_every_policy(tmp_path):
+def test_a_summary_with_an_unknown_license_breaks_every_policy(tmp_path):
   summary = {'oig-x': {'Licenses': [{'License': 'Beerware', 'License URL': ''}], 'Creators': []}}
   (tmp_path / 'OIG.json').write_text(json.dumps(summary))
   records = provenance.read_summaries(tmp_path)

@@ -8,7 +8,7 @@ with each other (by two rows, for the Aya Dataset), so nothing is checked agains
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -249,9 +249,3 @@ def by_name(name: str) -> Source:
   if name not in BY_NAME:
     raise ValueError(f'no source {name!r}; expected one of {", ".join(BY_NAME)}')
   return BY_NAME[name]
-
-
-def constituent_tasks(name: str) -> Sequence[str]:
-  """Task names of a source's constituents; the source's own name if it has none."""
-  source = by_name(name)
-  return tuple(f'{name}.{part}' for part in source.constituents) or (name,)

@@ -63,8 +63,8 @@ def parse(
 def _read_no_packages() -> None:
   """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
 
-  `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on Python's
-  path any folder of that name is one, without the files.
+  `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on
+  Python's path any folder of that name is one, without the files.
   """
   readers = gin.config._FILE_READERS
   readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]

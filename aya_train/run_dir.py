@@ -64,8 +64,8 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
   seed = known.get('seed')
   if seed is not None and random_seed not in (None, seed):
     raise ValueError(
-      f'MODEL_DIR {model_dir} was begun with RANDOM_SEED {seed}, got {random_seed}: a run keeps its '
-      'seed; take another MODEL_DIR to change it'
+      f'MODEL_DIR {model_dir} was begun with RANDOM_SEED {seed}, got {random_seed}: a run keeps '
+      'its seed; take another MODEL_DIR to change it'
     )
 
 

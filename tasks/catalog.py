@@ -1,7 +1,7 @@
 """The table of data sources: what each is called, where it is released, what is in it.
 
-A row is facts only; the module of each source (`aya_train.tasks.sources.aya_dataset` ...) reads its files
-and registers its tasks. Licences are in the table of `aya_train.tasks.rights.provenance`.
+A row is facts only; the module of each source (`aya_train.tasks.sources.aya_dataset` ...) reads its
+files and registers its tasks. Licences are in the table of `aya_train.tasks.rights.provenance`.
 
 Row counts are those of the releases' cards. The cards disagree with each other (by two rows, for
 the Aya Dataset), so nothing is checked against them.

@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> None:
     with open(args.output, 'w', encoding='utf-8') as file:
       json.dump(found.to_dict(), file, ensure_ascii=False, indent=1)
   print(
-    f'{len(found.matches):,} of {found.evaluation_rows:,} evaluation rows share {args.threshold:.0%} '
-    f'of their {args.ngram}-grams with one of {found.training_rows:,} training rows; '
-    f'{found.unchecked:,} were too short to look for'
+    f'{len(found.matches):,} of {found.evaluation_rows:,} evaluation rows share '
+    f'{args.threshold:.0%} of their {args.ngram}-grams with one of {found.training_rows:,} '
+    f'training rows; {found.unchecked:,} were too short to look for'
   )
   for match in found.matches[:10]:
     print(f'  {match.overlap:4.0%} {match.evaluation}  <-  {match.example[:100]!r}')

@@ -111,7 +111,7 @@ class Card:
   data: Data | None
 
 
-# Reading -------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------
 
 
 def read(model_dir: epath.PathLike) -> Card:
@@ -238,7 +238,7 @@ def _sum(counts: Iterable[Any]) -> dict[str, int]:
   return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
-# Writing -------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
 
 
 def write(
@@ -378,8 +378,8 @@ def _describe(network: Any, parameters: int) -> str:
   kind = 'a T5' if network.logits_via_embedding else 'an mT5'
   return (
     f'{kind} encoder-decoder of {_rounded(parameters)} parameters '
-    f'({network.num_encoder_layers} + {network.num_decoder_layers} layers, width {network.emb_dim}, '
-    f'{network.num_heads} heads, {network.vocab_size:,} vocabulary rows)'
+    f'({network.num_encoder_layers} + {network.num_decoder_layers} layers, '
+    f'width {network.emb_dim}, {network.num_heads} heads, {network.vocab_size:,} vocabulary rows)'
   )
 
 

@@ -1,4 +1,4 @@
-"""`aya-train convert --to ct2` and `--to gguf`: any checkpoint as a quantised model with a report."""
+"""`aya-train convert --to ct2`, `--to gguf`: any checkpoint as a quantised model with a report."""
 
 import logging
 import time

@@ -107,7 +107,8 @@ def read_measured(model_dir: epath.PathLike) -> Run:
   run = read(folder)
   if not run.records:
     raise ValueError(
-      f'{folder / metric_writer.FILE} is empty: let the run reach its first progress line (LOG_PERIOD)'
+      f'{folder / metric_writer.FILE} is empty: let the run reach its first progress line '
+      '(LOG_PERIOD)'
     )
   return run
 

@@ -16,7 +16,7 @@ from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 
-# Before and after ----------------------------------------------------------------------------------
+# Before and after ---------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _mean(values: Sequence[float]) -> float:
   return sum(values) / len(values)
 
 
-# By language and by kind ---------------------------------------------------------------------------
+# By language and by kind --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _words(name: str) -> str:
   return name.replace('_', ' ')
 
 
-# Data ----------------------------------------------------------------------------------------------
+# Data ---------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -280,8 +280,8 @@ def classify(name: str, url: str = '') -> Rights:
   found = _rights_by_name().get(_key(name))
   if found is None or not _key(name):
     raise UnknownLicenseError(
-      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom with a use '
-      f'class of {USES}'
+      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom '
+      f'with a use class of {USES}'
     )
   return found
 

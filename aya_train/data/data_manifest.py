@@ -64,7 +64,7 @@ def _source(
     task = seqio.TaskRegistry.get(name)
     for kind, count in row_counts.of_task(task, split, tasks[name]).items():
       by_language[kind.language_code or 'und'] += count
-      origin = _origin(task, kind.dataset)
+      origin = provenance.origin_of(task, kind.dataset)
       records[origin] = record = provenance.record_of(origin)
       for license_name in dict.fromkeys(n for n, _ in record.licenses):
         by_license[license_name] += count
@@ -86,12 +86,6 @@ def _source(
     'model_generated_by': sorted({m for r in records.values() for m in r.model_generated_by}),
     'terms': _joined(record.terms for record in records.values()),
   }
-
-
-def _origin(task: seqio.Task, dataset: str) -> str:
-  origins = provenance.origins(task)
-  named = [origin for origin in origins if origin.endswith(f'.{dataset}')]
-  return named[0] if named else origins[0]
 
 
 def _joined(texts: Any) -> str:

@@ -228,9 +228,8 @@ def _language(code: str) -> str:
 
 
 def _record(task: str, kind: row_counts.Kind) -> provenance.Record:
-  origins = provenance.origins(seqio.TaskRegistry.get(task))
-  named = [origin for origin in origins if origin.endswith(f'.{kind.dataset}')]
-  return provenance.record_of(named[0] if named else origins[0])
+  origin = provenance.origin_of(seqio.TaskRegistry.get(task), kind.dataset)
+  return provenance.record_of(origin)
 
 
 def _license(task: str, kind: row_counts.Kind) -> str:

@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import pytest
+import seqio
 
 import aya_train.tasks  # noqa: F401
 from aya_train.tasks import catalog
@@ -103,6 +104,14 @@ def test_a_task_without_a_record_is_unspecified_until_it_is_declared(monkeypatch
 
 
 @needs_summaries
+def test_a_data_set_in_a_task_has_its_own_origin_else_the_first():
+  task = seqio.TaskRegistry.get('aya_collection_templated')
+  first = provenance.origins(task)[0]
+  assert provenance.origin_of(task, 'soda') == 'aya_collection_templated.soda'
+  assert provenance.origin_of(task, 'no_such_data_set') == first
+  assert provenance.origin_of(seqio.TaskRegistry.get('cldr'), 'soda') == 'cldr'
+
+
 def test_summaries_agree_with_the_audits_own_table():
   classes = json.loads((SHARED / 'constants/license_classes.json').read_text())
   custom = json.loads((SHARED / 'constants/custom_license_classes.json').read_text())

@@ -1,12 +1,13 @@
 """Gin: search paths, files, macros from the command line, and what is checked before anything runs.
 
-With main.py the only module that reads gin; everything else takes plain arguments.
+The only module that knows gin; everything else takes plain arguments. Parsing changes what gin
+holds and nothing else: what the tasks share is set where a command begins, by `configure_*`.
 """
 
 import copy
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -17,6 +18,7 @@ from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
+_STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
 
@@ -56,15 +58,13 @@ def parse(
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
   if require_all:
     gin.finalize()
-  if (path := macro('VOCABULARY_FILE')) is not None:
-    features.set_vocabulary(path)
 
 
 def _read_no_packages() -> None:
   """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
 
-  `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on Python's
-  path any folder of that name is one, without the files.
+  `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on
+  Python's path any folder of that name is one, without the files.
   """
   readers = gin.config._FILE_READERS
   readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
@@ -167,8 +167,21 @@ def _bindings(function: Any) -> dict[str, Any]:
   return bindings
 
 
-def configure_data() -> None:
+def configure_vocabulary(macro: Callable[[str], Any] = macro) -> None:
+  """Makes VOCABULARY_FILE the vocabulary of all tasks; without a value nothing changes.
+
+  Args:
+    macro: gives a macro's value, None where it has none; by default of what was parsed.
+  """
+  if (path := macro('VOCABULARY_FILE')) is not None:
+    features.set_vocabulary(path)
+
+
+def configure_data(macro: Callable[[str], Any] = macro) -> None:
   """Applies the macros about data: tables of a user's data sets, and how sources are mixed.
+
+  Args:
+    macro: as for `configure_vocabulary`.
 
   Raises:
     ValueError: a table that cannot be read, or settings that fit no mixture.
@@ -215,21 +228,62 @@ def write(model_dir: epath.PathLike) -> None:
   (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))
 
 
+class Reference(str):
+  """A reference in a gin text, as it is written there: '@optimizer.adafactor', '%BATCH_SIZE'."""
+
+  __slots__ = ()
+
+
 def written_macros(gin_text: str) -> dict[str, Any]:
   """Macros of a text that `write` wrote, without evaluating it or touching what gin holds.
 
-  References stay text: '@optimizer.adafactor', '%MIXTURE_OR_TASK_NAME'.
+  References stay text, as a `Reference`.
   """
-
-  class Delegate(config_parser.ParserDelegate):
-    def configurable_reference(self, scoped_name: str, evaluate: bool) -> str:
-      return f'@{scoped_name}' + ('()' if evaluate else '')
-
-    def macro(self, macro_name: str) -> str:
-      return f'%{macro_name}'
-
   return {
     statement.selector: statement.value
-    for statement in config_parser.ConfigParser(gin_text, Delegate())
+    for statement in _statements(gin_text)
     if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name
   }
+
+
+def written_imports(gin_text: str) -> list[str]:
+  """Names of the modules that such a text imports, without gin's own."""
+  return [
+    statement.module
+    for statement in _statements(gin_text)
+    if isinstance(statement, config_parser.ImportStatement)
+    and not statement.module.startswith('__gin__')
+  ]
+
+
+def _statements(gin_text: str) -> Iterator[Any]:
+  class Delegate(config_parser.ParserDelegate):
+    def configurable_reference(self, scoped_name: str, evaluate: bool) -> str:
+      return Reference(f'@{scoped_name}' + ('()' if evaluate else ''))
+
+    def macro(self, macro_name: str) -> str:
+      return Reference(f'%{macro_name}')
+
+  return iter(config_parser.ConfigParser(gin_text, Delegate()))
+
+
+def resolved(macros: Mapping[str, Any]) -> dict[str, Any]:
+  """Macros of a text with the values of those that they refer to, also inside tuples and dicts.
+
+  One that is still required has no value and is left out. References to functions stay, as do those
+  to macros that are not there or lead back to themselves.
+  """
+  values = {name: value for name, value in macros.items() if value != _STILL_REQUIRED}
+  return {name: _resolved(value, values, (name,)) for name, value in values.items()}
+
+
+def _resolved(value: Any, macros: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
+  if isinstance(value, Reference):
+    name = value.removeprefix('%')
+    known = name in macros and name not in seen and value.startswith('%')
+    return _resolved(macros[name], macros, (*seen, name)) if known else value
+  if isinstance(value, dict):
+    return {_resolved(k, macros, seen): _resolved(v, macros, seen) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(_resolved(item, macros, seen) for item in value)
+  return value

@@ -164,8 +164,7 @@ def loss_weights(factor: LossNormalizingFactor, batch: Batch) -> tuple[Array, Ar
 
   Returns:
     float32 weights [B, T], and the float32 scalar that belongs to this batch. Both may be summed
-    over microbatches and hosts; for a number and None the scalar is a constant that must not be
-    (see `additive_denominator`).
+    over microbatches and hosts; for a number and None the scalar is a constant that must not be.
   """
   targets = batch['decoder_target_tokens']
   weights = batch.get('decoder_loss_weights')
@@ -188,8 +187,3 @@ def loss_weights(factor: LossNormalizingFactor, batch: Batch) -> tuple[Array, Ar
     weights = jnp.where(totals > 0, weights / jnp.where(totals > 0, totals, 1.0), 0.0)
     return weights, weights.sum()
   return weights, jnp.float32(factor)
-
-
-def additive_denominator(factor: LossNormalizingFactor) -> bool:
-  """Whether denominators of parts of a batch add up (else the denominator is a constant)."""
-  return isinstance(factor, str)

@@ -3,12 +3,12 @@
 A row is facts only; the module of each source (`aya_train.tasks.sources.aya_dataset` ...) reads its
 files and registers its tasks. Licences are in the table of `aya_train.tasks.rights.provenance`.
 
-Row counts are those of the releases' cards, for estimates of disk and time. The cards disagree
-with each other (by two rows, for the Aya Dataset), so nothing is checked against them.
+Row counts are those of the releases' cards. The cards disagree with each other (by two rows, for
+the Aya Dataset), so nothing is checked against them.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -95,14 +95,11 @@ class Source:
     name: of the tasks, the TFDS builder and `aya-train prepare NAME`.
     title: as its authors write it.
     repository: on the Hugging Face hub; None if nothing is released there.
-    mirrors: other repositories with the same rows in another layout.
     version: of our builder: what a row becomes. The release is the hub revision in the manifest.
     layout: where its files are, in words.
     splits: of its tasks.
     constituents: data sets with a task of their own, `NAME.<constituent>`.
     rows: rows of the release, by split or constituent, where a card says.
-    bytes_per_row: mean UTF-8 bytes of inputs and targets together, for the disk estimate.
-    on_by_default: False for a source that a user must ask for (its module's docstring says why).
   """
 
   name: str
@@ -111,15 +108,11 @@ class Source:
   version: str
   layout: str
   splits: tuple[str, ...] = ('train',)
-  mirrors: tuple[str, ...] = ()
   constituents: tuple[str, ...] = ()
   rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  bytes_per_row: int = 1_000
-  on_by_default: bool = True
 
 
 _COLLECTION = 'CohereForAI/aya_collection'
-_BY_LANGUAGE = ('CohereForAI/aya_collection_language_split',)
 _COLLECTION_LAYOUT = '<config>/<split>-*.parquet; or one folder a language, then <split>-*.parquet'
 
 SOURCES: tuple[Source, ...] = (
@@ -131,7 +124,6 @@ SOURCES: tuple[Source, ...] = (
     'built from Babel, nothing is read',
     splits=('train', 'validation', 'test'),
     rows={'train': 24_735, 'validation': 3_070, 'test': 3_079},
-    bytes_per_row=120,
   ),
   Source(
     'aya_dataset',
@@ -141,7 +133,6 @@ SOURCES: tuple[Source, ...] = (
     'data/<split>-*.parquet; demographics in demographics/train-*.parquet',
     splits=('train', 'test'),
     rows={'train': 202_364, 'test': 1_750, 'demographics': 1_456},
-    bytes_per_row=1_300,
   ),
   Source(
     'aya_collection_templated',
@@ -150,10 +141,8 @@ SOURCES: tuple[Source, ...] = (
     '1.0.0',
     f'templated_* of {_COLLECTION_LAYOUT}',
     splits=('train', 'validation', 'test'),
-    mirrors=_BY_LANGUAGE,
     constituents=TEMPLATED,
     rows={'all': 18_900_000},
-    bytes_per_row=3_000,
   ),
   Source(
     'aya_collection_translated',
@@ -162,7 +151,6 @@ SOURCES: tuple[Source, ...] = (
     '1.0.0',
     f'translated_* of {_COLLECTION_LAYOUT}',
     splits=('train', 'validation', 'test'),
-    mirrors=_BY_LANGUAGE,
     constituents=TRANSLATED,
     rows={
       'all': 494_000_000,
@@ -170,7 +158,6 @@ SOURCES: tuple[Source, ...] = (
       'flan_cot': 11_029_200,
       'dolly': 1_600_000,
     },
-    bytes_per_row=1_100,
   ),
   Source(
     'xp3x',
@@ -179,7 +166,6 @@ SOURCES: tuple[Source, ...] = (
     '1.0.0',
     'data/<FLORES code or code>/xp3_{dataset}_{config}_{split}_{template}.jsonl',
     rows={'all': 680_000_000, 'pruned': 168_000_000},
-    bytes_per_row=2_500,
   ),
   Source(
     'xp3',
@@ -213,7 +199,6 @@ SOURCES: tuple[Source, ...] = (
     'data/<folder>/*.jsonl, or message lists in <folder>/*.jsonl.gz',
     constituents=tuple(DATA_PROVENANCE),
     rows={'all': 1_650_000},
-    bytes_per_row=1_200,
   ),
   Source(
     'sharegpt_command',
@@ -222,8 +207,6 @@ SOURCES: tuple[Source, ...] = (
     '1.0.0',
     'user supplied: *.jsonl, *.jsonl.gz or *.parquet with inputs, targets and language',
     rows={'train': 6_800_000},
-    bytes_per_row=2_500,
-    on_by_default=False,
   ),
   Source(
     'aya_evaluation_suite',
@@ -249,9 +232,3 @@ def by_name(name: str) -> Source:
   if name not in BY_NAME:
     raise ValueError(f'no source {name!r}; expected one of {", ".join(BY_NAME)}')
   return BY_NAME[name]
-
-
-def constituent_tasks(name: str) -> Sequence[str]:
-  """Task names of a source's constituents; the source's own name if it has none."""
-  source = by_name(name)
-  return tuple(f'{name}.{part}' for part in source.constituents) or (name,)

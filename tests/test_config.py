@@ -4,7 +4,6 @@ import gin
 import pytest
 
 from aya_train import config, infer_eval, train_loop
-from aya_train.cli import gin_args
 from aya_train.objectives import seq2seq
 from aya_train.tasks import features
 
@@ -153,16 +152,93 @@ def test_search_paths_come_before_the_package(tmp_path):
   assert config.macro('DROPOUT_RATE') == 0.5
 
 
-def test_the_vocabulary_macro_reaches_the_tasks():
+def test_parsing_leaves_the_vocabulary_of_the_tasks_alone():
+  before = features.vocabulary_file()
   config.parse(SMOKE, [MODEL_DIR, 'VOCABULARY_FILE = "/some/file.model"'])
+  assert features.vocabulary_file() == before
+  config.configure_vocabulary()
+  assert features.vocabulary_file() == '/some/file.model'
+  config.parse(SMOKE, [MODEL_DIR])
+  config.configure_vocabulary()  # without a value nothing changes
   assert features.vocabulary_file() == '/some/file.model'
 
 
-def test_t5x_style_arguments_are_rewritten():
-  got = gin_args.rewrite_gin_args(['train', '--gin.A.b="c=d"', '--gin_file=x'])
-  assert got == ['train', '--gin_bindings=A.b = "c=d"', '--gin_file=x']
-  with pytest.raises(ValueError, match=r'expected --gin\.NAME=VALUE'):
-    gin_args.rewrite_gin_args(['--gin.A'])
+RECIPES = {
+  'smoke': (SMOKE, [MODEL_DIR]),
+  'aya101': (['aya101.gin'], [MODEL_DIR]),
+  'base': (
+    ['models/mt5_base.gin', 'recipes/sft.gin', 'hardware/gpu_8.gin'],
+    [
+      MODEL_DIR,
+      'MIXTURE_OR_TASK_NAME = "mine"',
+      'LENGTH = 7',
+      'TASK_FEATURE_LENGTHS = {"inputs": %LENGTH, "targets": 4}',
+      'TRAIN_STEPS = 3',
+      'INITIAL_CHECKPOINT_PATH = %MODEL_DIR',
+      'DATASET_TABLES = ("a.tsv", %MODEL_DIR)',
+    ],
+  ),
+  'eval': (
+    ['models/mt5_small.gin', 'recipes/eval.gin', 'hardware/tpu_v4_8.gin'],
+    [
+      'CHECKPOINT_PATH = "a"',
+      'EVAL_OUTPUT_DIR = %CHECKPOINT_PATH',
+      'MIXTURE_OR_TASK_NAME = "c"',
+      'TASK_FEATURE_LENGTHS = {}',
+    ],
+  ),
+}
+
+
+@pytest.mark.parametrize('recipe', RECIPES)
+def test_a_written_text_gives_the_values_that_gin_evaluates(recipe, tmp_path):
+  gin_files, bindings = RECIPES[recipe]
+  (tmp_path / 'bindings.gin').write_text('\n'.join(bindings))
+  config.parse([*gin_files, str(tmp_path / 'bindings.gin')])
+  config.write(tmp_path)
+  written = config.written_macros((tmp_path / 'config.gin').read_text())
+  read = config.resolved(written)
+  assert len(read) > 20 and read.keys() == written.keys()
+  for name, value in read.items():
+    if isinstance(value, config.Reference):
+      assert value.startswith('@'), name
+    else:
+      assert value == config.macro(name), name
+  functions = {name for name, value in read.items() if isinstance(value, config.Reference)}
+  assert functions <= {'MODEL', 'VOCABULARY', 'OPTIMIZER', 'DECODE_FN', 'PARTITIONER'} | {
+    'INFER_EVAL_CFG',
+    'DATASET_CFG',
+  }
+
+
+def test_reading_a_text_changes_nothing_that_gin_holds():
+  config.parse(SMOKE, [MODEL_DIR])
+  before = config.text()
+  text = 'import no_such_module\nBATCH_SIZE = 3\nMODEL_DIR = @no_such_function()\n'
+  assert config.written_macros(text) == {'BATCH_SIZE': 3, 'MODEL_DIR': '@no_such_function()'}
+  assert config.written_imports(text) == ['no_such_module']
+  assert config.text() == before
+
+
+def test_references_lead_to_values_or_stay():
+  text = """
+    A = %B
+    B = (1, {'x': %C})
+    C = '%B'
+    LOST = %NOWHERE
+    ROUND = [%ROUND]
+    LATER = %gin.REQUIRED
+    CALL = @some.function()
+  """
+  macros = config.written_macros('\n'.join(line.strip() for line in text.splitlines()))
+  assert config.resolved(macros) == {
+    'A': (1, {'x': '%B'}),  # a string in quotes is a string
+    'B': (1, {'x': '%B'}),
+    'C': '%B',
+    'LOST': '%NOWHERE',
+    'ROUND': ['%ROUND'],
+    'CALL': '@some.function()',
+  }
 
 
 def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):

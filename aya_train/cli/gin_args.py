@@ -1,6 +1,29 @@
-"""T5X's way of writing gin bindings on a command line; imports nothing, so that usage is quick."""
+"""Gin on a command line: its arguments, T5X's way of writing bindings, and what they set up.
 
-from collections.abc import Sequence
+Heavy libraries are imported where they are needed, so that usage is quick.
+"""
+
+import argparse
+import importlib
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+  """Adds `--gin_file`, `--gin_bindings` and `--gin_search_paths`."""
+  parser.add_argument(
+    '--gin_file', action='append', default=[], required=required, help='gin file; repeatable'
+  )
+  parser.add_argument(
+    '--gin_bindings',
+    action='append',
+    default=[],
+    help="override, 'NAME = VALUE'; --gin.NAME=VALUE is the same",
+  )
+  parser.add_argument(
+    '--gin_search_paths', default='', help='folders in which gin files are looked for, with commas'
+  )
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:
@@ -18,3 +41,59 @@ def rewrite_gin_args(args: Sequence[str]) -> list[str]:
       arg = f'--gin_bindings={name.strip()} = {value}'
     rewritten.append(arg)
   return rewritten
+
+
+def parse(args: argparse.Namespace, *, require_all: bool = True) -> None:
+  """Parses the gin files and bindings of a command; see `config.parse`. Sets nothing else."""
+  from aya_train import config
+
+  paths = [path for path in args.gin_search_paths.split(',') if path]
+  config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
+
+
+def set_up(args: argparse.Namespace, *, require_all: bool = True) -> None:
+  """Parses, then sets up the tasks as the macros say: what a command that reads data begins with.
+
+  Raises:
+    FileNotFoundError, ValueError: see `config.parse` and `set_up_tasks`.
+  """
+  from aya_train import config
+
+  parse(args, require_all=require_all)
+  set_up_tasks(config.macro)
+
+
+def set_up_tasks(macro: Callable[[str], Any]) -> None:
+  """Sets the vocabulary, imports the module that registers the tasks, and configures the data.
+
+  Args:
+    macro: gives a macro's value, None where it has none: `config.macro`, or that of a run on disk.
+
+  Raises:
+    ValueError: the module cannot be imported; see also `config.configure_data`.
+  """
+  from aya_train import config
+
+  config.configure_vocabulary(macro)
+  import_tasks(macro('MIXTURE_OR_TASK_MODULE') or 'aya_train.tasks')
+  config.configure_data(macro)
+
+
+def import_tasks(module: str, named_by: str = 'MIXTURE_OR_TASK_MODULE') -> None:
+  """Imports a module that registers tasks; `named_by` says in messages who wants it.
+
+  Raises:
+    ValueError: it cannot be imported; a fault in it is told with its file and line.
+  """
+  try:
+    importlib.import_module(module)
+  except ModuleNotFoundError as error:
+    raise ValueError(f'{named_by} {module!r} cannot be imported: {error}') from error
+  except Exception as error:
+    if module.startswith('aya_train.'):
+      raise
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    raise ValueError(
+      f'{named_by} {module!r} cannot be imported: {type(error).__name__}: {error} '
+      f'({at.filename}, line {at.lineno})'
+    ) from error

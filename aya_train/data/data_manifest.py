@@ -58,16 +58,16 @@ def _source(
   source: str, names: list[str], tasks: Mapping[str, prepared.PreparedTask], split: str
 ) -> dict[str, Any]:
   by_language: collections.Counter[str] = collections.Counter()
-  by_licence: collections.Counter[str] = collections.Counter()
+  by_license: collections.Counter[str] = collections.Counter()
   records: dict[str, provenance.Record] = {}
   for name in names:
     task = seqio.TaskRegistry.get(name)
     for kind, count in row_counts.of_task(task, split, tasks[name]).items():
       by_language[kind.language_code or 'und'] += count
-      origin = _origin(task, kind.dataset)
+      origin = provenance.origin_of(task, kind.dataset)
       records[origin] = record = provenance.record_of(origin)
-      for licence in dict.fromkeys(n for n, _ in record.licenses):
-        by_licence[licence] += count
+      for license_name in dict.fromkeys(n for n, _ in record.licenses):
+        by_license[license_name] += count
   rights = licenses.strictest(record.rights for record in records.values())
   row = catalog.BY_NAME.get(source)
   parts = (
@@ -79,19 +79,13 @@ def _source(
     'fingerprint': hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest(),
     'examples': sum(len(tasks[name]) for name in names),
     'languages': dict(sorted(by_language.items())),
-    'licenses': dict(by_licence.most_common()),
+    'licenses': dict(by_license.most_common()),
     'use': rights.use,
     'attribution': _joined(record.attribution for record in records.values()),
     'share_alike': rights.share_alike,
     'model_generated_by': sorted({m for r in records.values() for m in r.model_generated_by}),
     'terms': _joined(record.terms for record in records.values()),
   }
-
-
-def _origin(task: seqio.Task, dataset: str) -> str:
-  origins = provenance.origins(task)
-  named = [origin for origin in origins if origin.endswith(f'.{dataset}')]
-  return named[0] if named else origins[0]
 
 
 def _joined(texts: Any) -> str:

@@ -83,7 +83,7 @@ def to_gguf(
   return epath.Path(dst)
 
 
-# Tensors -------------------------------------------------------------------------------------------
+# Tensors ------------------------------------------------------------------------------------------
 
 
 def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, layouts.LazyArray]:
@@ -173,7 +173,7 @@ def _quantised(tensor: layouts.LazyArray, kind: Any, name: str) -> Iterator[byte
     yield gguf.quants.quantize(np.ascontiguousarray(block, np.float32), kind).tobytes()
 
 
-# Settings and vocabulary ---------------------------------------------------------------------------
+# Settings and vocabulary --------------------------------------------------------------------------
 
 
 def _add_settings(
@@ -249,7 +249,7 @@ def _add_vocabulary(writer: Any, model: Any, settings: dict[str, Any]) -> None:
   writer.add_add_eos_token(True)
 
 
-# Reading back --------------------------------------------------------------------------------------
+# Reading back -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,15 +15,14 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from aya_train import config, metric_writer, run_dir
 from aya_train.checkpoint.hf import hf_config, hf_export, hf_tokenizer
 from aya_train.export import quality
-from aya_train.report import run_results
+from aya_train.report import run_record, run_results
 from aya_train.tasks import catalog
 from aya_train.tasks.languages import aya101
 
 MANIFEST = 'data_manifest.json'
-LICENCES = ('apache-2.0',)  # those whose text comes with the package
+LICENSES = ('apache-2.0',)  # those whose text comes with the package
 PIPELINE_TAG = 'text2text-generation'
 _LIBRARIES = {'gguf': 'gguf', 'ct2': 'ctranslate2'}
 _NO_LANGUAGE = ('und', 'unknown', '')
@@ -50,11 +49,11 @@ _RECIPE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class DataSource:
   """One source of data; what the manifest does not say is None or empty.
 
   Attributes:
-    name, version, licence, examples: as the manifest has them.
+    name, version, license, examples: as the manifest has them.
     repository: of a source that tasks.sources knows, on the Hub.
     use: what the strictest of its licences allows, such as 'commercial'.
     notes: share-alike, models that wrote rows, and terms of their owners.
@@ -62,7 +61,7 @@ class Source:
 
   name: str
   version: str | None = None
-  licence: str | None = None
+  license: str | None = None
   examples: int | None = None
   repository: str | None = None
   use: str | None = None
@@ -76,18 +75,18 @@ class Data:
   Attributes:
     sources: where the examples come from.
     languages: examples of each language, by ISO 639-3 code.
-    licences: examples under each licence.
+    licenses: examples under each licence.
     attributions: credits that licences ask for.
   """
 
-  sources: Sequence[Source] = ()
+  sources: Sequence[DataSource] = ()
   languages: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  licences: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  licenses: Mapping[str, int] = dataclasses.field(default_factory=dict)
   attributions: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Card:
   """What a card says of a run.
 
   Attributes:
@@ -112,44 +111,31 @@ class Run:
   data: Data | None
 
 
-# Reading -------------------------------------------------------------------------------------------
+# Reading ------------------------------------------------------------------------------------------
 
 
-def find_run(path: epath.PathLike) -> epath.Path | None:
-  """The MODEL_DIR that a path is, or lies in as one of its checkpoints/<step>; None if neither."""
-  path = epath.Path(path)
-  for folder in (path, path.parent, path.parent.parent):
-    if (folder / run_dir.FILE).exists():
-      return folder
-  return None
+def read(model_dir: epath.PathLike) -> Card:
+  """What the files of a run tell: run.json, config.gin, metrics.jsonl and the manifest.
 
-
-def read_run(model_dir: epath.PathLike) -> Run:
-  """Reads run.json, the operative configuration, metrics.jsonl and the manifest, as far as there."""
-  folder = epath.Path(model_dir)
-  gin_text = next(
-    (p.read_text() for n in ('operative_config.gin', 'config.gin') if (p := folder / n).exists()),
-    '',
-  )
-  macros = config.written_macros(gin_text)
-  records = metric_writer.read(folder) if (folder / metric_writer.FILE).exists() else []
-  info = json.loads((folder / run_dir.FILE).read_text())
-  run = run_results.Run(folder, records, info, macros, gin_text)
+  Raises:
+    FileNotFoundError: run.json is missing.
+    ValueError: the manifest is damaged.
+  """
+  run = run_record.read(model_dir)
   figures = run_results.figures(run)
-  groups = run_results.by_language(run)
-  last = {task: run.of_kind(run_results.INFER_EVAL + task)[-1] for task in run.infer_tasks}
+  last = {task: run.of_kind(run_record.INFER_EVAL + task)[-1] for task in run.infer_tasks}
   codes = {name.removeprefix('exact_match/') for record in last.values() for name in record}
-  return Run(
-    recipe=_recipe(macros, info, run_results.steps_trained(run)),
-    mixture=macros.get('MIXTURE_OR_TASK_NAME'),
-    initial_checkpoint=macros.get('INITIAL_CHECKPOINT_PATH'),
-    lengths=macros.get('TASK_FEATURE_LENGTHS'),
+  return Card(
+    recipe=_recipe(run.macros, run.info, run_results.steps_trained(run)),
+    mixture=run.macros.get('MIXTURE_OR_TASK_NAME'),
+    initial_checkpoint=run.macros.get('INITIAL_CHECKPOINT_PATH'),
+    lengths=_mapping(run.macros.get('TASK_FEATURE_LENGTHS')) or None,
     figures=figures,
-    groups=groups,
+    groups=run_results.by_language(run),
     evaluation_step=run_results.last_step(run) if figures else None,
     scores={task: r['exact_match'] for task, r in last.items() if 'exact_match' in r},
     languages=sorted(codes & set(aya101.BY_CODE)),
-    data=read_manifest(folder),
+    data=read_manifest(run.model_dir),
   )
 
 
@@ -185,7 +171,7 @@ def read_manifest(model_dir: epath.PathLike) -> Data | None:
   It is read as `data_manifest.describe` writes it, but every key may be missing and hand-written
   ones may be simpler: `sources` may be a mapping of names to sources, a licence a text instead of
   counts, and `languages`, `licenses` and `attributions` may stand beside `sources`. Counts of
-  sources are added up. `licence` is read as `license`.
+  sources are added up.
 
   Raises:
     ValueError: the file is no JSON object.
@@ -209,32 +195,28 @@ def read_manifest(model_dir: epath.PathLike) -> Data | None:
   return Data(
     sources=[_source(entry) for entry in entries],
     languages=_sum(entry.get('languages') for entry in everywhere),
-    licences=_sum(_licences(entry) for entry in everywhere),
+    licenses=_sum(entry.get('licenses') for entry in everywhere),
     attributions=list(dict.fromkeys(credits)),
   )
 
 
-def _source(entry: Mapping[str, Any]) -> Source:
+def _source(entry: Mapping[str, Any]) -> DataSource:
   name = str(entry.get('name', 'unnamed'))
   known = catalog.BY_NAME.get(name)
   version, examples = entry.get('version'), entry.get('examples')
-  licence = entry.get('license') or entry.get('licence') or _licences(entry)
+  license = entry.get('license') or entry.get('licenses')
   notes = ['share-alike'] if entry.get('share_alike') else []
   notes += [f'written by {model}' for model in _texts(entry.get('model_generated_by'))]
   notes += [f'terms: {terms}' for terms in _texts(entry.get('terms'))]
-  return Source(
+  return DataSource(
     name=name,
     version=None if version is None else str(version),
-    licence=', '.join(_texts(licence)) or None,
+    license=', '.join(_texts(license)) or None,
     examples=examples if isinstance(examples, int) else None,
     repository=known.repository if known else None,
     use=entry.get('use'),
     notes=tuple(notes),
   )
-
-
-def _licences(entry: Mapping[str, Any]) -> Any:
-  return entry.get('licenses') or entry.get('licences')
 
 
 def _texts(value: Any) -> list[str]:
@@ -256,7 +238,7 @@ def _sum(counts: Iterable[Any]) -> dict[str, int]:
   return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
 
-# Writing -------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
 
 
 def write(
@@ -266,7 +248,7 @@ def write(
   model_dir: epath.PathLike | None = None,
   name: str | None = None,
   base_model: str | None = None,
-  licence: str = 'apache-2.0',
+  license: str = 'apache-2.0',
 ) -> None:
   """Writes README.md, and LICENSE where its text is known.
 
@@ -276,7 +258,7 @@ def write(
     model_dir: of the run, if there is one.
     name: of the model, by default the folder's.
     base_model: id on the Hub of the model that training started from.
-    licence: of the weights, as the Hub names it.
+    license: of the weights, as the Hub names it.
 
   Raises:
     ValueError: the manifest is damaged.
@@ -286,21 +268,21 @@ def write(
   text = render(
     hf_folder,
     name=name or folder.name,
-    run=read_run(model_dir) if model_dir else None,
+    card=read(model_dir) if model_dir else None,
     report=json.loads(report.read_text()) if report.exists() else None,
     base_model=base_model,
-    licence=licence,
+    license=license,
     file=next((path.name for path in folder.glob('*.gguf')), None),
   )
   (folder / 'README.md').write_text(text)
-  if licence in LICENCES:
-    (folder / 'LICENSE').write_text(licence_text(licence))
+  if license in LICENSES:
+    (folder / 'LICENSE').write_text(license_text(license))
 
 
-def licence_text(licence: str) -> str:
-  """The text of one of LICENCES."""
+def license_text(license: str) -> str:
+  """The text of one of LICENSES."""
   return (
-    importlib.resources.files('aya_train.export') / 'templates' / f'{licence}.txt'
+    importlib.resources.files('aya_train.export') / 'templates' / f'{license}.txt'
   ).read_text()
 
 
@@ -308,19 +290,19 @@ def render(
   hf_folder: epath.PathLike,
   *,
   name: str,
-  run: Run | None,
+  card: Card | None,
   report: Mapping[str, Any] | None,
   base_model: str | None,
-  licence: str,
+  license: str,
   file: str | None = None,
 ) -> str:
   """The text of README.md; arguments as for `write`, `report` as `quality.report` returns it."""
   settings = hf_export.read_config(hf_folder)
   tied = hf_export.is_tied(hf_folder)
   network = hf_config.from_hf_config(settings, has_head=not tied, where=str(hf_folder))
-  data = run.data if run else None
+  data = card.data if card else None
   known = [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
-  codes = known or list(run.languages if run else ())
+  codes = known or list(card.languages if card else ())
   vocabulary = epath.Path(hf_folder) / hf_tokenizer.MODEL_FILE
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.export', 'templates'), trim_blocks=True, autoescape=False
@@ -328,11 +310,11 @@ def render(
   environment.filters['size'] = _size
   text = environment.get_template('model_card.md.jinja').render(
     metadata=_metadata(
-      name, run=run, report=report, base_model=base_model, licence=licence, codes=codes
+      name, card=card, report=report, base_model=base_model, license=license, codes=codes
     ),
     name=name,
     network=_describe(network, hf_export.parameter_count(hf_folder)),
-    run=run,
+    card=card,
     data=data,
     quality=report,
     base_model=base_model,
@@ -343,8 +325,8 @@ def render(
     languages=[aya101.described(code) for code in sorted(codes)],
     vocabulary_rows=settings['vocab_size'],
     pieces=len(hf_tokenizer.read_vocabulary(vocabulary).pieces) if vocabulary.exists() else None,
-    licence=licence,
-    licence_file=licence in LICENCES,
+    license=license,
+    license_file=license in LICENSES,
   )
   return re.sub(r'\n{3,}', '\n\n', text).rstrip() + '\n'
 
@@ -352,17 +334,17 @@ def render(
 def _metadata(
   name: str,
   *,
-  run: Run | None,
+  card: Card | None,
   report: Mapping[str, Any] | None,
   base_model: str | None,
-  licence: str,
+  license: str,
   codes: Sequence[str],
 ) -> str:
   """The YAML block (https://huggingface.co/docs/hub/model-cards)."""
   import huggingface_hub
 
   kind = report['format'] if report else None
-  data = run.data if run else None
+  data = card.data if card else None
   names = [source.repository or source.name for source in (data.sources if data else ())]
   datasets = [name for name in dict.fromkeys(names) if _HUB_NAME.fullmatch(name)]
   results = [
@@ -375,12 +357,12 @@ def _metadata(
       metric_value=round(score, 2),
       metric_name='Exact match (%)',
     )
-    for task, score in (run.scores if run and not report else {}).items()
+    for task, score in (card.scores if card and not report else {}).items()
   ]
-  card = huggingface_hub.ModelCardData(
+  metadata = huggingface_hub.ModelCardData(
     model_name=name if results else None,
     language=sorted(codes) or None,
-    license=licence,
+    license=license,
     base_model=base_model,
     base_model_relation=('quantized' if report else 'finetune') if base_model else None,
     datasets=datasets or None,
@@ -389,15 +371,15 @@ def _metadata(
     pipeline_tag=PIPELINE_TAG,
     tags=['mt5', 'multilingual', 'instruction-tuning', 'aya', *([kind] if kind else [])],
   )
-  return card.to_yaml().strip()
+  return metadata.to_yaml().strip()
 
 
 def _describe(network: Any, parameters: int) -> str:
   kind = 'a T5' if network.logits_via_embedding else 'an mT5'
   return (
     f'{kind} encoder-decoder of {_rounded(parameters)} parameters '
-    f'({network.num_encoder_layers} + {network.num_decoder_layers} layers, width {network.emb_dim}, '
-    f'{network.num_heads} heads, {network.vocab_size:,} vocabulary rows)'
+    f'({network.num_encoder_layers} + {network.num_decoder_layers} layers, '
+    f'width {network.emb_dim}, {network.num_heads} heads, {network.vocab_size:,} vocabulary rows)'
   )
 
 

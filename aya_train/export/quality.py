@@ -80,7 +80,7 @@ def examples_of_run(model_dir: epath.PathLike) -> epath.Path | None:
   return max(found, key=lambda path: path.stem.rpartition('-')[2]) if found else None
 
 
-# Models --------------------------------------------------------------------------------------------
+# Models -------------------------------------------------------------------------------------------
 
 
 def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) -> Outcome:
@@ -159,7 +159,7 @@ def of_float(hf_folder: epath.PathLike, examples: Sequence[Example], max_tokens:
   return of_transformers(hf_torch.open_mapped(hf_folder).float(), examples, max_tokens)
 
 
-# The report ----------------------------------------------------------------------------------------
+# The report ---------------------------------------------------------------------------------------
 
 
 def report(

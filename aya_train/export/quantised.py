@@ -1,4 +1,4 @@
-"""`aya-train convert --to ct2` and `--to gguf`: any checkpoint as a quantised model with a report."""
+"""`aya-train convert --to ct2`, `--to gguf`: any checkpoint as a quantised model with a report."""
 
 import logging
 import time
@@ -9,6 +9,7 @@ from etils import epath
 
 from aya_train.checkpoint import convert, formats, work_folder
 from aya_train.export import ct2_model, gguf_file, model_card, quality
+from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def quantise(
   examples_file: epath.PathLike | None = None,
   num_examples: int = 256,
   base_model: str | None = None,
-  licence: str = 'apache-2.0',
+  license: str = 'apache-2.0',
   overwrite: bool = False,
   allow_float16_overflow: bool = False,
 ) -> epath.Path:
@@ -51,7 +52,7 @@ def quantise(
     examples_file: JSON lines that the quantised and the float model are compared on; by default the
       newest decodings that the run kept.
     num_examples: how many of them; 0 compares nothing, which saves loading both models.
-    base_model, licence: for the card.
+    base_model, license: for the card.
     overwrite: replace `dst`.
     allow_float16_overflow: see `hf_export.export` and `ct2_model.to_ctranslate2`.
 
@@ -70,7 +71,7 @@ def quantise(
   target = work_folder.check(dst, overwrite=overwrite)
   work_folder.check_apart(source.path, dst)
   formats.open_checkpoint(source)
-  model_dir = model_card.find_run(source.path)
+  model_dir = run_record.find(source.path)
   examples_file = examples_file or (quality.examples_of_run(model_dir) if model_dir else None)
   with work_folder.replacing(target, overwrite=overwrite) as work:
     hf_folder, out = source.path, work / 'out'
@@ -99,7 +100,7 @@ def quantise(
       name=target.name,
       model_dir=model_dir,
       base_model=base_model,
-      licence=licence,
+      license=license,
     )
   logger.info('%s', summary(found))
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)

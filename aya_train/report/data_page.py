@@ -39,7 +39,7 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceDraws:
   """A source over the sample budget.
 
   Attributes:
@@ -133,7 +133,7 @@ def write(
         ('Resource level', by(shares, kinds, lambda t, k: _level(k.language_code))),
         ('Script', by(shares, kinds, lambda t, k: _script(k.script))),
         ('Language', by(shares, kinds, lambda t, k: _language(k.language_code))),
-        ('Licence', by(shares, kinds, _licence)),
+        ('Licence', by(shares, kinds, _license)),
         ('Use class', by(shares, kinds, _use)),
       ],
       summaries=[length_summary(f, shares, tasks, lengths[f]) for f in ('inputs', 'targets')],
@@ -188,7 +188,7 @@ def _largest_first(percent: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def by_source(
   shares: Mapping[str, float], tasks: Mapping[str, prepared.PreparedTask], budget: int
-) -> list[Source]:
+) -> list[SourceDraws]:
   """Sources with their repeats, largest share first."""
   percent: dict[str, float] = collections.defaultdict(float)
   examples: collections.Counter[str] = collections.Counter()
@@ -199,7 +199,7 @@ def by_source(
     percent[name] += 100 * share
     examples[name] += len(tasks[task])
   return [
-    Source(n, p, examples[n], round(p / 100 * budget), p / 100 * budget / examples[n])
+    SourceDraws(n, p, examples[n], round(p / 100 * budget), p / 100 * budget / examples[n])
     for n, p in _largest_first(percent)
   ]
 
@@ -228,12 +228,11 @@ def _language(code: str) -> str:
 
 
 def _record(task: str, kind: row_counts.Kind) -> provenance.Record:
-  origins = provenance.origins(seqio.TaskRegistry.get(task))
-  named = [origin for origin in origins if origin.endswith(f'.{kind.dataset}')]
-  return provenance.record_of(named[0] if named else origins[0])
+  origin = provenance.origin_of(seqio.TaskRegistry.get(task), kind.dataset)
+  return provenance.record_of(origin)
 
 
-def _licence(task: str, kind: row_counts.Kind) -> str:
+def _license(task: str, kind: row_counts.Kind) -> str:
   return ' + '.join(dict.fromkeys(name for name, _ in _record(task, kind).licenses))
 
 

@@ -11,7 +11,7 @@ import markupsafe
 import matplotlib
 from matplotlib import figure, ticker
 
-from aya_train.report import run_results
+from aya_train.report import run_record
 
 # matplotlib knows no CSS: these stand for properties of the page until the SVG is written.
 _CSS = {
@@ -43,7 +43,7 @@ class Chart:
   svg: markupsafe.Markup
 
 
-def charts(run: run_results.Run) -> list[Chart]:
+def charts(run: run_record.Run) -> list[Chart]:
   """Losses, accuracy, learning rate, speed and filling over the steps of a run."""
 
   def line(name: str, kind: str, value: str, factor: float = 1) -> Line:
@@ -55,7 +55,7 @@ def charts(run: run_results.Run) -> list[Chart]:
     line('validation', 'train_eval', 'accuracy', 100),
   ]
   if len(run.infer_tasks) == 1:
-    kind = run_results.INFER_EVAL + run.infer_tasks[0]
+    kind = run_record.INFER_EVAL + run.infer_tasks[0]
     accuracy.append(line('exact match', kind, 'exact_match'))
   loss = [
     line('training', 'train', 'loss_per_target_token'),

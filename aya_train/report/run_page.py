@@ -16,7 +16,7 @@ from aya_train import destinations, infer_eval, inference, partitioning
 from aya_train.checkpoint import formats, manager
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
-from aya_train.report import plots, run_results
+from aya_train.report import plots, run_record, run_results
 from aya_train.tasks.eval import metrics
 
 logger = logging.getLogger(__name__)
@@ -47,25 +47,25 @@ class Sample:
     return metrics.normalize(self.ours) == metrics.normalize(self.reference)
 
 
-def run_report(
-  model_dir: epath.PathLike, hf_dir: str | None = None, num_prompts: int = 12
-) -> epath.Path:
+def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12) -> epath.Path:
   """Writes MODEL_DIR/report.html and prints the closing table.
+
+  Prompts and counts of the data are there as far as the run's tasks are registered in this process.
 
   The prompts are taken at even distances from the examples that the run decodes, in their order;
   right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
   of its training data. Answers have at most 256 tokens.
 
   Args:
-    model_dir: a run with a checkpoint.
+    run: with a checkpoint, as `run_record.read_measured` gives it.
     hf_dir: exported folder whose answers are compared, or None.
     num_prompts: how many answers to show.
 
   Raises:
-    FileNotFoundError, ValueError: see `run_results.read`.
-    ValueError: transformers gave other tokens; the page is written all the same.
+    FileNotFoundError: the run has no checkpoint.
+    ValueError: a macro that the page needs cannot be read, or transformers gave other tokens; in
+      the latter case the page is written all the same.
   """
-  run = run_results.read(model_dir)
   destinations.check_file(run.model_dir / PAGE, 'the page')
   samples = _samples(run, hf_dir, num_prompts)
   page = run.model_dir / PAGE
@@ -74,17 +74,17 @@ def run_report(
   if differ := [s.prompt for s in samples if s.same is False]:
     raise ValueError(
       f'transformers gave other tokens than ours for {len(differ)} of {len(samples)} prompts, '
-      f'first {differ[0]!r}: the export in {hf_dir} is not the model of {model_dir} ({page})'
+      f'first {differ[0]!r}: the export in {hf_dir} is not the model of {run.model_dir} ({page})'
     )
   return page
 
 
-def _samples(run: run_results.Run, hf_dir: str | None, count: int) -> list[Sample]:
+def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Sample]:
   picked = _picked(run, count)
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
-  lengths = dict(run.macros['TASK_FEATURE_LENGTHS'])
+  lengths = dict(run.macro('TASK_FEATURE_LENGTHS'))
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = partitioning.one_device()
@@ -103,10 +103,10 @@ def _samples(run: run_results.Run, hf_dir: str | None, count: int) -> list[Sampl
   ]
 
 
-def _picked(run: run_results.Run, count: int) -> list[tuple[str, str]]:
+def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   """Prompts and references: of what the run decodes, of its validation or of its training data."""
-  train = run.macros['MIXTURE_OR_TASK_NAME']
-  named = run.macros['INFER_EVAL_MIXTURE_OR_TASK_NAME'] or train
+  train = run.macro('MIXTURE_OR_TASK_NAME')
+  named = run.macro('INFER_EVAL_MIXTURE_OR_TASK_NAME') or train
   problems = []
   for task, split in ((named, 'validation'), (named, 'test'), (train, 'train')):
     try:
@@ -118,11 +118,11 @@ def _picked(run: run_results.Run, count: int) -> list[tuple[str, str]]:
   return []
 
 
-def _restore(run: run_results.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
+def _restore(run: run_record.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
   """The run's newest model, decoding greedily, and its parameters."""
   metadata = manager.read_metadata(run.model_dir)
   vocabulary = seqio.SentencePieceVocabulary(metadata['vocabulary_file'], extra_ids=0)
-  dtype = run.macros['ACTIVATION_DTYPE'] or 'float32'
+  dtype = run.macro('ACTIVATION_DTYPE') or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   return model, formats.read_for(model, partitioning.one_device(), run.model_dir)
@@ -167,7 +167,7 @@ def transformers_answers(
   return answers
 
 
-def _render(run: run_results.Run, samples: Sequence[Sample]) -> str:
+def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
@@ -203,7 +203,7 @@ def parameter_count(architecture: dict[str, Any]) -> int:
   return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
 
 
-def _print_table(run: run_results.Run, samples: Sequence[Sample]) -> None:
+def _print_table(run: run_record.Run, samples: Sequence[Sample]) -> None:
   heads = ('untrained', 'trained') if run_results.evaluated(run) else ('first line', 'last line')
   print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
   for figure in run_results.figures(run):

@@ -1,120 +1,22 @@
-"""What a run left in its MODEL_DIR, as the figures that a report shows. Reads only."""
+"""What a run left in its MODEL_DIR, as the figures that a report shows."""
 
 import collections
 import dataclasses
-import importlib
 import json
-import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 from etils import epath
 
-from aya_train import config, metric_writer, run_dir
 from aya_train.data import mixing, prepared, task_registry
+from aya_train.report import run_record
 from aya_train.tasks import storage
 from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 
-logger = logging.getLogger(__name__)
-Record = Mapping[str, Any]
-INFER_EVAL = 'infer_eval/'
-_MACROS = (
-  'ACTIVATION_DTYPE',
-  'BATCH_SIZE',
-  'INFER_EVAL_MIXTURE_OR_TASK_NAME',
-  'INITIAL_CHECKPOINT_PATH',
-  'MESH_SHAPE',
-  'MIXTURE_OR_TASK_MODULE',
-  'MIXTURE_OR_TASK_NAME',
-  'PACK',
-  'PREPARED_DIR',
-  'TASK_FEATURE_LENGTHS',
-  'TRAIN_EVAL_MIXTURE_OR_TASK_NAME',
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """A run as it lies on disk.
-
-  Attributes:
-    model_dir: its MODEL_DIR.
-    records: lines of metrics.jsonl, by step.
-    info: run.json: `architecture`, `vocabulary_file`, `seed`, `first_step` ...
-    macros: gin macros of the run by name, None where it does not define one.
-    gin_text: the operative configuration; all of it if the run did not get as far as writing that.
-  """
-
-  model_dir: epath.Path
-  records: Sequence[Record]
-  info: Mapping[str, Any]
-  macros: Mapping[str, Any]
-  gin_text: str
-
-  @property
-  def first_step(self) -> int:
-    return self.info['first_step']
-
-  def of_kind(self, kind: str) -> list[Record]:
-    """Records of one kind by step, such as 'train'."""
-    return [record for record in self.records if record['kind'] == kind]
-
-  @property
-  def infer_tasks(self) -> list[str]:
-    """Tasks that were decoded, sorted."""
-    kinds = {record['kind'] for record in self.records}
-    return sorted(kind.removeprefix(INFER_EVAL) for kind in kinds if kind.startswith(INFER_EVAL))
-
-
-def read(model_dir: epath.PathLike) -> Run:
-  """Opens a MODEL_DIR. Parses its gin text, which replaces whatever gin held before.
-
-  Raises:
-    FileNotFoundError: metrics.jsonl, run.json or config.gin is missing.
-    ValueError: nothing was measured yet, or the run's tasks cannot be imported.
-  """
-  folder = epath.Path(model_dir)
-  records = metric_writer.read(folder)
-  if not records:
-    raise ValueError(
-      f'{folder / metric_writer.FILE} is empty: let the run reach its first progress line (LOG_PERIOD)'
-    )
-  for name in (run_dir.FILE, 'config.gin'):
-    if not (folder / name).exists():
-      raise FileNotFoundError(f'no {name} in {folder}: is it the MODEL_DIR of a run?')
-  operative = folder / 'operative_config.gin'
-  return Run(
-    folder,
-    records,
-    json.loads((folder / run_dir.FILE).read_text()),
-    _macros((folder / 'config.gin').read_text()),
-    (operative if operative.exists() else folder / 'config.gin').read_text(),
-  )
-
-
-def _macros(gin_text: str) -> dict[str, Any]:
-  with tempfile.NamedTemporaryFile('w', suffix='.gin', encoding='utf-8') as f:  # gin wants a file
-    f.write(gin_text)
-    f.flush()
-    config.parse([f.name])
-  macros = {name: config.macro(name) for name in _MACROS}
-  try:
-    config.configure_data()
-  except (OSError, ValueError) as error:  # the page may be made where the data is not
-    logger.warning('the data of the run is not all at hand: %s', error)
-  if (module := macros['MIXTURE_OR_TASK_MODULE']) is not None:
-    try:
-      importlib.import_module(module)
-    except ModuleNotFoundError as error:
-      raise ValueError(f'the tasks of the run, {module!r}, cannot be imported: {error}') from error
-  return macros
-
-
-# Before and after ----------------------------------------------------------------------------------
+# Before and after ---------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +40,7 @@ class Figure:
     return f'{value:.1f} %' if self.percent else f'{value:.3f}'
 
 
-def figures(run: Run) -> list[Figure]:
+def figures(run: run_record.Run) -> list[Figure]:
   """Loss, token accuracy and exact match, each where the run measured it.
 
   A run that evaluated nothing is described by the first and the last line of its training.
@@ -163,36 +65,38 @@ def figures(run: Run) -> list[Figure]:
   return found
 
 
-def evaluated(run: Run) -> bool:
+def evaluated(run: run_record.Run) -> bool:
   """Whether anything but the training itself was measured."""
   return bool(run.of_kind('train_eval') or run.infer_tasks)
 
 
-def last_step(run: Run) -> int:
+def last_step(run: run_record.Run) -> int:
   """Step of the newest evaluation; of the newest record where there is none."""
-  kinds = {'train_eval', *(INFER_EVAL + task for task in run.infer_tasks)}
+  kinds = {'train_eval', *(run_record.INFER_EVAL + task for task in run.infer_tasks)}
   steps = [record['step'] for record in run.records if record['kind'] in kinds]
   return max(steps or [record['step'] for record in run.records])
 
 
-def steps_trained(run: Run) -> int | None:
+def steps_trained(run: run_record.Run) -> int | None:
   """Steps behind the newest progress line, without those before the run; None if unknown."""
   train = run.of_kind('train')
   return train[-1]['step'] - run.info.get('first_step', 0) if train else None
 
 
-def _ends(run: Run) -> tuple[Record | None, Record] | None:
+def _ends(run: run_record.Run) -> tuple[run_record.Record | None, run_record.Record] | None:
   train = run.of_kind('train') if not evaluated(run) else []
   return (train[0] if len(train) > 1 else None, train[-1]) if train else None
 
 
-def _baseline(run: Run, records: Sequence[Record]) -> Record | None:
+def _baseline(
+  run: run_record.Run, records: Sequence[run_record.Record]
+) -> run_record.Record | None:
   """The record of the parameters that training began with, if they were evaluated."""
   return next((r for r in records if r['step'] == run.first_step), None)
 
 
-def _scores(run: Run, task: str, name: str) -> tuple[float | None, float] | None:
-  records = [r for r in run.of_kind(INFER_EVAL + task) if name in r]
+def _scores(run: run_record.Run, task: str, name: str) -> tuple[float | None, float] | None:
+  records = [r for r in run.of_kind(run_record.INFER_EVAL + task) if name in r]
   if not records:
     return None
   before = _baseline(run, records)
@@ -203,7 +107,7 @@ def _mean(values: Sequence[float]) -> float:
   return sum(values) / len(values)
 
 
-# By language and by kind ---------------------------------------------------------------------------
+# By language and by kind --------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +140,7 @@ _LEVELS = {
 }
 
 
-def by_language(run: Run) -> list[Group]:
+def by_language(run: run_record.Run) -> list[Group]:
   """Exact match of each language in the records, in groups by resource level, best first."""
   rows: collections.Counter[str] = collections.Counter()
   for task in run.infer_tasks:
@@ -250,7 +154,7 @@ def by_language(run: Run) -> list[Group]:
   ]
 
 
-def by_kind(run: Run) -> list[Bar]:
+def by_kind(run: run_record.Run) -> list[Bar]:
   """Exact match of each kind of row, best first.
 
   From the values 'exact_match/<kind>' where tasks write such; else from the kept decodings of rows
@@ -270,11 +174,11 @@ def by_kind(run: Run) -> list[Bar]:
   return _best_first(bars) if len(bars) > 1 else []
 
 
-def _parts(run: Run) -> dict[str, tuple[float | None, float]]:
+def _parts(run: run_record.Run) -> dict[str, tuple[float | None, float]]:
   """The values 'exact_match/<part>' by part, before and after; means where tasks share a part."""
   values: dict[str, list[Any]] = collections.defaultdict(list)
   for task in run.infer_tasks:
-    names = {name for record in run.of_kind(INFER_EVAL + task) for name in record}
+    names = {name for record in run.of_kind(run_record.INFER_EVAL + task) for name in record}
     for name in sorted(names):
       if name.startswith('exact_match/'):
         values[name.removeprefix('exact_match/')].append(_scores(run, task, name))
@@ -286,13 +190,13 @@ def _parts(run: Run) -> dict[str, tuple[float | None, float]]:
   return merged
 
 
-def _decoded(run: Run, task: str) -> list[dict[str, Any]]:
+def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
   """`language`, `kind` and `hit` of each row of a task's last decoding, [] where none is kept.
 
   The file is that of seqio.JSONLogger, one row a line. Rows whose target is no (language, text)
   pair are left out.
   """
-  records = run.of_kind(INFER_EVAL + task)
+  records = run.of_kind(run_record.INFER_EVAL + task)
   path = run.model_dir / 'inference_eval' / f'{task}-{records[-1]["step"]:06d}.jsonl'
   if not path.exists():
     return []
@@ -316,7 +220,7 @@ def _words(name: str) -> str:
   return name.replace('_', ' ')
 
 
-# Data ----------------------------------------------------------------------------------------------
+# Data ---------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,14 +244,13 @@ class DataRow:
   cut: float
 
 
-def data_rows(run: Run) -> tuple[list[DataRow], str]:
+def data_rows(run: run_record.Run) -> tuple[list[DataRow], str]:
   """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
-  macros = run.macros
-  directory = epath.Path(macros['PREPARED_DIR'] or storage.cache_dir() / 'prepared')
+  directory = epath.Path(run.macro('PREPARED_DIR') or storage.cache_dir() / 'prepared')
   rows, missing = [], 0
   for name, split in (
-    (macros['MIXTURE_OR_TASK_NAME'], 'train'),
-    (macros['TRAIN_EVAL_MIXTURE_OR_TASK_NAME'], 'validation'),
+    (run.macro('MIXTURE_OR_TASK_NAME'), 'train'),
+    (run.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
   ):
     if name is None:
       continue
@@ -361,7 +264,7 @@ def data_rows(run: Run) -> tuple[list[DataRow], str]:
       return [], f'The data of this run cannot be opened here: {error}'
     # Of a mixture of sources, those that are not there were left out.
     missing += 0 if isinstance(provider, source_mixture.SourceMixture) and opened else absent
-    lengths = macros['TASK_FEATURE_LENGTHS']
+    lengths = run.macro('TASK_FEATURE_LENGTHS')
     rows += [_data_row(t.manifest, shares.get(name), lengths) for name, t in opened.items()]
   note = f'{missing} prepared tasks are no longer in {directory} as the run read them.'
   return rows, note if missing else ''

@@ -29,8 +29,6 @@ COVERED: tuple[Language, ...] = tuple(
   language for language in aya101.LANGUAGES if language.cldr is not None
 )
 
-CATEGORIES = ('territory', 'language', 'month', 'weekday', 'currency', 'city')
-
 _NOT_COUNTRIES = {'EU', 'EZ', 'QO', 'UN', 'XA', 'XB', 'ZZ'}
 _NOT_LANGUAGES = {'mis', 'mul', 'root', 'und', 'zxx'}
 _CLOSED_TABLES = ('month', 'weekday')

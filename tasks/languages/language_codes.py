@@ -178,9 +178,3 @@ def resolve(code: str, script: str | None = None) -> Variety:
   if len(script) != 4 or not script.isascii() or not script.isalpha():
     raise UnknownLanguageError(f'unknown script {script!r} of {code!r}: expected ISO 15924')
   return Variety(found.code, script.title())
-
-
-def xp3x_folders(codes: tuple[str, ...] | None = None) -> frozenset[str]:
-  """The xP3x folders of some of the 101 (ISO 639-3), or of all of them."""
-  rows = aya101.LANGUAGES if codes is None else tuple(aya101.by_code(c) for c in codes)
-  return frozenset(folder for row in rows for folder in row.xp3x)

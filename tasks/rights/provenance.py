@@ -228,8 +228,14 @@ def origins(task: seqio.Task) -> tuple[str, ...]:
   return (task.name,)
 
 
+def origin_of(task: seqio.Task, dataset: str) -> str:
+  """The one of a task's `origins` that a data set in it comes from; the first if none is named so."""
+  named = [origin for origin in origins(task) if origin.endswith(f'.{dataset}')]
+  return named[0] if named else origins(task)[0]
+
+
 def source_of(task: seqio.Task) -> str:
-  """Name of the source in the manifest: of `sources.SOURCES`, else of the task."""
+  """Name of the source in the manifest: of `catalog.SOURCES`, else of the task."""
   return origins(task)[0].split('.')[0] if len(origins(task)) > 1 else _first(origins(task)[0])
 
 

@@ -413,7 +413,7 @@ def test_logits_that_are_not_finite_do_not_pass():
   assert sample_logits._difference(broken, broken) == 0
 
 
-def test_card_and_licence_are_there_before_the_folder_has_its_name(
+def test_card_and_license_are_there_before_the_folder_has_its_name(
   source, tmp_path, vocabulary_file
 ):
   def finish(folder):

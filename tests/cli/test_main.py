@@ -4,7 +4,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from aya_train.cli import main
+from aya_train.cli import main, report_command
 from aya_train.tasks import features
 
 SMOKE = [
@@ -109,7 +109,7 @@ def test_what_comes_from_outside_is_no_defect(error, message, capsys, monkeypatc
   def fail(args):
     raise error
 
-  monkeypatch.setattr(main, '_report', fail)
+  monkeypatch.setattr(report_command, 'run', fail)
   assert main.main(['report', 'x']) == 1
   assert capsys.readouterr().err.strip() == f'aya-train report: error: {message}'
 
@@ -120,3 +120,22 @@ def test_an_unknown_command_is_wrong_usage():
   )
   assert done.returncode == 2
   assert "invalid choice: 'tarin'" in done.stderr
+
+
+def test_usage_imports_no_heavy_library():
+  """`--help` answers at once; what a command needs is imported when it runs."""
+  code = "import sys; from aya_train.cli import main; main.parser(); print(*sys.modules, sep='\\n')"
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=60
+  )
+  loaded = {name.split('.')[0] for name in done.stdout.split()}
+  assert 'aya_train' in loaded
+  assert not loaded & {'flax', 'gin', 'grain', 'jax', 'numpy', 'seqio', 'tensorflow', 'torch'}
+
+
+def test_every_command_describes_itself_and_its_arguments(capsys):
+  for name, command in main.COMMANDS.items():
+    with pytest.raises(SystemExit) as ended:
+      main.main([name, '--help'])
+    assert ended.value.code == 0
+    assert command.SUMMARY in ' '.join(capsys.readouterr().out.split())

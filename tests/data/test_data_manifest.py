@@ -38,7 +38,7 @@ def mixture(tmp_path, cache):
     seqio.TaskRegistry.remove(name)
 
 
-def test_the_manifest_counts_languages_and_licences(mixture, tmp_path):
+def test_the_manifest_counts_languages_and_licenses(mixture, tmp_path):
   cfg = batching.DatasetConfig(
     mixture, {'inputs': 16, 'targets': 16}, 'train', 1, prepared_dir=tmp_path / 'prepared'
   )

@@ -8,7 +8,6 @@ import pytest
 
 from aya_train import config
 from aya_train.cli import gin_args, main
-from aya_train.tasks import features
 from tests.docs import commands
 from tests.docs.reader import EXECUTED, SHOWN, products
 
@@ -70,13 +69,12 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   for file in SHOWN:
     if file.kind == 'file':
       (tmp_path / file.file).write_text(file.text, encoding='utf-8')
-  args = main._parser().parse_args(gin_args.rewrite_gin_args(arguments_of(shown)))
+  args = main.parser().parse_args(gin_args.rewrite_gin_args(arguments_of(shown)))
   runs = args.command in ('train', 'eval', 'infer')
   try:
     config.parse(args.gin_file, args.gin_bindings, require_all=runs)
   finally:
     gin.clear_config()
-    features.set_vocabulary(None)
 
 
 def test_the_scripts_do_what_is_said_of_them(reader):

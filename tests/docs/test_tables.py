@@ -6,7 +6,6 @@ import gin
 import pytest
 
 from aya_train import config
-from aya_train.tasks import features
 from tests.docs.commands import PAGES, ROOT
 
 DEFAULTS = ('models/mt5_base.gin', 'recipes/sft.gin', 'hardware/cpu_local.gin')
@@ -102,7 +101,6 @@ def parsed():
 
   yield parse
   gin.clear_config()
-  features.set_vocabulary(None)
 
 
 @pytest.mark.parametrize(('page', 'header', 'gin_files', 'least'), TABLES)
@@ -147,8 +145,9 @@ def test_slices_are_those_of_the_hardware_files(parsed):
 def test_options_that_the_text_names_exist():
   """Each `--option` in the text is one of aya-train, of a launcher, or of a program named here."""
   known = set()
-  for path in ('aya_train/cli/main.py', 'launch/tpu_pod', 'launch/gke/apply', 'launch/smoke.sh'):
-    known |= set(re.findall(r'--[a-z_]+', (ROOT / path).read_text(encoding='utf-8')))
+  paths = [ROOT / path for path in ('launch/tpu_pod', 'launch/gke/apply', 'launch/smoke.sh')]
+  for path in [*(ROOT / 'aya_train/cli').glob('*.py'), *paths]:
+    known |= set(re.findall(r'--[a-z_]+', path.read_text(encoding='utf-8')))
   for path in (ROOT / 'benchmarks').glob('*.py'):
     known |= set(re.findall(r"'(--[a-z_]+)'", path.read_text(encoding='utf-8')))
   for page in PAGES:

@@ -81,7 +81,7 @@ def check_run(model_dir, first, last):
   card = (model_dir / 'hf' / 'README.md').read_text()
   for name, source in listed.items():
     (row,) = [line for line in card.splitlines() if line.startswith(f'| {name} |')]
-    assert source['licenses'] and all(licence in row for licence in source['licenses'])
+    assert source['licenses'] and all(name in row for name in source['licenses'])
     assert source['use'] in row
   assert f'| Steps | {last - first} |' in card
   assert 'random weights' not in card

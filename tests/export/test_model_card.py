@@ -48,7 +48,7 @@ MANIFEST = {
     },
     {
       'name': 'ann/rows',
-      'licence': ['CC-BY-4.0', 'CC0-1.0'],
+      'license': ['CC-BY-4.0', 'CC0-1.0'],
       'licenses': {'Apache-2.0': 2, 'CC0-1.0': 3},
       'languages': {'swa': 2},
       'attribution': 'Singh et al. 2024',
@@ -75,14 +75,14 @@ def model_dir(tmp_path):
   folder = tmp_path / 'run'
   (folder / 'checkpoints' / '9').mkdir(parents=True)
   (folder / 'run.json').write_text(json.dumps({'first_step': 0, 'seed': 0}))
-  (folder / 'operative_config.gin').write_text(GIN)
+  (folder / 'config.gin').write_text(GIN)
   (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, RECORDS)) + '\n')
   return folder
 
 
 def card_of(hf_folder, **kwargs):
-  arguments = {'name': 'small', 'run': None, 'report': None, 'base_model': None}
-  return model_card.render(hf_folder, **{**arguments, 'licence': 'apache-2.0', **kwargs})
+  arguments = {'name': 'small', 'card': None, 'report': None, 'base_model': None}
+  return model_card.render(hf_folder, **{**arguments, 'license': 'apache-2.0', **kwargs})
 
 
 def metadata(text):
@@ -90,7 +90,7 @@ def metadata(text):
 
 
 def test_the_card_has_the_recipe_of_the_run_and_no_path_of_its_disk(hf_folder, model_dir):
-  text = card_of(hf_folder, run=model_card.read_run(model_dir))
+  text = card_of(hf_folder, card=model_card.read(model_dir))
   for line in (
     '| Steps | 30000 |',
     '| Batch | 16 rows |',
@@ -113,8 +113,8 @@ def test_the_card_has_the_recipe_of_the_run_and_no_path_of_its_disk(hf_folder, m
 
 def test_metadata_are_those_the_hub_reads(hf_folder, model_dir):
   (model_dir / model_card.MANIFEST).write_text(json.dumps(MANIFEST))
-  run = model_card.read_run(model_dir)
-  found = metadata(card_of(hf_folder, run=run, base_model='google/mt5-base'))
+  card = model_card.read(model_dir)
+  found = metadata(card_of(hf_folder, card=card, base_model='google/mt5-base'))
   assert found['language'] == ['deu', 'swa']
   assert found['license'] == 'apache-2.0'
   assert found['base_model'] == 'google/mt5-base'
@@ -122,7 +122,7 @@ def test_metadata_are_those_the_hub_reads(hf_folder, model_dir):
   assert found['datasets'] == [catalog.BY_NAME['aya_dataset'].repository, 'ann/rows']
   assert (found['library_name'], found['pipeline_tag']) == ('transformers', 'text2text-generation')
   assert {'mt5', 'multilingual'} <= set(found['tags'])
-  (result,) = huggingface_hub.ModelCard(card_of(hf_folder, run=run)).data.eval_results
+  (result,) = huggingface_hub.ModelCard(card_of(hf_folder, card=card)).data.eval_results
   assert (result.dataset_name, result.metric_type, result.metric_value) == (
     'cldr',
     'exact_match',
@@ -130,9 +130,9 @@ def test_metadata_are_those_the_hub_reads(hf_folder, model_dir):
   )
 
 
-def test_the_manifest_is_told_with_versions_licences_and_credits(hf_folder, model_dir):
+def test_the_manifest_is_told_with_versions_licenses_and_credits(hf_folder, model_dir):
   (model_dir / model_card.MANIFEST).write_text(json.dumps(MANIFEST))
-  text = card_of(hf_folder, run=model_card.read_run(model_dir))
+  text = card_of(hf_folder, card=model_card.read(model_dir))
   assert '| aya_dataset | 1.0.0 | Apache-2.0 | commercial | 204,112 | – |' in text
   assert (
     '| ann/rows | – | CC-BY-4.0, CC0-1.0 | non-commercial | – | share-alike; written by NLLB-200; '
@@ -145,7 +145,7 @@ def test_the_manifest_is_told_with_versions_licences_and_credits(hf_folder, mode
 
 def test_what_was_not_recorded_is_said_to_be_missing(hf_folder, tmp_path):
   (tmp_path / 'run.json').write_text('{"first_step": 0}')
-  bare = card_of(hf_folder, run=model_card.read_run(tmp_path))
+  bare = card_of(hf_folder, card=model_card.read(tmp_path))
   alone = card_of(hf_folder)
   for text in (bare, alone):
     assert 'kept no data manifest' in text
@@ -163,23 +163,23 @@ def test_what_was_not_recorded_is_said_to_be_missing(hf_folder, tmp_path):
 )
 def test_manifests_of_any_shape_are_read(hf_folder, model_dir, manifest):
   (model_dir / model_card.MANIFEST).write_text(json.dumps(manifest))
-  run = model_card.read_run(model_dir)
-  assert run.data is not None
-  assert 'kept no data manifest' not in card_of(hf_folder, run=run)
+  card = model_card.read(model_dir)
+  assert card.data is not None
+  assert 'kept no data manifest' not in card_of(hf_folder, card=card)
 
 
 @pytest.mark.parametrize('text', ['{', '[]'])
 def test_damaged_manifests_are_refused(model_dir, text):
   (model_dir / model_card.MANIFEST).write_text(text)
   with pytest.raises(ValueError, match=r'data_manifest\.json'):
-    model_card.read_run(model_dir)
+    model_card.read(model_dir)
 
 
 def test_sources_may_be_a_mapping(model_dir):
-  rows = {'rows': {'version': 2, 'licence': 'Apache-2.0', 'examples': 5}}
+  rows = {'rows': {'version': 2, 'license': 'Apache-2.0', 'examples': 5}}
   (model_dir / model_card.MANIFEST).write_text(json.dumps({'sources': rows}))
   data = model_card.read_manifest(model_dir)
-  assert data.sources == [model_card.Source('rows', '2', 'Apache-2.0', 5)]
+  assert data.sources == [model_card.DataSource('rows', '2', 'Apache-2.0', 5)]
 
 
 @pytest.mark.parametrize(('kind', 'library'), [('gguf', 'gguf'), ('ct2', 'ctranslate2')])
@@ -212,28 +212,22 @@ def test_quantised_cards_give_size_and_loss_of_quality(hf_folder, tmp_path, kind
   assert 'were not compared' in (tmp_path / 'README.md').read_text()
 
 
-def test_the_licence_of_the_package_is_that_of_the_weights(hf_folder, tmp_path):
+def test_the_license_of_the_package_is_that_of_the_weights(hf_folder, tmp_path):
   model_card.write(tmp_path, hf_folder)
   root = pathlib.Path(__file__).parents[2]
   assert (tmp_path / 'LICENSE').read_text() == (root / 'LICENSE').read_text()
   (tmp_path / 'other').mkdir()
-  model_card.write(tmp_path / 'other', hf_folder, licence='cc-by-4.0')
+  model_card.write(tmp_path / 'other', hf_folder, license='cc-by-4.0')
   assert not (tmp_path / 'other' / 'LICENSE').exists()
   assert metadata((tmp_path / 'other' / 'README.md').read_text())['license'] == 'cc-by-4.0'
 
 
-def test_a_run_is_found_from_its_folders(model_dir):
-  for path in (model_dir, model_dir / 'checkpoints', model_dir / 'checkpoints' / '9'):
-    assert model_card.find_run(path) == model_dir
-  assert model_card.find_run(model_dir.parent) is None
-
-
 def test_steps_are_those_that_were_made(hf_folder, model_dir):
-  (model_dir / 'operative_config.gin').write_text(f'{GIN}\nTRAIN_STEPS_RELATIVE = 12\n')
+  (model_dir / 'config.gin').write_text(f'{GIN}\nTRAIN_STEPS_RELATIVE = 12\n')
   (model_dir / 'run.json').write_text(json.dumps({'first_step': 1_000_000, 'seed': 0}))
   line = {'step': 1_000_012, 'kind': 'train', 'loss_per_target_token': 1.0, 'accuracy': 0.5}
   with (model_dir / 'metrics.jsonl').open('a') as file:
     file.write(json.dumps(line) + '\n')
-  text = card_of(hf_folder, run=model_card.read_run(model_dir))
+  text = card_of(hf_folder, card=model_card.read(model_dir))
   assert '| Steps | 12 |' in text
   assert '| Steps before this run | 1,000,000 |' in text

@@ -95,7 +95,7 @@ def test_missing_packages_are_named(monkeypatch):
     quantised.require('ct2')
 
 
-def test_exports_come_with_card_and_licence(run_dir, tmp_path):
+def test_exports_come_with_card_and_license(run_dir, tmp_path):
   out = tmp_path / 'hf'
   assert main.main(['convert', str(run_dir), str(out), '--base_model', 'google/mt5-small']) == 0
   card = (out / 'README.md').read_text()

@@ -2,6 +2,7 @@ import json
 import pathlib
 
 import pytest
+import seqio
 
 import aya_train.tasks  # noqa: F401
 from aya_train.tasks import catalog
@@ -25,11 +26,11 @@ needs_summaries = pytest.mark.skipif(not SHARED.exists(), reason='no Data Proven
     ('Various', 'academic-only'),
   ],
 )
-def test_licences_have_the_use_class_of_the_audit(name, use):
+def test_licenses_have_the_use_class_of_the_audit(name, use):
   assert licenses.classify(name).use == use
 
 
-def test_an_unknown_licence_is_refused_by_name():
+def test_an_unknown_license_is_refused_by_name():
   for name in ('Beerware', '', '   '):
     with pytest.raises(licenses.UnknownLicenseError, match=f"licence '{name}' is in no table"):
       licenses.classify(name)
@@ -58,7 +59,7 @@ def test_a_policy_admits_its_class_and_those_before_it():
     licenses.admits('anything', 'commercial')
 
 
-def test_every_source_and_every_licence_of_the_table_is_known():
+def test_every_source_and_every_license_of_the_table_is_known():
   assert set(catalog.BY_NAME) <= set(provenance.RECORDS)
   for record in provenance.RECORDS.values():
     assert record.rights.use in licenses.USES
@@ -103,6 +104,14 @@ def test_a_task_without_a_record_is_unspecified_until_it_is_declared(monkeypatch
 
 
 @needs_summaries
+def test_a_data_set_in_a_task_has_its_own_origin_else_the_first():
+  task = seqio.TaskRegistry.get('aya_collection_templated')
+  first = provenance.origins(task)[0]
+  assert provenance.origin_of(task, 'soda') == 'aya_collection_templated.soda'
+  assert provenance.origin_of(task, 'no_such_data_set') == first
+  assert provenance.origin_of(seqio.TaskRegistry.get('cldr'), 'soda') == 'cldr'
+
+
 def test_summaries_agree_with_the_audits_own_table():
   classes = json.loads((SHARED / 'constants/license_classes.json').read_text())
   custom = json.loads((SHARED / 'constants/custom_license_classes.json').read_text())
@@ -133,7 +142,7 @@ def test_summaries_are_read_whole():
     provenance.check('data_provenance.flan_2021', 'commercial', records)
 
 
-def test_a_summary_with_an_unknown_licence_breaks_every_policy(tmp_path):
+def test_a_summary_with_an_unknown_license_breaks_every_policy(tmp_path):
   summary = {'oig-x': {'Licenses': [{'License': 'Beerware', 'License URL': ''}], 'Creators': []}}
   (tmp_path / 'OIG.json').write_text(json.dumps(summary))
   records = provenance.read_summaries(tmp_path)

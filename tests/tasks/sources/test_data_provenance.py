@@ -161,7 +161,6 @@ def test_an_unknown_data_set_is_refused_by_name(root):
 def test_sharegpt_is_read_from_the_users_folder_only(root):
   with pytest.raises(ValueError, match='not released'):
     build(None, source='sharegpt_command')
-  assert not catalog.by_name('sharegpt_command').on_by_default
   rows = [
     {'inputs': 'a', 'targets': 'b', 'language': 'yor', 'script': 'Latn'},
     {'inputs': 'see https://x.org', 'targets': 'b', 'language': 'yor'},

@@ -1,0 +1,127 @@
+"""`aya-train convert`: a checkpoint in another format, with its model card, and onto the Hub."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aya_train.cli import libraries
+
+SUMMARY = 'turn a checkpoint into another format'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'src', help='MODEL_DIR, a step folder in it, a T5X checkpoint_<step>, or a Hugging Face folder'
+  )
+  parser.add_argument('dst', help='folder to make')
+  parser.add_argument(
+    '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
+  )
+  parser.add_argument(
+    '--dtype',
+    choices=('float32', 'bfloat16', 'float16'),
+    help='of the parameters; default: float32, or that of SRC where the format stays',
+  )
+  parser.add_argument(
+    '--allow_float16_overflow',
+    action='store_true',
+    help='write float16 without trying whether activations fit',
+  )
+  parser.add_argument('--max_shard_size', help='of the safetensors files, default 5GB')
+  parser.add_argument(
+    '--vocabulary', help='SentencePiece file, if the checkpoint does not name one'
+  )
+  parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
+  parser.add_argument(
+    '--verify',
+    action='store_true',
+    help='read every array back and compare it bit for bit, and logits if the model fits in memory',
+  )
+  parser.add_argument(
+    '--scan_layers',
+    action=argparse.BooleanOptionalAction,
+    help='stack layers; default: as in SRC where the format stays, else only native ones do',
+  )
+
+  group = parser.add_argument_group('quantised', 'for --to ct2 and --to gguf')
+  group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
+  group.add_argument('--examples', help='JSON lines on which the loss of quality is measured')
+  group.add_argument('--num_examples', type=int, default=256, help='how many; 0 for none')
+  group = parser.add_argument_group('Hugging Face Hub')
+  group.add_argument('--license', default='apache-2.0', help='of the weights, for the model card')
+  group.add_argument('--base_model', help='id on the Hub of the model that training started from')
+  group.add_argument(
+    '--push', metavar='REPO', help='upload DST; the token is that of hf auth login'
+  )
+  group.add_argument('--private', action='store_true', help='if the repository is new')
+
+
+def run(args: argparse.Namespace) -> None:
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
+  if args.push:
+    from aya_train.export import hub
+
+    if args.to in ('native', 't5x'):
+      raise ValueError(
+        f'--push uploads what --to hf, ct2 or gguf writes, not {args.to} checkpoints'
+      )
+    hub.check(args.push)
+  _convert(args)
+  if args.push:
+    print(hub.push(args.dst, args.push, private=args.private))
+
+
+def _convert(args: argparse.Namespace) -> None:
+  card = {'base_model': args.base_model, 'license': args.license}
+  common = {
+    'vocabulary_file': args.vocabulary,
+    'overwrite': args.overwrite,
+    'allow_float16_overflow': args.allow_float16_overflow,
+  }
+  if args.to in ('ct2', 'gguf'):
+    libraries.import_tensorflow(args.verbose)
+    from aya_train.export import quantised
+
+    quantised.quantise(
+      args.src,
+      args.dst,
+      to=args.to,
+      quantisation=args.quantisation,
+      dtype=args.dtype or 'float32',
+      examples_file=args.examples,
+      num_examples=args.num_examples,
+      **common,
+      **card,
+    )
+  else:
+    from aya_train.checkpoint import convert
+
+    convert.convert(
+      args.src,
+      args.dst,
+      to=args.to,
+      dtype=args.dtype,
+      max_shard_size=args.max_shard_size,
+      scan_layers=args.scan_layers,
+      verify=args.verify,
+      finish=_card_writer(args, card) if args.to == 'hf' else None,
+      **common,
+    )
+
+
+def _card_writer(args: argparse.Namespace, card: Mapping[str, Any]) -> Callable[[Any], None]:
+  """Writes model card and licence into an exported folder that has not got its name yet."""
+  from aya_train.checkpoint import formats, work_folder
+
+  source = formats.detect(args.src)
+  libraries.import_tensorflow(args.verbose)
+  from aya_train.export import model_card
+  from aya_train.report import run_record
+
+  model_dir = run_record.find(source.path)
+  if model_dir is not None:
+    model_card.read(model_dir)  # refuses damaged records before any work
+  return lambda folder: model_card.write(
+    folder, folder, name=work_folder.resolved(args.dst).name, model_dir=model_dir, **card
+  )

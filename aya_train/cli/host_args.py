@@ -1,0 +1,24 @@
+"""Several hosts on a command line: how the processes of one run find each other."""
+
+import argparse
+
+from aya_train import hosts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds `--multihost`, `--coordinator_address`, `--num_processes` and `--process_id`."""
+  group = parser.add_argument_group('several hosts', 'start the same command on each of them')
+  group.add_argument(
+    '--multihost',
+    action='store_true',
+    help='find the other hosts through the environment (TPU, Slurm)',
+  )
+  group.add_argument('--coordinator_address', help='host:port of process 0, where nothing tells it')
+  group.add_argument('--num_processes', type=int)
+  group.add_argument('--process_id', type=int)
+
+
+def join(args: argparse.Namespace) -> None:
+  """Joins the other hosts if the arguments ask for it; `hosts.JoinError` if they do not come."""
+  if args.multihost or args.coordinator_address:
+    hosts.join(args.coordinator_address, args.num_processes, args.process_id)

@@ -1,0 +1,22 @@
+"""`aya-train plan`."""
+
+import argparse
+
+from aya_train import destinations
+from aya_train.cli import slice_args
+
+SUMMARY = 'find the best mesh, remat and microbatches for a TPU slice'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  slice_args.add_arguments(parser)
+  parser.add_argument('--output_dir', default='.', help='where plan_<slice>.gin and its table go')
+  parser.add_argument('--max_compilations', type=int, default=8, help='stop after as many')
+
+
+def run(args: argparse.Namespace) -> None:
+  from aya_train.tpu import plan
+
+  destinations.check_folder(args.output_dir, '--output_dir')
+  path = plan.plan(slice_args.set_up(args), args.output_dir, args.max_compilations)
+  print(f'wrote {path}')

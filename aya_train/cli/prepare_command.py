@@ -1,0 +1,107 @@
+"""`aya-train prepare`: data sets of sources, and the tokens of a recipe's tasks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from aya_train.cli import gin_args
+
+if TYPE_CHECKING:
+  from aya_train.data import prepare
+
+SUMMARY = 'build data sets; with gin files, tokenise their mixture'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'source',
+    nargs='*',
+    help="SOURCE or SOURCE.CONSTITUENT (docs/data.md lists them); 'cldr' needs no download",
+  )
+  parser.add_argument('--data_dir', help='folder or gs://... of the released files; default: hub')
+  parser.add_argument('--output_dir', help='TFDS data directory; default: in the cache')
+  parser.add_argument('--revision', help='branch, tag or commit on the hub')
+  parser.add_argument('--languages', default='', help='codes to keep, with commas')
+  parser.add_argument('--num_shards', type=int, default=0, help='files of each split or task')
+  parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
+  parser.add_argument('--beam_runner', help='DirectRunner, FlinkRunner, DataflowRunner ...')
+  parser.add_argument(
+    '--beam_options', default='', help="Beam's own options in one string, '--project=p --region=r'"
+  )
+  parser.add_argument(
+    '--max_bad_rows', type=float, default=0.01, help='share of rows that may be left out as bad'
+  )
+  parser.add_argument('--max_bad_files', type=int, default=0, help='damaged files left out')
+  parser.add_argument('--max_characters', type=int, default=200_000, help='longest row to keep')
+  parser.add_argument('--xp3x_templates', help='file of DATASET<tab>TEMPLATE lines to keep')
+  gin_args.add_arguments(parser, required=False)
+
+
+def run(args: argparse.Namespace) -> None:
+  if not args.source and not args.gin_file:
+    raise ValueError("prepare what? Name a source ('cldr') or give --gin_file")
+  gin_args.import_tasks('aya_train.tasks')
+  from aya_train.data import prepare
+
+  settings = _settings(args)
+  if args.gin_file:
+    _prepare_recipe(args, settings)
+  else:
+    prepare.build_sources(args.source, settings)
+
+
+def _prepare_recipe(args: argparse.Namespace, settings: prepare.Settings) -> None:
+  """Builds the sources that are named, then tokenises what the gin files train and evaluate on."""
+  from aya_train import config, preflight, train_loop
+  from aya_train.data import prepare
+
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
+  gin_args.set_up(args, require_all=False)
+  if config.macro('MIXTURE_OR_TASK_NAME') is None:
+    raise ValueError(
+      'MIXTURE_OR_TASK_NAME has no value: give a recipe, or --gin.MIXTURE_OR_TASK_NAME'
+    )
+  config.check_licenses()
+  bound = config.bound(train_loop.train)
+  start = config.macro('INITIAL_CHECKPOINT_PATH')
+  if config.defines('MODEL') and not prepare.makes_vocabulary(args.source):
+    preflight.check_vocabulary(bound('model'), start)
+  prepare.build_sources(args.source, settings)
+  parts = preflight.check_prepare(
+    bound('model') if config.defines('MODEL') else None,
+    start,
+    bound('train_dataset_cfg'),
+    bound('train_eval_dataset_cfg'),
+    bound('infer_eval_cfg'),
+  )
+  prepare.tokenise(
+    parts,
+    settings,
+    config.macro('MIXTURE_OR_TASK_MODULE', 'aya_train.tasks'),
+    config.macro('DATASET_TABLES') or (),
+  )
+
+
+def _settings(args: argparse.Namespace) -> prepare.Settings:
+  from aya_train.data import prepare
+  from aya_train.tasks.building import read_report
+
+  templates: tuple[str, ...] = ()
+  if args.xp3x_templates:
+    with open(args.xp3x_templates, encoding='utf-8') as file:
+      templates = tuple(file.read().splitlines())
+  return prepare.Settings(
+    data_dir=args.data_dir,
+    output_dir=args.output_dir,
+    revision=args.revision,
+    languages=tuple(code for code in args.languages.split(',') if code),
+    num_shards=args.num_shards,
+    workers=args.workers,
+    beam_runner=args.beam_runner,
+    beam_options=tuple(args.beam_options.split()),
+    limits=read_report.SkipLimits(args.max_bad_rows, args.max_bad_files),
+    max_characters=args.max_characters,
+    templates=templates,
+  )

@@ -1,0 +1,83 @@
+"""`aya-train report`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from aya_train import destinations
+from aya_train.cli import gin_args
+
+if TYPE_CHECKING:
+  from aya_train.report import run_record
+
+logger = logging.getLogger(__name__)
+SUMMARY = 'one HTML page about a run, or about the data of a mixture'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
+  )
+  parser.add_argument('--output', help='of a data report: file to write, default data_MIXTURE.html')
+  parser.add_argument(
+    '--budget', type=int, help='of a data report: examples of a run, for the repeats'
+  )
+  gin_args.add_arguments(parser, required=False)
+  parser.add_argument('--hf', help='exported folder: compare its answers with ours')
+  parser.add_argument('--prompts', type=int, default=12, help='how many answers to show')
+
+
+def run(args: argparse.Namespace) -> None:
+  if args.what[0] == 'data' and len(args.what) == 2:
+    path = _report_data(args.what[1], args)
+  elif len(args.what) == 1:
+    path = _report_run(args.what[0], args)
+  else:
+    raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
+  print(f'wrote {path}')
+
+
+def _report_run(model_dir: str, args: argparse.Namespace) -> object:
+  from aya_train.report import run_page, run_record
+
+  record = run_record.read_measured(model_dir)
+  _set_up_tasks(record)
+  return run_page.write(record, hf_dir=args.hf, num_prompts=args.prompts)
+
+
+def _set_up_tasks(record: run_record.Run) -> None:
+  """Registers the tasks of a run as they were when it was trained, as far as its data is here."""
+  from aya_train import config
+
+  for module in record.imports:
+    gin_args.import_tasks(module, f'an import of {record.model_dir}/config.gin')
+  config.configure_vocabulary(record.macro)
+  if (module := record.macro('MIXTURE_OR_TASK_MODULE')) is not None:
+    gin_args.import_tasks(module)
+  try:
+    config.configure_data(record.macro)
+  except (OSError, ValueError) as error:  # the page may be made where the data is not
+    logger.warning('the data of the run is not all at hand: %s', error)
+
+
+def _report_data(name: str, args: argparse.Namespace) -> object:
+  from aya_train import config
+  from aya_train.report import data_page
+
+  directory = lengths = None
+  if args.gin_file:
+    gin_args.set_up(args, require_all=False)
+    directory, lengths = config.macro('PREPARED_DIR'), config.macro('TASK_FEATURE_LENGTHS')
+  else:
+    gin_args.import_tasks('aya_train.tasks')
+  output = args.output or f'data_{name}.html'
+  destinations.check_file(output, '--output')
+  return data_page.write(
+    name,
+    output,
+    prepared_dir=directory,
+    lengths=lengths,
+    budget=args.budget or data_page.AYA_SAMPLES,
+  )

@@ -1,4 +1,4 @@
-"""Decoding: SeqIO tasks scored by their metrics through SeqIO's Evaluator, and answers to prompts."""
+"""Decoding: SeqIO tasks scored through SeqIO's Evaluator, and answers to prompts."""
 
 import dataclasses
 import logging
@@ -190,7 +190,8 @@ class InferEvaluator:
       params: parameters.
       step: for the names of the files of decoded examples.
       tasks: which, None for all.
-      failures: gets what a task's metrics raised, by task; without it the first is raised at the end.
+      failures: gets what a task's metrics raised, by task; without it the first is raised at the
+        end.
 
     Returns:
       Metrics that are single numbers, by task name; on the first host only, {} on others.
@@ -234,7 +235,7 @@ class InferEvaluator:
     return tokens[:, 0], scores[:, 0]
 
   def _predictions_with_aux(self, params: Any, ds: Any) -> tuple[list[tuple[int, Any]], Any]:
-    """As T5X's predict_batch_with_aux: tokens, and the log-likelihood of each answer as `scores`."""
+    """As T5X's predict_batch_with_aux: tokens, and each answer's log-likelihood as `scores`."""
     tokens, scores = self._run(self._predict, params, ds)
     return tokens, _aux([score for _, score in scores])
 
@@ -282,7 +283,7 @@ def _targets(ds: Any) -> list[tuple[int, list[int]]]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-  """The metrics that are one number each; others (texts, histograms) are SeqIO's loggers' to write."""
+  """The metrics that are one number each; SeqIO's loggers write others (texts, histograms)."""
   numbers = {}
   for name, value in values.items():
     if isinstance(value, seqio.metrics.MetricValue) and not isinstance(value, seqio.metrics.Scalar):
@@ -405,8 +406,8 @@ def decoder(
     logger.warning('not decoded, %s', evaluator.describe_left_out())
   for task, problem in evaluator.try_metrics().items():
     logger.warning(
-      'the metrics of %s fail on its own first targets (%s): they will fail after decoding too, and '
-      'then be left out',
+      'the metrics of %s fail on its own first targets (%s): they will fail after decoding too, '
+      'and then be left out',
       task,
       problem,
     )

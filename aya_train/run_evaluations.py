@@ -1,4 +1,4 @@
-"""What a run measures between its steps: validation loss and decoded metrics, now or made up for."""
+"""What a run measures between its steps: validation loss and decoded metrics."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -23,7 +23,7 @@ class Stop:
 
 
 class stop_on_signal:
-  """Lets a step finish and be saved before a signal ends the run; a second signal ends it at once."""
+  """Lets a step finish and be saved before a signal ends the run; a second one ends it at once."""
 
   def __enter__(self) -> Stop:
     stop = Stop()

@@ -1,4 +1,4 @@
-"""Names of mT5's parameters in each layout that exists in the wild, as one table read in any direction.
+"""Names of mT5's parameters in each layout in the wild, as one table read in any direction.
 
 Layouts:
   scanned: ours with `scan_layers`; T5X examples/scalable_t5. One name holds all layers of a stack.

@@ -140,7 +140,7 @@ def survey(
 def _say_empty_sources(
   mixture: source_mixture.SourceMixture, kept: set[str], found: source_mixture.Availability
 ) -> None:
-  """Says which sources are built and have nothing to train on, since their share goes to the others."""
+  """Says which built sources have nothing to train on, since their share goes to the others."""
   gone = [
     f'{part.name} ({part.percent:.3g} %)'
     for part in mixture.parts

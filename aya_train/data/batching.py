@@ -230,7 +230,7 @@ def open_eval(
 def prepared_tasks(
   cfg: DatasetConfig, host: hosts.Host = hosts.ALONE, *, allow_empty: bool = False
 ) -> dict[str, prepared.PreparedTask]:
-  """Opens the tasks of a configuration, prepared first if need be (`availability.ensure_prepared`)."""
+  """Opens the tasks of a configuration, prepared if need be (`availability.ensure_prepared`)."""
   return availability.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
@@ -368,7 +368,7 @@ def _identity(
 
 
 class _TrainIterator(grain.DatasetIterator):
-  """The pipeline's iterator; its state names the stream, so that it is not continued with another."""
+  """The pipeline's iterator; its state names the stream, so that no other is continued with it."""
 
   def __init__(self, parent: grain.DatasetIterator, identity: dict[str, Any]):
     super().__init__(parent)

@@ -220,7 +220,7 @@ def _vocabulary(hf_folder: epath.Path) -> Any:
 
 
 def _add_vocabulary(writer: Any, model: Any, settings: dict[str, Any]) -> None:
-  """Pieces, scores and types as the SentencePiece file has them; the numbers of types are the same."""
+  """Pieces, scores and types as the SentencePiece file has them; types have the same numbers."""
   import gguf
 
   rows, pieces, spec = settings['vocab_size'], list(model.pieces), model.trainer_spec

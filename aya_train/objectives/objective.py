@@ -1,8 +1,8 @@
 """What the trainer knows of an objective: parameters, data, sums of a batch, figures for people.
 
-The loop, the step, `precompile` and the readers of data use this and nothing else, so a new objective
-is a class of its own and no copy of the loop. `seq2seq.EncoderDecoderModel` is the one of supervised
-fine-tuning.
+The loop, the step, `precompile` and the readers of data use this and nothing else, so a new
+objective is a class of its own and no copy of the loop. `seq2seq.EncoderDecoderModel` is the one of
+supervised fine-tuning.
 """
 
 import abc
@@ -30,8 +30,8 @@ class Objective(abc.ABC):
 
   Attributes:
     feature_converter: which features of a prepared record are read, and the arrays made of them.
-    config: the T5Config whose weights T5X and Hugging Face checkpoints hold; None if `params` are of
-      another kind, which only native checkpoints hold.
+    config: the T5Config whose weights T5X and Hugging Face checkpoints hold; None if `params` are
+      of another kind, which only native checkpoints hold.
     output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
     activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
   """
@@ -45,10 +45,10 @@ class Objective(abc.ABC):
 
   @abc.abstractmethod
   def initial_variables(self, rng: Array) -> Any:
-    """Random float32 parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+    """Random float32 parameters, boxed with logical axes (flax.linen.LogicallyPartitioned)."""
 
   def check_vocabulary(self) -> None:
-    """Refuses a vocabulary that does not fit the parameters, with a ValueError; none is looked at."""
+    """Refuses, with a ValueError, a vocabulary that does not fit; by default none is looked at."""
     return
 
   def check(self, platform: str) -> None:
@@ -76,8 +76,8 @@ class Objective(abc.ABC):
     """Prepares a whole batch, before it is cut into microbatches.
 
     Returns:
-      The batch, and the denominator of its loss, float32 []; by default the examples in it. Both are
-      of all parts together, so that N parts give the gradient of one.
+      The batch, and the denominator of its loss, float32 []; by default the examples in it. Both
+      are of all parts together, so that N parts give the gradient of one.
     """
     return batch, jnp.sum(batch['example_weights'])
 
@@ -94,8 +94,8 @@ class Objective(abc.ABC):
       dropout_key: None in evaluation.
 
     Returns:
-      The part's share of the loss, divided by `denominator`, float32 []; and sums by name, float32 []
-      each. All of them add up over microbatches, devices, hosts and steps.
+      The part's share of the loss, divided by `denominator`, float32 []; and sums by name, float32
+      [] each. All of them add up over microbatches, devices, hosts and steps.
     """
 
   # What people see
@@ -118,8 +118,8 @@ class Objective(abc.ABC):
     """Figures of a whole evaluation.
 
     Args:
-      sums: of `train_step.eval_step`, added over the batches: those of `sums` with a denominator of 1,
-        `loss`, `denominator` and `steps`.
+      sums: of `train_step.eval_step`, added over the batches: those of `sums` with a denominator of
+        1, `loss`, `denominator` and `steps`.
     """
     s = {name: float(value) for name, value in sums.items()}
     return {'loss': s['loss'] / max(s['denominator'], 1e-30), **self._per_step(s)}

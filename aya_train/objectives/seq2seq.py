@@ -123,7 +123,8 @@ class EncoderDecoderModel(objective.Objective):
     Returns:
       The normalised loss, float32 [], and sums, each float32 []: the loss's z-loss part,
       unnormalised cross-entropy over weighted tokens, numbers of correct and of weighted target
-      tokens, of non-padding and of all tokens on either side, and of examples (packed ones counted).
+      tokens, of non-padding and of all tokens on either side, and of examples (packed ones
+      counted).
     """
     token = self.token_losses(params, batch, dropout_key=dropout_key)
     weights = batch['decoder_loss_weights']

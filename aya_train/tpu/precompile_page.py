@@ -1,4 +1,4 @@
-"""A precompiled step for the eye: a table for the terminal, JSON for programs, a page with plots."""
+"""A precompiled step for the eye: a table for the terminal, JSON for programs, a plotted page."""
 
 import io
 import json

@@ -229,7 +229,7 @@ def origins(task: seqio.Task) -> tuple[str, ...]:
 
 
 def origin_of(task: seqio.Task, dataset: str) -> str:
-  """The one of a task's `origins` that a data set in it comes from; the first if none is named so."""
+  """The one of a task's `origins` that a data set in it has; the first if none is named so."""
   named = [origin for origin in origins(task) if origin.endswith(f'.{dataset}')]
   return named[0] if named else origins(task)[0]
 

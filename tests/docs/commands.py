@@ -170,7 +170,7 @@ def _of_prose(page: str, text: str) -> Iterator[Shown]:
 
 
 def in_comments(path: str) -> Iterator[Shown]:
-  """Commands in the comments at the head of a file: `# aya-train ...`, and lines that continue it."""
+  """Commands in comments at the head of a file: `# aya-train ...`, and lines that continue it."""
   lines = (ROOT / path).read_text(encoding='utf-8').splitlines()
   head = []
   for line in lines[lines[0].startswith('#!') :]:

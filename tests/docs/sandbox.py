@@ -1,4 +1,4 @@
-"""A folder in which the documented commands run as they are written, with stand-ins for what is not here.
+"""A folder in which documented commands run as written, with stand-ins for what is not here.
 
 It looks like a checkout. Gin files of models and machines in it, which are found before those of the
 package, are the real ones made small; the recipes are the package's. Buckets are folders, the hub is

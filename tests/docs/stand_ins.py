@@ -1,4 +1,4 @@
-"""What takes the place of the hub, of weights, of a cluster, and of programs that are not aya-train."""
+"""What takes the place of the hub, of weights, of a cluster, and of programs of others."""
 
 import argparse
 import ast

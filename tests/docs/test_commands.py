@@ -1,4 +1,4 @@
-"""Every command and snippet of the documentation, executed as it is written, in a reader's order."""
+"""Every command and snippet of the documentation, executed as written, in a reader's order."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""An objective that is no sequence to sequence goes through the real trainer as the other one does."""
+"""An objective that is no sequence to sequence goes through the real trainer."""
 
 import dataclasses
 

@@ -110,7 +110,7 @@ def _entry(fields: Any, base: int) -> Entry:
 
 
 def open_file(path: epath.PathLike, dtype: np.dtype | None = None) -> dict[str, layouts.LazyArray]:
-  """Every tensor of a file by its name; as `dtype` unless None. Errors are those of `read_header`."""
+  """Every tensor of a file by its name, as `dtype` unless None. Raises as `read_header` does."""
   part = _mapped if destinations.is_local(path) else _Remote(epath.Path(path)).part
   return {
     name: _lazy(epath.Path(path), entry, part, dtype) for name, entry in read_header(path).items()
@@ -234,7 +234,7 @@ def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
 
 
 def row_slices(tensor: layouts.LazyArray) -> Iterator[slice]:
-  """The runs of rows of `row_blocks`: whole chunks of the source, which would be read twice otherwise."""
+  """The runs of rows of `row_blocks`: whole chunks of the source, or they would be read twice."""
   row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
   rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
   if tensor.chunk_rows and tensor.chunk_rows <= rows:

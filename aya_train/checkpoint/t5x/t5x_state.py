@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def relayout(params: Arrays, source: t5_config.T5Config, target: t5_config.T5Config) -> Arrays:
-  """Stacks or unstacks layers, and gives each stack or each layer position biases, as `target` has them.
+  """Stacks or unstacks layers, and gives stacks or layers position biases, as `target` has them.
 
   Raises:
     ValueError: layers have different position biases where `target` has one table for a stack.
@@ -113,7 +113,7 @@ def with_relpos(checkpoint: Checkpoint, *, per_layer: bool) -> Checkpoint:
 def _relpos(
   arrays: Arrays, suffix: str, config: t5_config.T5Config, *, per_layer: bool
 ) -> dict[str, SlicedArray]:
-  """`arrays`, by unrolled names with `suffix`, with the tables of position biases copied or joined."""
+  """`arrays`, by unrolled names with `suffix`, tables of position biases copied or joined."""
   out = dict(arrays)
   for stack, depth in (
     ('encoder', config.num_encoder_layers),

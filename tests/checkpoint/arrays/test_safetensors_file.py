@@ -1,4 +1,4 @@
-"""Safetensors files: written as safetensors reads them, read on disk and in a bucket, or refused."""
+"""Safetensors files: written as the library reads them, read on disk and in buckets, or refused."""
 
 import json
 

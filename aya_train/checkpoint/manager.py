@@ -237,21 +237,6 @@ def read_params(path: epath.PathLike, abstract: Any) -> Any:
     return checkpointer.restore(path / 'params', abstract)
 
 
-def write_params(
-  path: epath.PathLike, params: Any, metadata: Mapping[str, Any], *, overwrite: bool = False
-) -> None:
-  """Writes parameters and metadata alone, as one step folder that training can start from."""
-  handler = ocp.CompositeCheckpointHandler()
-  with ocp.Checkpointer(handler) as checkpointer:
-    checkpointer.save(
-      epath.Path(path).resolve(),
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(params), metadata=ocp.args.JsonSave(dict(metadata))
-      ),
-      force=overwrite,
-    )
-
-
 def check_same_shapes(stored: Any, wanted: Any, stored_name: str, wanted_name: str) -> None:
   """Compares names and shapes of two trees of arrays (or of anything with a shape).
 

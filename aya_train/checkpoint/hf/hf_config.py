@@ -40,8 +40,6 @@ CLASSES = {
   'mt5': 'MT5ForConditionalGeneration',
   'umt5': 'UMT5ForConditionalGeneration',
 }
-# Other names of shared.weight in a state dict of transformers.
-TABLE_ALIASES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
 
 
 def to_hf_config(

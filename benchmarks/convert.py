@@ -3,10 +3,11 @@ r"""Converts a checkpoint of mT5's shape: time and peak memory beside a plain co
   python benchmarks/convert.py --size xl --folder /tmp/convert \
     --vocabulary path/to/mc4.250000.100extra/sentencepiece.model
 
-Writes a T5X checkpoint of random float32 weights, then T5X -> Hugging Face (bfloat16) -> native. Each
-conversion is a process of its own; before each, `cp` copies its source to the same disk, or, with
-`--copy_share`, about that share of its bytes, and the time is that of the whole at the same rate. All times
-include `sync`, and as root begin with an empty page cache, so that both read from the disk. The largest files of one size are on disk together: 22 GB for xl, 74 GB for xxl, and the copy.
+Writes a T5X checkpoint of random float32 weights, then T5X -> Hugging Face (bfloat16) -> native.
+Each conversion is a process of its own; before each, `cp` copies its source to the same disk, or,
+with `--copy_share`, about that share of its bytes, and the time is that of the whole at the same
+rate. All times include `sync`, and as root begin with an empty page cache, so that both read from
+the disk. The largest files of one size are on disk together: 22 GB for xl, 74 GB for xxl, and the copy.
 """
 
 import argparse
@@ -162,8 +163,8 @@ def compare(
     command += ['--vocabulary', vocabulary, *options]
     seconds, peak = timed(command, folder / 'log')
     print(
-      f'| {name} | {gigabytes(source):.2f} | {gigabytes(target):.2f} | {copied:.1f} | {seconds:.1f} '
-      f'| {seconds / copied:.2f} | {peak:.2f} |',
+      f'| {name} | {gigabytes(source):.2f} | {gigabytes(target):.2f} | {copied:.1f} '
+      f'| {seconds:.1f} | {seconds / copied:.2f} | {peak:.2f} |',
       flush=True,
     )
     if source != given:

@@ -1,9 +1,9 @@
 """Adafactor's moments between the formats that keep them.
 
 They are a flat dict with T5X's names of the unrolled network: '<parameter>/v_row' is the mean of
-squared gradients over the longer side of a matrix, 'v_col' over the shorter one, 'v' the whole second
-moment where they are not kept, 'm' the momentum, which is subtracted. What is not kept is a zero of
-shape (1,). That is t5x/adafactor.py's heuristic for matrices, and optax's.
+squared gradients over the longer side of a matrix, 'v_col' over the shorter one, 'v' the whole
+second moment where they are not kept, 'm' the momentum, which is subtracted. What is not kept is a
+zero of shape (1,). That is t5x/adafactor.py's heuristic for matrices, and optax's.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, whatever its format, and its parameters in the layout of another network."""
+"""What a checkpoint of any format holds, and its parameters in the layout of another network."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Checkpoint:
     config: the network; `config.scan_layers` says which layout `params` have.
     params: whole name to array.
     step: updates done, 0 if unknown.
-    moments: Adafactor's state as `adafactor_moments` describes it, None where there is none to be had.
+    moments: Adafactor's state (see `adafactor_moments`), None where there is none to be had.
     vocabulary_file: the SentencePiece file that it names, or ''.
   """
 
@@ -40,7 +40,7 @@ class Checkpoint:
 def relayout(
   params: lazy_arrays.Arrays, source: t5_config.T5Config, target: t5_config.T5Config
 ) -> lazy_arrays.Arrays:
-  """Stacks or unstacks layers, and gives each stack or each layer position biases, as `target` has them.
+  """Stacks or unstacks layers, and gives position biases to each stack or layer, as in `target`.
 
   Raises:
     ValueError: layers have different position biases where `target` has one table for a stack.
@@ -89,7 +89,7 @@ def with_relpos(checkpoint: Checkpoint, *, per_layer: bool) -> Checkpoint:
 def _relpos(
   arrays: lazy_arrays.Arrays, suffix: str, config: t5_config.T5Config, *, per_layer: bool
 ) -> dict[str, lazy_arrays.LazyArray]:
-  """`arrays`, by unrolled names with `suffix`, with the tables of position biases copied or joined."""
+  """`arrays`, by unrolled names with `suffix`, the tables of position biases copied or joined."""
   out = dict(arrays)
   for stack, depth in (
     ('encoder', config.num_encoder_layers),
@@ -104,8 +104,8 @@ def _relpos(
     tables = [out.pop(name) for name in layers]
     if not suffix and not _all_equal(tables):
       raise ValueError(
-        f'the {depth} layers of the {stack} have different relative position biases, as umT5 and all '
-        'networks that scalable_t5 trains; T5 1.1, mT5 and Aya share one table in a stack. Set '
+        f'the {depth} layers of the {stack} have different relative position biases, as umT5 and '
+        'all networks that scalable_t5 trains; T5 1.1, mT5 and Aya share one table in a stack. Set '
         'RELPOS_BIAS_PER_LAYER = True to run such a network'
       )
     out[shared] = tables[0]

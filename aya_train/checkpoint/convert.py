@@ -182,8 +182,8 @@ def _planned(
     others = '--dtype or --scan_layers'
   if same:
     raise ValueError(
-      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: nothing '
-      f'would change. Copy the folder, or give another {others}'
+      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: '
+      f'nothing would change. Copy the folder, or give another {others}'
     )
   return plan
 
@@ -283,7 +283,7 @@ def _write(
   return written
 
 
-# Reading back --------------------------------------------------------------------------------------
+# Reading back -------------------------------------------------------------------------------------
 
 
 def _read_back(out: epath.Path, to: str) -> lazy_arrays.Arrays:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
   from aya_train.models import seq2seq  # imports SeqIO, and TensorFlow with it
 
 _READS = (
-  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or a '
-  'Hugging Face folder with safetensors'
+  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '
+  'a Hugging Face folder with safetensors'
 )
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 
@@ -197,7 +197,7 @@ def stored_vocabulary(source: Detected) -> vocabularies.Stored:
 def read(source: Detected, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
   """Parameters laid out as `abstract_params`, and the step they were saved at (0 if unknown).
 
-  Each host reads the slices that its devices hold. Layers are stacked or unstacked as `config` says.
+  Each host reads the slices that its devices hold. `config` says whether layers are stacked.
 
   Raises:
     ValueError: another architecture, with names and shapes; or a damaged checkpoint.

@@ -1,8 +1,8 @@
 """Moves parameters between the layouts of `names`, one array at a time.
 
-Nothing here holds a whole network: each function returns a flat dict of `lazy_arrays.LazyArray`, whose
-data are read, sliced, stacked or transposed when they are asked for. 13 billion parameters so pass
-through a machine that has room for the largest of them.
+Nothing here holds a whole network: each function returns a flat dict of `lazy_arrays.LazyArray`,
+whose data are read, sliced, stacked or transposed when they are asked for. 13 billion parameters so
+pass through a machine that has room for the largest of them.
 """
 
 import functools
@@ -80,7 +80,8 @@ def to_unrolled(
     depth, shape = table.depth(rule), tuple(scanned[rule.scanned].shape)
     if depth is not None and (len(shape) <= scan_axis or shape[scan_axis] != depth):
       raise ValueError(
-        f'{rule.scanned}{shape}: axis {scan_axis} must hold {depth} layers; is param_scan_axis right?'
+        f'{rule.scanned}{shape}: axis {scan_axis} must hold {depth} layers; is param_scan_axis '
+        'right?'
       )
 
   def leaf(rule: names.Rule, layer: int | None) -> lazy_arrays.LazyArray:

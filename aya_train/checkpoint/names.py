@@ -1,4 +1,4 @@
-"""Names of mT5's parameters in each layout that exists in the wild, as one table read in any direction.
+"""Names of mT5's parameters in each layout in the wild, as one table read in any direction.
 
 Layouts:
   scanned: ours with `scan_layers`; T5X examples/scalable_t5. One name holds all layers of a stack.
@@ -7,8 +7,9 @@ Layouts:
 A stack shares its table of position biases, which then lies outside its layers, or, as in
 scalable_t5 and umT5, each layer has one.
 
-Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs: t5x/examples/t5/network.py
-and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows strings only.
+Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs:
+t5x/examples/t5/network.py and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows
+strings only.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The state of our optimizer, filled from a checkpoint's moments, and its moments for other formats."""
+"""The state of our optimizer: filled from a checkpoint's moments, and as moments of one."""
 
 import logging
 import re
@@ -28,8 +28,8 @@ def fill(
     config: the model's.
 
   Returns:
-    A tree like `abstract`, or None if the checkpoint has no moments or `abstract` is of an optimizer
-    other than Adafactor.
+    A tree like `abstract`, or None if the checkpoint has no moments or `abstract` is of an
+    optimizer other than Adafactor.
   """
   if checkpoint.moments is None:
     return None

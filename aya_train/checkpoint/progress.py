@@ -1,4 +1,4 @@
-"""How far a conversion is, in bytes: a bar on a terminal, elsewhere a line in the log now and then."""
+"""How far a conversion is, in bytes: a bar on a terminal, elsewhere lines in the log."""
 
 import contextlib
 import logging

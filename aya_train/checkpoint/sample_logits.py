@@ -70,8 +70,8 @@ def compare(
   found = _difference(before, after)
   if not found <= TOLERANCE:
     raise ValueError(
-      f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of the '
-      f'largest, expected at most {TOLERANCE:g}: the result is not the same model'
+      f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of '
+      f'the largest, expected at most {TOLERANCE:g}: the result is not the same model'
     )
   logger.info(
     'verified logits on %d sample prompts: they differ by %.1g of the largest', len(ids), found

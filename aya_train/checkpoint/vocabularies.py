@@ -36,7 +36,7 @@ def of_hf(folder: epath.Path) -> Stored:
 
 
 def fingerprint(path: epath.PathLike) -> str:
-  """SHA-256 (hex) of a SentencePiece file, as `fingerprints.of_vocabulary` of it with no extra ids."""
+  """SHA-256 (hex) of a SentencePiece file, as `fingerprints.of_vocabulary` without extra ids."""
   content = [hashlib.sha256(epath.Path(path).read_bytes()).hexdigest(), 0]
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -24,7 +24,7 @@ CORPUS = (
 
 
 def train_vocabulary(folder: Path) -> Path:
-  """Unigram, byte fallback, pad 0, eos 1, unk 2, and the sentinels as the last ids, 0 the highest."""
+  """Unigram, byte fallback, pad 0, eos 1, unk 2, and the sentinels last, 0 the highest id."""
   import sentencepiece
 
   corpus = folder / 'corpus.txt'

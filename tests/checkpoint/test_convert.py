@@ -211,7 +211,7 @@ def test_bfloat16_is_rounded_once(source, leaves, tmp_path, vocabulary_file, to)
     np.testing.assert_array_equal(array.read().astype(np.float32), expected, err_msg=name)
 
 
-# Whole or absent -----------------------------------------------------------------------------------
+# Whole or absent ----------------------------------------------------------------------------------
 
 
 def test_a_full_folder_is_replaced_only_when_asked(source, tmp_path):
@@ -328,7 +328,7 @@ convert.convert({str(source)!r}, {str(out)!r}, to='native')
   assert [p.name for p in tmp_path.iterdir()] == ['out']
 
 
-# What else may change -------------------------------------------------------------------------------
+# What else may change -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('to', ['native', 't5x'])
@@ -368,7 +368,7 @@ def test_hugging_face_folders_change_dtype_or_shards(source, tmp_path, vocabular
   }
 
 
-# Logits --------------------------------------------------------------------------------------------
+# Logits -------------------------------------------------------------------------------------------
 
 
 def test_verify_sees_a_network_that_computes_something_else(

@@ -186,7 +186,7 @@ def stack(arrays: Sequence[LazyArray], axis: int) -> LazyArray:
 
 
 def merge(array: LazyArray, first: int, second: int) -> LazyArray:
-  """Joins two axes, `first` before `second`, into one at the place of the first, which varies slower."""
+  """Joins an axis and a later one into one at the place of the first, which varies slower."""
   width = array.shape[second]
 
   def get(index: blocks.Index) -> np.ndarray:

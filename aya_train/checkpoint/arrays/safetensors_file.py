@@ -131,7 +131,7 @@ def _mapped(path: epath.Path, entry: Entry) -> lazy_arrays.LazyArray:
 class _Remote:
   """Tensors of a file in a bucket: runs of rows are read alone, other slices need the whole tensor.
 
-  The last few whole ones are kept, since a transposed matrix is asked for in many blocks of columns.
+  The last few whole ones are kept: a transposed matrix is asked for in many blocks of columns.
   """
 
   def __init__(self, path: epath.Path):
@@ -223,7 +223,7 @@ def row_blocks(tensor: lazy_arrays.LazyArray) -> Iterator[np.ndarray]:
 
 
 def row_slices(tensor: lazy_arrays.LazyArray) -> Iterator[slice]:
-  """The runs of rows of `row_blocks`: whole chunks of the source, which would be read twice otherwise."""
+  """The runs of rows of `row_blocks`: whole chunks of the source, so that none is read twice."""
   row_bytes = math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
   rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
   chunk_rows = tensor.chunks[0] if tensor.chunks else 0

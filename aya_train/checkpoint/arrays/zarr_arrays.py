@@ -118,8 +118,8 @@ def _check_leaf(leaf: ZarrLeaf, store: ts.TensorStore, where: str) -> None:
       )
   if store.dtype.name == 'uint16':
     raise ValueError(
-      f'{where}: array {leaf.name} is uint16, how T5X before June 2021 stored bfloat16: restore and '
-      'save it with a T5X of that time, or ask its author for float32'
+      f'{where}: array {leaf.name} is uint16, how T5X before June 2021 stored bfloat16: restore '
+      'and save it with a T5X of that time, or ask its author for float32'
     )
 
 

@@ -1,7 +1,7 @@
 """Reads zarr arrays in gzip chunks, T5X's usual ones, with Intel's ISA-L.
 
-Inflating is most of the time that reading a T5X checkpoint takes; ISA-L does it about twice as fast as
-the zlib inside TensorStore, which remains the reader of everything else.
+Inflating is most of the time that reading a T5X checkpoint takes; ISA-L does it about twice as fast
+as the zlib inside TensorStore, which remains the reader of everything else.
 """
 
 import concurrent.futures

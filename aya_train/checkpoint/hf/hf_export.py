@@ -177,5 +177,6 @@ def check_float16(block: np.ndarray, name: str) -> None:
   """Raises ValueError if float16 cannot hold a weight."""
   if (peak := float(np.abs(block).max(initial=0))) > hf_torch.FLOAT16_MAX:
     raise ValueError(
-      f'{name} holds {peak:g}, more than float16 can ({hf_torch.FLOAT16_MAX:g}): use bfloat16 or float32'
+      f'{name} holds {peak:g}, more than float16 can ({hf_torch.FLOAT16_MAX:g}): use bfloat16 '
+      'or float32'
     )

@@ -11,7 +11,7 @@ def open_folder(folder: epath.PathLike) -> contents.Checkpoint:
   """Opens a T5 1.1, mT5, umT5 or Aya folder written by `hf_export.export` or by transformers.
 
   Args:
-    folder: with config.json and model.safetensors, or its shards and their index; local or in a bucket.
+    folder: with config.json and model.safetensors, or shards and their index; also in a bucket.
 
   Returns:
     The checkpoint, unrolled, its arrays in the dtype of the files.

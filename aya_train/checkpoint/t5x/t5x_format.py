@@ -1,7 +1,7 @@
 """Reads and writes T5X's native checkpoints, version 3, without T5X.
 
-    checkpoint                    msgpack: {version, optimizer: {target, state: {step, param_states}}}
-    target.encoder.…kernel/       zarr arrays (format 2), one for each leaf that T5X partitions
+    checkpoint                  msgpack: {version, optimizer: {target, state: {step, param_states}}}
+    target.encoder.…kernel/     zarr arrays (format 2), one for each leaf that T5X partitions
     state.param_states.….v/
 In the index, a leaf is either an array (flax's msgpack extension types 1 and 3) or a dict: the
 TensorStore spec of its zarr array, whose path is relative to the folder. Source: behaviour of
@@ -163,7 +163,7 @@ def _zarr_leaf(
   )
 
 
-# Writing -------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
 
 
 def write(folder: epath.PathLike, leaves: Mapping[str, lazy_arrays.LazyArray]) -> None:

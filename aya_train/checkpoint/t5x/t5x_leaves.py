@@ -1,10 +1,10 @@
 """T5X's trees of parameters and Adafactor states as checkpoints, and checkpoints as such trees.
 
-`adafactor_moments` describes the states of unrolled networks (t5x/examples/t5), which T5X keeps by its
-heuristic for matrices. Its explicit rule for the stacked parameters of scalable_t5 differs: 'v_row' is
-kept for the axis `embed`, 'v_col' for all others, whatever the lengths; norm scales and position biases
-keep 'v'. scalable_t5 also keeps heads and kv of attention kernels apart: [embed, layers, heads, kv] for
-queries, keys and values, [heads, layers, kv, embed] for outputs.
+`adafactor_moments` describes the states of unrolled networks (t5x/examples/t5), which T5X keeps by
+its heuristic for matrices. Its explicit rule for the stacked parameters of scalable_t5 differs:
+'v_row' is kept for the axis `embed`, 'v_col' for all others, whatever the lengths; norm scales and
+position biases keep 'v'. scalable_t5 also keeps heads and kv of attention kernels apart:
+[embed, layers, heads, kv] for queries, keys and values, [heads, layers, kv, embed] for outputs.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ _STATES = 'state/param_states/'
 _ATTENTION = re.compile(r'(?:encoder/encoder|decoder/decoder)/\w*attention/(\w+)/kernel')
 
 
-# From T5X ------------------------------------------------------------------------------------------
+# From T5X -----------------------------------------------------------------------------------------
 
 
 def from_leaves(leaves: lazy_arrays.Arrays, where: str) -> contents.Checkpoint:
   """Understands the leaves of a T5X checkpoint ('target/…', 'state/…').
 
   The architecture is read off names and shapes: T5X stores none. Activations cannot be; they are
-  gelu and linear for a gated MLP (T5 1.1, mT5) and relu for T5 1.0. scalable_t5 has position biases in
-  each layer: copies of one table, as conversions from mT5 write them, are one table shared.
+  gelu and linear for a gated MLP (T5 1.1, mT5) and relu for T5 1.0. scalable_t5 has position biases
+  in each layer: copies of one table, as conversions from mT5 write them, are one table shared.
 
   Raises:
     ValueError: not an encoder-decoder of T5X's examples, with what is missing or in excess.
@@ -232,7 +232,7 @@ def _embed_axis(rule: names.Rule) -> int:
   return 1 if rule.unrolled.endswith(('/out/kernel', '/wo/kernel')) else 0
 
 
-# To T5X --------------------------------------------------------------------------------------------
+# To T5X -------------------------------------------------------------------------------------------
 
 
 def to_leaves(
@@ -243,8 +243,8 @@ def to_leaves(
   Args:
     checkpoint: any, opened. Without moments it gets those of a fresh optimizer, since T5X restores
       parameters and optimizer together.
-    scan_layers: lay it out for examples/scalable_t5 (relative position biases in each layer, if need
-      be copies; layers on axis 1) instead of examples/t5.
+    scan_layers: lay it out for examples/scalable_t5 (relative position biases in each layer, if
+      need be copies; layers on axis 1) instead of examples/t5.
     dtype: of the parameters; the optimizer state is always float32.
   """
   if scan_layers:

@@ -1,4 +1,4 @@
-"""Safetensors files: written as safetensors reads them, read on disk and in a bucket, or refused."""
+"""Safetensors files: written as safetensors reads them, read from disk or bucket, or refused."""
 
 import json
 

@@ -169,7 +169,7 @@ def test_parameters_of_another_network_are_refused(export):
     export(small_model.config(scan_layers=False), params)
 
 
-# float16 -------------------------------------------------------------------------------------------
+# float16 ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""T5X itself restores what is written here, and what it writes is read here. Needs t5x importable."""
+"""T5X itself restores what is written here, and its own is read here. Needs t5x importable."""
 
 import numpy as np
 import pytest

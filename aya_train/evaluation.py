@@ -87,8 +87,7 @@ def evaluate(
   if dataset_cfg is None and infer_eval_cfg is None:
     raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
   source = formats.detect(checkpoint_path)
-  formats.check(source, network.parameter_axes(model.config)[0], model.config)
-  formats.check_vocabulary(source, model.output_vocabulary)
+  formats.check(source, network.parameter_axes(model.config)[0], model)
   with hosts.together():
     if jax.process_index() == 0:
       if dataset_cfg is not None:
@@ -103,7 +102,7 @@ def evaluate(
       dataset_cfg, hosts.here(partitioner.data_shard), model.feature_converter
     )
   params, writer = (
-    formats.read_for(model, partitioner, checkpoint_path),
+    formats.read_for(model, partitioner, source),
     metric_writer.Writer(output_dir),
   )
   results: dict[str, dict[str, float]] = {}

@@ -65,8 +65,7 @@ def infer(
   partitioner.check_batch_size(batch_size)
   model.check_vocabulary()
   source = formats.detect(checkpoint_path)
-  formats.check(source, network.parameter_axes(model.config)[0], model.config)
-  formats.check_vocabulary(source, model.output_vocabulary)
+  formats.check(source, network.parameter_axes(model.config)[0], model)
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
@@ -78,7 +77,7 @@ def infer(
     prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
   if not prompts:
     raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
-  params = formats.read_for(model, partitioner, checkpoint_path)
+  params = formats.read_for(model, partitioner, source)
   started = time.monotonic()
   answers = infer_eval.decode_prompts(
     model,

@@ -27,7 +27,7 @@ def check_start(
   abstract_params: Any,
   *,
   needed: bool = True,
-) -> tuple[formats.Source, int]:
+) -> tuple[formats.Detected, int]:
   """Opens the checkpoint that a run starts from, without reading its weights.
 
   Args:
@@ -53,9 +53,7 @@ def check_start(
     ) from error
   if not needed:
     return source, 0
-  step = formats.check(source, abstract_params, model.config)
-  formats.check_vocabulary(source, model.output_vocabulary)
-  return source, step
+  return source, formats.check(source, abstract_params, model)
 
 
 def check_steps(first_step: int, last_step: int) -> None:

@@ -207,7 +207,7 @@ def initial_state(
   partitioner: partitioning.Partitioner,
   abstract: train_state.TrainState,
   seed: int,
-  source: formats.Source | None,
+  source: formats.Detected | None,
 ) -> train_state.TrainState:
   """A state with the weights of a checkpoint, or random ones, each device filling its own shards.
 

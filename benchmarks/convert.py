@@ -26,8 +26,9 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from aya_train.checkpoint import contents
 from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.t5x import t5x_format, t5x_state
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
 from aya_train.models import network, t5_config
 
 # emb_dim, heads, layers of each stack, mlp_dim: t5x/examples/t5/mt5/*.gin.
@@ -42,14 +43,14 @@ SIZES = {
 BLOCK = np.random.default_rng(0).normal(scale=0.05, size=(1 << 22) + 7).astype(np.float32)
 
 
-def random_array(shape: tuple[int, ...]) -> lazy_arrays.SlicedArray:
+def random_array(shape: tuple[int, ...]) -> lazy_arrays.LazyArray:
   def get(index: tuple[slice, ...]) -> np.ndarray:
     return np.resize(BLOCK, [i.stop - i.start for i in index])
 
-  return lazy_arrays.SlicedArray(shape, np.dtype(np.float32), get)
+  return lazy_arrays.LazyArray(shape, np.dtype(np.float32), get)
 
 
-def checkpoint(size: str) -> t5x_state.Checkpoint:
+def checkpoint(size: str) -> contents.Checkpoint:
   width, heads, layers, mlp = SIZES[size]
   config = t5_config.T5Config(
     vocab_size=250112,
@@ -67,7 +68,7 @@ def checkpoint(size: str) -> t5x_state.Checkpoint:
     jax.eval_shape(lambda k: network.initial_variables(config, k), jax.random.key(0))
   )
   flat = traverse_util.flatten_dict(shapes, sep='/')
-  return t5x_state.Checkpoint(
+  return contents.Checkpoint(
     where=f'mT5-{size}', config=config, params={k: random_array(v.shape) for k, v in flat.items()}
   )
 
@@ -146,7 +147,7 @@ def compare(
   source = given or folder / 'checkpoint_0'
   if given is None:
     source.mkdir()
-    t5x_format.write(source, t5x_state.to_leaves(checkpoint(size), scan_layers=False))
+    t5x_format.write(source, t5x_leaves.to_leaves(checkpoint(size), scan_layers=False))
     os.sync()
   name = f'mT5-{size}' if given is None else str(given)
   print(f'{name}: {gigabytes(source):.2f} GB of T5X', flush=True)

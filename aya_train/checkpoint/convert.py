@@ -10,15 +10,16 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from etils import epath
 
 from aya_train import destinations
-from aya_train.checkpoint import formats, layouts, native, progress, sample_logits, work_folder
-from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.t5x import t5x_format, t5x_orbax, t5x_state
+from aya_train.checkpoint import contents, formats, native, progress, sample_logits, work_folder
+from aya_train.checkpoint.arrays import lazy_arrays, orbax_tree, spool, workers
+from aya_train.checkpoint.hf import hf_export
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,6 @@ _HF_PACKAGES = {
   'tokenizers': 'tokenizers',
   'google.protobuf': 'protobuf',
 }
-
-Arrays = Mapping[str, lazy_arrays.SlicedArray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +144,8 @@ def _check(to: str, dtype: str | None) -> None:
 
 
 def _planned(
-  source: formats.Source,
-  checkpoint: t5x_state.Checkpoint,
+  source: formats.Detected,
+  checkpoint: contents.Checkpoint,
   to: str,
   dtype: str | None,
   max_shard_size: str,
@@ -175,8 +174,6 @@ def _planned(
   if not stays or (vocabulary_file and to != 't5x'):
     return plan
   if to == 'hf':
-    from aya_train.checkpoint.hf import hf_export
-
     same = hf_export.is_laid_out(source.path, plan.dtype, max_shard_size)
     others = '--dtype, --max_shard_size or --vocabulary'
   else:
@@ -185,13 +182,13 @@ def _planned(
     others = '--dtype or --scan_layers'
   if same:
     raise ValueError(
-      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: nothing '
-      f'would change. Copy the folder, or give another {others}'
+      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: '
+      f'nothing would change. Copy the folder, or give another {others}'
     )
   return plan
 
 
-def _check_vocabulary(vocabulary_file: str, source: formats.Source) -> None:
+def _check_vocabulary(vocabulary_file: str, source: formats.Detected) -> None:
   if _is_file(vocabulary_file):
     return
   named = f'the vocabulary {vocabulary_file!r} for' if vocabulary_file else 'no vocabulary in'
@@ -205,7 +202,7 @@ def _is_file(path: str) -> bool:
   return bool(path) and epath.Path(path).is_file()
 
 
-def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan) -> None:
+def _check_room(work: epath.Path, checkpoint: contents.Checkpoint, plan: _Plan) -> None:
   """Raises OSError where the result and what is copied on the way cannot fit."""
   if not destinations.is_local(work):
     return
@@ -225,7 +222,7 @@ def _check_room(work: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan)
     )
 
 
-def _to_spool(checkpoint: t5x_state.Checkpoint) -> Arrays:
+def _to_spool(checkpoint: contents.Checkpoint) -> lazy_arrays.Arrays:
   """Stacked parameters whose chunks span several layers."""
   config = checkpoint.config
   axis = config.param_scan_axis
@@ -239,20 +236,20 @@ def _to_spool(checkpoint: t5x_state.Checkpoint) -> Arrays:
   }
 
 
-def _spooled(checkpoint: t5x_state.Checkpoint, folder: epath.Path) -> t5x_state.Checkpoint:
+def _spooled(checkpoint: contents.Checkpoint, folder: epath.Path) -> contents.Checkpoint:
   """Lets layers be read one by one from stacked parameters, at the price of room on disk."""
   folder.mkdir()
   axis = checkpoint.config.param_scan_axis
   spooled = {
-    name: lazy_arrays.spooled(array, axis, folder / name.replace('/', '.'))
+    name: spool.spooled(array, axis, folder / name.replace('/', '.'))
     for name, array in _to_spool(checkpoint).items()
   }
   return dataclasses.replace(checkpoint, params={**checkpoint.params, **spooled})
 
 
 def _write(
-  out: epath.Path, checkpoint: t5x_state.Checkpoint, plan: _Plan, allow_float16_overflow: bool
-) -> Arrays:
+  out: epath.Path, checkpoint: contents.Checkpoint, plan: _Plan, allow_float16_overflow: bool
+) -> lazy_arrays.Arrays:
   """Writes the folder `out`; returns what is in it, as `_read_back` names it."""
   if plan.to == 'native':
     return native.write(
@@ -264,12 +261,10 @@ def _write(
     )
   if plan.to == 't5x':
     out.mkdir()
-    leaves = t5x_state.to_leaves(checkpoint, scan_layers=plan.scan_layers, dtype=plan.dtype)
+    leaves = t5x_leaves.to_leaves(checkpoint, scan_layers=plan.scan_layers, dtype=plan.dtype)
     with progress.shown('writing', progress.total_bytes(leaves)) as advance:
       t5x_format.write(out, progress.counted(leaves, advance))
     return leaves
-  from aya_train.checkpoint.hf import hf_export
-
   config = dataclasses.replace(checkpoint.config, scan_layers=False)
   params = checkpoint.in_layout(config)
   written = {name: lazy_arrays.cast(array, plan.dtype) for name, array in params.items()}
@@ -288,10 +283,10 @@ def _write(
   return written
 
 
-# Reading back --------------------------------------------------------------------------------------
+# Reading back -------------------------------------------------------------------------------------
 
 
-def _read_back(out: epath.Path, to: str) -> Arrays:
+def _read_back(out: epath.Path, to: str) -> lazy_arrays.Arrays:
   if to == 't5x':
     return t5x_format.read(out)
   if to == 'native':
@@ -299,12 +294,12 @@ def _read_back(out: epath.Path, to: str) -> Arrays:
     return {
       f'{item}/{name}': array
       for item in items
-      for name, array in t5x_orbax.read(out / item).items()
+      for name, array in orbax_tree.read(out / item).items()
     }
-  return formats.open_checkpoint(formats.Source(out, formats.Format.HF)).params
+  return formats.open_checkpoint(formats.Detected(out, formats.Format.HF)).params
 
 
-def _verify(found: Arrays, written: Arrays, where: str) -> None:
+def _verify(found: lazy_arrays.Arrays, written: lazy_arrays.Arrays, where: str) -> None:
   if set(found) != set(written):
     raise ValueError(f'{where}: read back other arrays: {sorted(set(found) ^ set(written))[:5]}')
 
@@ -313,7 +308,7 @@ def _verify(found: Arrays, written: Arrays, where: str) -> None:
 
   with progress.shown('verifying', progress.total_bytes(found)) as advance:
     found = progress.counted(found, advance)
-    for told in layouts.ahead(difference, written, waiting=layouts.MANY):
+    for told in workers.ahead(difference, written, waiting=workers.MANY):
       if told:
         raise ValueError(f'{where}: what was written does not read back: {told}')
   logger.info('verified %d arrays, bit for bit', len(written))

@@ -15,10 +15,10 @@ from etils import epath
 from flax import traverse_util
 
 from aya_train import partitioning, train_state
-from aya_train.checkpoint import layouts, manager, names, vocabularies
-from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.hf import hf_export
-from aya_train.checkpoint.t5x import t5x_format, t5x_orbax, t5x_state
+from aya_train.checkpoint import contents, manager, native, optax_state, vocabularies
+from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
+from aya_train.checkpoint.hf import hf_import
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
 from aya_train.models import network, t5_config
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
   from aya_train.objectives import seq2seq
 
 _READS = (
-  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or a '
-  'Hugging Face folder with safetensors'
+  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '
+  'a Hugging Face folder with safetensors'
 )
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
 
@@ -43,14 +43,14 @@ class Format(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Detected:
   """A checkpoint that exists, and its format."""
 
   path: epath.Path
   format: Format
 
 
-def detect(path: epath.PathLike) -> Source:
+def detect(path: epath.PathLike) -> Detected:
   """Names the format of a checkpoint; of a run, the newest checkpoint is meant.
 
   Raises:
@@ -72,17 +72,17 @@ def detect(path: epath.PathLike) -> Source:
   if path.is_file() and path.suffix in _PICKLES:
     raise ValueError(f'{path} {_pickle_message()}')
   if (path / 'config.json').exists():
-    return Source(path, Format.HF)
+    return Detected(path, Format.HF)
   if (folder := t5x_format.step_folder(path)) is not None:
     if (root := t5x_format.orbax_root(folder)) is not None:
-      return Source(root, Format.T5X_ORBAX)
-    return Source(folder, Format.T5X)
+      return Detected(root, Format.T5X_ORBAX)
+    return Detected(folder, Format.T5X)
   if path.is_file():
-    return Source(_index_file(path), Format.T5X)
+    return Detected(_index_file(path), Format.T5X)
   if pickles := [p.name for p in path.iterdir() if p.suffix in _PICKLES]:
     raise ValueError(f'{path} holds {sorted(pickles)[:3]}: this {_pickle_message()}')
   try:
-    return Source(manager.find(path), Format.NATIVE)
+    return Detected(manager.find(path), Format.NATIVE)
   except FileNotFoundError as error:
     raise FileNotFoundError(f'no checkpoint at {path}. {_READS}') from error
 
@@ -97,103 +97,53 @@ def _pickle_message() -> str:
 def _index_file(path: epath.Path) -> epath.Path:
   """A lone msgpack index, as T5X wrote before it had folders."""
   try:
-    if 'optimizer' in t5x_format.read_index(path):
+    if 'optimizer' in msgpack_index.read(path):
       return path
   except ValueError:
     pass
   raise ValueError(f'{path} is a file of no known checkpoint format. {_READS}')
 
 
-def open_checkpoint(source: Source) -> t5x_state.Checkpoint:
+def open_checkpoint(source: Detected) -> contents.Checkpoint:
   """Reads what a checkpoint says of itself and opens its arrays; none of them is read.
 
   Raises:
     ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture.
   """
   if source.format is Format.T5X:
-    return t5x_state.from_leaves(t5x_format.read(source.path), str(source.path))
+    return t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
   if source.format is Format.T5X_ORBAX:
-    return t5x_state.from_leaves(t5x_orbax.read(source.path), str(source.path))
+    return t5x_leaves.from_leaves(orbax_tree.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
-    return _open_native(source.path)
-  params, config = hf_export.import_hf(source.path, dtype=None)
-  vocabulary = source.path / 'spiece.model'
-  return t5x_state.Checkpoint(
-    where=str(source.path),
-    config=config,
-    params={name: lazy_arrays.of(array) for name, array in params.items()},
-    vocabulary_file=str(vocabulary) if vocabulary.exists() else '',
-  )
+    return native.open_folder(source.path)
+  return hf_import.open_folder(source.path)
 
 
-def _open_native(path: epath.Path) -> t5x_state.Checkpoint:
-  config, metadata = _native_metadata(path)
-  params = t5x_orbax.read(path / 'params')
-  layout: names.Layout = 'scanned' if config.scan_layers else 'unrolled'
-  layouts.table_of(config).check(params, layout, str(path))
-  layouts.check_shapes(params, hf_export.expected_shapes(config), str(path))
-  moments = None
-  if (path / 'training').exists():
-    training = t5x_orbax.read(path / 'training')
-    moments = t5x_state.moments_from_ours(training, params, config, str(path))
-  return t5x_state.Checkpoint(
-    where=str(path),
-    config=config,
-    params=params,
-    step=metadata['step'],
-    moments=moments,
-    vocabulary_file=metadata['vocabulary_file'],
-  )
-
-
-def _native_metadata(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
-  """The network and the rest of what a step folder says of itself.
-
-  Raises:
-    ValueError: it is damaged.
-  """
-  try:
-    metadata = manager.read_metadata(path)
-    config = t5_config.T5Config(**metadata['architecture'])
-    buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
-    if not all(type(n) is int and n >= 4 for n in buckets):
-      raise TypeError(f'buckets and distance of relative positions {buckets}')
-    step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
-    fingerprint = metadata.get('vocabulary')
-    if type(step) is not int or not isinstance(vocabulary, str):
-      raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
-    if not isinstance(fingerprint, str | None):
-      raise TypeError(f'vocabulary {fingerprint!r}')
-  except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-    raise ValueError(
-      f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
-      'again from its source'
-    ) from error
-  return config, {'step': step, 'vocabulary_file': vocabulary, 'vocabulary': fingerprint}
-
-
-def check(source: Source, abstract_params: Any, config: t5_config.T5Config) -> int:
-  """Refuses a checkpoint that is not one of this network; nothing but its description is read.
+def check(source: Detected, abstract_params: Any, model: 'seq2seq.EncoderDecoderModel') -> int:
+  """Refuses a checkpoint that a model cannot start from; nothing but its description is read.
 
   Args:
     source: the checkpoint.
-    abstract_params: shapes of the parameters wanted.
-    config: of the network wanted.
+    abstract_params: shapes of the model's parameters.
+    model: with the network and the vocabulary wanted.
 
   Returns:
     The step it was saved at, 0 if unknown.
 
   Raises:
-    ValueError: another architecture, with names and shapes; or a damaged checkpoint.
+    ValueError: another architecture, with names and shapes; another vocabulary (see
+      `check_vocabulary`); or a damaged checkpoint.
   """
-  return _opened(source, abstract_params, config)[1].step
+  step = _opened(source, abstract_params, model.config)[1].step
+  check_vocabulary(source, model.output_vocabulary)
+  return step
 
 
 def _opened(
-  source: Source, abstract_params: Any, config: t5_config.T5Config
-) -> tuple[t5x_state.Arrays, t5x_state.Checkpoint]:
+  source: Detected, abstract_params: Any, config: t5_config.T5Config
+) -> tuple[lazy_arrays.Arrays, contents.Checkpoint]:
   checkpoint = open_checkpoint(source)
-  checkpoint = t5x_state.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
+  checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
   have = checkpoint.in_layout(config)
   manager.check_same_shapes(
     traverse_util.unflatten_dict(dict(have), sep='/'),
@@ -204,7 +154,7 @@ def _opened(
   return have, checkpoint
 
 
-def check_vocabulary(source: Source, vocabulary: 'seqio.Vocabulary') -> None:
+def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
   """Refuses weights that were trained with other ids than a vocabulary's.
 
   T5X checkpoints do not say which vocabulary they belong to, so nothing is known of them.
@@ -234,27 +184,27 @@ def check_vocabulary(source: Source, vocabulary: 'seqio.Vocabulary') -> None:
   )
 
 
-def stored_vocabulary(source: Source) -> vocabularies.Stored:
+def stored_vocabulary(source: Detected) -> vocabularies.Stored:
   """What a checkpoint says of its vocabulary; nothing, if it is one of T5X."""
   if source.format is Format.HF:
     return vocabularies.of_hf(source.path)
   if source.format is Format.NATIVE:
-    metadata = _native_metadata(source.path)[1]
+    metadata = native.read_description(source.path)[1]
     return vocabularies.Stored(metadata['vocabulary'], metadata['vocabulary_file'])
   return vocabularies.Stored()
 
 
-def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
+def read(source: Detected, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
   """Parameters laid out as `abstract_params`, and the step they were saved at (0 if unknown).
 
-  Each host reads the slices that its devices hold. Layers are stacked or unstacked as `config` says.
+  Each host reads the slices that its devices hold. `config` says whether layers are stacked.
 
   Raises:
     ValueError: another architecture, with names and shapes; or a damaged checkpoint.
   """
   if source.format is Format.NATIVE:
-    theirs, metadata = _native_metadata(source.path)
-    if t5x_state.same_layout(theirs, config):
+    theirs, metadata = native.read_description(source.path)
+    if contents.same_layout(theirs, config):
       return manager.read_params(source.path, abstract_params), metadata['step']
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   have, checkpoint = _opened(source, abstract_params, config)
@@ -263,7 +213,7 @@ def read(source: Source, abstract_params: Any, config: t5_config.T5Config) -> tu
 
 
 def read_optimizer_state(
-  source: Source, abstract_state: train_state.TrainState, config: t5_config.T5Config
+  source: Detected, abstract_state: train_state.TrainState, config: t5_config.T5Config
 ) -> Any | None:
   """The optimizer state of a checkpoint, laid out as `abstract_state.opt_state`.
 
@@ -280,11 +230,11 @@ def read_optimizer_state(
   if source.format is Format.HF:
     return None
   checkpoint = open_checkpoint(source)
-  filled = t5x_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
+  filled = optax_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
   return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
 
 
-def _place(array: lazy_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+def _place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
   """Puts each shard on its device, reading nothing else; replicas are read once."""
   if array.shape != tuple(leaf.shape):
     raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
@@ -305,10 +255,13 @@ def _place(array: lazy_arrays.SlicedArray, leaf: jax.ShapeDtypeStruct) -> jax.Ar
 
 
 def read_for(
-  model: 'seq2seq.EncoderDecoderModel', partitioner: partitioning.Partitioner, path: epath.PathLike
+  model: 'seq2seq.EncoderDecoderModel', partitioner: partitioning.Partitioner, source: Detected
 ) -> Any:
-  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh."""
-  source = detect(path)
+  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh.
+
+  Raises:
+    ValueError: another network or vocabulary; or a damaged checkpoint.
+  """
   check_vocabulary(source, model.output_vocabulary)
   abstract, axes = network.parameter_axes(model.config)
   shardings = partitioner.shardings(axes, abstract)

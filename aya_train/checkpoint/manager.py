@@ -116,7 +116,8 @@ class CheckpointManager:
   ) -> train_state.TrainState:
     """The state of a step, laid out as `abstract` (arrays with shardings); sets the iterator.
 
-    Meshes and numbers of hosts may differ from those that saved. The iterator is that of `data.train_iterator`, or None.
+    Meshes and numbers of hosts may differ from those that saved. The iterator is that of
+    `batching.train_iterator`, or None.
 
     Raises:
       ValueError: shapes differ from those of `abstract`, or the data belong to another stream.
@@ -185,8 +186,8 @@ def _data_states(folder: epath.Path) -> list[Any]:
   counts = {int(file.stem.rpartition('-')[2]) for file in files}
   if counts != {len(files)}:
     raise ValueError(
-      f'{folder} holds {[file.name for file in files]}, expected one file for each host of the run: '
-      'copy the checkpoint again, or start from its parameters (INITIAL_CHECKPOINT_PATH)'
+      f'{folder} holds {[file.name for file in files]}, expected one file for each host of the '
+      'run: copy the checkpoint again, or start from its parameters (INITIAL_CHECKPOINT_PATH)'
     )
   return [json.loads(file.read_text()) for file in files]
 
@@ -235,21 +236,6 @@ def read_params(path: epath.PathLike, abstract: Any) -> Any:
     stored = checkpointer.metadata(path / 'params').item_metadata.tree
     check_same_shapes(stored, abstract, f'checkpoint {path}', 'the model')
     return checkpointer.restore(path / 'params', abstract)
-
-
-def write_params(
-  path: epath.PathLike, params: Any, metadata: Mapping[str, Any], *, overwrite: bool = False
-) -> None:
-  """Writes parameters and metadata alone, as one step folder that training can start from."""
-  handler = ocp.CompositeCheckpointHandler()
-  with ocp.Checkpointer(handler) as checkpointer:
-    checkpointer.save(
-      epath.Path(path).resolve(),
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(params), metadata=ocp.args.JsonSave(dict(metadata))
-      ),
-      force=overwrite,
-    )
 
 
 def check_same_shapes(stored: Any, wanted: Any, stored_name: str, wanted_name: str) -> None:

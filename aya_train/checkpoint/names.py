@@ -7,8 +7,9 @@ Layouts:
 A stack shares its table of position biases, which then lies outside its layers, or, as in
 scalable_t5 and umT5, each layer has one.
 
-Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs: t5x/examples/t5/network.py
-and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows strings only.
+Names are whole paths joined by '/' (ours) or '.' (hf). Sources of the pairs:
+t5x/examples/t5/network.py and transformers' convert_t5x_checkpoint_to_pytorch.py. This module knows
+strings only.
 """
 
 import dataclasses

@@ -1,9 +1,8 @@
-"""Writes native checkpoints (see `manager`) array by array, from a checkpoint of any format."""
+"""Native checkpoints (see `manager`) array by array: opened, and written from one of any format."""
 
 import collections
 import dataclasses
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,22 +13,68 @@ from etils import epath
 from flax import traverse_util
 
 from aya_train import destinations, optimizer
-from aya_train.checkpoint import layouts, progress, vocabularies
-from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.t5x import t5x_format, t5x_state
+from aya_train.checkpoint import contents, layouts, manager, optax_state, progress, vocabularies
+from aya_train.checkpoint.arrays import blocks, lazy_arrays, orbax_tree, workers, zarr_arrays
 from aya_train.models import network, t5_config
 
-Arrays = Mapping[str, lazy_arrays.SlicedArray]
+
+def open_folder(path: epath.Path) -> contents.Checkpoint:
+  """Opens a step folder.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged.
+  """
+  config, metadata = read_description(path)
+  params = orbax_tree.read(path / 'params')
+  layouts.check(params, config, str(path))
+  moments = None
+  if (path / 'training').exists():
+    training = orbax_tree.read(path / 'training')
+    moments = optax_state.to_moments(training, params, config, str(path))
+  return contents.Checkpoint(
+    where=str(path),
+    config=config,
+    params=params,
+    step=metadata['step'],
+    moments=moments,
+    vocabulary_file=metadata['vocabulary_file'],
+  )
+
+
+def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+  """The network and the rest of what a step folder says of itself.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  try:
+    metadata = manager.read_metadata(path)
+    config = t5_config.T5Config(**metadata['architecture'])
+    buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
+    if not all(type(n) is int and n >= 4 for n in buckets):
+      raise TypeError(f'buckets and distance of relative positions {buckets}')
+    step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
+    fingerprint = metadata.get('vocabulary')
+    if type(step) is not int or not isinstance(vocabulary, str):
+      raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
+    if not isinstance(fingerprint, str | None):
+      raise TypeError(f'vocabulary {fingerprint!r}')
+  except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+    raise ValueError(
+      f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
+      'again from its source'
+    ) from error
+  return config, {'step': step, 'vocabulary_file': vocabulary, 'vocabulary': fingerprint}
 
 
 def write(
   out: epath.PathLike,
-  checkpoint: t5x_state.Checkpoint,
+  checkpoint: contents.Checkpoint,
   vocabulary_file: str,
   *,
   scan_layers: bool = True,
   dtype: str = 'float32',
-) -> Arrays:
+) -> lazy_arrays.Arrays:
   """Writes a step folder from which training can start; `out` must not exist.
 
   Orbax lays the tree out with stand-ins of one element, without OCDBT: then every leaf is a zarr
@@ -83,21 +128,21 @@ def write(
     for path, array in jax.tree_util.tree_leaves_with_path(tree)
   }
 
-  def write_one(named: tuple[str, lazy_arrays.SlicedArray]) -> None:
+  def write_one(named: tuple[str, lazy_arrays.LazyArray]) -> None:
     item, _, name = named[0].partition('/')
     array = named[1]
     stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
-    chunks = lazy_arrays.chunk_shape(array.shape, array.dtype.itemsize, stacked)
-    kvstore = t5x_format.kvstore_spec(out / item / name.replace('/', '.'))
-    lazy_arrays.write_zarr(kvstore, array, compressor=None, chunks=chunks)
+    chunks = blocks.chunk_shape(array.shape, array.dtype.itemsize, stacked)
+    kvstore = zarr_arrays.kvstore_spec(out / item / name.replace('/', '.'))
+    zarr_arrays.write(kvstore, array, compressor=None, chunks=chunks)
 
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
-    collections.deque(layouts.ahead(write_one, counted.items(), waiting=layouts.MANY), maxlen=0)
+    collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
   return written
 
 
-def _training(checkpoint: t5x_state.Checkpoint, config: t5_config.T5Config) -> dict[str, Any]:
+def _training(checkpoint: contents.Checkpoint, config: t5_config.T5Config) -> dict[str, Any]:
   """The item `training` of a native checkpoint whose optimizer is `optimizer.adafactor`."""
   abstract, axes = network.parameter_axes(config)
   moments = checkpoint.moments or {}
@@ -106,6 +151,6 @@ def _training(checkpoint: t5x_state.Checkpoint, config: t5_config.T5Config) -> d
   shapes = jax.eval_shape(tx.init, abstract)
   return {
     'step': lazy_arrays.of(np.asarray(checkpoint.step, np.int32)),
-    'opt_state': t5x_state.fill(shapes, abstract, checkpoint, config),
+    'opt_state': optax_state.fill(shapes, abstract, checkpoint, config),
     'rng': lazy_arrays.of(np.asarray(jax.random.key_data(jax.random.key(0)))),
   }

@@ -1,18 +1,14 @@
-"""How far a conversion is, in bytes: a bar on a terminal, elsewhere a line in the log at times."""
+"""How far a conversion is, in bytes: a bar on a terminal, elsewhere lines in the log."""
 
 import contextlib
-import dataclasses
 import logging
-import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from aya_train.checkpoint import layouts
 from aya_train.checkpoint.arrays import lazy_arrays
 
 logger = logging.getLogger(__name__)
@@ -21,7 +17,6 @@ LOG_SECONDS = 30.0
 _BAR_DELAY_SECONDS = 1.0
 
 Advance = Callable[[int], None]
-Array = TypeVar('Array', bound=lazy_arrays.SlicedArray | layouts.LazyArray)
 
 
 @contextlib.contextmanager
@@ -77,26 +72,16 @@ class _Lines:
     )
 
 
-def total_bytes(arrays: Mapping[str, Array]) -> int:
+def total_bytes(arrays: lazy_arrays.Arrays) -> int:
   """Bytes of all arrays together."""
-  return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays.values())
+  return sum(array.nbytes for array in arrays.values())
 
 
-def counted(arrays: Mapping[str, Array], advance: Advance) -> dict[str, Array]:
+def counted(arrays: lazy_arrays.Arrays, advance: Advance) -> dict[str, lazy_arrays.LazyArray]:
   """The same arrays, which tell `advance` of what is read of them."""
-  return {name: _counted(array, advance) for name, array in arrays.items()}
 
-
-def _counted(array: Array, advance: Advance) -> Array:
   def told(part: np.ndarray) -> np.ndarray:
     advance(part.nbytes)
     return part
 
-  changes: dict[str, Any]
-  if isinstance(array, lazy_arrays.SlicedArray):
-    get = array.get
-    changes = {'get': lambda index: told(get(index))}
-  else:
-    read, whole = array.read, array
-    changes = {'read': lambda: told(read()), 'part': lambda index: told(whole[index])}
-  return dataclasses.replace(array, **changes)
+  return {name: lazy_arrays.mapped(array, told) for name, array in arrays.items()}

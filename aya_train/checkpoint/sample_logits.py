@@ -18,9 +18,9 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
+from aya_train.checkpoint import contents
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import hf_tokenizer, hf_torch
-from aya_train.checkpoint.t5x import t5x_state
 from aya_train.models import network
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ Logits = Sequence[np.ndarray]
 
 
 def compare(
-  source: t5x_state.Checkpoint,
-  result: t5x_state.Checkpoint | epath.Path,
+  source: contents.Checkpoint,
+  result: contents.Checkpoint | epath.Path,
   *,
   dtype: str,
   vocabulary_file: epath.PathLike,
@@ -63,15 +63,15 @@ def compare(
     return None
   ids = sample_ids(vocabulary_file, source.config.vocab_size)
   before = of_checkpoint(source, ids, dtype)
-  if isinstance(result, t5x_state.Checkpoint):
+  if isinstance(result, contents.Checkpoint):
     after = of_checkpoint(result, ids, dtype)
   else:
     after = of_transformers(result, ids)
   found = _difference(before, after)
   if not found <= TOLERANCE:
     raise ValueError(
-      f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of the '
-      f'largest, expected at most {TOLERANCE:g}: the result is not the same model'
+      f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of '
+      f'the largest, expected at most {TOLERANCE:g}: the result is not the same model'
     )
   logger.info(
     'verified logits on %d sample prompts: they differ by %.1g of the largest', len(ids), found
@@ -79,9 +79,9 @@ def compare(
   return found
 
 
-def _hindrance(source: t5x_state.Checkpoint, result: Any) -> str:
+def _hindrance(source: contents.Checkpoint, result: Any) -> str:
   missing = [name for name in ('torch', 'transformers') if importlib.util.find_spec(name) is None]
-  if missing and not isinstance(result, t5x_state.Checkpoint):
+  if missing and not isinstance(result, contents.Checkpoint):
     return f"{' and '.join(missing)} not installed (pip install 'aya-train[hf]')"
   needed = _ROOM * 4 * sum(math.prod(array.shape) for array in source.params.values())
   free = available_bytes()
@@ -125,7 +125,7 @@ def sample_ids(vocabulary_file: epath.PathLike, vocab_size: int) -> list[list[in
   ]
 
 
-def of_checkpoint(checkpoint: t5x_state.Checkpoint, ids: Ids, dtype: str) -> list[np.ndarray]:
+def of_checkpoint(checkpoint: contents.Checkpoint, ids: Ids, dtype: str) -> list[np.ndarray]:
   """Our network's logits, float32 [length, vocabulary] of each prompt; the decoder is fed it, too.
 
   Args:

@@ -37,8 +37,8 @@ def check(dst: epath.PathLike, *, overwrite: bool = False) -> epath.Path:
   here = os.path.realpath(os.getcwd())
   if os.path.commonpath([here, dst]) == str(dst):
     raise ValueError(
-      f'{given} is, or holds, the current folder, which would be replaced: give the name of a folder '
-      'to make in it'
+      f'{given} is, or holds, the current folder, which would be replaced: give the name of a '
+      'folder to make in it'
     )
   if os.path.ismount(dst):
     raise ValueError(

@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from aya_train.checkpoint import work_folder
-from aya_train.checkpoint.hf import hf_export, hf_tokenizer, hf_torch
+from aya_train.checkpoint.hf import hf_files, hf_tokenizer, hf_torch
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def to_ctranslate2(
   if quantisation not in QUANTISATIONS:
     raise ValueError(f'quantisation for ct2 must be one of {QUANTISATIONS}, got {quantisation!r}')
   hf_folder = epath.Path(hf_folder)
-  rows = hf_export.read_config(hf_folder)['vocab_size']
+  rows = hf_files.read_config(hf_folder)['vocab_size']
   work_folder.check(dst, overwrite=overwrite)
   if 'float16' in quantisation.split('_') and not allow_float16_overflow:
     hf_torch.check_float16(hf_folder)

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import layouts, progress, work_folder
-from aya_train.checkpoint.arrays import safetensors_file
-from aya_train.checkpoint.hf import hf_config, hf_export, hf_tokenizer
+from aya_train.checkpoint import names, progress, work_folder
+from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
+from aya_train.checkpoint.hf import hf_config, hf_export, hf_files, hf_tokenizer
 
 # Those that the gguf package can write, largest first.
 QUANTISATIONS = ('f32', 'bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0')
@@ -69,7 +69,7 @@ def to_gguf(
   if quantisation not in QUANTISATIONS:
     raise ValueError(f'quantisation for gguf must be one of {QUANTISATIONS}, got {quantisation!r}')
   hf_folder = epath.Path(hf_folder)
-  settings = hf_export.read_config(hf_folder)
+  settings = hf_files.read_config(hf_folder)
   tensors = _tensors(hf_folder, settings)
   vocabulary = _vocabulary(hf_folder)
   with work_folder.replacing(dst, overwrite=overwrite) as work:
@@ -86,10 +86,13 @@ def to_gguf(
 # Tensors ------------------------------------------------------------------------------------------
 
 
-def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, layouts.LazyArray]:
+def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_arrays.LazyArray]:
   """Tensors under transformers' names, the head among them, after the network was checked."""
-  tensors = hf_export.open_tensors(hf_folder, np.dtype(np.float32))
-  for alias in hf_config.TABLE_ALIASES:
+  tensors = {
+    name: lazy_arrays.cast(tensor, np.float32)
+    for name, tensor in hf_files.open_tensors(hf_folder).items()
+  }
+  for alias in names.HF_TABLE_ALIASES:
     table = tensors.pop(alias, None)
     if table is not None:
       tensors.setdefault('shared.weight', table)
@@ -104,15 +107,9 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, layou
       f'relative_attention_max_distance {config.relative_attention_max_distance}'
     )
   if config.logits_via_embedding:
-    tensors[_HEAD] = _scaled(tensors['shared.weight'], config.emb_dim**-0.5)
+    scale = np.float32(config.emb_dim**-0.5)
+    tensors[_HEAD] = lazy_arrays.mapped(tensors['shared.weight'], lambda part: part * scale)
   return tensors
-
-
-def _scaled(tensor: layouts.LazyArray, factor: float) -> layouts.LazyArray:
-  scale = np.float32(factor)
-  return layouts.LazyArray(
-    tensor.shape, tensor.dtype, lambda: tensor.read() * scale, lambda index: tensor[index] * scale
-  )
 
 
 def tensor_type(name: str, shape: tuple[int, ...], quantisation: str) -> Any:
@@ -130,15 +127,18 @@ def tensor_type(name: str, shape: tuple[int, ...], quantisation: str) -> Any:
 
 
 def _write_tensors(
-  writer: Any, tensors: dict[str, layouts.LazyArray], settings: dict[str, Any], quantisation: str
+  writer: Any,
+  tensors: dict[str, lazy_arrays.LazyArray],
+  settings: dict[str, Any],
+  quantisation: str,
 ) -> None:
   import gguf
 
   layers = max(settings['num_layers'], settings.get('num_decoder_layers') or 0)
-  names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, layers)
+  new_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, layers)
   types = {name: tensor_type(name, t.shape, quantisation) for name, t in tensors.items()}
   for name, tensor in tensors.items():
-    new_name = names.get_name(name, try_suffixes=('.weight',))
+    new_name = new_names.get_name(name, try_suffixes=('.weight',))
     if new_name is None:
       raise ValueError(f"{name} has no name in the gguf package's map of T5")
     block, block_bytes = gguf.GGML_QUANT_SIZES[types[name]]
@@ -162,7 +162,7 @@ def _write_tensors(
       writer.write_padding(file, file.tell())
 
 
-def _quantised(tensor: layouts.LazyArray, kind: Any, name: str) -> Iterator[bytes]:
+def _quantised(tensor: lazy_arrays.LazyArray, kind: Any, name: str) -> Iterator[bytes]:
   import gguf
 
   for block in safetensors_file.row_blocks(tensor):
@@ -270,8 +270,8 @@ class GgufFile:
 
     fields = self.reader.fields
     layers = [int(fields[f't5.{key}'].contents()) for key in ('block_count', 'decoder_block_count')]
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, max(layers))
-    known = {new: old for old, (_, new) in names.mapping.items() if _is_t5_name(old)}
+    new_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, max(layers))
+    known = {new: old for old, (_, new) in new_names.mapping.items() if _is_t5_name(old)}
     return {
       f'{known[tensor.name.removesuffix(".weight")]}.weight': gguf.quants.dequantize(
         tensor.data, tensor.tensor_type

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from aya_train.checkpoint.hf import hf_config, hf_export, hf_tokenizer
+from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
 from aya_train.export import quality
 from aya_train.report import run_record, run_results
 from aya_train.tasks import catalog
@@ -297,8 +297,8 @@ def render(
   file: str | None = None,
 ) -> str:
   """The text of README.md; arguments as for `write`, `report` as `quality.report` returns it."""
-  settings = hf_export.read_config(hf_folder)
-  tied = hf_export.is_tied(hf_folder)
+  settings = hf_files.read_config(hf_folder)
+  tied = hf_files.is_tied(hf_folder)
   network = hf_config.from_hf_config(settings, has_head=not tied, where=str(hf_folder))
   data = card.data if card else None
   known = [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
@@ -313,13 +313,13 @@ def render(
       name, card=card, report=report, base_model=base_model, license=license, codes=codes
     ),
     name=name,
-    network=_describe(network, hf_export.parameter_count(hf_folder)),
+    network=_describe(network, hf_files.parameter_count(hf_folder)),
     card=card,
     data=data,
     quality=report,
     base_model=base_model,
     tied=tied,
-    dtype=hf_export.dtype_of(hf_folder),
+    dtype=hf_files.dtype_of(hf_folder),
     file=file,
     decoder_start_token_id=settings.get('decoder_start_token_id', 0),
     languages=[aya101.described(code) for code in sorted(codes)],

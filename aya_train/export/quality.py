@@ -132,12 +132,12 @@ def of_gguf(
   import torch
   import transformers
 
-  from aya_train.checkpoint.hf import hf_export, hf_torch
+  from aya_train.checkpoint.hf import hf_files, hf_torch
   from aya_train.export import gguf_file
 
   weights = gguf_file.read(folder).weights()
   config = transformers.AutoConfig.from_pretrained(str(hf_folder))
-  if hf_export.is_tied(hf_folder):
+  if hf_files.is_tied(hf_folder):
     del weights['lm_head.weight']  # it is the input table with the scale that transformers applies
   state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
   return of_transformers(hf_torch.with_weights(config, state, torch), examples, max_tokens)
@@ -212,19 +212,19 @@ def report(
 
 def sizes(folder: epath.Path, hf_folder: epath.Path) -> dict[str, Any]:
   """The part of a report that needs no model to run."""
-  from aya_train.checkpoint.hf import hf_export
+  from aya_train.checkpoint.hf import hf_files
 
   gguf = list(folder.glob('*.gguf'))
   (weights,) = gguf or [folder / 'model.bin']
-  parameters = hf_export.parameter_count(hf_folder)
+  parameters = hf_files.parameter_count(hf_folder)
   length = weights.stat().length
   return {
     'format': 'gguf' if gguf else 'ct2',
     'bytes': length,
     'float_bytes': sum(
-      (hf_folder / name).stat().length for name in hf_export.safetensors_files(hf_folder)
+      (hf_folder / name).stat().length for name in hf_files.safetensors_files(hf_folder)
     ),
-    'float_dtype': hf_export.dtype_of(hf_folder),
+    'float_dtype': hf_files.dtype_of(hf_folder),
     'parameters': parameters,
     'bytes_per_parameter': length / parameters,
   }

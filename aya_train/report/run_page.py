@@ -125,7 +125,7 @@ def _restore(run: run_record.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
   dtype = run.macro('ACTIVATION_DTYPE') or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-  return model, formats.read_for(model, partitioning.one_device(), run.model_dir)
+  return model, formats.read_for(model, partitioning.one_device(), formats.detect(run.model_dir))
 
 
 def transformers_answers(

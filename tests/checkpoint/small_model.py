@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aya_train.checkpoint.hf import hf_export
+from aya_train.checkpoint import layouts
 from aya_train.models import t5_config
 
 SENTINELS = 100
@@ -24,7 +24,7 @@ CORPUS = (
 
 
 def train_vocabulary(folder: Path) -> Path:
-  """Unigram, byte fallback, pad 0, eos 1, unk 2; the sentinels are the last ids, 0 the highest."""
+  """Unigram, byte fallback, pad 0, eos 1, unk 2, and the sentinels last, 0 the highest id."""
   import sentencepiece
 
   corpus = folder / 'corpus.txt'
@@ -88,5 +88,5 @@ def random_params(cfg: t5_config.T5Config, seed: int = 0) -> dict[str, np.ndarra
       x *= cfg.emb_dim**-0.5
     return x.astype(np.float32)
 
-  shapes = hf_export.expected_shapes(cfg)
+  shapes = layouts.expected_shapes(cfg)
   return {name: draw(name, shape) for name, shape in sorted(shapes.items())}

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import convert, formats, layouts, manager, sample_logits
-from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.hf import hf_config, hf_export
-from aya_train.checkpoint.t5x import t5x_format, t5x_state
+from aya_train.checkpoint import contents, convert, formats, layouts, manager, sample_logits
+from aya_train.checkpoint.arrays import lazy_arrays, zarr_arrays
+from aya_train.checkpoint.hf import hf_config, hf_files
+from aya_train.checkpoint.t5x import t5x_format
 from aya_train.models import network
-from tests.checkpoint.t5x import t5x_bytes, t5x_leaves
+from tests.checkpoint.t5x import random_leaves, t5x_bytes
 
-CONFIG = t5x_leaves.wide_config()
+CONFIG = random_leaves.wide_config()
 LAYOUTS = pytest.mark.parametrize('scan_layers', [True, False], ids=['scanned', 'unrolled'])
 
 
 @pytest.fixture(scope='module')
 def leaves():
-  return t5x_leaves.random_leaves(CONFIG)
+  return random_leaves.random_leaves(CONFIG)
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +33,7 @@ def source(leaves, tmp_path_factory):
   return t5x_bytes.write(tmp_path_factory.mktemp('source') / 'checkpoint_7', leaves)
 
 
-def contents(folder):
+def bytes_of(folder):
   """Every file and its bytes."""
   return {
     str(path.relative_to(folder)): path.read_bytes()
@@ -48,13 +48,13 @@ def numpy(read):
 
 @pytest.mark.parametrize('momentum', [False, True], ids=['', 'momentum'])
 def test_t5x_through_native_comes_back_bit_for_bit(tmp_path, momentum):
-  leaves = t5x_leaves.random_leaves(CONFIG, momentum=momentum)
+  leaves = random_leaves.random_leaves(CONFIG, momentum=momentum)
   source = t5x_bytes.write(tmp_path / 'checkpoint_7', leaves)
-  before = contents(source)
+  before = bytes_of(source)
   native = convert.convert(source, tmp_path / 'native', to='native', scan_layers=False, verify=True)
   back = convert.convert(native, tmp_path / 'back', to='t5x', verify=True)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
-  assert contents(source) == before
+  random_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
+  assert bytes_of(source) == before
   assert sorted(p.name for p in tmp_path.iterdir()) == ['back', 'checkpoint_7', 'native']
 
 
@@ -83,7 +83,7 @@ def test_weights_that_were_bfloat16_stay_so_and_train_as_float32(
     if name.startswith('target/')
   }
   lazy = {name: lazy_arrays.of(np.asarray(array)) for name, array in read.items()}
-  t5x_leaves.assert_equal(numpy(t5x_state.relayout(lazy, stored.config, CONFIG)), rounded)
+  random_leaves.assert_equal(numpy(contents.relayout(lazy, stored.config, CONFIG)), rounded)
 
 
 @LAYOUTS
@@ -100,8 +100,8 @@ def test_parameters_survive_every_format(source, leaves, tmp_path, vocabulary_fi
   params = {k.removeprefix('target/'): v for k, v in leaves.items() if k.startswith('target/')}
   for folder in (native, hf, again, t5x, back):
     checkpoint = formats.open_checkpoint(formats.detect(folder))
-    t5x_leaves.assert_equal(numpy(checkpoint.in_layout(CONFIG)), params)
-  assert contents(hf) == contents(back)
+    random_leaves.assert_equal(numpy(checkpoint.in_layout(CONFIG)), params)
+  assert bytes_of(hf) == bytes_of(back)
 
 
 def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves, tmp_path):
@@ -131,8 +131,8 @@ def test_a_scanned_t5x_checkpoint_gives_the_unrolled_moments_back(source, leaves
 
 def umt5_of_scalable_t5(tmp_path):
   """A T5X checkpoint of scalable_t5 whose layers have different position biases, and its leaves."""
-  config = t5x_leaves.wide_config(relpos_bias_per_layer=True)
-  leaves = t5x_leaves.random_leaves(config, momentum=True)
+  config = random_leaves.wide_config(relpos_bias_per_layer=True)
+  leaves = random_leaves.random_leaves(config, momentum=True)
   unrolled = t5x_bytes.write(tmp_path / 'unrolled/checkpoint_7', leaves)
   native = convert.convert(unrolled, tmp_path / 'unrolled/native', to='native')
   return convert.convert(native, tmp_path / 'checkpoint_7', to='t5x', scan_layers=True), leaves
@@ -147,12 +147,12 @@ def test_position_biases_of_each_layer_survive_every_format(tmp_path, vocabulary
   options = {'vocabulary_file': str(vocabulary_file), 'verify': True}
   native = convert.convert(scalable, tmp_path / 'native', to='native', **options)
   back = convert.convert(native, tmp_path / 'back', to='t5x', scan_layers=False, verify=True)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
+  random_leaves.assert_equal(numpy(t5x_format.read(back)), leaves)
   hf = convert.convert(native, tmp_path / 'hf', to='hf', **options)
   again = convert.convert(hf, tmp_path / 'again', to='t5x', scan_layers=True)
   params = {k: v for k, v in numpy(t5x_format.read(scalable)).items() if k.startswith('target/')}
   found = {k: v for k, v in numpy(t5x_format.read(again)).items() if k.startswith('target/')}
-  t5x_leaves.assert_equal(found, params)
+  random_leaves.assert_equal(found, params)
 
 
 def test_tables_that_differ_cannot_be_shared_and_one_that_is_shared_can_be_copied(
@@ -162,19 +162,19 @@ def test_tables_that_differ_cannot_be_shared_and_one_that_is_shared_can_be_copie
   checkpoint = formats.open_checkpoint(formats.detect(scalable))
   assert checkpoint.config.relpos_bias_per_layer
   with pytest.raises(ValueError, match=r'checkpoint_7: the 3 layers .* RELPOS_BIAS_PER_LAYER'):
-    t5x_state.with_relpos(checkpoint, per_layer=False)
+    contents.with_relpos(checkpoint, per_layer=False)
   shared = formats.open_checkpoint(formats.detect(source))
-  copied = t5x_state.with_relpos(shared, per_layer=True)
+  copied = contents.with_relpos(shared, per_layer=True)
   table = leaves['target/decoder/relpos_bias/rel_embedding']
   moment = leaves['state/param_states/decoder/relpos_bias/rel_embedding/v']
   for layer in range(2):
     name = f'decoder/layers_{layer}/relpos_bias/rel_embedding'
     np.testing.assert_array_equal(copied.params[name].read(), table)
     np.testing.assert_array_equal(copied.moments[f'{name}/v'].read(), moment)
-  assert t5x_state.relpos_are_equal(copied)
-  joined = t5x_state.with_relpos(copied, per_layer=False)
-  t5x_leaves.assert_equal(numpy(joined.params), numpy(shared.params))
-  t5x_leaves.assert_equal(numpy(joined.moments), numpy(shared.moments))
+  assert contents.relpos_are_equal(copied)
+  joined = contents.with_relpos(copied, per_layer=False)
+  random_leaves.assert_equal(numpy(joined.params), numpy(shared.params))
+  random_leaves.assert_equal(numpy(joined.moments), numpy(shared.moments))
 
 
 def test_orbax_itself_restores_what_was_written(source, leaves, tmp_path):
@@ -211,7 +211,7 @@ def test_bfloat16_is_rounded_once(source, leaves, tmp_path, vocabulary_file, to)
     np.testing.assert_array_equal(array.read().astype(np.float32), expected, err_msg=name)
 
 
-# Whole or absent -----------------------------------------------------------------------------------
+# Whole or absent ----------------------------------------------------------------------------------
 
 
 def test_a_full_folder_is_replaced_only_when_asked(source, tmp_path):
@@ -220,7 +220,7 @@ def test_a_full_folder_is_replaced_only_when_asked(source, tmp_path):
   (out / 'notes.txt').write_text('mine')
   with pytest.raises(FileExistsError, match='--overwrite'):
     convert.convert(source, out, to='native')
-  assert contents(out) == {'notes.txt': b'mine'}
+  assert bytes_of(out) == {'notes.txt': b'mine'}
   convert.convert(source, out, to='native', overwrite=True)
   assert formats.detect(out).format is formats.Format.NATIVE and not (out / 'notes.txt').exists()
   assert [p.name for p in tmp_path.iterdir()] == ['out']
@@ -238,10 +238,10 @@ def test_a_conversion_that_fails_leaves_everything_as_it_was(leaves, tmp_path, v
   out = tmp_path / 'out'
   out.mkdir()
   (out / 'notes.txt').write_text('mine')
-  before = contents(tmp_path)
+  before = bytes_of(tmp_path)
   with pytest.raises(ValueError, match='decoder/logits_dense/kernel'):
     convert.convert(folder, out, to=to, overwrite=True, vocabulary_file=str(vocabulary_file))
-  assert contents(tmp_path) == before
+  assert bytes_of(tmp_path) == before
 
 
 def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
@@ -252,8 +252,8 @@ def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
     array = leaves[name].read()
     array.view(np.uint32)[5, 7] ^= 1
     changed[name] = lazy_arrays.of(array)
-    lazy_arrays.write_zarr(
-      t5x_format.kvstore_spec(folder / name.replace('/', '.')),
+    zarr_arrays.write(
+      zarr_arrays.kvstore_spec(folder / name.replace('/', '.')),
       changed[name],
       compressor=t5x_format.GZIP,
       chunks=array.shape,
@@ -286,10 +286,10 @@ def test_what_makes_no_sense_is_refused_before_work_starts(source, tmp_path, to,
 
 @pytest.mark.parametrize('where', ['checkpoint_7/out', 'checkpoint_7', '.'])
 def test_the_source_is_never_written_into(source, tmp_path, where):
-  before = contents(source)
+  before = bytes_of(source)
   with pytest.raises(ValueError, match='must not lie in one another'):
     convert.convert(source, source.parent / where, to='native', overwrite=True)
-  assert contents(source) == before
+  assert bytes_of(source) == before
 
 
 def test_a_full_disk_is_reported_before_work_starts(source, tmp_path, monkeypatch):
@@ -305,30 +305,30 @@ def test_a_killed_conversion_leaves_nothing_that_is_taken_for_a_checkpoint(sourc
   program = f"""
 import itertools, time
 from aya_train.checkpoint import convert
-from aya_train.checkpoint.arrays import lazy_arrays
-write, calls = lazy_arrays.write_zarr, itertools.count()
+from aya_train.checkpoint.arrays import zarr_arrays
+write, calls = zarr_arrays.write, itertools.count()
 def slow(*args, **kwargs):
   if next(calls) == 9:
     print('writing', flush=True)
     time.sleep(60)
   return write(*args, **kwargs)
-lazy_arrays.write_zarr = slow
+zarr_arrays.write = slow
 convert.convert({str(source)!r}, {str(out)!r}, to='native')
 """
-  before = contents(source)
+  before = bytes_of(source)
   process = subprocess.Popen(
     [sys.executable, '-c', program], stdout=subprocess.PIPE, env={**os.environ}, text=True
   )
   assert process.stdout.readline() == 'writing\n'
   process.send_signal(signal.SIGKILL)
   process.wait()
-  assert not out.exists() and contents(source) == before
+  assert not out.exists() and bytes_of(source) == before
   assert [p.name for p in tmp_path.iterdir()] == ['.out.partial']
   convert.convert(source, out, to='native')
   assert [p.name for p in tmp_path.iterdir()] == ['out']
 
 
-# What else may change -------------------------------------------------------------------------------
+# What else may change -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('to', ['native', 't5x'])
@@ -361,14 +361,14 @@ def test_hugging_face_folders_change_dtype_or_shards(source, tmp_path, vocabular
   found = formats.open_checkpoint(formats.detect(sharded)).params
   assert {str(array.dtype) for array in found.values()} == {'bfloat16'}
   whole = convert.convert(sharded, tmp_path / 'whole')
-  assert contents(whole) == contents(hf)
+  assert bytes_of(whole) == bytes_of(hf)
   wide = convert.convert(hf, tmp_path / 'wide', dtype='float32')
   assert {str(a.dtype) for a in formats.open_checkpoint(formats.detect(wide)).params.values()} == {
     'float32'
   }
 
 
-# Logits --------------------------------------------------------------------------------------------
+# Logits -------------------------------------------------------------------------------------------
 
 
 def test_verify_sees_a_network_that_computes_something_else(
@@ -378,7 +378,7 @@ def test_verify_sees_a_network_that_computes_something_else(
   pytest.importorskip('torch', reason='needs the extra `hf`')
   monkeypatch.setitem(hf_config.FEED_FORWARD_PROJ, ('gelu', 'linear'), 'gated-silu')
   monkeypatch.setattr(
-    convert, '_read_back', lambda out, _: numpy_arrays(hf_export.open_tensors(out), source)
+    convert, '_read_back', lambda out, _: numpy_arrays(hf_files.open_tensors(out), source)
   )
   with pytest.raises(ValueError, match='logits on sample prompts differ'):
     convert.convert(source, tmp_path / 'out', vocabulary_file=str(vocabulary_file), verify=True)
@@ -387,8 +387,7 @@ def test_verify_sees_a_network_that_computes_something_else(
 
 def numpy_arrays(tensors, source):
   config = formats.open_checkpoint(formats.detect(source)).config
-  read = layouts.from_hf(tensors, layouts.table_of(config))
-  return {name: lazy_arrays.of(array) for name, array in read.items()}
+  return layouts.from_hf(tensors, layouts.table_of(config))
 
 
 @pytest.mark.parametrize('to', ['native', 't5x', 'hf'])

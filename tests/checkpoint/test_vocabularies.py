@@ -35,7 +35,7 @@ def test_a_folder_of_other_pieces_is_refused(vocabulary_file, tmp_path):
   (tmp_path / hf_tokenizer.MODEL_FILE).unlink()
   path = tmp_path / 'tokenizer.json'
   content = json.loads(path.read_text())
-  source = formats.Source(formats.epath.Path(tmp_path), formats.Format.HF)
+  source = formats.Detected(formats.epath.Path(tmp_path), formats.Format.HF)
   vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_file), extra_ids=0)
   formats.check_vocabulary(source, vocabulary)
   content['model']['vocab'].reverse()

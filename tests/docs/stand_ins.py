@@ -16,8 +16,9 @@ import numpy as np
 from flax import traverse_util
 from packaging.requirements import Requirement
 
+from aya_train.checkpoint import contents
 from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.t5x import t5x_format, t5x_state
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
 from aya_train.models import network, t5_config
 from aya_train.tasks.building import releases
 from tests.docs.commands import ROOT
@@ -73,9 +74,9 @@ def write_t5x(folder: pathlib.Path, step: int) -> None:
   variables = nn.unbox(network.initial_variables(config, jax.random.key(0)))
   flat = traverse_util.flatten_dict(variables, sep='/')
   arrays = {name: lazy_arrays.of(np.asarray(value)) for name, value in flat.items()}
-  checkpoint = t5x_state.Checkpoint(where='random', config=config, params=arrays, step=step)
+  checkpoint = contents.Checkpoint(where='random', config=config, params=arrays, step=step)
   folder.mkdir(parents=True)
-  t5x_format.write(folder, t5x_state.to_leaves(checkpoint, scan_layers=False))
+  t5x_format.write(folder, t5x_leaves.to_leaves(checkpoint, scan_layers=False))
 
 
 def slurm_job() -> dict[str, str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aya_train.checkpoint.arrays import safetensors_file
-from aya_train.checkpoint.hf import hf_export, hf_tokenizer, hf_torch
+from aya_train.checkpoint.hf import hf_export, hf_files, hf_tokenizer, hf_torch
 from aya_train.export import gguf_file
 from tests.checkpoint import small_model
 
@@ -52,7 +52,7 @@ def converted(hf_folder, tmp_path_factory):
 
 
 def tensors(folder):
-  opened = hf_export.open_tensors(folder, np.dtype(np.float32))
+  opened = hf_files.open_tensors(folder)
   return {name: tensor.read() for name, tensor in opened.items()}
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import layouts
-from aya_train.checkpoint.hf import hf_export
+from aya_train.checkpoint.hf import hf_export, hf_import
 from aya_train.models import network
 from tests.checkpoint import small_model
 
@@ -126,12 +125,11 @@ def test_position_biases_of_each_layer_are_those_of_umt5(exported, scan_layers):
   assert type(model).__name__ == 'UMT5ForConditionalGeneration'
   model.config.tie_word_embeddings = False  # transformers 5 scales the logits otherwise
   assert_same_logits(params, config, model, [200, 150, 9, 1], [30, 160, 4, 2])
-  imported, imported_config = hf_export.import_hf(folder)
-  assert imported_config.architecture() == {**config.architecture(), 'scan_layers': False}
-  if scan_layers:
-    imported = layouts.to_scanned(imported, layouts.table_of(config), config.param_scan_axis)
+  imported = hf_import.open_folder(folder)
+  assert imported.config.architecture() == {**config.architecture(), 'scan_layers': False}
+  found = imported.in_layout(config)
   for name, array in params.items():
-    np.testing.assert_array_equal(np.asarray(imported[name]), array, err_msg=name)
+    np.testing.assert_array_equal(found[name].read(), array, err_msg=name)
 
 
 def test_the_two_tables_stay_apart(exported):
@@ -160,10 +158,10 @@ def test_what_transformers_saves_again_is_read_back(exported, tmp_path, tied):
   config = small_model.config(scan_layers=False, logits_via_embedding=tied)
   params, _, model = exported(config)
   model.save_pretrained(tmp_path / 'again', max_shard_size='20KB')
-  imported, imported_config = hf_export.import_hf(tmp_path / 'again')
-  assert imported_config.architecture() == config.architecture()
+  imported = hf_import.open_folder(tmp_path / 'again')
+  assert imported.config.architecture() == config.architecture()
   for name, array in params.items():
-    np.testing.assert_array_equal(np.asarray(imported[name]), array, err_msg=name)
+    np.testing.assert_array_equal(imported.params[name].read(), array, err_msg=name)
 
 
 def test_greedy_tokens_are_those_of_generate(exported):
@@ -205,8 +203,7 @@ def test_a_foreign_model_is_imported(tmp_path):
         1 + 0.2 * torch.randn_like(parameter) if 'norm' in name else torch.randn_like(parameter) / 4
       )
   hf.save_pretrained(tmp_path / 'foreign')
-  imported, config = hf_export.import_hf(tmp_path / 'foreign')
-  scanned = layouts.to_scanned(imported, layouts.table_of(config))
-  arrays = {name: np.asarray(array) for name, array in scanned.items()}
-  config = dataclasses.replace(config, scan_layers=True)
+  imported = hf_import.open_folder(tmp_path / 'foreign')
+  config = dataclasses.replace(imported.config, scan_layers=True)
+  arrays = {name: array.read() for name, array in imported.in_layout(config).items()}
   assert_same_logits(arrays, config, hf, [30, 8], [12, 3])

@@ -1,34 +1,34 @@
-"""Arrays that stay on disk until a slice of them is asked for, and zarr arrays read and written so.
+"""Arrays of known shape whose data stay where they are until a slice of them is asked for.
 
-T5X and Orbax both keep one zarr array for each parameter; TensorStore reads the chunks that a slice
-touches and no others. Everything here is lazy, so that neither a host of a pod nor a machine that
-converts a checkpoint ever holds more than a block of it.
+Operations on them move no data either. So neither a host of a pod nor a machine that converts a
+checkpoint ever holds more than a block of one, whatever lies between its file and the reader.
 """
 
 import dataclasses
-import itertools
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import tensorstore as ts
-from etils import epath
 
-from aya_train.checkpoint import layouts, names
-from aya_train.checkpoint.arrays import zarr_gzip
+from aya_train.checkpoint.arrays import blocks
 
-CHUNK_BYTES = 1 << 26
-_BLOCK_BYTES = 1 << 26
 FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
-_MISSING_SHOWN = 3
+_STRIP_ROWS = 16
 
-Index = tuple[slice, ...]
+
+class ArrayLike(Protocol):
+  """What `of` takes: numpy, jax, zarr, TensorStore and LazyArray offer it."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+  @property
+  def dtype(self) -> Any: ...
+  def __getitem__(self, index: Any, /) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
-class SlicedArray:
+class LazyArray:
   """An array of known shape whose slices are read when asked for, anew each time.
 
   Attributes:
@@ -39,7 +39,7 @@ class SlicedArray:
 
   shape: tuple[int, ...]
   dtype: np.dtype
-  get: Callable[[Index], np.ndarray]
+  get: Callable[[blocks.Index], np.ndarray]
   chunks: tuple[int, ...] | None = None
 
   def __getitem__(self, index: Any) -> np.ndarray:
@@ -47,15 +47,16 @@ class SlicedArray:
     index += (slice(None),) * (len(self.shape) - len(index))
     full = []
     for i, size in zip(index, self.shape, strict=True):
-      start, stop, step = (i if isinstance(i, slice) else slice(i, i + 1)).indices(size)
+      start, stop, step = (i if isinstance(i, slice) else _position(i, size)).indices(size)
       if step != 1:
-        raise ValueError(f'slices of arrays on disk have step 1, got {i}')
-      full.append(slice(start, stop))
+        raise ValueError(f'slices of lazy arrays have step 1, got {i}')
+      full.append(slice(start, max(start, stop)))
     part = self.get(tuple(full))
     return part[tuple(slice(None) if isinstance(i, slice) else 0 for i in index)]
 
   def read(self) -> np.ndarray:
-    return self[()]
+    """The whole."""
+    return self.get(tuple(slice(0, size) for size in self.shape))
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     del copy  # each read makes a new array, or a view that nobody else holds.
@@ -67,48 +68,93 @@ class SlicedArray:
     return math.prod(self.shape) * self.dtype.itemsize
 
 
-def of(array: Any) -> SlicedArray:
-  """A SlicedArray over numpy, jax or `layouts.LazyArray`; the last reads itself whole each time."""
-  if isinstance(array, SlicedArray):
+Arrays = Mapping[str, LazyArray]
+
+
+def _position(i: int, size: int) -> slice:
+  start = range(size)[i]
+  return slice(start, start + 1)
+
+
+def of(array: ArrayLike) -> LazyArray:
+  """A LazyArray over another kind of array."""
+  if isinstance(array, LazyArray):
     return array
   shape = tuple(array.shape)
-  chunks = shape if isinstance(array, layouts.LazyArray) else None
-  return SlicedArray(shape, np.dtype(array.dtype), lambda i: np.asarray(array[i]), chunks)
+  whole = tuple(slice(0, size) for size in shape)
+
+  def get(index: blocks.Index) -> np.ndarray:
+    # Taken as it is, an array of jax or TensorStore is fetched without being sliced first.
+    return np.asarray(array if index == whole else array[index])
+
+  dtype = np.dtype(getattr(array.dtype, 'numpy_dtype', array.dtype))  # TensorStore has its own
+  return LazyArray(shape, dtype, get, getattr(array, 'chunks', None))
 
 
-def zeros(shape: Sequence[int]) -> SlicedArray:
+def zeros(shape: Sequence[int]) -> LazyArray:
   """float32 zeros that take no memory until read."""
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     return np.zeros([i.stop - i.start for i in index], np.float32)
 
-  return SlicedArray(tuple(shape), np.dtype(np.float32), get)
+  return LazyArray(tuple(shape), np.dtype(np.float32), get)
 
 
-def cast(array: SlicedArray, dtype: Any) -> SlicedArray:
+def mapped(
+  array: LazyArray, function: Callable[[np.ndarray], np.ndarray], dtype: Any = None
+) -> LazyArray:
+  """`function`, which works element by element, of whatever is read; its results are of `dtype`."""
+  return dataclasses.replace(
+    array,
+    dtype=array.dtype if dtype is None else np.dtype(dtype),
+    get=lambda index: function(array.get(index)),
+  )
+
+
+def cast(array: LazyArray, dtype: Any) -> LazyArray:
   """The same numbers in another dtype, rounded to nearest."""
   dtype = np.dtype(dtype)
   if array.dtype == dtype:
     return array
-  return SlicedArray(
-    array.shape, dtype, lambda i: array.get(i).astype(dtype, copy=False), array.chunks
+  return mapped(array, lambda part: part.astype(dtype, copy=False), dtype)
+
+
+def transpose(matrix: LazyArray) -> LazyArray:
+  """The transpose of a matrix; what is read of it has memory of its own, in C order."""
+  return LazyArray(
+    matrix.shape[::-1],
+    matrix.dtype,
+    lambda index: _transposed(matrix.get(index[::-1])),
+    matrix.chunks and matrix.chunks[::-1],
   )
 
 
-def take(array: SlicedArray, axis: int, position: int) -> SlicedArray:
+def _transposed(matrix: np.ndarray) -> np.ndarray:
+  """A few rows at a time: each cache line that is written is then written whole.
+
+  That is several times as fast as numpy's copy of a transposed view.
+  """
+  bits = matrix.view(f'u{matrix.dtype.itemsize}')  # numpy copies bfloat16 more slowly
+  out = np.empty(bits.shape[::-1], bits.dtype)
+  for start in range(0, bits.shape[0], _STRIP_ROWS):
+    out[:, start : start + _STRIP_ROWS] = bits[start : start + _STRIP_ROWS].T
+  return out.view(matrix.dtype)
+
+
+def take(array: LazyArray, axis: int, position: int) -> LazyArray:
   """The part at one position of an axis, which disappears."""
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     whole = (*index[:axis], slice(position, position + 1), *index[axis:])
     return np.squeeze(array.get(whole), axis)
 
   chunks = array.chunks and (*array.chunks[:axis], *array.chunks[axis + 1 :])
-  return SlicedArray(
+  return LazyArray(
     (*array.shape[:axis], *array.shape[axis + 1 :]), array.dtype, get, chunks or None
   )
 
 
-def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
+def stack(arrays: Sequence[LazyArray], axis: int) -> LazyArray:
   """Arrays of one shape side by side on a new axis: the inverse of `take`.
 
   Raises:
@@ -120,7 +166,7 @@ def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
   shape = next(iter(shapes))
   dtype = np.result_type(*{array.dtype for array in arrays})
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     rest = (*index[:axis], *index[axis + 1 :])
     chosen = arrays[index[axis]]
     if len(chosen) == 1:
@@ -131,7 +177,7 @@ def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
     return out
 
   chunks = arrays[0].chunks
-  return SlicedArray(
+  return LazyArray(
     (*shape[:axis], len(arrays), *shape[axis:]),
     dtype,
     get,
@@ -139,17 +185,18 @@ def stack(arrays: Sequence[SlicedArray], axis: int) -> SlicedArray:
   )
 
 
-def merge(array: SlicedArray, first: int, second: int) -> SlicedArray:
-  """Joins two axes into one at the place of the first, whose positions vary slower."""
+def merge(array: LazyArray, first: int, second: int) -> LazyArray:
+  """Joins an axis and a later one into one at the place of the first, which varies slower."""
   width = array.shape[second]
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     rows = index[first]
     whole = slice(rows.start // width, -(-rows.stop // width))
     index = (*index[:first], whole, *index[first + 1 :])
     part = array.get((*index[:second], slice(0, width), *index[second:]))
     part = np.moveaxis(part, second, first + 1)
-    part = part.reshape(*part.shape[:first], -1, *part.shape[first + 2 :])
+    joined_rows = part.shape[first] * width
+    part = part.reshape(*part.shape[:first], joined_rows, *part.shape[first + 2 :])
     offset = whole.start * width
     kept = slice(rows.start - offset, rows.stop - offset)
     return part[(slice(None),) * first + (kept,)]
@@ -159,13 +206,13 @@ def merge(array: SlicedArray, first: int, second: int) -> SlicedArray:
     out[first] = sizes[first] * width
     return tuple(out)
 
-  return SlicedArray(
+  return LazyArray(
     joined(array.shape), array.dtype, get, None if array.chunks is None else joined(array.chunks)
   )
 
 
-def split(array: SlicedArray, first: int, second: int, width: int) -> SlicedArray:
-  """Cuts an axis into runs of `width`, whose positions become the axis `second`: undoes `merge`.
+def split(array: LazyArray, first: int, second: int, width: int) -> LazyArray:
+  """Cuts an axis into runs of `width`, whose positions become a later axis: undoes `merge`.
 
   Raises:
     ValueError: the axis is no multiple of `width`.
@@ -174,25 +221,26 @@ def split(array: SlicedArray, first: int, second: int, width: int) -> SlicedArra
   if rows % width:
     raise ValueError(f'axis {first} of {array.shape} cannot be cut into runs of {width}')
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     outer, inner = index[first], index[second]
     index = (*index[:second], *index[second + 1 :])
     run = slice(outer.start * width, outer.stop * width)
     part = array.get((*index[:first], run, *index[first + 1 :]))
-    part = part.reshape(*part.shape[:first], -1, width, *part.shape[first + 1 :])
+    runs = outer.stop - outer.start
+    part = part.reshape(*part.shape[:first], runs, width, *part.shape[first + 1 :])
     return np.moveaxis(part[(slice(None),) * (first + 1) + (inner,)], first + 1, second)
 
   shape = list(array.shape)
   shape[first] = rows // width
   shape.insert(second, width)
-  return SlicedArray(tuple(shape), array.dtype, get)
+  return LazyArray(tuple(shape), array.dtype, get)
 
 
 def computed(
-  shape: Sequence[int], function: Callable[..., np.ndarray], *arrays: SlicedArray
-) -> SlicedArray:
+  shape: Sequence[int], function: Callable[..., np.ndarray], *arrays: LazyArray
+) -> LazyArray:
   """`function` of whole float32 arrays; for the small ones of an optimizer state."""
-  return SlicedArray(
+  return LazyArray(
     tuple(shape),
     np.dtype(np.float32),
     lambda i: function(*(np.asarray(array, np.float32) for array in arrays))[i],
@@ -200,290 +248,20 @@ def computed(
   )
 
 
-def to_unrolled(
-  scanned: Mapping[str, Any], table: names.Table, scan_axis: int
-) -> dict[str, SlicedArray]:
-  """`layouts.to_unrolled`, with leaves that can be sliced."""
-  layouts.to_unrolled(scanned, table, scan_axis)  # refuses names and depths that do not fit
-  return {
-    rule.name('unrolled', layer): of(scanned[rule.scanned])
-    if layer is None
-    else take(of(scanned[rule.scanned]), scan_axis, layer)
-    for rule, layer in table.parameters()
-  }
-
-
-def to_scanned(
-  unrolled: Mapping[str, Any], table: names.Table, scan_axis: int
-) -> dict[str, SlicedArray]:
-  """`layouts.to_scanned`, with leaves that can be sliced."""
-  table.check(unrolled, 'unrolled')
-
-  def leaf(rule: names.Rule) -> SlicedArray:
-    depth = table.depth(rule)
-    if depth is None:
-      return of(unrolled[rule.unrolled])
-    return stack([of(unrolled[rule.name('unrolled', i)]) for i in range(depth)], scan_axis)
-
-  return {rule.scanned: leaf(rule) for rule in table.rules()}
-
-
-# zarr ----------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class ZarrLeaf:
-  """Where an array lies and what the index says of it.
-
-  Attributes:
-    name: for messages.
-    kvstore: TensorStore spec of the array's own folder, trailing slash in `path` included.
-    driver: 'zarr' or 'zarr3'.
-    shape, dtype: as the index says, None where it does not.
-  """
-
-  name: str
-  kvstore: dict[str, Any]
-  driver: str = 'zarr'
-  shape: tuple[int, ...] | None = None
-  dtype: str | None = None
-
-
-def open_zarr(leaves: Sequence[ZarrLeaf], where: str) -> dict[str, SlicedArray]:
-  """Opens arrays, all at once since each costs a few round trips to a bucket; reads no data.
-
-  Raises:
-    ValueError: an array is missing, lacks chunks, or is not what the index says.
-  """
-  # A missing chunk would otherwise be read as zeros.
-  opening = [
-    ts.open(
-      {'driver': leaf.driver, 'kvstore': leaf.kvstore, 'fill_missing_data_reads': False},
-      open=True,
-      read=True,
-    )
-    for leaf in leaves
-  ]
-  stores = [
-    _wait(future, f'{where}: array {leaf.name} is missing or damaged')
-    for leaf, future in zip(leaves, opening, strict=True)
-  ]
-  listing = [store.kvstore.list() for store in stores]
-  opened = {}
-  for leaf, store, keys in zip(leaves, stores, listing, strict=True):
-    _check_leaf(leaf, store, where)
-    present = {key.decode(errors='replace') for key in _wait(keys, f'{where}: {leaf.name}')}
-    _check_chunks(leaf, store, present, where)
-    opened[leaf.name] = _of_store(store, f'{where}: array {leaf.name}')
-  return opened
-
-
-def _wait(future: Any, what: str) -> Any:
-  """The result of a TensorStore operation; its errors are of many types and name internals."""
-  try:
-    return future.result()
-  except Exception as error:
-    cause = str(error).split(' [')[0]
-    raise ValueError(f'{what}: {cause}. Copy the checkpoint again from its source') from error
-
-
-def _check_leaf(leaf: ZarrLeaf, store: ts.TensorStore, where: str) -> None:
-  for what, said, found in (
-    ('shape', leaf.shape, tuple(store.shape)),
-    ('dtype', leaf.dtype, store.dtype.name),
-  ):
-    if said is not None and said != found:
-      raise ValueError(
-        f'{where}: array {leaf.name} has {what} {found}, but the index says {said}: index and '
-        'arrays are not of one checkpoint'
-      )
-  if store.dtype.name == 'uint16':
-    raise ValueError(
-      f'{where}: array {leaf.name} is uint16, how T5X before June 2021 stored bfloat16: restore and '
-      'save it with a T5X of that time, or ask its author for float32'
-    )
-
-
-def _check_chunks(leaf: ZarrLeaf, store: ts.TensorStore, present: set[str], where: str) -> None:
-  metadata = store.spec().to_json().get('metadata', {})
-  if leaf.driver == 'zarr3':
-    encoding = metadata.get('chunk_key_encoding', {'name': 'default'})
-    default = encoding.get('name', 'default') == 'default'
-    separator = encoding.get('configuration', {}).get('separator', '/' if default else '.')
-    prefix = f'c{separator}' if default else ''
-  else:
-    separator, prefix = metadata.get('dimension_separator', '.'), ''
-  sizes = _ints(store.chunk_layout.write_chunk.shape)
-  grid = [range(-(-n // size)) for n, size in zip(store.shape, sizes, strict=True)]
-  keys = [prefix + separator.join(map(str, position)) for position in itertools.product(*grid)]
-  if not store.shape:
-    keys = [prefix.rstrip(separator) or '0']
-  if missing := [key for key in keys if key not in present]:
-    raise ValueError(
-      f'{where}: array {leaf.name} lacks {len(missing)} of its chunks: {missing[:_MISSING_SHOWN]}. '
-      'Copy the checkpoint again from its source'
-    )
-
-
-def _ints(shape: Sequence[int | None] | None) -> tuple[int, ...]:
-  """A chunk shape as TensorStore gives it; its sizes are known once the array is open."""
-  return tuple(int(size or 1) for size in shape or ())
-
-
-def _of_store(store: ts.TensorStore, what: str) -> SlicedArray:
-  inflated = zarr_gzip.reader(store)
-
-  def get(index: Index) -> np.ndarray:
-    if inflated is None:
-      return np.asarray(_wait(store[index].read() if index else store.read(), what))
-    try:
-      return inflated(index)
-    except ValueError as error:
-      raise ValueError(f'{what}: {error}. Copy the checkpoint again from its source') from error
-
-  chunks = _ints(store.chunk_layout.read_chunk.shape)
-  return SlicedArray(tuple(store.shape), np.dtype(store.dtype.numpy_dtype), get, chunks)
-
-
-def chunk_shape(
-  shape: Sequence[int], itemsize: int, whole: Sequence[int] = (), limit: int = CHUNK_BYTES
-) -> tuple[int, ...]:
-  """Divides the longest sides until a chunk is within `limit` bytes.
-
-  Args:
-    shape: of the array; each side of the chunk divides it.
-    itemsize: bytes of an element.
-    whole: axes that are cut into single positions first.
-  """
-  chunk = [1 if axis in whole else max(1, size) for axis, size in enumerate(shape)]
-  while math.prod(chunk) * itemsize > limit and max(chunk) > 1:
-    axis = int(np.argmax(chunk))
-    chunk[axis] = next(n for n in range(chunk[axis] // 2, 0, -1) if chunk[axis] % n == 0)
-  return tuple(chunk)
-
-
-def blocks(
-  shape: Sequence[int], itemsize: int, chunks: Sequence[int], limit: int = _BLOCK_BYTES
-) -> Iterator[Index]:
-  """Cuts an array into blocks of whole chunks, the last axes together as far as `limit` allows."""
-  block = list(chunks)
-  for axis in reversed(range(len(shape))):
-    room = limit // max(1, math.prod(block) * itemsize)
-    count = min(max(1, room), -(-shape[axis] // chunks[axis]))
-    block[axis] = min(shape[axis], count * chunks[axis])
-    if block[axis] < shape[axis]:
-      break
-  starts = [range(0, size, step) for size, step in zip(shape, block, strict=True)]
-  for position in itertools.product(*starts):
-    yield tuple(
-      slice(start, min(start + step, size))
-      for start, step, size in zip(position, block, shape, strict=True)
-    )
-
-
-def write_zarr(
-  kvstore: dict[str, Any],
-  array: SlicedArray,
-  *,
-  compressor: Mapping[str, Any] | None,
-  chunks: Sequence[int],
-) -> dict[str, Any]:
-  """Writes one array block by block, in place of whatever is there; returns its zarr metadata.
-
-  Raises:
-    OSError: it cannot be written. Errors of reading `array` pass.
-  """
-  metadata = {
-    'shape': list(array.shape),
-    'chunks': list(chunks),
-    'compressor': None if compressor is None else dict(compressor),
-  }
-  spec = {
-    'driver': 'zarr',
-    'dtype': array.dtype.name,
-    'kvstore': kvstore,
-    'metadata': metadata,
-    # Readers tell a chunk of zeros from a lost one by its file.
-    'store_data_equal_to_fill_value': True,
-  }
-  store = _written(ts.open(spec, create=True, delete_existing=True), kvstore)
-  writing = None  # one block is compressed while the next is read
-  for index in blocks(array.shape, array.dtype.itemsize, chunks):
-    target = store[index] if index else store
-    content = np.asarray(array.get(index), order='C')
-    if writing is not None:
-      _written(writing, kvstore)
-    writing = target.write(content, can_reference_source_data_indefinitely=True)
-  if writing is not None:
-    _written(writing, kvstore)
-  return metadata
-
-
-def _written(future: Any, kvstore: Mapping[str, Any]) -> Any:
-  """The result of a TensorStore operation that writes."""
-  try:
-    return future.result()
-  except Exception as error:
-    cause = str(error).split(' [')[0]
-    raise OSError(f'{kvstore.get("path")} cannot be written: {cause}') from error
-
-
-def first_difference(name: str, one: SlicedArray, other: SlicedArray) -> str | None:
+def first_difference(name: str, one: LazyArray, other: LazyArray) -> str | None:
   """Compares two arrays bit for bit, block by block; None where they are equal."""
   if one.shape != other.shape or one.dtype != other.dtype:
     return f'{name}: {one.shape} {one.dtype} against {other.shape} {other.dtype}'
-  chunks = other.chunks or one.chunks or chunk_shape(one.shape, one.dtype.itemsize)
-  for index in blocks(one.shape, one.dtype.itemsize, chunks):
+  chunks = other.chunks or one.chunks or blocks.chunk_shape(one.shape, one.dtype.itemsize)
+  for index in blocks.cut(one.shape, one.dtype.itemsize, chunks):
     # As bytes: NaN equals itself, and -0 differs from 0.
     if one.get(index).tobytes() != other.get(index).tobytes():
       return f'{name}{[(i.start, i.stop) for i in index]}: contents differ'
   return None
 
 
-def check_floats(arrays: Mapping[str, Any] | Iterable[tuple[str, Any]], where: str) -> None:
+def check_floats(arrays: Arrays, where: str) -> None:
   """Raises ValueError for an array that is no floating point number."""
-  items = arrays.items() if isinstance(arrays, Mapping) else arrays
-  wrong = [f'{name} {array.dtype}' for name, array in items if str(array.dtype) not in FLOATS]
+  wrong = [f'{name} {a.dtype}' for name, a in arrays.items() if a.dtype.name not in FLOATS]
   if wrong:
     raise ValueError(f'{where}: {len(wrong)} parameters are not of {FLOATS}: {wrong[:5]}')
-
-
-def spooled(array: SlicedArray, axis: int, path: epath.Path) -> SlicedArray:
-  """The same array, copied on first use into a plain file with `axis` outermost.
-
-  Chunks of a stacked parameter usually span all its layers: reading layer after layer would
-  decompress each chunk once a layer. The copy is made block by block.
-  """
-  order = (array.shape[axis], *array.shape[:axis], *array.shape[axis + 1 :])
-  part = math.prod(order[1:])
-  filling = threading.Lock()
-
-  def fill() -> None:
-    rows = axis + 1 if axis == 0 else 0  # the outermost axis beside the layers
-    step = (array.chunks or array.shape)[rows]
-    row_bytes = math.prod(order) // array.shape[rows] * array.dtype.itemsize
-    step *= max(1, _BLOCK_BYTES // max(1, step * row_bytes))
-    with path.open('wb') as f:
-      for start in range(0, array.shape[rows], step):
-        stop = min(start + step, array.shape[rows])
-        index = [slice(0, n) for n in array.shape]
-        index[rows] = slice(start, stop)
-        block = np.moveaxis(array.get(tuple(index)), axis, 0)
-        for layer, content in enumerate(block):
-          f.seek((layer * part + start * math.prod(order[2:])) * array.dtype.itemsize)
-          f.write(np.ascontiguousarray(content).tobytes())
-
-  def get(index: Index) -> np.ndarray:
-    with filling:
-      if not path.exists():
-        fill()
-    rest = (*index[:axis], *index[axis + 1 :])
-    layers = []
-    for layer in range(index[axis].start, index[axis].stop):
-      with path.open('rb') as f:
-        f.seek(layer * part * array.dtype.itemsize)
-        content = np.frombuffer(f.read(part * array.dtype.itemsize), array.dtype)
-      layers.append(content.reshape(order[1:])[rest])
-    return np.stack(layers, axis)
-
-  return SlicedArray(array.shape, array.dtype, get)

@@ -7,6 +7,7 @@ spaces to a multiple of 8, tensors without gaps in row-major order.
 
 import collections
 import dataclasses
+import functools
 import json
 import math
 import threading
@@ -18,7 +19,7 @@ import numpy as np
 from etils import epath
 
 from aya_train import destinations
-from aya_train.checkpoint import layouts
+from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers
 
 DTYPES = {
   'F32': np.dtype(np.float32),
@@ -109,38 +110,28 @@ def _entry(fields: Any, base: int) -> Entry:
   return entry
 
 
-def open_file(path: epath.PathLike, dtype: np.dtype | None = None) -> dict[str, layouts.LazyArray]:
-  """Every tensor of a file by its name, as `dtype` unless None. Raises as `read_header` does."""
-  part = _mapped if destinations.is_local(path) else _Remote(epath.Path(path)).part
-  return {
-    name: _lazy(epath.Path(path), entry, part, dtype) for name, entry in read_header(path).items()
-  }
+def open_file(path: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
+  """Every tensor of a file by its name; errors are those of `read_header`."""
+  path = epath.Path(path)
+  opened = functools.partial(_mapped, path) if destinations.is_local(path) else _Remote(path).opened
+  return {name: opened(entry) for name, entry in read_header(path).items()}
 
 
-Part = Callable[[epath.Path, Entry, Any], np.ndarray]
+def _mapped(path: epath.Path, entry: Entry) -> lazy_arrays.LazyArray:
+  def get(index: blocks.Index) -> np.ndarray:
+    if not entry.nbytes:
+      return np.empty(entry.shape, entry.dtype)[index]
+    # Only the pages of the slice are read.
+    whole = np.memmap(str(path), entry.dtype, 'r', entry.offset, entry.shape)
+    return np.array(whole[index])
 
-
-def _lazy(path: epath.Path, entry: Entry, part: Part, dtype: np.dtype | None) -> layouts.LazyArray:
-  dtype = dtype or entry.dtype
-
-  def get(index: Any) -> np.ndarray:
-    return part(path, entry, index).astype(dtype, copy=False)
-
-  return layouts.LazyArray(entry.shape, dtype, lambda: get(slice(None)), get)
-
-
-def _mapped(path: epath.Path, entry: Entry, index: Any) -> np.ndarray:
-  if not entry.nbytes:
-    return np.empty(entry.shape, entry.dtype)[index]
-  # Only the pages of the slice are read.
-  whole = np.memmap(str(path), entry.dtype, 'r', entry.offset, entry.shape)
-  return np.array(whole[index])
+  return lazy_arrays.LazyArray(entry.shape, entry.dtype, get)
 
 
 class _Remote:
   """Tensors of a file in a bucket: runs of rows are read alone, other slices need the whole tensor.
 
-  The last few whole ones are kept, since a transposed matrix is asked for in many blocks of columns.
+  The last few whole ones are kept: a transposed matrix is asked for in many blocks of columns.
   """
 
   def __init__(self, path: epath.Path):
@@ -148,24 +139,22 @@ class _Remote:
     self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
     self._lock = threading.Lock()
 
-  def part(self, path: epath.Path, entry: Entry, index: Any) -> np.ndarray:
-    del path
-    rows, *rest = index if isinstance(index, tuple) else (index,)
-    all_columns = all(
-      isinstance(i, slice) and i.indices(n) == (0, n, 1)
-      for i, n in zip(rest, entry.shape[1:], strict=False)
+  def opened(self, entry: Entry) -> lazy_arrays.LazyArray:
+    # Its chunks are its whole: who needs many slices that are no rows does better to read it once.
+    return lazy_arrays.LazyArray(
+      entry.shape, entry.dtype, lambda index: self._part(entry, index), entry.shape
     )
-    if not entry.shape or not isinstance(rows, slice) or not all_columns:
+
+  def _part(self, entry: Entry, index: blocks.Index) -> np.ndarray:
+    whole = tuple(slice(0, size) for size in entry.shape)
+    if index == whole:
+      return self._read(entry, 0, entry.nbytes).reshape(entry.shape)
+    if index[1:] != whole[1:]:
       with self._lock:
         return np.array(self._whole(entry)[index])
-    start, stop, step = rows.indices(entry.shape[0])
-    if (start, stop, step) == (0, entry.shape[0], 1):
-      return self._read(entry, 0, entry.nbytes).reshape(entry.shape)
-    if step != 1:
-      raise ValueError(f'slices of tensors have step 1, got {rows}')
-    row_bytes = entry.nbytes // entry.shape[0]
-    found = self._read(entry, start * row_bytes, max(0, stop - start) * row_bytes)
-    return found.reshape(-1, *entry.shape[1:])
+    rows, row_bytes = index[0], entry.nbytes // entry.shape[0]
+    found = self._read(entry, rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
+    return found.reshape(rows.stop - rows.start, *entry.shape[1:])
 
   def _whole(self, entry: Entry) -> np.ndarray:
     if entry.offset not in self._kept:
@@ -185,7 +174,7 @@ class _Remote:
 
 def write(
   path: epath.Path,
-  tensors: Mapping[str, layouts.LazyArray],
+  tensors: Mapping[str, lazy_arrays.LazyArray],
   dtype: np.dtype,
   cast: Callable[[np.ndarray, np.dtype, str], np.ndarray],
 ) -> None:
@@ -218,26 +207,27 @@ def write(
       block = cast(np.asarray(tensors[name][rows]), dtype, name)
       return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
-    for block in layouts.ahead(content, _parts(tensors), waiting=layouts.WORKERS + 1):
+    for block in workers.ahead(content, _parts(tensors), waiting=workers.COUNT + 1):
       f.write(block)
 
 
-def _parts(tensors: Mapping[str, layouts.LazyArray]) -> Iterator[tuple[str, slice]]:
+def _parts(tensors: Mapping[str, lazy_arrays.LazyArray]) -> Iterator[tuple[str, slice]]:
   for name, tensor in tensors.items():
     for rows in row_slices(tensor):
       yield name, rows
 
 
-def row_blocks(tensor: layouts.LazyArray) -> Iterator[np.ndarray]:
+def row_blocks(tensor: lazy_arrays.LazyArray) -> Iterator[np.ndarray]:
   """A tensor as runs of rows in order, each small enough that no second copy of the whole lives."""
   return (np.asarray(tensor[rows]) for rows in row_slices(tensor))
 
 
-def row_slices(tensor: layouts.LazyArray) -> Iterator[slice]:
-  """The runs of rows of `row_blocks`: whole chunks of the source, or they would be read twice."""
-  row_bytes = math.prod(tensor.shape[1:]) * np.dtype(tensor.dtype).itemsize
+def row_slices(tensor: lazy_arrays.LazyArray) -> Iterator[slice]:
+  """The runs of rows of `row_blocks`: whole chunks of the source, so that none is read twice."""
+  row_bytes = math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
   rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
-  if tensor.chunk_rows and tensor.chunk_rows <= rows:
-    rows -= rows % tensor.chunk_rows
+  chunk_rows = tensor.chunks[0] if tensor.chunks else 0
+  if 0 < chunk_rows <= rows:
+    rows -= rows % chunk_rows
   for start in range(0, tensor.shape[0], rows):
     yield slice(start, min(start + rows, tensor.shape[0]))

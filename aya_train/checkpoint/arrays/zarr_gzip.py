@@ -1,7 +1,7 @@
 """Reads zarr arrays in gzip chunks, T5X's usual ones, with Intel's ISA-L.
 
-Inflating is most of the time that reading a T5X checkpoint takes; ISA-L does it about twice as fast as
-the zlib inside TensorStore, which remains the reader of everything else.
+Inflating is most of the time that reading a T5X checkpoint takes; ISA-L does it about twice as fast
+as the zlib inside TensorStore, which remains the reader of everything else.
 """
 
 import concurrent.futures
@@ -15,7 +15,8 @@ import numpy as np
 import tensorstore as ts
 from isal import isal_zlib
 
-Index = tuple[slice, ...]
+from aya_train.checkpoint.arrays import blocks
+
 _PIECE_BYTES = 1 << 18
 _GZIP_WINDOW = 31  # 2^15 bytes, with gzip's header and checksum
 
@@ -25,7 +26,7 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
   return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix='inflate')
 
 
-def reader(store: ts.TensorStore) -> Callable[[Index], np.ndarray] | None:
+def reader(store: ts.TensorStore) -> Callable[[blocks.Index], np.ndarray] | None:
   """A function that reads one slice a dimension (start and stop given, step 1) of an open array.
 
   The function raises ValueError for a chunk that is missing, damaged or of another length than the
@@ -55,7 +56,7 @@ def reader(store: ts.TensorStore) -> Callable[[Index], np.ndarray] | None:
     key = separator.join(map(str, position))
     _inflate(_pieces(kvstore, key), out.reshape(-1).view(np.uint8), f'chunk {key}')
 
-  def get(index: Index) -> np.ndarray:
+  def get(index: blocks.Index) -> np.ndarray:
     grid = [
       range(i.start // size, -(-i.stop // size)) for i, size in zip(index, chunk, strict=True)
     ]
@@ -112,7 +113,9 @@ def _inflate(pieces: Iterator[bytes | memoryview], out: np.ndarray, what: str) -
     raise ValueError(f'{what} is damaged: it ends after {end} of {len(out)} bytes')
 
 
-def _inside(index: Index, position: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[Index, Index]:
+def _inside(
+  index: blocks.Index, position: tuple[int, ...], chunk: tuple[int, ...]
+) -> tuple[blocks.Index, blocks.Index]:
   """What a chunk gives to a slice: where it lies in the chunk, and where in the slice."""
   source, target = [], []
   for wanted, place, size in zip(index, position, chunk, strict=True):

@@ -10,10 +10,10 @@ with both tables, `shared.weight` and `lm_head.weight`:
     unless `model.config.tie_word_embeddings = False` is set after loading.
 Seen with transformers 4.57.6, 5.0.0 and 5.23.0.
 
-A network with position biases in each layer (`relpos_bias_per_layer`) is written as `model_type: umt5`.
-transformers 5 scales the logits of every umt5 model by d_model**-0.5, the untied ones of Google included,
-unless `model.config.tie_word_embeddings = False` is set after loading: greedy answers are the same,
-sampling and losses are not. transformers 4 reads the flag.
+A network with position biases in each layer (`relpos_bias_per_layer`) is written as `model_type:
+umt5`. transformers 5 scales the logits of every umt5 model by d_model**-0.5, the untied ones of
+Google included, unless `model.config.tie_word_embeddings = False` is set after loading: greedy
+answers are the same, sampling and losses are not. transformers 4 reads the flag.
 
 A tied network (`logits_via_embedding`) multiplies the decoder's output by d_model**-0.5, which in
 transformers 5 only the T5 class does: it is written as `model_type: t5`, without `lm_head.weight`.
@@ -40,8 +40,6 @@ CLASSES = {
   'mt5': 'MT5ForConditionalGeneration',
   'umt5': 'UMT5ForConditionalGeneration',
 }
-# Other names of shared.weight in a state dict of transformers.
-TABLE_ALIASES = ('encoder.embed_tokens.weight', 'decoder.embed_tokens.weight')
 
 
 def to_hf_config(
@@ -100,9 +98,9 @@ def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
   if hf['model_type'] == 'mt5':
     if not has_head:
       raise ValueError(
-        f'{where}: an mt5 model without lm_head.weight has no single meaning: transformers 4 scales '
-        'the output of a tied model, 5 does not. Say model_type t5 in config.json if it is scaled, '
-        'or store the head as lm_head.weight.'
+        f'{where}: an mt5 model without lm_head.weight has no single meaning: transformers 4 '
+        'scales the output of a tied model, 5 does not. Say model_type t5 in config.json if it is '
+        'scaled, or store the head as lm_head.weight.'
       )
     return False
   if hf['model_type'] == 'umt5':

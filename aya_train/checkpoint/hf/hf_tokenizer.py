@@ -9,8 +9,8 @@ tokenizer.json differs from transformers' conversion in three ways, each for the
 * Pieces. Control, byte, unused and unknown pieces never match text in SentencePiece, and
   user-defined ones (mT5's sentinels are such) always do. Here scores say so. '</s>' in a text is
   text, as in training: `split_special_tokens` is set.
-* Normalisation. The `Precompiled` step of `tokenizers` takes a base with its accents as one unit and
-  loses all but the first rule that fits: 'e' + dot below + acute comes out without its acute.
+* Normalisation. The `Precompiled` step of `tokenizers` takes a base with its accents as one unit
+  and loses all but the first rule that fits: 'e' + dot below + acute comes out without its acute.
   Private marks split such units before it, and composition follows in steps that each join a
   character with one accent, as SentencePiece's rules do, without reordering accents as NFC would.
 * White space is collapsed and marked by the normaliser, before any splitting.

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint.hf import hf_config
+from aya_train.checkpoint import names
+from aya_train.checkpoint.hf import hf_config, hf_files
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 # One line each of several scripts, among them the kinds of text that Aya is asked for.
@@ -46,11 +47,9 @@ def mapped_tensors(folder: epath.PathLike) -> dict[str, Any]:
   """Every tensor of a folder's safetensors files as a torch tensor on the mapped file."""
   import safetensors.torch
 
-  from aya_train.checkpoint.hf import hf_export
-
-  hf_export.open_tensors(folder)  # names what is damaged
+  hf_files.open_tensors(folder)  # names what is damaged
   state: dict[str, Any] = {}
-  for file in hf_export.safetensors_files(folder):
+  for file in hf_files.safetensors_files(folder):
     state |= safetensors.torch.load_file(str(epath.Path(folder) / file))
   return state
 
@@ -61,7 +60,7 @@ def with_weights(config: Any, state: Mapping[str, Any], torch: Any) -> Any:
 
   state = dict(state)
   tied = 'lm_head.weight' not in state
-  for alias in hf_config.TABLE_ALIASES:
+  for alias in names.HF_TABLE_ALIASES:
     state[alias] = state['shared.weight']
   if tied:
     state['lm_head.weight'] = state['shared.weight']

@@ -1,27 +1,29 @@
 """Reads and writes T5X's native checkpoints, version 3, without T5X.
 
-    checkpoint                    msgpack: {version, optimizer: {target, state: {step, param_states}}}
-    target.encoder.…kernel/       zarr arrays (format 2), one for each leaf that T5X partitions
+    checkpoint                  msgpack: {version, optimizer: {target, state: {step, param_states}}}
+    target.encoder.…kernel/     zarr arrays (format 2), one for each leaf that T5X partitions
     state.param_states.….v/
 In the index, a leaf is either an array (flax's msgpack extension types 1 and 3) or a dict: the
 TensorStore spec of its zarr array, whose path is relative to the folder. Source: behaviour of
 t5x/checkpoints.py and the files it writes.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from etils import epath
 from flax import serialization, traverse_util
 
-from aya_train.checkpoint import layouts
-from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.arrays import (
+  blocks,
+  lazy_arrays,
+  msgpack_index,
+  workers,
+  zarr_arrays,
+)
 
-INDEX = 'checkpoint'
 VERSION = 3
 READABLE_VERSIONS = (2, 3)  # 3 stores bfloat16 as such; a 2 without bfloat16 is the same
 _TF_INDEX = b'model_checkpoint_path'
@@ -37,8 +39,8 @@ def step_folder(path: epath.PathLike) -> epath.Path | None:
   """
   path = epath.Path(path)
   if path.is_file():
-    return path.parent if path.name == INDEX else None
-  if (path / INDEX).is_file() or _orbax_root(path) is not None:
+    return path.parent if path.name == msgpack_index.FILE else None
+  if (path / msgpack_index.FILE).is_file() or _orbax_root(path) is not None:
     return path
   if not path.is_dir():
     return None
@@ -61,13 +63,13 @@ def _orbax_root(path: epath.Path) -> epath.Path | None:
   for folder in (path / 'state', path):
     if (folder / '_METADATA').is_file() or (folder / 'manifest.ocdbt').is_file():
       return folder
-  return path / 'state' if (path / 'state' / INDEX).is_file() else None
+  return path / 'state' if (path / 'state' / msgpack_index.FILE).is_file() else None
 
 
 def is_mesh_tensorflow(path: epath.PathLike) -> bool:
   """Whether a folder or an index file is of TensorFlow."""
   path = epath.Path(path)
-  index = path if path.is_file() else path / INDEX
+  index = path if path.is_file() else path / msgpack_index.FILE
   if index.is_file():
     with index.open('rb') as f:
       if f.read(len(_TF_INDEX)) == _TF_INDEX:
@@ -77,28 +79,7 @@ def is_mesh_tensorflow(path: epath.PathLike) -> bool:
   return path.is_dir() and any('.ckpt-' in p.name for p in path.iterdir())
 
 
-def read_index(folder: epath.PathLike) -> dict[str, Any]:
-  """The msgpack index of a folder, or of a file that is one: nested dicts.
-
-  Raises:
-    FileNotFoundError: there is none.
-    ValueError: it is cut short, no msgpack, or not a dict.
-  """
-  path = epath.Path(folder)
-  path = path if path.is_file() else path / INDEX
-  content = path.read_bytes()
-  try:
-    index = serialization.msgpack_restore(content)
-  except Exception as error:
-    raise ValueError(
-      f'{path} ({len(content)} bytes) is no complete msgpack index of T5X: {error}. {_WAY_OUT}'
-    ) from error
-  if not isinstance(index, dict):
-    raise ValueError(f'{path} must hold a msgpack map, got {type(index).__name__}. {_WAY_OUT}')
-  return index
-
-
-def read(folder: epath.PathLike) -> dict[str, lazy_arrays.SlicedArray]:
+def read(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   """Every leaf of a checkpoint by its path below `optimizer`, e.g. 'target/decoder/…/scale'.
 
   Arrays are opened, not read. Empty leaves (None) are left out.
@@ -109,7 +90,7 @@ def read(folder: epath.PathLike) -> dict[str, lazy_arrays.SlicedArray]:
       missing, incomplete, or not as the index says.
   """
   folder = epath.Path(folder)
-  index = read_index(folder)
+  index = msgpack_index.read(folder)
   root = folder.parent if folder.is_file() else folder
   where = str(folder)
   version = index.get('version')
@@ -118,14 +99,14 @@ def read(folder: epath.PathLike) -> dict[str, lazy_arrays.SlicedArray]:
       f'{where}: expected a T5X index of version {READABLE_VERSIONS} with `optimizer`, got version '
       f'{version!r} and keys {sorted(map(str, index))}. Restore and save it with a current T5X'
     )
-  leaves: dict[str, lazy_arrays.SlicedArray] = {}
-  stored: list[lazy_arrays.ZarrLeaf] = []
+  leaves: dict[str, lazy_arrays.LazyArray] = {}
+  stored: list[zarr_arrays.ZarrLeaf] = []
   for name, leaf in _leaves(index['optimizer']):
     if isinstance(leaf, dict):
       stored.append(_zarr_leaf(root, name, leaf, where))
     elif leaf is not None:
       leaves[name] = _inline(name, leaf, where)
-  leaves |= lazy_arrays.open_zarr(stored, where)
+  leaves |= zarr_arrays.open_leaves(stored, where)
   return leaves
 
 
@@ -142,7 +123,7 @@ def _is_spec(value: Mapping[str, Any]) -> bool:
   return isinstance(value.get('driver'), str) and isinstance(value.get('kvstore'), dict)
 
 
-def _inline(name: str, leaf: Any, where: str) -> lazy_arrays.SlicedArray:
+def _inline(name: str, leaf: Any, where: str) -> lazy_arrays.LazyArray:
   array = np.asarray(leaf)
   if array.dtype == object or array.dtype.kind in 'SU':
     raise ValueError(f'{where}: {name} must be an array, got {type(leaf).__name__}. {_WAY_OUT}')
@@ -156,7 +137,7 @@ def _inline(name: str, leaf: Any, where: str) -> lazy_arrays.SlicedArray:
 
 def _zarr_leaf(
   folder: epath.Path, name: str, spec: Mapping[str, Any], where: str
-) -> lazy_arrays.ZarrLeaf:
+) -> zarr_arrays.ZarrLeaf:
   """Turns a spec into the place of its array below the folder actually given."""
   kvstore, metadata = spec['kvstore'], spec.get('metadata') or {}
   driver, store = spec['driver'], kvstore.get('driver')
@@ -174,48 +155,18 @@ def _zarr_leaf(
     raise ValueError(
       f'{where}: the index gives {name} the path {path!r} and the shape {shape!r}. {_WAY_OUT}'
     )
-  return lazy_arrays.ZarrLeaf(
+  return zarr_arrays.ZarrLeaf(
     name=name,
-    kvstore=kvstore_spec(inside(folder, path, f'{where}: {name}')),
+    kvstore=zarr_arrays.kvstore_spec(zarr_arrays.inside(folder, path, f'{where}: {name}')),
     shape=None if shape is None else tuple(shape),
     dtype=dtype if isinstance(dtype, str) else None,
   )
 
 
-def inside(folder: epath.Path, path: str, what: str) -> epath.Path:
-  """Joins a path that a checkpoint names, which must lie in its folder.
-
-  Raises:
-    ValueError: it is absolute, empty, has '..' or leaves the folder through a link.
-  """
-  parts = PurePosixPath(path).parts
-  refused = not parts or '..' in parts or parts[0] == '/' or '\\' in path or '://' in path
-  joined = folder / path if not refused else folder
-  if not refused and '://' not in str(folder):
-    # epath's own resolve() does not follow links.
-    root, target = os.path.realpath(folder), os.path.realpath(joined)
-    refused = os.path.commonpath([root, target]) != root or root == target
-  if refused:
-    raise ValueError(
-      f'{what} has the path {path!r}, which is not inside the checkpoint. Nothing was read from '
-      'there; do not trust this checkpoint'
-    )
-  return joined
+# Writing ------------------------------------------------------------------------------------------
 
 
-def kvstore_spec(folder: epath.PathLike) -> dict[str, Any]:
-  """TensorStore's spec of a folder, on disk or in a bucket of Google Cloud Storage."""
-  path = str(epath.Path(folder))
-  if path.startswith('gs://'):
-    bucket, _, rest = path.removeprefix('gs://').partition('/')
-    return {'driver': 'gcs', 'bucket': bucket, 'path': rest + '/'}
-  return {'driver': 'file', 'path': str(epath.Path(folder).resolve()) + '/'}
-
-
-# Writing -------------------------------------------------------------------------------------------
-
-
-def write(folder: epath.PathLike, leaves: Mapping[str, lazy_arrays.SlicedArray]) -> None:
+def write(folder: epath.PathLike, leaves: Mapping[str, lazy_arrays.LazyArray]) -> None:
   """Writes a checkpoint that `t5x.checkpoints.Checkpointer` restores; the index comes last.
 
   As in T5X, the step, row and column means and unused moments stand in the index; parameters and
@@ -227,15 +178,15 @@ def write(folder: epath.PathLike, leaves: Mapping[str, lazy_arrays.SlicedArray])
   """
   folder = epath.Path(folder)
 
-  def entry(item: tuple[str, lazy_arrays.SlicedArray]) -> Any:
+  def entry(item: tuple[str, lazy_arrays.LazyArray]) -> Any:
     name, leaf = item
     if _is_inline(name, leaf):
       array = leaf.read()
       return array if array.shape else array[()]
     path = name.replace('/', '.')
-    chunks = lazy_arrays.chunk_shape(leaf.shape, leaf.dtype.itemsize)
-    kvstore = kvstore_spec(folder / path)
-    metadata = lazy_arrays.write_zarr(kvstore, leaf, compressor=GZIP, chunks=chunks)
+    chunks = blocks.chunk_shape(leaf.shape, leaf.dtype.itemsize)
+    kvstore = zarr_arrays.kvstore_spec(folder / path)
+    metadata = zarr_arrays.write(kvstore, leaf, compressor=GZIP, chunks=chunks)
     return {
       'driver': 'zarr',
       'dtype': leaf.dtype.name,
@@ -243,12 +194,12 @@ def write(folder: epath.PathLike, leaves: Mapping[str, lazy_arrays.SlicedArray])
       'metadata': metadata,
     }
 
-  tree = dict(zip(leaves, layouts.ahead(entry, leaves.items(), waiting=layouts.MANY), strict=True))
+  tree = dict(zip(leaves, workers.ahead(entry, leaves.items(), waiting=workers.MANY), strict=True))
   index = {'version': VERSION, 'optimizer': traverse_util.unflatten_dict(tree, sep='/')}
-  (folder / INDEX).write_bytes(serialization.msgpack_serialize(index))
+  (folder / msgpack_index.FILE).write_bytes(serialization.msgpack_serialize(index))
 
 
-def _is_inline(name: str, leaf: lazy_arrays.SlicedArray) -> bool:
+def _is_inline(name: str, leaf: lazy_arrays.LazyArray) -> bool:
   return not name.startswith('target/') and (
     leaf.shape in ((), (1,)) or name.endswith(('/v_row', '/v_col'))
   )

@@ -1,4 +1,4 @@
-"""Safetensors files: written as the library reads them, read on disk and in buckets, or refused."""
+"""Safetensors files: written as safetensors reads them, read from disk or bucket, or refused."""
 
 import json
 
@@ -9,7 +9,7 @@ from etils import epath
 from etils.epath import backend
 
 from aya_train.checkpoint.arrays import safetensors_file
-from aya_train.checkpoint.hf import hf_export
+from aya_train.checkpoint.hf import hf_export, hf_import
 from tests.checkpoint import small_model
 
 safetensors = pytest.importorskip('safetensors', reason='needs the extra `hf`')
@@ -78,7 +78,7 @@ def test_a_hugging_face_folder_is_read_from_a_bucket(bucket, tmp_path, vocabular
   config = small_model.config(scan_layers=False)
   params = small_model.random_params(config)
   hf_export.export(params, config, vocabulary_file, tmp_path / 'hf', max_shard_size='20KB')
-  read, _ = hf_export.import_hf(bucket / 'hf')
+  read = hf_import.open_folder(bucket / 'hf').params
   assert set(read) == set(params)
   for name, array in params.items():
     np.testing.assert_array_equal(read[name].read(), array, err_msg=name)

@@ -3,12 +3,10 @@
 import gzip
 import itertools
 
-import ml_dtypes
 import numpy as np
 import pytest
 import tensorstore as ts
 
-from aya_train.checkpoint import layouts
 from aya_train.checkpoint.arrays import zarr_gzip
 
 SHAPE, CHUNKS = (37, 20), (8, 20)
@@ -112,13 +110,3 @@ def test_a_damaged_chunk_is_refused(tmp_path, damage, told):
   for rows in (slice(8, 16), slice(0, 37)):
     with pytest.raises(ValueError, match=told):
       get((rows, slice(0, 20)))
-
-
-@pytest.mark.parametrize('dtype', [np.float32, ml_dtypes.bfloat16, np.float16])
-@pytest.mark.parametrize('shape', [(1, 1), (16, 5), (33, 70), (0, 3)])
-def test_transpose_is_that_of_numpy(dtype, shape):
-  matrix = np.random.default_rng(0).normal(size=shape).astype(dtype)
-  for view in (matrix, matrix[::-1], np.asfortranarray(matrix)):
-    found = layouts.transpose(view)
-    assert found.flags.c_contiguous and found.dtype == matrix.dtype
-    np.testing.assert_array_equal(found, view.T)

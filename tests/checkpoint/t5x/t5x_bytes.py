@@ -4,7 +4,8 @@
       an inline leaf    extension 1, itself msgpack of (shape, name of dtype, bytes in C order)
       a numpy scalar    extension 3, likewise with shape ()
       a stored leaf     map: driver 'zarr', dtype, kvstore {driver, path 'NAME/'}, metadata
-    NAME/.zarray    JSON: zarr_format 2, shape, chunks, dtype '<f4' or 'bfloat16', compressor, order C
+    NAME/.zarray    JSON: zarr_format 2, shape, chunks, dtype '<f4' or 'bfloat16', compressor,
+                    order C
     NAME/I.J        chunk at (I, J), C order, compressed; at the far edges padded to a whole chunk
 NAME is the leaf's path below `optimizer`, joined by dots.
 """

@@ -9,7 +9,7 @@ from aya_train.checkpoint import formats
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.t5x import t5x_format
 from tests.checkpoint import small_model
-from tests.checkpoint.t5x import t5x_bytes, t5x_leaves
+from tests.checkpoint.t5x import random_leaves, t5x_bytes
 
 CONFIG = small_model.config(scan_layers=False)
 STORED = 'target/encoder/layers_1/mlp/wi_0/kernel'
@@ -17,7 +17,7 @@ STORED = 'target/encoder/layers_1/mlp/wi_0/kernel'
 
 @pytest.fixture
 def leaves():
-  return t5x_leaves.random_leaves(CONFIG)
+  return random_leaves.random_leaves(CONFIG)
 
 
 def numpy(read):
@@ -42,7 +42,7 @@ def numpy(read):
 )
 def test_every_spelling_of_the_format_is_read(leaves, tmp_path, kwargs):
   folder = t5x_bytes.write(tmp_path / 'checkpoint_7', leaves, **kwargs)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(folder)), leaves)
+  random_leaves.assert_equal(numpy(t5x_format.read(folder)), leaves)
   assert formats.detect(folder).format is formats.Format.T5X
 
 
@@ -69,8 +69,8 @@ def test_the_writer_writes_the_bytes_described(leaves, tmp_path):
         walk(value, f'{prefix}{key}/')
 
   walk(index['optimizer'], '')
-  t5x_leaves.assert_equal(found, leaves)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(tmp_path)), leaves)
+  random_leaves.assert_equal(found, leaves)
+  random_leaves.assert_equal(numpy(t5x_format.read(tmp_path)), leaves)
 
 
 def test_bfloat16_is_kept(tmp_path):
@@ -80,8 +80,8 @@ def test_bfloat16_is_kept(tmp_path):
   (tmp_path / 'b').mkdir()
   t5x_format.write(tmp_path / 'b', read)
   expected = {'target/kernel': array, 'target/scale': array[0]}
-  t5x_leaves.assert_equal(numpy(read), expected)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(tmp_path / 'b')), expected)
+  random_leaves.assert_equal(numpy(read), expected)
+  random_leaves.assert_equal(numpy(t5x_format.read(tmp_path / 'b')), expected)
 
 
 def test_only_the_chunks_of_a_slice_are_read(leaves, tmp_path):
@@ -94,7 +94,7 @@ def test_only_the_chunks_of_a_slice_are_read(leaves, tmp_path):
     array[:10, 12:]
 
 
-# Bad input -----------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

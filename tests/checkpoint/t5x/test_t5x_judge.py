@@ -1,12 +1,13 @@
-"""T5X restores what is written here, and what it writes is read here. Needs t5x importable."""
+"""T5X itself restores what is written here, and its own is read here. Needs t5x importable."""
 
 import numpy as np
 import pytest
 from flax import traverse_util
 
 from aya_train.checkpoint import convert, formats
-from aya_train.checkpoint.t5x import t5x_format, t5x_orbax, t5x_state
-from tests.checkpoint.t5x import t5x_leaves
+from aya_train.checkpoint.arrays import orbax_tree
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
+from tests.checkpoint.t5x import random_leaves
 
 pytest.importorskip('t5x', reason='T5X is not importable')
 pytestmark = pytest.mark.t5x
@@ -28,7 +29,7 @@ VARIANTS = pytest.mark.parametrize(
 
 
 def config_of(scan_layers=False, tied=False):
-  return t5x_leaves.wide_config(scan_layers=scan_layers, logits_via_embedding=tied)
+  return random_leaves.wide_config(scan_layers=scan_layers, logits_via_embedding=tied)
 
 
 def created(scan_layers=False, momentum=False, tied=False, seed=0, relpos_bias_per_layer=False):
@@ -50,7 +51,7 @@ def test_what_t5x_saves_comes_back_through_native(tmp_path, options):
   state, scan_layers = created(**options), options.get('scan_layers', False)
   t5x_itself.checkpointer(state, str(tmp_path)).save(state)
   source, expected = tmp_path / 'checkpoint_7', t5x_itself.leaves(state)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(source)), expected)
+  random_leaves.assert_equal(numpy(t5x_format.read(source)), expected)
   native = convert.convert(
     source, tmp_path / 'native', to='native', scan_layers=scan_layers, verify=True
   )
@@ -75,10 +76,10 @@ def test_t5x_restores_a_conversion_between_layouts(tmp_path):
     )
     blank = created(scan_layers, seed=1)
     restored = t5x_itself.checkpointer(blank, str(out.parent)).restore(step=7)
-    opened = t5x_state.from_leaves(t5x_format.read(out), str(out))
+    opened = t5x_leaves.from_leaves(t5x_format.read(out), str(out))
     params = {f'target/{k}': v.read() for k, v in opened.in_layout(config_of()).items()}
     expected = t5x_itself.leaves(state)
-    t5x_leaves.assert_equal(params, {k: expected[k] for k in params})
+    random_leaves.assert_equal(params, {k: expected[k] for k in params})
     assert int(restored.step) == 7
 
 
@@ -91,11 +92,11 @@ def test_what_t5x_saves_through_orbax_is_read(tmp_path, scan_layers):
   source = formats.detect(tmp_path)
   assert source.format is formats.Format.T5X_ORBAX
   expected = {k.removeprefix('_optimizer/'): v for k, v in t5x_itself.leaves(state).items()}
-  found = {k.removeprefix('_optimizer/'): v for k, v in numpy(t5x_orbax.read(source.path)).items()}
-  t5x_leaves.assert_equal(found, expected)
+  found = {k.removeprefix('_optimizer/'): v for k, v in numpy(orbax_tree.read(source.path)).items()}
+  random_leaves.assert_equal(found, expected)
   native = convert.convert(tmp_path, tmp_path / 'native', to='native')
   out = convert.convert(native, tmp_path / 'out', to='t5x', scan_layers=scan_layers)
-  t5x_leaves.assert_equal(numpy(t5x_format.read(out)), expected)
+  random_leaves.assert_equal(numpy(t5x_format.read(out)), expected)
 
 
 @pytest.mark.parametrize('scan_layers', [False, True], ids=['unrolled', 'scanned'])
@@ -112,4 +113,4 @@ def test_orbax_trees_of_either_store_are_read(tmp_path, scan_layers, ocdbt):
     )
   source = formats.detect(tmp_path)
   assert source.format is formats.Format.T5X_ORBAX
-  t5x_leaves.assert_equal(numpy(t5x_orbax.read(source.path)), expected)
+  random_leaves.assert_equal(numpy(orbax_tree.read(source.path)), expected)

@@ -11,7 +11,7 @@ from aya_train.checkpoint import formats
 from aya_train.models import network
 from aya_train.objectives import objective, seq2seq
 from tests import batches
-from tests.checkpoint.t5x import t5x_leaves
+from tests.checkpoint.t5x import random_leaves
 
 pytest.importorskip('t5x', reason='T5X is not importable')
 pytestmark = pytest.mark.t5x
@@ -82,7 +82,7 @@ def run_ours(folder, config, factor):
 @pytest.mark.parametrize('scan_layers', [False, True], ids=['unrolled', 'scanned'])
 @pytest.mark.parametrize('ours_scanned', [False, True], ids=['ours unrolled', 'ours scanned'])
 def test_losses_and_parameters_stay_together(tmp_path, factor, scan_layers, ours_scanned):
-  config = t5x_leaves.wide_config(scan_layers=scan_layers)
+  config = random_leaves.wide_config(scan_layers=scan_layers)
   created = t5x_itself.state(config, seed=0, relpos_bias_per_layer=scan_layers)
   t5x_itself.checkpointer(created, str(tmp_path / 'before')).save(created)
   theirs, their_losses = run_t5x(created, config, factor)

@@ -1,4 +1,4 @@
-"""Reads the arrays of an Orbax tree one by one: T5X's checkpoints through Orbax, and our own.
+"""Reads the arrays of an Orbax tree one by one: our own checkpoints, and T5X's through Orbax.
 
 Orbax describes the tree in `_METADATA` (JSON), or in older versions in a msgpack file `checkpoint`
 with 'PLACEHOLDER://name' at its leaves, and keeps each leaf as a zarr array called after its path
@@ -13,37 +13,36 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.checkpoint.t5x import t5x_format
+from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, zarr_arrays
 
 _PLACEHOLDER = 'PLACEHOLDER://'
 _ARRAY_TYPES = ('jax.Array', 'np.ndarray', 'scalar')
 
 
-def read(folder: epath.PathLike) -> dict[str, lazy_arrays.SlicedArray]:
+def read(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   """Every array of a tree by its path joined by '/'; opened, not read.
 
   Raises:
     ValueError: metadata cut short, or arrays missing or incomplete.
   """
   folder = epath.Path(folder)
-  inline: dict[str, lazy_arrays.SlicedArray] = {}
+  inline: dict[str, lazy_arrays.LazyArray] = {}
   if (folder / '_METADATA').is_file():
     names, driver = _from_metadata(folder)
   else:
     names, inline = _from_index(folder)
     driver = 'zarr'
   ocdbt = (folder / 'manifest.ocdbt').is_file()
-  base = t5x_format.kvstore_spec(folder)
+  base = zarr_arrays.kvstore_spec(folder)
   stored = []
   for name, file in names.items():
     if ocdbt:
       kvstore: dict[str, Any] = {'driver': 'ocdbt', 'base': base, 'path': file + '/'}
     else:
-      path = t5x_format.inside(folder, file, f'{folder}: {name}')
-      kvstore = t5x_format.kvstore_spec(path)
-    stored.append(lazy_arrays.ZarrLeaf(name, kvstore, driver))
-  return inline | lazy_arrays.open_zarr(stored, str(folder))
+      path = zarr_arrays.inside(folder, file, f'{folder}: {name}')
+      kvstore = zarr_arrays.kvstore_spec(path)
+    stored.append(zarr_arrays.ZarrLeaf(name, kvstore, driver))
+  return inline | zarr_arrays.open_leaves(stored, str(folder))
 
 
 def _from_metadata(folder: epath.Path) -> tuple[dict[str, str], str]:
@@ -66,9 +65,9 @@ def _from_metadata(folder: epath.Path) -> tuple[dict[str, str], str]:
 
 def _from_index(
   folder: epath.Path,
-) -> tuple[dict[str, str], dict[str, lazy_arrays.SlicedArray]]:
+) -> tuple[dict[str, str], dict[str, lazy_arrays.LazyArray]]:
   names: dict[str, str] = {}
-  inline: dict[str, lazy_arrays.SlicedArray] = {}
+  inline: dict[str, lazy_arrays.LazyArray] = {}
 
   def walk(tree: Mapping[str, Any], prefix: str) -> None:
     for key, value in tree.items():
@@ -80,5 +79,5 @@ def _from_index(
       elif isinstance(value, np.ndarray | np.generic | int | float):
         inline[name] = lazy_arrays.of(np.asarray(value))
 
-  walk(t5x_format.read_index(folder), '')
+  walk(msgpack_index.read(folder), '')
   return names, inline

@@ -9,8 +9,7 @@ import numpy as np
 
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, train_step
 from aya_train.data import batching, task_registry
-from aya_train.models import network
-from aya_train.objectives import objective, seq2seq
+from aya_train.objectives import objective
 
 Batch = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def make_eval_step(model: objective.Objective, partitioner: partitioning.Partiti
 
 def evaluate(
   *,
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   checkpoint_path: str,
   partitioner: partitioning.Partitioner,
   output_dir: str,
@@ -87,7 +86,7 @@ def evaluate(
   if dataset_cfg is None and infer_eval_cfg is None:
     raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
   source = formats.detect(checkpoint_path)
-  formats.check(source, network.parameter_axes(model.config)[0], model)
+  formats.check(source, objective.parameter_axes(model)[0], model)
   with hosts.together():
     if jax.process_index() == 0:
       if dataset_cfg is not None:

@@ -13,7 +13,7 @@ from etils import epath
 
 from aya_train import hosts, metric_writer, partitioning
 from aya_train.data import task_registry
-from aya_train.objectives import seq2seq
+from aya_train.objectives import objective, seq2seq
 
 logger = logging.getLogger(__name__)
 TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
@@ -365,7 +365,7 @@ def decode_prompts(
 
 
 def decoder(
-  model: seq2seq.EncoderDecoderModel,
+  model: objective.Objective,
   partitioner: partitioning.Partitioner,
   config: InferEvalConfig | None,
   log_dir: str | None,
@@ -389,6 +389,11 @@ def decoder(
   evaluator = None
   with hosts.together():
     try:
+      if not isinstance(model, seq2seq.EncoderDecoderModel):
+        raise NothingToDecodeError(
+          f'{type(model).__name__} decodes nothing, and {config.mixture_or_task_name!r} is to be '
+          'decoded: INFER_EVAL_CFG = None'
+        )
       evaluator = InferEvaluator(model, partitioner, config, log_dir)
     except NothingToDecodeError as error:
       if required:

@@ -12,8 +12,7 @@ from etils import epath
 from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import formats
 from aya_train.data import availability, task_examples, task_registry
-from aya_train.models import network
-from aya_train.objectives import seq2seq
+from aya_train.objectives import objective, seq2seq
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def infer(
   partitioner.check_batch_size(batch_size)
   model.check_vocabulary()
   source = formats.detect(checkpoint_path)
-  formats.check(source, network.parameter_axes(model.config)[0], model)
+  formats.check(source, objective.parameter_axes(model)[0], model)
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 from etils import epath
@@ -15,7 +15,7 @@ from etils import epath
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, mixing, task_registry
-from aya_train.objectives import objective, seq2seq
+from aya_train.objectives import objective
 from aya_train.tasks import features
 
 logger = logging.getLogger(__name__)
@@ -212,13 +212,7 @@ def decoder(
   """
   log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
-  if config is not None and not isinstance(model, seq2seq.EncoderDecoderModel):
-    problem = f'{type(model).__name__} decodes nothing: INFER_EVAL_CFG = None'
-    if named:
-      raise ValueError(f'{config.mixture_or_task_name!r} cannot be decoded: {problem}')
-    logger.warning('no answers are decoded: %s', problem)
-    return None
-  return infer_eval.decoder(cast(Any, model), partitioner, config, log_dir, required=named)
+  return infer_eval.decoder(model, partitioner, config, log_dir, required=named)
 
 
 def check_prepare(

@@ -19,12 +19,11 @@ from aya_train.checkpoint import contents, manager, native, optax_state, vocabul
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
 from aya_train.checkpoint.hf import hf_import
 from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
-from aya_train.models import network, t5_config
+from aya_train.models import t5_config
+from aya_train.objectives import objective
 
 if TYPE_CHECKING:
   import seqio
-
-  from aya_train.objectives import seq2seq
 
 _READS = (
   'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '
@@ -119,13 +118,13 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
   return hf_import.open_folder(source.path)
 
 
-def check(source: Detected, abstract_params: Any, model: 'seq2seq.EncoderDecoderModel') -> int:
+def check(source: Detected, abstract_params: Any, model: objective.Objective) -> int:
   """Refuses a checkpoint that a model cannot start from; nothing but its description is read.
 
   Args:
     source: the checkpoint.
     abstract_params: shapes of the model's parameters.
-    model: with the network and the vocabulary wanted.
+    model: the objective, with the network and the vocabulary wanted.
 
   Returns:
     The step it was saved at, 0 if unknown.
@@ -134,9 +133,25 @@ def check(source: Detected, abstract_params: Any, model: 'seq2seq.EncoderDecoder
     ValueError: another architecture, with names and shapes; another vocabulary (see
       `check_vocabulary`); or a damaged checkpoint.
   """
+  if model.config is None:
+    return _check_own_kind(source, model)
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step
+
+
+def _check_own_kind(source: Detected, model: objective.Objective) -> int:
+  """`check` for parameters that are no T5 network's."""
+  theirs: Any = 'a T5 network'
+  if source.format is Format.NATIVE:
+    metadata = manager.read_metadata(source.path)
+    theirs = metadata['architecture']
+    if theirs == model.metadata()['architecture']:
+      return metadata['step']
+  raise ValueError(
+    f'{source.path} holds {theirs}, and the objective is {model.metadata()["architecture"]}: give a '
+    'native checkpoint of the same objective, or INITIAL_CHECKPOINT_PATH = None'
+  )
 
 
 def _opened(
@@ -194,14 +209,20 @@ def stored_vocabulary(source: Detected) -> vocabularies.Stored:
   return vocabularies.Stored()
 
 
-def read(source: Detected, abstract_params: Any, config: t5_config.T5Config) -> tuple[Any, int]:
+def read(
+  source: Detected, abstract_params: Any, config: t5_config.T5Config | None
+) -> tuple[Any, int]:
   """Parameters laid out as `abstract_params`, and the step they were saved at (0 if unknown).
 
-  Each host reads the slices that its devices hold. `config` says whether layers are stacked.
+  Each host reads the slices that its devices hold. `config` says whether layers are stacked; it is
+  None for an objective of another kind, whose native checkpoints are read as they are.
 
   Raises:
     ValueError: another architecture, with names and shapes; or a damaged checkpoint.
   """
+  if config is None:
+    step = manager.read_metadata(source.path)['step']
+    return manager.read_params(source.path, abstract_params), step
   if source.format is Format.NATIVE:
     theirs, metadata = native.read_description(source.path)
     if contents.same_layout(theirs, config):
@@ -213,7 +234,7 @@ def read(source: Detected, abstract_params: Any, config: t5_config.T5Config) -> 
 
 
 def read_optimizer_state(
-  source: Detected, abstract_state: train_state.TrainState, config: t5_config.T5Config
+  source: Detected, abstract_state: train_state.TrainState, config: t5_config.T5Config | None
 ) -> Any | None:
   """The optimizer state of a checkpoint, laid out as `abstract_state.opt_state`.
 
@@ -222,12 +243,13 @@ def read_optimizer_state(
 
   Returns:
     A tree of arrays, its step counts those of the checkpoint; None where the checkpoint holds
-    weights alone, or where one of the two optimizers is no Adafactor (a warning says so).
+    weights alone, or is of an objective of another kind (`config` is None), or where one of the two
+    optimizers is no Adafactor (a warning says so).
 
   Raises:
     ValueError: a damaged checkpoint, or moments that do not fit the parameters.
   """
-  if source.format is Format.HF:
+  if config is None or source.format is Format.HF:
     return None
   checkpoint = open_checkpoint(source)
   filled = optax_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
@@ -255,15 +277,15 @@ def _place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Arra
 
 
 def read_for(
-  model: 'seq2seq.EncoderDecoderModel', partitioner: partitioning.Partitioner, source: Detected
+  model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
 ) -> Any:
   """Parameters of a checkpoint for a model, sharded over the partitioner's mesh.
 
   Raises:
     ValueError: another network or vocabulary; or a damaged checkpoint.
   """
-  check_vocabulary(source, model.output_vocabulary)
-  abstract, axes = network.parameter_axes(model.config)
+  abstract, axes = objective.parameter_axes(model)
+  check(source, abstract, model)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings

@@ -41,6 +41,10 @@ def open_folder(path: epath.Path) -> contents.Checkpoint:
   )
 
 
+class NotT5Error(ValueError):
+  """A checkpoint is whole, and of an objective that trains no T5 network."""
+
+
 def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
   """The network and the rest of what a step folder says of itself.
 
@@ -49,6 +53,11 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
   """
   try:
     metadata = manager.read_metadata(path)
+    if (other := metadata['architecture'].get('objective')) is not None:
+      raise NotT5Error(
+        f'{path} holds the parameters of the objective {other}, which are no T5 network: only a run '
+        'of the same objective reads them'
+      )
     config = t5_config.T5Config(**metadata['architecture'])
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
     if not all(type(n) is int and n >= 4 for n in buckets):
@@ -59,6 +68,8 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
       raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
     if not isinstance(fingerprint, str | None):
       raise TypeError(f'vocabulary {fingerprint!r}')
+  except NotT5Error:
+    raise
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise ValueError(
       f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '

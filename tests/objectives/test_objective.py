@@ -10,8 +10,16 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import metric_writer, optimizer, partitioning, train_loop, train_state, train_step
-from aya_train.checkpoint import manager
+from aya_train import (
+  evaluation,
+  metric_writer,
+  optimizer,
+  partitioning,
+  train_loop,
+  train_state,
+  train_step,
+)
+from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, feature_converters, prepared
 from aya_train.objectives import objective
 
@@ -212,3 +220,43 @@ def test_a_step_can_be_compiled_from_shapes_alone():
   }
   lowered = step.lower(state, batch)
   assert lowered.out_info[1]['far'].shape == ()
+
+
+def test_a_run_starts_from_the_weights_of_another(finished, folder, tmp_path):
+  model_dir, state = finished
+  run = settings(
+    tmp_path,
+    folder,
+    initial_checkpoint_path=str(model_dir),
+    total_steps=7,
+    schedule=train_loop.Schedule(log_period=1, eval_before_training=True, eval_steps=None),
+  )
+  train_loop.train(**run)
+  first = figures(tmp_path, 'train_eval')[0]
+  assert first['step'] == int(state.step) == 6
+  assert first['loss'] == pytest.approx(figures(model_dir, 'train_eval')[-1]['loss'], rel=1e-6)
+
+
+def test_checkpoints_of_other_parameters_are_refused(finished, folder, tmp_path):
+  class Others(Pairs):
+    pass
+
+  run = settings(tmp_path, folder, model=Others(), initial_checkpoint_path=str(finished[0]))
+  with pytest.raises(ValueError, match=r"holds .*'Pairs'.*the objective is .*'Others'"):
+    train_loop.train(**run)
+  with pytest.raises(ValueError, match='parameters of the objective Pairs'):
+    formats.open_checkpoint(formats.detect(finished[0]))
+
+
+def test_a_checkpoint_is_evaluated(finished, folder, tmp_path):
+  model_dir, _ = finished
+  run = settings('unused', folder)
+  found = evaluation.evaluate(
+    model=Pairs(),
+    checkpoint_path=str(model_dir),
+    partitioner=run['partitioner'],
+    output_dir=str(tmp_path),
+    dataset_cfg=run['train_eval_dataset_cfg'],
+  )
+  expected = figures(model_dir, 'train_eval')[-1]
+  assert found['train_eval']['loss'] == pytest.approx(expected['loss'], rel=1e-6)

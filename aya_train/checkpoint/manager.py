@@ -232,10 +232,21 @@ def read_params(path: epath.PathLike, abstract: Any) -> Any:
     ValueError: names or shapes differ; says which.
   """
   path = find(path)
+  stored = _stored(path)
   with ocp.StandardCheckpointer() as checkpointer:
-    stored = checkpointer.metadata(path / 'params').item_metadata.tree
     check_same_shapes(stored, abstract, f'checkpoint {path}', 'the model')
     return checkpointer.restore(path / 'params', abstract)
+
+
+def _stored(folder: epath.Path) -> Any:
+  """Shapes and dtypes of the parameters in a step folder."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    return checkpointer.metadata(folder / 'params').item_metadata.tree
+
+
+def num_params(path: epath.PathLike) -> int:
+  """Number of parameters of a checkpoint; no array is read. Errors are those of `find`."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(_stored(find(path))))
 
 
 def check_same_shapes(stored: Any, wanted: Any, stored_name: str, wanted_name: str) -> None:

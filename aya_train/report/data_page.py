@@ -95,11 +95,13 @@ def write(
     name: a registered mixture or task.
     output: file to write.
     prepared_dir: root of the prepared tasks.
-    lengths: in tokens, of inputs and targets, for cutting and packing; default: 1,024 each.
+    lengths: in tokens, of each feature, for cutting and packing; default: 1,024 each.
     budget: examples of a run, for the repeats.
     split: to describe.
   """
-  lengths = dict(lengths or {'inputs': 1024, 'targets': 1024})
+  if not lengths:
+    first = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)[0]
+    lengths = dict.fromkeys(task_registry.record_features(first), 1024)
   cfg = batching.DatasetConfig(
     name,
     lengths,
@@ -136,12 +138,10 @@ def write(
         ('Licence', by(shares, kinds, _license)),
         ('Use class', by(shares, kinds, _use)),
       ],
-      summaries=[length_summary(f, shares, tasks, lengths[f]) for f in ('inputs', 'targets')],
+      summaries=[length_summary(f, shares, tasks, limit) for f, limit in lengths.items()],
       charts=[
-        plots.histogram(
-          f'Tokens of {f}, % of the draws', distribution(f, shares, tasks), lengths[f]
-        )
-        for f in ('inputs', 'targets')
+        plots.histogram(f'Tokens of {f}, % of the draws', distribution(f, shares, tasks), limit)
+        for f, limit in lengths.items()
       ],
       efficiency=100 * efficiency,
       per_row=per_row,

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import markupsafe
@@ -63,6 +63,7 @@ def charts(run: run_record.Run) -> list[Chart]:
   ]
   plots = [
     ('Loss per target token', loss),
+    *_others(run, line),
     ('Token accuracy, %', accuracy),
     ('Learning rate', [line('', 'train', 'learning_rate')]),
     ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
@@ -71,6 +72,28 @@ def charts(run: run_record.Run) -> list[Chart]:
   ]
   drawn = [(title, [x for x in lines if x.steps]) for title, lines in plots]
   return [chart(title, lines) for title, lines in drawn if lines]
+
+
+# Figures of sequence to sequence, and those that say nothing over steps.
+_KNOWN = {
+  'step', 'kind', 'loss_per_target_token', 'accuracy', 'learning_rate', 'tokens_per_second',
+  'examples_per_second', 'non_padding_fraction', 'z_loss', 'examples_per_step', 'examples',
+}  # fmt: skip
+
+
+def _others(run: run_record.Run, line: Callable[..., Line]) -> list[tuple[str, list[Line]]]:
+  """The loss and the own figures of an objective that has no loss of target tokens."""
+  train = run.of_kind('train')
+  if not train or 'loss_per_target_token' in train[-1]:
+    return []
+  names = [name for name in train[-1] if name not in _KNOWN]
+  return [
+    (
+      name.replace('_', ' ').capitalize(),
+      [line('training', 'train', name), line('validation', 'train_eval', name)],
+    )
+    for name in names
+  ]
 
 
 def _style(title: str) -> dict[Any, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jinja2
-import numpy as np
 import seqio
 from etils import epath
 
@@ -80,7 +79,7 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
 
 
 def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Sample]:
-  picked = _picked(run, count)
+  picked = _picked(run, count) if _decodes(run) else []
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
@@ -101,6 +100,11 @@ def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Sample
     )
     for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
   ]
+
+
+def _decodes(run: run_record.Run) -> bool:
+  """Whether the run's objective gives answers; others have a name where the network would be."""
+  return 'objective' not in run.info['architecture']
 
 
 def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
@@ -172,7 +176,6 @@ def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
   rows, note = run_results.data_rows(run)
-  architecture = run.info['architecture']
   versions = {}
   for name in _PACKAGES:
     try:
@@ -183,7 +186,9 @@ def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
     run=run,
     step=run_results.last_step(run),
     evaluated=run_results.evaluated(run),
-    parameters=parameter_count(architecture),
+    parameters=manager.num_params(run.model_dir),
+    kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
+    features=dict(run.macro('TASK_FEATURE_LENGTHS')),
     figures=run_results.figures(run),
     charts=plots.charts(run),
     groups=run_results.by_language(run),
@@ -195,12 +200,6 @@ def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
     versions=versions,
     devices=f'{jax.device_count()} x {jax.devices()[0].device_kind}',
   )
-
-
-def parameter_count(architecture: dict[str, Any]) -> int:
-  """Number of parameters of an architecture as metadata records it."""
-  shapes, _ = network.parameter_axes(t5_config.T5Config(**architecture))
-  return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(shapes))
 
 
 def _print_table(run: run_record.Run, samples: Sequence[Sample]) -> None:

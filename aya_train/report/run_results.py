@@ -43,16 +43,21 @@ class Figure:
 def figures(run: run_record.Run) -> list[Figure]:
   """Loss, token accuracy and exact match, each where the run measured it.
 
+  The loss is that of a target token, or else the objective's own.
+
   A run that evaluated nothing is described by the first and the last line of its training.
   """
-  found = []
+  found: list[Figure] = []
   evals = run.of_kind('train_eval')
   if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
     first, last = pair
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
       ('accuracy', 'Token accuracy', 100),
+      ('loss', 'Loss', 1),
     ):
+      if name not in last or (name == 'loss' and found):
+        continue
       start = None if first is None else factor * first[name]
       found.append(Figure(label, start, factor * last[name], percent=factor == 100))
   scores = [match for task in run.infer_tasks if (match := _scores(run, task, 'exact_match'))]
@@ -231,7 +236,7 @@ class DataRow:
     task, split: which.
     share: part of the training examples that is drawn from it, in percent, or None.
     examples: number of examples.
-    input_tokens, target_tokens: tokens over all examples, end of sequence included.
+    tokens: of each feature that is read, over all examples, end of sequence included.
     cut: examples longer than the run's lengths, in percent.
   """
 
@@ -239,8 +244,7 @@ class DataRow:
   split: str
   share: float | None
   examples: int
-  input_tokens: int
-  target_tokens: int
+  tokens: Mapping[str, int]
   cut: float
 
 
@@ -292,17 +296,16 @@ def _shares(
 def _data_row(
   manifest: prepared.Manifest, share: float | None, lengths: Mapping[str, int]
 ) -> DataRow:
-  # Inputs and targets are counted apart: the longer of the two counts is a lower bound.
+  # Features are counted apart: the largest of their counts is a lower bound.
   cut = max(
-    sum(count for length, count in manifest.lengths[side].items() if length > lengths[side])
-    for side in ('inputs', 'targets')
+    sum(count for length, count in manifest.lengths[feature].items() if length > limit)
+    for feature, limit in lengths.items()
   )
   return DataRow(
     manifest.task,
     manifest.split,
     share,
     manifest.num_examples,
-    manifest.num_tokens['inputs'],
-    manifest.num_tokens['targets'],
+    {feature: manifest.num_tokens[feature] for feature in lengths},
     100 * cut / manifest.num_examples,
   )

@@ -25,6 +25,8 @@ def test_the_template_escapes_prompts():
     run=run,
     step=1,
     parameters=1,
+    kind='mT5',
+    features={'inputs': 1, 'targets': 1},
     figures=[],
     charts=[],
     groups=[],

@@ -44,3 +44,37 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(scope='session')
 def vocabulary_file(tmp_path_factory):
   return small_model.train_vocabulary(tmp_path_factory.mktemp('vocabulary'))
+
+
+@pytest.fixture(scope='session')
+def rows():
+  """All rows of the CLDR set."""
+  from aya_train.tasks.cldr import cldr_rows
+
+  return cldr_rows.rows()
+
+
+@pytest.fixture(scope='session')
+def session_cache(tmp_path_factory):
+  """A cache with the CLDR set and its vocabulary, built once a session."""
+  from aya_train.tasks import storage
+  from aya_train.tasks.cldr import cldr_tasks, vocabulary
+
+  with pytest.MonkeyPatch.context() as patch:
+    path = tmp_path_factory.mktemp('cache')
+    patch.setenv(storage.CACHE_ENV, str(path))
+    cldr_tasks.build()
+    vocabulary.build_default()
+  return path
+
+
+@pytest.fixture
+def cache(session_cache, monkeypatch):
+  """That cache in force, and no vocabulary chosen."""
+  from aya_train.tasks import features, storage
+
+  monkeypatch.setenv(storage.CACHE_ENV, str(session_cache))
+  monkeypatch.delenv(features.VOCABULARY_ENV, raising=False)
+  features.set_vocabulary(None)
+  yield session_cache
+  features.set_vocabulary(None)

@@ -321,7 +321,9 @@ def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> l
 
 def _rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, str]]:
   dataset = task.source.get_dataset(split=split, shuffle=True, seed=0)
-  if not {'inputs', 'targets'} <= set(dataset.element_spec):
+  spec = dataset.element_spec
+  # A source may give plain lines, which its preprocessors make columns of.
+  if not (isinstance(spec, Mapping) and {'inputs', 'targets'} <= {*spec}):
     return
   for row in dataset.take(_ROWS_LOOKED_AT).as_numpy_iterator():
     yield {k: v.decode(errors='replace') for k, v in row.items() if isinstance(v, bytes)}

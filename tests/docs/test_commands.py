@@ -16,6 +16,7 @@ from tests.docs.reader import EXECUTED, SHOWN, products
 NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `pytest -m t5x` does',
   'xpk workload create': 'the name of a command of another program',
+  'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }

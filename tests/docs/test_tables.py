@@ -165,7 +165,8 @@ def test_no_table_of_settings_is_left_out(values_of):
   read = {t.where for t in told()}
   for page in PAGES:
     for line, _, rows in settings.tables((ROOT / page).read_text(encoding='utf-8')):
-      if any(known & set(re.findall(r'[A-Z][A-Z0-9_]+', row[0])) for row in rows):
+      firsts = [set(re.sub('`', '', row[0]).split(', ')) for row in rows]
+      if any(first <= known for first in firsts):
         assert f'{page}:{line}' in read
 
 
@@ -191,9 +192,6 @@ def test_a_changed_gin_file_is_noticed(tmp_path, values_of):
   path.write_text(path.read_text().replace("'save_named'", "'full'"))
   found = [t for t in told() if 'aya101.gin' in t.gin_files]
   problems = wrong(found, lambda gin_files: settings.values(gin_files, tmp_path / 'gin'))
-  assert {re.findall(r'md:\d+', p)[0].split(':')[0] for p in problems if 'MESH_SHAPE' in p} == {
-    'md'
-  }
   for page in ('docs/recipe.md', 'docs/tpu.md'):
     for name in ('MESH_SHAPE', 'REMAT_POLICY'):
       assert [p for p in problems if p.startswith(page) and f' {name} is' in p], (page, name)

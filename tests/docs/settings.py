@@ -6,10 +6,8 @@ literal, numbers also as 30,000, lengths and meshes also as `data 4, fsdp 16`; `
 that must be given; another macro's name for its value; `@name` for what gin builds.
 """
 
-import ast
 import contextlib
 import inspect
-import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,19 +33,19 @@ class Told(NamedTuple):
 
 
 @contextlib.contextmanager
-def parsed(gin_files: Sequence[str], folder: pathlib.Path | None = None) -> Iterator[None]:
-  """Gin with these files; `folder` stands in the place of gin/."""
+def parsed(gin_files: Sequence[str]) -> Iterator[None]:
+  """Gin with these files."""
   try:
-    config.parse(gin_files, (), [str(folder)] if folder else [], require_all=False)
+    config.parse(gin_files, require_all=False)
     yield
   finally:
     gin.clear_config()
     features.set_vocabulary(None)
 
 
-def values(gin_files: Sequence[str], folder: pathlib.Path | None = None) -> dict[str, Any]:
+def values(gin_files: Sequence[str]) -> dict[str, Any]:
   """Macros and bound parameters (`optimizer.adafactor.decay_rate`) of gin files, references as text."""
-  with parsed(gin_files, folder):
+  with parsed(gin_files):
     text = gin.config_str()
     found = config.written_macros(text)
     for scope, name in re.findall(r'^((?:\w+/)?\w+\.\w+)\.(\w+) =', text, re.MULTILINE):
@@ -169,8 +167,3 @@ def sentence(page: str, pattern: str) -> tuple[str, ...]:
   if len(found) != 1:
     raise ValueError(f'{page}: {len(found)} sentences have {pattern!r}, expected one')
   return found[0].groups()
-
-
-def literal(cell: str) -> object:
-  """The literal of a cell that is nothing else."""
-  return ast.literal_eval(cell.strip('`'))

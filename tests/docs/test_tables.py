@@ -10,8 +10,6 @@ import shutil
 import pytest
 
 from aya_train import optimizer
-from aya_train.data import batching
-from aya_train.tasks.cldr import vocabulary
 from aya_train.tpu import topologies
 from tests.docs import settings
 from tests.docs.commands import PAGES, ROOT
@@ -259,13 +257,6 @@ def test_options_of_adafactor_are_those_that_the_recipe_leaves(values_of):
   )
 
 
-def test_figures_of_data_are_those_of_the_code():
-  [bins] = settings.sentence('docs/data.md', r'open rows \(`num_packing_bins`, (\d+)\)')
-  assert int(bins) == settings.parameters(batching.DatasetConfig)['num_packing_bins']
-  [ids] = settings.sentence('docs/data.md', r'The default vocabulary is .*?([\d,]+) ids')
-  assert int(ids.replace(',', '')) == vocabulary.DEFAULT_SIZE
-
-
 def test_slices_are_those_of_the_hardware_files(values_of):
   text = (ROOT / 'docs/tpu.md').read_text(encoding='utf-8')
   header = ['file', 'model', 'microbatches']
@@ -279,28 +270,6 @@ def test_slices_are_those_of_the_hardware_files(values_of):
     assert ('full remat' in parts) == (values['REMAT_POLICY'] == 'full'), name
     usable = topologies.get(name).chip.usable_hbm / topologies.GIB
     assert float(memory.split(' of ')[1].split()[0]) == pytest.approx(usable, abs=0.005), name
-
-
-def test_rates_of_the_chip_are_those_of_the_roofline():
-  chip = topologies.get('v4-128').chip
-  rates = settings.sentence(
-    'docs/tpu.md', r'FLOPs / (\S+), traffic / (\S+) and wire / ([\d.]+e\d+)'
-  )
-  actual = (chip.flops, chip.hbm_bandwidth, chip.ici_bandwidth)
-  for rate, expected in zip(rates, actual, strict=True):
-    assert float(rate) == pytest.approx(expected, rel=1e-3)
-
-
-def test_variables_of_the_launchers_have_the_defaults_that_are_told():
-  text = (ROOT / 'launch/README.md').read_text(encoding='utf-8')
-  [rows] = [rows for _, names, rows in settings.tables(text) if names[0] == 'variable']
-  scripts = '\n'.join(path.read_text() for path in sorted((ROOT / 'launch').glob('*.sh')))
-  sources = scripts + ''.join(path.read_text() for path in (ROOT / 'tasks').glob('*.py'))
-  for name, _, default in rows:
-    assert name in sources, name
-    for found in re.findall(rf'\$\{{{name}:-([^}}]+)\}}', scripts):
-      place = found.replace('$root/', '').replace('$run/', '')
-      assert place in default.replace('`', '') or '$' in found, (name, found)
 
 
 # Options of pip, ruff, kubectl, gcloud, Beam and llama.cpp.

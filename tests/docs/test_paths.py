@@ -148,7 +148,8 @@ def test_a_file_that_is_looked_for_is_three_links_from_the_readme_at_most(sought
   assert (ROOT / SOUGHT[sought]).is_file()
   reached = {'README.md'}
   for _ in range(3):
-    for page in [name for name in reached if name.endswith('.md')]:
+    pages = [name for name in reached if name.endswith('.md') and (ROOT / name).is_file()]
+    for page in pages:
       links = _LINK.findall((ROOT / page).read_text(encoding='utf-8'))
       paths = [((ROOT / page).parent / target).resolve() for target, _ in links if target]
       reached |= {str(path.relative_to(ROOT)) for path in paths if path.is_relative_to(ROOT)}

@@ -2,9 +2,9 @@
 
   python examples/finetune_csv.py examples/days.csv runs/days
 
-The CSV needs a header, and columns for the question, the answer and the language. A tiny model learns
-from random weights, in a minute or two: it learns the rows by heart, and shows the way, not quality.
-examples/README.md says what a model of use needs.
+The CSV needs a header, and columns for the question, the answer and the language. A tiny model
+learns from random weights, in a minute or two: it learns the rows by heart, and shows the way, not
+quality. examples/README.md says what a model of use needs.
 """
 
 import argparse

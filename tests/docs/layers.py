@@ -1,7 +1,7 @@
 """The diagram of layers in docs/design.md, and the contracts of pyproject.toml that it draws.
 
-`python -m tests.docs.layers` writes the diagram anew after a change of the contracts; remarks beside
-layers that stay are kept.
+`python -m tests.docs.layers` writes the diagram anew after a change of the contracts; remarks
+beside layers that stay are kept.
 """
 
 import re

@@ -1,9 +1,9 @@
 """What the documentation says of settings, and what the gin files say.
 
-A table of settings has the header `macro`, `setting` or `parameter`. Its other columns are a `default`
-or a `value`, or one column for each of several gin files. A cell begins with the value: a Python
-literal, numbers also as 30,000, lengths and meshes also as `data 4, fsdp 16`; `required` for a macro
-that must be given; another macro's name for its value; `@name` for what gin builds.
+A table of settings has the header `macro`, `setting` or `parameter`. Its other columns are a
+`default` or a `value`, or one column for each of several gin files. A cell begins with the value: a
+Python literal, numbers also as 30,000, lengths and meshes also as `data 4, fsdp 16`; `required` for
+a macro that must be given; another macro's name for its value; `@name` for what gin builds.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def parsed(gin_files: Sequence[str]) -> Iterator[None]:
 
 
 def values(gin_files: Sequence[str]) -> dict[str, Any]:
-  """Macros and bound parameters (`optimizer.adafactor.decay_rate`) of gin files, references as text."""
+  """Macros and bound parameters (`optimizer.adafactor.decay_rate`), references as text."""
   with parsed(gin_files):
     text = gin.config_str()
     found = config.written_macros(text)

@@ -36,12 +36,12 @@ def folder(tmp_path_factory):
 def run(folder):
   """Runs Python in the copy, as a process of its own; what it printed."""
 
-  def python(*words, cwd):
+  def python(*words, cwd, path=()):
     environment = {k: v for k, v in os.environ.items() if k != features.VOCABULARY_ENV}
     environment |= {
       storage.CACHE_ENV: str(folder / 'cache'),
       'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': str(ROOT),
+      'PYTHONPATH': os.pathsep.join(map(str, (*path, ROOT))),
     }
     done = subprocess.run(
       [sys.executable, *words],
@@ -80,14 +80,11 @@ def test_the_script_takes_columns_of_other_names_and_ends_well_without_transform
   with open(folder / 'asked.csv', 'w', encoding='utf-8', newline='') as file:
     writer = csv.writer(file)
     writer.writerows([['frage', 'antwort', 'sprache'], ['Eins und eins?', 'zwei', 'deu']])
-  (folder / 'torch.py').write_text("raise ImportError('no torch')")  # in the way of the real one
+  (folder / 'absent').mkdir()
+  (folder / 'absent/torch.py').write_text("raise ImportError('no torch')")
   words = ('--question', 'frage', '--answer', 'antwort', '--language', 'sprache', '--steps', '2')
-  code = (
-    f'import sys; sys.path.insert(0, {str(folder)!r}); sys.argv[1:] = {["asked.csv", "out", *words]!r}; '
-    "import runpy; runpy.run_path('examples/finetune_csv.py', run_name='__main__')"
-  )
-  printed = run('-c', code, cwd=folder)
-  (folder / 'torch.py').unlink()
+  words = ('examples/finetune_csv.py', 'asked.csv', 'out', *words)
+  printed = run(*words, cwd=folder, path=[folder / 'absent'])
   assert "pip install 'aya-train[hf]' (no torch)" in printed
   assert (folder / 'out/hf/config.json').exists()
   assert len(losses(folder / 'out/run')) == 1

@@ -18,14 +18,18 @@ ROOT = pathlib.Path(__file__).parents[2]
 # In the order in which a reader meets them.
 PAGES = (
   'README.md',
-  *(f'docs/{name}.md' for name in ('data', 'mixtures', 'convert', 'quantised', 'tpu')),
-  *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'CONTRIBUTING.md'),
+  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
+  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives')),
+  *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
+  'CONTRIBUTING.md',
 )
 PROGRAMS = (
   *('aya-train', 'bash', 'python', 'pip', 'pytest', 'launch/tpu_pod', 'launch/gke/apply', 'uv'),
   *(
     'hf',
-    'llama-cli',
+    'llama-completion',
+    'llama-simple',
+    'git',
     'kubectl',
     'gcloud',
     'docker',

@@ -114,7 +114,7 @@ def pip(words: Sequence[str], folder: pathlib.Path) -> int:
     assert (folder / args.constraint).is_file(), args.constraint
   for wanted in args.wanted:
     place, _, extras = wanted.partition('[')
-    if args.editable:
+    if args.editable or place == '.':
       assert (folder / place / 'setup.py').is_file(), place
       wanted = f'aya-train[{extras}' if extras else 'aya-train'
     requirement = Requirement(wanted)
@@ -169,11 +169,31 @@ def docker(words: Sequence[str], folder: pathlib.Path) -> int:
   return 0
 
 
-def llama_cli(words: Sequence[str], folder: pathlib.Path) -> int:
-  """`llama-cli`: refuses a file that is no GGUF."""
-  parser = argparse.ArgumentParser('llama-cli')
+def git(words: Sequence[str], folder: pathlib.Path) -> int:
+  """`git clone`: a folder named after the repository."""
+  command, address = words
+  assert command == 'clone', words
+  (folder / address.rpartition('/')[2].removesuffix('.git')).mkdir(exist_ok=True)
+  return 0
+
+
+def llama_completion(words: Sequence[str], folder: pathlib.Path) -> int:
+  """`llama-completion`: refuses a file that is no GGUF."""
+  parser = argparse.ArgumentParser('llama-completion')
   parser.add_argument('-m', required=True)
   parser.add_argument('-p', required=True)
+  parser.add_argument('-no-cnv', action='store_true')
+  parser.add_argument('--temp', type=float)
+  parser.add_argument('-n', type=int)
+  return int((folder / parser.parse_args(words).m).read_bytes()[:4] != b'GGUF')
+
+
+def llama_simple(words: Sequence[str], folder: pathlib.Path) -> int:
+  """`llama-simple`: refuses a file that is no GGUF."""
+  parser = argparse.ArgumentParser('llama-simple')
+  parser.add_argument('-m', required=True)
+  parser.add_argument('-n', type=int)
+  parser.add_argument('prompt')
   return int((folder / parser.parse_args(words).m).read_bytes()[:4] != b'GGUF')
 
 

@@ -205,6 +205,8 @@ def test_quantised_cards_give_size_and_loss_of_quality(hf_folder, tmp_path, kind
   assert '| Weights | 11.0 MB | 3.0 MB |' in text
   assert '| Loss per target token | 2.5000 | 2.6250 |' in text
   assert '97.5 %' in text and '512 examples of `rows.jsonl`' in text
+  # llama-cli never runs the encoder.
+  assert ('llama-completion -m ' in text, 'llama-cli -m ' in text) == (kind == 'gguf', False)
   found = metadata(text)
   assert (found['library_name'], found['base_model_relation']) == (library, 'quantized')
   (tmp_path / quality.FILE).write_text(json.dumps({k: report[k] for k in list(report)[:7]}))

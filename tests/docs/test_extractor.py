@@ -69,6 +69,6 @@ def test_what_has_no_end_is_refused(text):
 
 
 def test_all_pages_are_read():
-  pages = {'README.md', 'launch/README.md', 'examples/README.md'}
+  pages = {'README.md', 'CONTRIBUTING.md', 'launch/README.md', 'examples/README.md'}
   pages |= {str(path.relative_to(ROOT)) for path in (ROOT / 'docs').rglob('*.md')}
   assert pages == set(commands.PAGES)

@@ -18,7 +18,7 @@ from tests.docs.commands import ROOT
 
 def option(command: str, name: str) -> object:
   """Default of an option of aya-train."""
-  return getattr(main._parser().parse_args(command.split()), name)
+  return getattr(main.parser().parse_args(command.split()), name)
 
 
 CONTAMINATION = 'contamination mixture --against task'

@@ -215,10 +215,13 @@ def write(model_dir: epath.PathLike) -> None:
   (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))
 
 
-def written_macros(gin_text: str) -> dict[str, Any]:
-  """Macros of a text that `write` wrote, without evaluating it or touching what gin holds.
+def written_bindings(gin_text: str) -> dict[str, Any]:
+  """What a text in gin's language sets, without evaluating it or touching what gin holds.
 
-  References stay text: '@optimizer.adafactor', '%MIXTURE_OR_TASK_NAME'.
+  Included files are not read. References stay text: '@optimizer.adafactor', '%MIXTURE_OR_TASK_NAME'.
+
+  Returns:
+    Values by name: 'MESH_SHAPE' of a macro, 'partitioning.Partitioner.mesh_shape' of a parameter.
   """
 
   class Delegate(config_parser.ParserDelegate):
@@ -229,7 +232,12 @@ def written_macros(gin_text: str) -> dict[str, Any]:
       return f'%{macro_name}'
 
   return {
-    statement.selector: statement.value
+    '.'.join(filter(None, (statement.selector, statement.arg_name))): statement.value
     for statement in config_parser.ConfigParser(gin_text, Delegate())
-    if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name
+    if isinstance(statement, config_parser.BindingStatement)
   }
+
+
+def written_macros(gin_text: str) -> dict[str, Any]:
+  """Macros alone of `written_bindings`, for a text that `write` wrote."""
+  return {name: value for name, value in written_bindings(gin_text).items() if '.' not in name}

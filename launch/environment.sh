@@ -129,8 +129,9 @@ set_up() { # the environment is as the files say, installed for this checkout, a
   fi
   check_compiler
   choose_torch
-  printf '%s\n' "Setting up $venv ($("$venv/bin/python" --version)). What it lacks is downloaded once:" \
-    '  aya-train needs 1.1 GB, TensorFlow is 0.6 GB of it' "  $torch"
+  printf '%s\n' "Setting up $venv ($("$venv/bin/python" --version)). Downloaded, unless it is there:" \
+    '  what training needs, 1.0 GB; TensorFlow is 0.6 GB of it' "  $torch"
+  case " $extras " in *' test '*) echo '  what tests need, 0.3 GB; libtpu is 0.1 GB of it' ;; esac
   [ -z "${unpinned:-}" ] || options=(--upgrade --upgrade-strategy eager)
   pip_install "${options[@]}" ${torch_options[@]+"${torch_options[@]}"} \
     --editable "$root[$(echo $extras | tr ' ' ,)]"

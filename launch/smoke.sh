@@ -30,14 +30,7 @@ say '2/4  train and evaluate'
 aya-train train "${gin[@]}" --gin.MODEL_DIR="\"$run\"" ${steps[@]+"${steps[@]}"}
 say '3/4  export to Hugging Face'
 aya-train convert "$run" "$run/hf" --to hf --overwrite
-if python -c 'import torch, transformers' 2> /dev/null; then
-  say '4/4  reload with transformers, compare, report'
-  aya-train report "$run" --hf "$run/hf"
-else
-  say '4/4  report'
-  aya-train report "$run"
-  printf '\nThe export was not reloaded and compared with transformers, since Torch is not installed here.\n%s\n' \
-    'AYA_TRAIN_TORCH=index bash launch/smoke.sh installs it (2.7 GB on Linux, with CUDA) and compares.'
-fi
+say '4/4  reload with transformers, compare, report'
+report_run "$run" "$run/hf"
 printf '\nDone in %d min %02d s after set-up. Open %s\n' \
   $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$run/report.html"

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,35 @@ def test_none_without_the_program_says_so(run):
   done = run('source launch/environment.sh')
   assert done.returncode == 1
   assert 'AYA_TRAIN_VENV=none: no aya-train on PATH' in done.stderr
+
+
+PYTHON_WITH = """#!/bin/sh
+# Finds the packages of a list; with -c only.
+exec '{python}' -S -c "
+import importlib.util, sys
+importlib.util.find_spec = lambda name: name in {packages!r}
+$2"
+"""
+
+
+@pytest.mark.parametrize(
+  ('packages', 'asked', 'said'),
+  [
+    (['torch', 'transformers'], 'aya-train report run --hf run/hf', ''),
+    (['transformers'], 'aya-train report run', 'was not reloaded with transformers and compared'),
+    ([], 'aya-train report run', 'AYA_TRAIN_TORCH=index bash launch/a.sh installs it'),
+  ],
+)
+def test_a_run_is_reported_whether_transformers_is_there_or_not(
+  run, tmp_path, packages, asked, said
+):
+  line = f"""
+    printf '%s' {shlex.quote(PYTHON_WITH.format(python=sys.executable, packages=packages))} \
+      > {tmp_path}/bin/python
+    source launch/environment.sh; report_run run run/hf"""
+  done = run(f'exec bash -c {shlex.quote(line)} a.sh', 'aya-train', 'python')
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.splitlines()[0] == asked and said in done.stdout
 
 
 def test_wrong_usage_removes_nothing(run, tmp_path):

@@ -5,7 +5,6 @@ import pathlib
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
-HF_FILES = ['huggingface-hub>=1,<3', 'protobuf>=5', 'safetensors>=0.5,<1', 'tokenizers>=0.22,<1']
 
 setuptools.setup(
   name='aya-train',
@@ -60,8 +59,13 @@ setuptools.setup(
     'tpu': ['libtpu>=0.0.40,<0.1; platform_system == "Linux" and platform_machine == "x86_64"'],
     'gpu': ['jax[cuda12]>=0.10,<0.13'],
     # Folders of Hugging Face are written and read with the first, run in transformers with the second.
-    'hf-files': HF_FILES,
-    'hf': [*HF_FILES, 'torch>=2.6,<3', 'transformers>=5,<6'],
+    'hf-files': [
+      'huggingface-hub>=1,<3',
+      'protobuf>=5',
+      'safetensors>=0.5,<1',
+      'tokenizers>=0.22,<1',
+    ],
+    'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.

@@ -126,7 +126,7 @@ has_extra() { # of those $installed
 }
 
 set_up() { # the environment is as the files say, installed for this checkout, and has these extras
-  local files installed='' lacking="${unpinned:-}" extra
+  local files installed='' lacking="${unpinned:-}" extra version
   local record=$venv/aya-train-installed options=(--constraint "$root/constraints.txt")
   files="$(cat -- "$root/setup.py" "$root/constraints.txt" | cksum) $root"
   if [ "$(sed -n 1p "$record" 2> /dev/null)" = "$files" ]; then installed=$(sed -n 2p "$record"); fi
@@ -141,7 +141,8 @@ set_up() { # the environment is as the files say, installed for this checkout, a
   fi
   check_compiler
   choose_torch
-  printf '%s\n' "Setting up $venv ($("$venv/bin/python" --version)). Downloaded, unless it is there:" \
+  version=$("$venv/bin/python" -c 'import platform; print("Python", platform.python_version())')
+  printf '%s\n' "Setting up $venv ($version). Downloaded, unless it is there:" \
     '  what training needs, 1.0 GB; TensorFlow is 0.6 GB of it' "  $torch"
   case " $extras " in *' test '*) echo '  what tests need, 0.3 GB; libtpu is 0.1 GB of it' ;; esac
   [ -z "${unpinned:-}" ] || options=(--upgrade --upgrade-strategy eager)

@@ -41,7 +41,7 @@ setuptools.setup(
     'grain>=0.2.18,<0.3',
     'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
     'isal>=1.7,<2',
-    'jax>=0.10,<0.11',
+    'jax>=0.10,<0.13',
     'jinja2>=3.1.4,<4',
     'matplotlib>=3.8,<4',
     'numpy>=2,<3',
@@ -58,15 +58,17 @@ setuptools.setup(
     'tqdm>=4.66,<5',
   ],
   extras_require={
-    'tpu': ['libtpu>=0.0.40,<0.1'],
-    'gpu': ['jax[cuda12]>=0.10,<0.11'],
-    'hf': [
+    # libtpu has wheels for nothing else.
+    'tpu': ['libtpu>=0.0.40,<0.1; platform_system == "Linux" and platform_machine == "x86_64"'],
+    'gpu': ['jax[cuda12]>=0.10,<0.13'],
+    # Folders of Hugging Face are written and read with the first, run with the second.
+    'hf-files': [
       'huggingface-hub>=1,<3',
       'protobuf>=5',
       'safetensors>=0.5,<1',
-      'torch>=2.6,<3',
-      'transformers>=5,<6',
+      'tokenizers>=0.22,<1',
     ],
+    'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.

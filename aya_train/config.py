@@ -234,16 +234,24 @@ class Reference(str):
   __slots__ = ()
 
 
-def written_macros(gin_text: str) -> dict[str, Any]:
-  """Macros of a text that `write` wrote, without evaluating it or touching what gin holds.
+def written_bindings(gin_text: str) -> dict[str, Any]:
+  """What a text in gin's language sets, without evaluating it or touching what gin holds.
 
-  References stay text, as a `Reference`.
+  Included files are not read. References stay text, as a `Reference`.
+
+  Returns:
+    Values by name: 'MESH_SHAPE' of a macro, 'partitioning.Partitioner.mesh_shape' of a parameter.
   """
   return {
-    statement.selector: statement.value
+    '.'.join(filter(None, (statement.selector, statement.arg_name))): statement.value
     for statement in _statements(gin_text)
-    if isinstance(statement, config_parser.BindingStatement) and not statement.arg_name
+    if isinstance(statement, config_parser.BindingStatement)
   }
+
+
+def written_macros(gin_text: str) -> dict[str, Any]:
+  """Macros alone of `written_bindings`, for a text that `write` wrote."""
+  return {name: value for name, value in written_bindings(gin_text).items() if '.' not in name}
 
 
 def written_imports(gin_text: str) -> list[str]:

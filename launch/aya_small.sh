@@ -9,6 +9,8 @@
 #   AYA_TRAIN_CACHE                     built sources, vocabulary, prepared tasks (cache in that folder)
 # Settings are the recipe's (gin/recipes/sft_aya.gin) but for the sizes: model, batch, steps, periods.
 set -euo pipefail
+extras=hf
+torch_is_optional=1
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 run=${AYA_TRAIN_SMALL_DIR:-$root/runs/aya_small}
@@ -114,7 +116,7 @@ say '10/11  export to Hugging Face'
 aya-train convert "$model" "$model/hf" --to hf --overwrite
 
 say '11/11  reload with transformers, compare, report'
-aya-train report "$model" --hf "$model/hf"
+report_run "$model" "$model/hf"
 printf '\nDone in %d min %02d s after set-up. Open %s and %s\n' \
   $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) \
   "$run/data_aya_open.html" "$model/report.html"

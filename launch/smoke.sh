@@ -6,6 +6,8 @@
 #   AYA_TRAIN_SMOKE_DIR             where the run goes (runs/smoke in the checkout)
 #   AYA_TRAIN_SMOKE_STEPS           so many steps and few decoded examples, to see that it works
 set -euo pipefail
+extras=hf
+torch_is_optional=1
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 run=${AYA_TRAIN_SMOKE_DIR:-$root/runs/smoke}
@@ -32,6 +34,6 @@ aya-train train "${gin[@]}" --gin.MODEL_DIR="\"$run\""
 say '3/4  export to Hugging Face'
 aya-train convert "$run" "$run/hf" --to hf --overwrite
 say '4/4  reload with transformers, compare, report'
-aya-train report "$run" --hf "$run/hf"
+report_run "$run" "$run/hf"
 printf '\nDone in %d min %02d s after set-up. Open %s\n' \
   $(((SECONDS - started) / 60)) $(((SECONDS - started) % 60)) "$run/report.html"

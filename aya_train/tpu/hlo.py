@@ -1,7 +1,8 @@
 """Reads the text of a compiled XLA program: computations, instructions, shapes. Text in, data out.
 
 The grammar is that of `Compiled.as_text()`: each instruction as
-`%name = shape opcode(%operand, ...), attribute=value, ...`.
+`%name = shape opcode(%operand, ...), attribute=value, ...`. Where printers differ, both spellings give
+the same program: newer ones write `%x#1` for an element of a tuple, without an instruction for it.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
 _HEADER = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.\-]+) = ')
 _OPCODE = re.compile(r'\s*([a-z][\w\-]*)\(')
-_NAME = re.compile(r'%([\w.\-]+)')
+_NAME = re.compile(r'%([\w.\-]+(?:#\d+)*)')
 HBM = 0
 
 
@@ -95,8 +96,8 @@ class Instruction:
   is_root: bool
 
   def called(self, key: str) -> str | None:
-    """Name of the computation in an attribute such as body=%x, to_apply=%x or calls=%x."""
-    found = re.search(rf'\b{key}=%?([\w.\-]+)', self.attributes)
+    """Name of the computation in an attribute such as body=%x or called_computations={%x}."""
+    found = re.search(rf'\b{key}=\{{?%?([\w.\-]+)', self.attributes)
     return found[1] if found else None
 
   @property
@@ -232,21 +233,24 @@ def parse(text: str) -> Module:
   computations: dict[str, Computation] = {}
   entry, name = '', ''
   body: list[Instruction] = []
+  shapes: dict[str, str] = {}
   for line in text.splitlines():
     if header := _HEADER.match(line):
-      name, body = header[2], []
+      name, body, shapes = header[2], [], {}
       entry = name if header[1] else entry
     elif line.startswith('}') and name:
       computations[name] = Computation(name, tuple(body))
       name = ''
     elif name and (start := _INSTRUCTION.match(line)):
-      body.append(_instruction(line, start))
+      instruction, shapes[start[2]] = _instruction(line, start)
+      body += [*_elements(instruction.operands, shapes), instruction]
   if not entry:
     raise ValueError('the text has no ENTRY computation: is it that of a compiled program?')
   return Module(computations, entry, _frames(text))
 
 
-def _instruction(line: str, start: re.Match[str]) -> Instruction:
+def _instruction(line: str, start: re.Match[str]) -> tuple[Instruction, str]:
+  """The instruction of a line, and the text of its shape."""
   shape_end = (
     _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
   )
@@ -254,16 +258,46 @@ def _instruction(line: str, start: re.Match[str]) -> Instruction:
   if opcode is None:
     raise ValueError(f'no opcode in {line[:200]!r}')
   end = _closing(line, opcode.end() - 1)
-  arguments = line[opcode.end() : end - 1]
-  return Instruction(
+  arguments, shape = line[opcode.end() : end - 1], line[start.end() : shape_end]
+  instruction = Instruction(
     name=start[2],
     opcode=opcode[1],
-    arrays=arrays(line[start.end() : shape_end]),
+    arrays=arrays(shape),
     operands=tuple(_NAME.findall(arguments)),
     attributes=line[end:],
     arguments=arguments,
     is_root=bool(start[1]),
   )
+  return instruction, shape
+
+
+def _elements(operands: Sequence[str], shapes: dict[str, str]) -> Iterator[Instruction]:
+  """An instruction for each `x#1` of the operands that has none yet, as older printers write it.
+
+  Args:
+    operands: names; of `x#1#0` the element `x#1` comes first.
+    shapes: texts of the shapes of what has been read; those of the elements are added.
+  """
+  for name in operands:
+    source, mark, index = name.rpartition('#')
+    if mark and name not in shapes:
+      yield from _elements([source], shapes)
+      shapes[name] = _parts(shapes[source])[int(index)]
+      attributes = f', index={index}'
+      read = arrays(shapes[name])
+      yield Instruction(name, 'get-tuple-element', read, (source,), attributes, f'%{source}', False)
+
+
+def _parts(shape: str) -> list[str]:
+  """Texts of the shapes in a tuple's."""
+  parts, depth = [''], 0
+  for character in re.sub(r'/\*.*?\*/', '', shape).strip()[1:-1]:  # /*index=5*/
+    depth += (character in '([{') - (character in ')]}')
+    if character == ',' and depth == 0:
+      parts.append('')
+    else:
+      parts[-1] += character
+  return parts
 
 
 def arrays(shape: str) -> tuple[Array, ...]:

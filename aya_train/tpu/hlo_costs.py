@@ -123,7 +123,7 @@ def place(op_name: str) -> str:
   direction = 'backward' if 'transpose(' in op_name else 'forward'
   if 'rematted_computation' in op_name:
     direction = 'recomputed'
-  dull = {'while', 'body', 'closed_call', 'checkpoint', 'rematted_computation', ''}
+  dull = {'while', 'body', 'closed_call', 'eval_jaxpr', 'checkpoint', 'rematted_computation', ''}
   kept = [p for p in op_name.split('/') if p not in dull and not set('(.') & set(p)]
   kept = [p for i, p in enumerate(kept) if i == 0 or p != kept[i - 1]]
   return f'{direction} {"/".join(kept[:3])}' if kept else 'other'
@@ -140,7 +140,7 @@ def _flops(module: hlo.Module, computation: hlo.Computation, instruction: hlo.In
     return _dot_flops(computation, instruction)
   if instruction.opcode == 'convolution':
     return _convolution_flops(computation, instruction)
-  if instruction.opcode == 'custom-call':
+  if instruction.opcode in ('custom-call', 'custom-call-start'):
     return stated_costs(instruction).get('flops', 0.0)
   return 0.0
 
@@ -257,6 +257,10 @@ def moved_bytes(
   operands = [
     computation.by_name[name] for name in instruction.operands if name in computation.by_name
   ]
+  if opcode == 'custom-call-start' and (called := instruction.called('called_computations')):
+    # A kernel of the SparseCore; its operands are written nowhere but in the computation it calls.
+    inner = module.computations[called]
+    return sum(size(i.arrays) for i in (*inner.parameters.values(), inner.root))
   if opcode in ('copy-start', 'slice-start'):
     # Result: (destination, source, flag) of a copy, ((source), destination, flag) of a slice.
     moved = instruction.arrays[0 if opcode == 'copy-start' else 1]

@@ -5,6 +5,7 @@ beside the result, so that a stopped search goes on where it was.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -21,6 +22,9 @@ from aya_train.tpu import precompile, topologies
 
 logger = logging.getLogger(__name__)
 GIB = topologies.GIB
+# What every TPU's hardware file includes; a plan says what differs from it.
+SHARED_FILE = 'hardware/tpu.gin'
+_COMPILER_OPTIONS = 'partitioning.Partitioner.compiler_options'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Candidate:
       self.mesh_shape,
       partitioning.fully_sharded_logical_axis_rules(parameters_over_data=self.data > 1),
       gathered_axes=('data',) if self.data > 1 else (),
-      compiler_options=job.partitioner.compiler_options or COMPILER_OPTIONS,
+      compiler_options=job.partitioner.compiler_options or _shared_settings()[_COMPILER_OPTIONS],
       devices=job.partitioner.devices,
     )
     return dataclasses.replace(
@@ -58,9 +62,6 @@ class Candidate:
       partitioner=partitioner,
       num_microbatches=self.num_microbatches,
     )
-
-
-COMPILER_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +163,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
     raise ValueError(f'nothing fits {slice_.name}; take a larger slice. Tried:\n{lines}')
   best = min(fitting, key=_cost)
   path = folder / f'plan_{slice_.name}.gin'
-  path.write_text(hardware_file(slice_, best, trials, base.model.loss_chunk_length))
+  path.write_text(hardware_file(slice_, best, trials, base))
   return path
 
 
@@ -279,31 +280,51 @@ def _trial(record: Mapping[str, Any]) -> Trial:
   return Trial(**{**record, 'candidate': Candidate(**candidate)})
 
 
+@functools.cache
+def _shared_settings() -> Mapping[str, Any]:
+  return config.written_bindings((config.CONFIGS / SHARED_FILE).read_text())
+
+
+def settings(job: precompile.Job) -> dict[str, Any]:
+  """What a hardware file says so that the trainer makes this job's step, by gin's names."""
+  cfg, partitioner = job.model.config, job.partitioner
+  return {
+    'MESH_SHAPE': dict(partitioner.mesh_shape),
+    'NUM_MICROBATCHES': None if job.num_microbatches == 1 else job.num_microbatches,
+    'ATTENTION_KERNEL': cfg.attention_kernel,
+    'REMAT_POLICY': cfg.remat_policy,
+    'REMAT_SAVE_NAMES': cfg.remat_save_names,
+    'LOSS_CHUNK_LENGTH': job.model.loss_chunk_length,
+    'partitioning.Partitioner.gathered_axes': partitioner.gathered_axes,
+    _COMPILER_OPTIONS: dict(partitioner.compiler_options or {}),
+    'partitioning.fully_sharded_logical_axis_rules.parameters_over_data': 'data'
+    in partitioner.gathered_axes,
+  }
+
+
 def hardware_file(
-  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], loss_chunk_length: int | None
+  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], base: precompile.Job
 ) -> str:
-  """The best candidate as a gin hardware file, with the table as comments."""
-  c = best.candidate
+  """The best candidate as a gin hardware file, with the table as comments.
+
+  Args:
+    slice_: where.
+    best, trials: the candidate that is written, and all that were tried.
+    base: the job that candidates were applied to.
+  """
+  shared, chosen = _shared_settings(), settings(best.candidate.apply(base, slice_))
+  differ = {name: value for name, value in chosen.items() if shared.get(name) != value}
   table = '\n'.join(f'#   {trial.line()}' for trial in trials)
-  microbatches = None if c.num_microbatches == 1 else c.num_microbatches
-  replicated = c.data > 1
-  return f"""# {slice_.name}: {slice_.num_chips} chips, {'x'.join(map(str, slice_.shape))}. Found by `aya-train plan` among:
-{table}
-from __gin__ import dynamic_registration
-
-from aya_train import partitioning
-
-MESH_SHAPE = {c.mesh_shape}
-NUM_MICROBATCHES = {microbatches}
-ATTENTION_KERNEL = 'fused'
-REMAT_POLICY = '{'save_named' if c.names else 'full'}'
-REMAT_SAVE_NAMES = {c.names or tuple(t5_config.REMAT_NAMES)}
-LOSS_CHUNK_LENGTH = {loss_chunk_length}
-PARTITIONER = @partitioning.Partitioner()
-partitioning.Partitioner:
-  mesh_shape = %MESH_SHAPE
-  logical_axis_rules = @partitioning.fully_sharded_logical_axis_rules()
-  gathered_axes = {('data',) if replicated else ()}
-  compiler_options = {COMPILER_OPTIONS}
-partitioning.fully_sharded_logical_axis_rules.parameters_over_data = {replicated}
-"""
+  shape = 'x'.join(map(str, slice_.shape))
+  lines = [f'# {slice_.name}: {slice_.num_chips} chips, {shape}. Found by `aya-train plan` among:']
+  lines.append(table)
+  if any('.' in name for name in differ):
+    lines += [
+      'from __gin__ import dynamic_registration',
+      '',
+      'from aya_train import partitioning',
+      '',
+    ]
+  lines += [f"include '{SHARED_FILE}'", '']
+  lines += [f'{name} = {value!r}' for name, value in differ.items()]
+  return '\n'.join(lines) + '\n'

@@ -233,6 +233,8 @@ def damage_last_chunk(folder, leaves):
 
 @pytest.mark.parametrize('to', ['native', 'hf'])
 def test_a_conversion_that_fails_leaves_everything_as_it_was(leaves, tmp_path, vocabulary_file, to):
+  if to == 'hf':
+    pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   folder = t5x_bytes.write(tmp_path / 'checkpoint_7', leaves)
   damage_last_chunk(folder, leaves)
   out = tmp_path / 'out'
@@ -279,6 +281,8 @@ def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
   ],
 )
 def test_what_makes_no_sense_is_refused_before_work_starts(source, tmp_path, to, kwargs, message):
+  if to == 'hf':
+    pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     convert.convert(source, tmp_path / 'out', to=to, **kwargs)
   assert list(tmp_path.iterdir()) == []
@@ -351,6 +355,7 @@ def test_a_format_stays_while_layout_or_dtype_change(source, leaves, tmp_path, t
 
 
 def test_hugging_face_folders_change_dtype_or_shards(source, tmp_path, vocabulary_file):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   hf = convert.convert(
     source, tmp_path / 'hf', dtype='bfloat16', vocabulary_file=str(vocabulary_file)
   )
@@ -395,6 +400,8 @@ def numpy_arrays(tensors, source):
 def test_verify_compares_logits_and_says_so(
   source, tmp_path, vocabulary_file, caplog, monkeypatch, to, dtype
 ):
+  if to == 'hf':
+    pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   caplog.set_level('INFO', logger='aya_train')
   scan_layers = to == 't5x'
   options = {'vocabulary_file': str(vocabulary_file), 'scan_layers': scan_layers}
@@ -415,6 +422,8 @@ def test_logits_that_are_not_finite_do_not_pass():
 def test_card_and_license_are_there_before_the_folder_has_its_name(
   source, tmp_path, vocabulary_file
 ):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
+
   def finish(folder):
     assert not (tmp_path / 'out').exists() and (folder / 'config.json').exists()
     (folder / 'README.md').write_text('# Card')

@@ -14,6 +14,7 @@ def test_the_fingerprint_of_a_file_is_that_of_its_vocabulary(vocabulary_file):
 
 
 def test_a_hugging_face_folder_has_the_pieces_of_the_file_it_was_made_of(vocabulary_file, tmp_path):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   hf_tokenizer.write(vocabulary_file, tmp_path)
   want = vocabularies.pieces(vocabulary_file)
   assert vocabularies.pieces(vocabularies.of_hf(tmp_path).file) == want
@@ -31,6 +32,7 @@ def test_what_counts_as_another_vocabulary():
 
 
 def test_a_folder_of_other_pieces_is_refused(vocabulary_file, tmp_path):
+  pytest.importorskip('tokenizers', reason='needs the extra `hf`')
   hf_tokenizer.write(vocabulary_file, tmp_path)
   (tmp_path / hf_tokenizer.MODEL_FILE).unlink()
   path = tmp_path / 'tokenizer.json'

@@ -131,6 +131,8 @@ def test_the_recipe_from_a_t5x_checkpoint_killed_and_resumed_to_the_report(
   aya_cache, compiled_once, environment, tmp_path
 ):
   """What launch/aya_small.sh does, with shorter rows and fewer steps."""
+  for package in ('tokenizers', 'torch', 'transformers'):
+    pytest.importorskip(package, reason='needs the extra `hf`')
   before, initial, run = tmp_path / 'before', tmp_path / 'checkpoint_2', tmp_path / 'run'
   command('train', *small(before, MIXTURE_OR_TASK_NAME='mt0', INITIAL_CHECKPOINT_PATH=None))
   command('convert', before, initial, '--to', 't5x')

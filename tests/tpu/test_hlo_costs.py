@@ -1,5 +1,7 @@
 """Counting costs in the text of compiled programs."""
 
+import re
+
 import pytest
 
 from aya_train.tpu import hlo, hlo_costs
@@ -33,6 +35,93 @@ ENTRY %main (a: (s32[], bf16[64,32])) -> (s32[], bf16[64,32]) {
 
 def entry(*lines):
   return 'HloModule m\n\nENTRY %main (a: f32[1]) -> f32[1] {\n  ' + '\n  '.join(lines) + '\n}\n'
+
+
+NESTED = entry(
+  '%a = f32[1]{0} parameter(0)',
+  '%p = ((f32[8,128]{1,0:T(8,128)}, bf16[4]{0}), /*index=1*/(s32[2]{0}, f32[128,16]{1,0})) '
+  'custom-call(%a)',
+  '%right = (s32[2]{0}, f32[128,16]{1,0}) get-tuple-element(%p), index=1',
+  '%left = (f32[8,128]{1,0:T(8,128)}, bf16[4]{0}) get-tuple-element(%p), index=0',
+  '%x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%left), index=0',
+  '%w = f32[128,16]{1,0} get-tuple-element(%right), index=1',
+  'ROOT %y = f32[8,16]{1,0} dot(%x, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}',
+)
+
+
+def with_elements_in_place(text):
+  """The program as newer printers write it: `%p#1`, and no instruction for the element."""
+  done = []
+  for computation in text.split('\n\n'):
+    read = re.compile(r'\n +%(\w+) = \S.* get-tuple-element\(%(\S+)\), index=(\d+)')
+    while found := read.search(computation):
+      computation = computation.replace(found[0], '', 1)
+      computation = re.sub(rf'%{found[1]}\b', f'%{found[2]}#{found[3]}', computation)
+    done.append(computation)
+  return '\n\n'.join(done)
+
+
+@pytest.mark.parametrize('text', [PRODUCT.replace('STEP', '2'), NESTED], ids=['loop', 'nested'])
+def test_elements_of_tuples_in_either_spelling_are_the_same_program(text):
+  newer = with_elements_in_place(text)
+  assert '#1' in newer and 'get-tuple-element' not in newer
+  costs = hlo_costs.analyse(newer)
+  assert costs == hlo_costs.analyse(text)
+  assert costs.matmul_flops > 0 and costs.hbm_bytes > 0
+
+
+def test_an_element_knows_its_own_shape():
+  module = hlo.parse(with_elements_in_place(NESTED))
+  found = module.computations['main'].by_name
+  assert {name: [a.dims for a in found[name].arrays] for name in found if '#' in name} == {
+    'p#0': [(8, 128), (4,)],
+    'p#1': [(2,), (128, 16)],
+    'p#0#0': [(8, 128)],
+    'p#1#1': [(128, 16)],
+  }
+
+
+KERNEL = """HloModule m
+
+%kernel (t: f32[64,128], i: s32[1024]) -> f32[1024] {
+  %t = f32[64,128]{1,0:T(8,128)} parameter(0)
+  %i = s32[1024]{0:T(1024)} parameter(1)
+  ROOT %g = f32[1024]{0:T(1024)} gather(%t, %i), slice_sizes={1,1}
+}
+
+WRAPPER
+ENTRY %main (a: f32[1]) -> f32[1024] {
+  %a = f32[1]{0} parameter(0)
+  %s = ((), f32[1024]{0:T(1024)}, u32[]{:S(8)}) START
+  ROOT %d = f32[1024]{0:T(1024)} DONE(%s)
+}
+"""
+CALL = 'custom_call_target="sparse", called_computations={%kernel}'
+WRAPPER = f"""%beside (t: f32[64,128], i: s32[1024]) -> f32[1024] {{
+  %t = f32[64,128]{{1,0:T(8,128)}} parameter(0)
+  %i = s32[1024]{{0:T(1024)}} parameter(1)
+  ROOT %c = f32[1024]{{0:T(1024)}} custom-call(%t, %i), {CALL}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+  ('wrapper', 'start', 'done'),
+  [
+    (WRAPPER, 'async-start(), calls=%beside', 'async-done'),
+    ('', f'custom-call-start(), {CALL}', 'custom-call-done'),
+  ],
+)
+def test_a_kernel_beside_other_work_counts_the_same_in_either_spelling(wrapper, start, done):
+  text = KERNEL.replace('WRAPPER', wrapper).replace('START', start).replace('DONE', done)
+  costs = hlo_costs.analyse(text)
+  assert costs.hbm_bytes == costs.array_bytes == 4 * (64 * 128 + 1024 + 1024)
+
+
+@pytest.mark.parametrize('name', ['closed_call', 'eval_jaxpr'])
+def test_names_of_traced_calls_are_no_places(name):
+  stack = f'jit(step)/jvp(T)/decoder/while/body/{name}/decoder/mlp/wi_0/dot_general'
+  assert hlo_costs.place(stack) == 'forward decoder/mlp/wi_0'
 
 
 @pytest.mark.parametrize(('step', 'trips'), [(1, 24), (2, 12), (5, 5)])

@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_cut_before_anything_is_recomputed(search):
   compiler = Compiler({}, room=12)
   text = search(compiler, max_compilations=3).read_text()
   assert [(len(c.names), c.num_microbatches) for c in compiler.calls] == [(6, 1), (6, 2), (6, 4)]
-  assert 'NUM_MICROBATCHES = 4' in text and "REMAT_POLICY = 'save_named'" in text
+  assert '\nNUM_MICROBATCHES = 4' in text and '\nREMAT_' not in text
 
 
 @pytest.fixture
@@ -148,18 +148,54 @@ def test_of_equal_bounds_the_one_with_less_to_hide_wins():
   assert min([quick, fits(candidate(), 1.0, 1.5, 20)], key=plan._cost).peak_hbm == 20
 
 
-def test_the_file_written_is_a_hardware_file_with_the_table(tmp_path):
-  best = fits(candidate(num_microbatches=2), 1.0, 1.5, 20 * GIB)
-  other = plan.Trial(candidate(data=64, fsdp=1), 90 * GIB, None, None, 'does not fit')
+@pytest.fixture
+def job_of(monkeypatch):
+  """The job of gin files and bindings for 8 chips, which the CPU's devices stand for."""
+  monkeypatch.setattr(topologies.Slice, 'devices', lambda self: jax.devices())
+
+  def parsed(hardware, *bindings):
+    files = ['models/mt5_small.gin', 'recipes/sft_aya.gin', hardware]
+    config.parse(files, bindings, require_all=False)
+    return precompile.job(topologies.get('v4-16'), check=False)
+
+  yield parsed
+  gin.clear_config()
+
+
+OPTIONS = 'partitioning.Partitioner.compiler_options = {"xla_tpu_enable_latency_hiding": "true"}'
+
+
+@pytest.mark.parametrize('bindings', [(), ('LOSS_CHUNK_LENGTH = 32',), (OPTIONS,)], ids=str)
+@pytest.mark.parametrize('names', [(), ('query', 'wi'), t5_config.REMAT_NAMES], ids=len)
+@pytest.mark.parametrize(('mesh', 'parts'), [((1, 8, 1), 1), ((4, 2, 1), 2), ((2, 2, 2), 4)])
+def test_the_file_written_is_what_was_compiled(job_of, tmp_path, mesh, parts, names, bindings):
+  base, slice_ = job_of('hardware/tpu_v4_8.gin', *bindings), topologies.get('v4-16')
+  chosen = plan.Candidate(*mesh, names, parts)
+  best = fits(chosen, 1.0, 1.5, 20 * GIB)
   path = tmp_path / 'found.gin'
-  path.write_text(plan.hardware_file(V4_128, best, [best, other], 64))
-  text = path.read_text()
-  assert 'data  64 fsdp   1 model  1 microbatches 1  90.0 GiB  does not fit' in text
-  files = ['models/mt5_small.gin', 'recipes/sft_aya.gin', str(path)]
-  config.parse(files, [], [], require_all=False)
-  macros = config.written_macros(config.text())
-  assert macros['MESH_SHAPE'] == {'data': 4, 'fsdp': 16, 'model': 1}
-  assert macros['NUM_MICROBATCHES'] == 2
+  path.write_text(plan.hardware_file(slice_, best, [best], base))
+  assert described(job_of(str(path))) == described(chosen.apply(base, slice_))
+
+
+def described(job):
+  parts = job.partitioner
+  return {
+    **vars(job),
+    'model': (job.model.config, job.model.loss_chunk_length),
+    'partitioner': {**vars(parts), 'mesh': parts.mesh} | {'mesh_shape': dict(parts.mesh_shape)},
+    **{name: type(getattr(job, name)) for name in ('optimizer', 'learning_rate_fn')},
+  }
+
+
+def test_the_file_written_includes_what_all_tpus_share(job_of):
+  base = job_of('hardware/tpu_v4_8.gin')
+  best = fits(candidate(names=t5_config.REMAT_NAMES), 1.0, 1.5, 20 * GIB)
+  other = plan.Trial(candidate(data=64, fsdp=1), 90 * GIB, None, None, 'does not fit')
+  text = plan.hardware_file(V4_128, best, [best, other], base)
+  assert '#   data  64 fsdp   1 model  1 microbatches 1  90.0 GiB  does not fit' in text
+  said = [line for line in text.splitlines() if line and not line.startswith('#')]
+  mesh = "MESH_SHAPE = {'data': 4, 'fsdp': 16, 'model': 1}"
+  assert said == ["include 'hardware/tpu.gin'", mesh]
 
 
 def test_a_roofline_is_bound_by_the_slowest_of_the_three():

@@ -91,8 +91,8 @@ def check_stream(
     ]
     if differing:
       raise ValueError(
-        f'the data of the run in {where} belong to another stream ({"; ".join(differing)}). Continue '
-        'it with the settings that it was begun with, or take another MODEL_DIR'
+        f'the data of the run in {where} belong to another stream ({"; ".join(differing)}). '
+        'Continue it with the settings that it was begun with, or take another MODEL_DIR'
       )
 
 
@@ -112,8 +112,8 @@ class Data:
 def check_data(train: batching.DatasetConfig, train_eval: batching.DatasetConfig | None) -> Data:
   """Looks for the data of a run, and prepares the first rows of each task.
 
-  The validation loss is left out, with a line, where the training data has no validation split: that
-  it is measured on the same mixture is a default. One that names other data must be possible.
+  The validation loss is left out, with a line, where the training data has no validation split:
+  that it is measured on the same mixture is a default. One that names other data must be possible.
 
   Raises:
     FileNotFoundError, ValueError, OSError: see `availability.survey`.
@@ -190,8 +190,8 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
   free = destinations.free_bytes(model_dir)
   if free is not None and free < size * num_kept:
     logger.warning(
-      'MODEL_DIR %s has %s free, and the %d checkpoints that this run will keep take %s: the disk will '
-      'be full before the end. Set CHECKPOINT_KEEP or CHECKPOINT_PERIOD, or make room',
+      'MODEL_DIR %s has %s free, and the %d checkpoints that this run will keep take %s: the disk '
+      'will be full before the end. Set CHECKPOINT_KEEP or CHECKPOINT_PERIOD, or make room',
       model_dir,
       destinations.gigabytes(free),
       num_kept,

@@ -100,8 +100,9 @@ def train(
   Args:
     model: the model with its objective.
     model_dir: where checkpoints, metrics and TensorBoard events go.
-    train_dataset_cfg, train_eval_dataset_cfg: training and validation data, or None for no validation
-      loss. It is left out, with a line, if it is of the training mixture, and that has none.
+    train_dataset_cfg, train_eval_dataset_cfg: training and validation data, or None for no
+      validation loss. It is left out, with a line, if it is of the training mixture, and that has
+      none.
     infer_eval_cfg: what is decoded, or None; of the training mixture, what has metrics.
     checkpoint_cfg: when to save.
     partitioner: mesh and logical axis rules.
@@ -198,7 +199,7 @@ def train(
   return state
 
 
-# Parts ---------------------------------------------------------------------------------------------
+# Parts --------------------------------------------------------------------------------------------
 
 
 def initial_state(
@@ -235,7 +236,7 @@ def initial_state(
   return dataclasses.replace(state, opt_state=opt_state)
 
 
-# Checks on the way in ------------------------------------------------------------------------------
+# Checks on the way in -----------------------------------------------------------------------------
 
 
 def _check(
@@ -260,7 +261,7 @@ def _check(
     task_registry.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
 
 
-# The loop ------------------------------------------------------------------------------------------
+# The loop -----------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass

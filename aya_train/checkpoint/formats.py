@@ -149,8 +149,8 @@ def _check_own_kind(source: Detected, model: objective.Objective) -> int:
     if theirs == model.metadata()['architecture']:
       return metadata['step']
   raise ValueError(
-    f'{source.path} holds {theirs}, and the objective is {model.metadata()["architecture"]}: give a '
-    'native checkpoint of the same objective, or INITIAL_CHECKPOINT_PATH = None'
+    f'{source.path} holds {theirs}, and the objective is {model.metadata()["architecture"]}: give '
+    'a native checkpoint of the same objective, or INITIAL_CHECKPOINT_PATH = None'
   )
 
 

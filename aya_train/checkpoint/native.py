@@ -55,8 +55,8 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
     metadata = manager.read_metadata(path)
     if (other := metadata['architecture'].get('objective')) is not None:
       raise NotT5Error(
-        f'{path} holds the parameters of the objective {other}, which are no T5 network: only a run '
-        'of the same objective reads them'
+        f'{path} holds the parameters of the objective {other}, which are no T5 network: only a '
+        'run of the same objective reads them'
       )
     config = t5_config.T5Config(**metadata['architecture'])
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)

@@ -48,8 +48,8 @@ def check(
   if found.tasks:
     left = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]
     _warn_once(
-      f'{mixture_or_task_name}: {len(found.tasks)} data sets are not built and left out, among them '
-      f'all of {", ".join(left) or "no source"}; the weights of the others are scaled up'
+      f'{mixture_or_task_name}: {len(found.tasks)} data sets are not built and left out, among '
+      f'them all of {", ".join(left) or "no source"}; the weights of the others are scaled up'
     )
   return found
 
@@ -92,8 +92,8 @@ def survey(
     mixture_or_task_name: a registered SeqIO task or mixture.
     split: tasks of a mixture without it are left out, as in SeqIO.
     directory: root of the prepared tasks; what is there already is not looked at again.
-    allow_empty: leave tasks without rows out, instead of refusing them. (A mixture of sources always
-      leaves them out.)
+    allow_empty: leave tasks without rows out, instead of refusing them. (A mixture of sources
+      always leaves them out.)
     features: that every task must have.
 
   Raises:
@@ -148,7 +148,8 @@ def _say_empty_sources(
   ]
   if gone:
     _warn_once(
-      f'{mixture.name}: no rows at all of {", ".join(gone)}; the weights of the others are scaled up'
+      f'{mixture.name}: no rows at all of {", ".join(gone)}; the weights of the others are scaled '
+      'up'
     )
 
 

@@ -388,9 +388,9 @@ class _TrainIterator(grain.DatasetIterator):
   def set_state_of_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
     """Goes on where a run stopped, on these hosts or on others.
 
-    Every part of a batch is read from a share of the same repeated tasks at the same rates. So if the
-    parts are others now, the examples behind the positions of the old ones are those before their
-    sum; only examples of rows that were being packed come again.
+    Every part of a batch is read from a share of the same repeated tasks at the same rates. So if
+    the parts are others now, the examples behind the positions of the old ones are those before
+    their sum; only examples of rows that were being packed come again.
 
     Args:
       states: what `get_state()` gave on each host of that run.
@@ -419,8 +419,8 @@ class _TrainIterator(grain.DatasetIterator):
     ]
     if differing:
       raise ValueError(
-        f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). Restore'
-        ' it with the configuration that wrote it, or start the data anew.'
+        f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). '
+        'Restore it with the configuration that wrote it, or start the data anew.'
       )
 
 

@@ -1,8 +1,8 @@
 """From rows of token ids to the arrays of a batch: SeqIO's feature converters, in numpy.
 
 A row holds, for each task feature f of length L, an int32 array f [L]; a packed row of several
-examples also f_segment_ids (1, 2, ... for its examples, 0 for padding) and f_positions (0, 1, ... in
-each example). An objective says by its converter which features it reads, and what it is given.
+examples also f_segment_ids (1, 2, ... for its examples, 0 for padding) and f_positions (0, 1, ...
+in each example). An objective says by its converter which features it reads, and what it is given.
 
 Letters: B rows of a batch, S encoder positions, T decoder positions.
 """
@@ -39,8 +39,8 @@ class FeatureConverter:
       packed: whether segment ids and positions are among them.
 
     Returns:
-      What the objective computes with: the rows, and `example_weights` float32 [B], 0 for a row that
-      only fills the batch.
+      What the objective computes with: the rows, and `example_weights` float32 [B], 0 for a row
+      that only fills the batch.
     """
     del packed
     filled = np.any([rows[f].any(axis=1) for f in self.task_features], axis=0)

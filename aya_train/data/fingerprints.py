@@ -40,9 +40,9 @@ def definition_fingerprint(task: seqio.Task) -> str:
   """Returns the SHA-256 (hex) of a task's definition: source, preprocessors, output features.
 
   Functions count by name, code (without comments and docstrings) and arguments, captured ones
-  included; functions they call do not, nor does the module that they stand in: what is prepared stays
-  good when code moves. A source counts by its class's name and its arguments; its data is not read,
-  so that prepared tasks can be used where the source is not at hand.
+  included; functions they call do not, nor does the module that they stand in: what is prepared
+  stays good when code moves. A source counts by its class's name and its arguments; its data is not
+  read, so that prepared tasks can be used where the source is not at hand.
   """
   features = {
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())

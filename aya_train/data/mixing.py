@@ -62,7 +62,8 @@ def check_rates(provider: seqio.Task | seqio.Mixture) -> None:
       continue
     if callable(rate):
       raise ValueError(
-        f'mixture {provider.name!r}: the rate of its sub-mixture {name!r} is a function; give a number'
+        f'mixture {provider.name!r}: the rate of its sub-mixture {name!r} is a function; give a '
+        'number'
       )
     check_rates(seqio.MixtureRegistry.get(name))
 

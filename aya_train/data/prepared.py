@@ -1,8 +1,9 @@
 """Prepared tasks: the output of a SeqIO task, tokenised once, in random-access files.
 
 A SeqIO task is a stream: it starts from zero after a crash and tokenises again in every run. Here
-its preprocessing runs once and the tokens go to ArrayRecord files, which `aya_train.data.batching` shuffles
-by index. One directory holds one split of one task under one vocabulary and one definition:
+its preprocessing runs once and the tokens go to ArrayRecord files, which `aya_train.data.batching`
+shuffles by index. One directory holds one split of one task under one vocabulary and one
+definition:
 
   DIRECTORY/TASK/SPLIT-VOCABULARY-DEFINITION/manifest.json
                                             /examples-00000-of-00001.array_record
@@ -12,8 +13,8 @@ list of preprocessors is another directory and nothing stale is read. A director
 rename after everything in it is written; until then it has a temporary name.
 
 A record holds the task's integer output features (`task_registry.record_features`), N of them, in
-little-endian int32: the lengths of the first N - 1, then the tokens of each. So a record of `inputs`
-and `targets` is the number of input tokens, the input tokens, the target tokens. Random
+little-endian int32: the lengths of the first N - 1, then the tokens of each. So a record of
+`inputs` and `targets` is the number of input tokens, the input tokens, the target tokens. Random
 preprocessors are seeded, and their draw is what gets stored.
 
 The files are read by array_record itself: a path such as gs://... works where the installed
@@ -71,7 +72,7 @@ def encode_example(features: Sequence[Sequence[int] | np.ndarray]) -> bytes:
 
 
 def decode_example(record: bytes, names: Sequence[str]) -> dict[str, np.ndarray]:
-  """Returns read-only int32 arrays, by the names of the features, that share the record's memory."""
+  """Returns read-only int32 arrays by the features' names, which share the record's memory."""
   tokens = np.frombuffer(record, _TOKEN)
   begin = len(names) - 1
   example = {}

@@ -36,7 +36,8 @@ def examples(
 ) -> Iterator[tuple[Tokens, Kind]]:
   """Yields (tokens, kind) in the order of the source, neither trimmed nor cached.
 
-  The tokens are an int32 array for each of `task_registry.record_features`. The kind is what the example says of itself under `KIND_COLUMNS`, '' for what it does not say.
+  The tokens are an int32 array for each of `task_registry.record_features`. The kind is what the
+  example says of itself under `KIND_COLUMNS`, '' for what it does not say.
 
   With several shards each example is in one of them: by files of the source, where there are
   enough; else every shard reads all of the source, and tokenises its own part.

@@ -2,8 +2,8 @@
 
 Two things would come out wrong if the converter were left alone (ctranslate2 4.8, transformers 5):
 
-* transformers 5 says that the head of every mT5 is tied, and the converter then scales the decoder's
-  output by d_model**-0.5. Greedy answers stay, every probability is wrong.
+* transformers 5 says that the head of every mT5 is tied, and the converter then scales the
+  decoder's output by d_model**-0.5. Greedy answers stay, every probability is wrong.
 * Rows of the tables beyond the vocabulary are named <extra_id_0> and so on, names that mT5's
   sentinels have: one name, two ids.
 
@@ -58,8 +58,8 @@ def to_ctranslate2(
     dst: new or empty local folder.
     quantisation: one of `QUANTISATIONS`.
     overwrite: replace `dst`.
-    allow_float16_overflow: write float16 and int8_float16, in which CTranslate2 computes in float16,
-      without running sample prompts (`hf_torch.check_float16`).
+    allow_float16_overflow: write float16 and int8_float16, in which CTranslate2 computes in
+      float16, without running sample prompts (`hf_torch.check_float16`).
 
   Raises:
     ValueError: unknown quantisation, a tokenizer with more pieces than the table has rows, or
@@ -120,8 +120,8 @@ def prefer_mkl() -> None:
   """Lets CTranslate2 multiply int8 matrices with MKL, if the package is not imported yet.
 
   On processors of AMD it takes oneDNN, whose int8 products without VNNI add pairs in 16 bits and
-  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and not
-  to the quantised weights. Other architectures than x86 have no MKL.
+  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and
+  not to the quantised weights. Other architectures than x86 have no MKL.
   """
   if platform.machine().lower() in ('x86_64', 'amd64'):
     os.environ.setdefault('CT2_USE_MKL', '1')

@@ -214,8 +214,8 @@ def _vocabulary(hf_folder: epath.Path) -> Any:
     if (hf_folder / name).exists():
       return hf_tokenizer.read_vocabulary(hf_folder / name)
   raise FileNotFoundError(
-    f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE}: llama.cpp needs its pieces '
-    'and scores. Copy the one that the model was trained with there'
+    f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE}: llama.cpp needs its '
+    'pieces and scores. Copy the one that the model was trained with there'
   )
 
 

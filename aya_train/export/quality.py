@@ -1,8 +1,9 @@
 """What quantisation costs: size, loss and answers of a quantised model beside the float one.
 
-Both models see the same token ids. The float one is computed by transformers in float32, CTranslate2
-models by CTranslate2, and GGUF files by transformers with the weights that the file decodes to: what
-llama.cpp adds to that by rounding activations is not in these figures (docs/quantised.md has it).
+Both models see the same token ids. The float one is computed by transformers in float32,
+CTranslate2 models by CTranslate2, and GGUF files by transformers with the weights that the file
+decodes to: what llama.cpp adds to that by rounding activations is not in these figures
+(docs/quantised.md has it).
 """
 
 import dataclasses
@@ -65,8 +66,8 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
     texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
     if not all(isinstance(text, str) for text in texts):
       raise ValueError(
-        f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line has '
-        f'{sorted(row)}'
+        f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line '
+        f'has {sorted(row)}'
       )
     examples.append(Example(*(tokenizer(text)['input_ids'] for text in texts)))
   if not examples:

@@ -1,8 +1,9 @@
 """Reads the text of a compiled XLA program: computations, instructions, shapes. Text in, data out.
 
 The grammar is that of `Compiled.as_text()`: each instruction as
-`%name = shape opcode(%operand, ...), attribute=value, ...`. Where printers differ, both spellings give
-the same program: newer ones write `%x#1` for an element of a tuple, without an instruction for it.
+`%name = shape opcode(%operand, ...), attribute=value, ...`. Where printers differ, both spellings
+give the same program: newer ones write `%x#1` for an element of a tuple, without an instruction for
+it.
 """
 
 import dataclasses
@@ -83,7 +84,8 @@ class Instruction:
     arrays: the arrays of the result, those of a tuple in order, nested tuples flattened.
     operands: names.
     attributes: the rest of the line.
-    arguments: the text between the parentheses (the value of a constant, the number of a parameter).
+    arguments: the text between the parentheses (the value of a constant, the number of a
+      parameter).
     is_root: whether it is its computation's result.
   """
 

@@ -129,7 +129,7 @@ def place(op_name: str) -> str:
   return f'{direction} {"/".join(kept[:3])}' if kept else 'other'
 
 
-# Matrix products -----------------------------------------------------------------------------------
+# Matrix products ----------------------------------------------------------------------------------
 
 
 def _flops(module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction) -> float:
@@ -221,7 +221,7 @@ def _valid_pairs(
   return count
 
 
-# Memory traffic ------------------------------------------------------------------------------------
+# Memory traffic -----------------------------------------------------------------------------------
 
 
 def in_hbm(array: hlo.Array) -> bool:
@@ -339,7 +339,7 @@ def _written_bytes(
   return array.padded_bytes
 
 
-# Collectives ---------------------------------------------------------------------------------------
+# Collectives --------------------------------------------------------------------------------------
 
 
 def _wire(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, int, float] | None:

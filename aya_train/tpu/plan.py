@@ -1,7 +1,7 @@
 """`aya-train plan`: finds mesh, remat and microbatches for a slice by compiling, within its HBM.
 
-Every candidate is the trainer's own step, compiled (aya_train/tpu/precompile.py). What was tried is kept
-beside the result, so that a stopped search goes on where it was.
+Every candidate is the trainer's own step, compiled (aya_train/tpu/precompile.py). What was tried is
+kept beside the result, so that a stopped search goes on where it was.
 """
 
 import dataclasses
@@ -117,10 +117,10 @@ def meshes(slice_: topologies.Slice, batch_size: int, heads: int) -> list[tuple[
 def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations: int = 8) -> Any:
   """Searches, and writes plan_<slice>.gin with the best settings and the table of what was tried.
 
-  For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled: everything
-  saved and the batch in as many parts as that takes, and half as many parts with fewer names saved.
-  Shapes say where to begin; a program that is too large says by how much. What an earlier search tried
-  is not compiled again and does not count.
+  For each mesh that shapes alone do not rule out, two ways to live within HBM are compiled:
+  everything saved and the batch in as many parts as that takes, and half as many parts with fewer
+  names saved. Shapes say where to begin; a program that is too large says by how much. What an
+  earlier search tried is not compiled again and does not count.
 
   Returns:
     The path of the gin file.

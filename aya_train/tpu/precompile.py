@@ -79,8 +79,9 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
       made.partitioner.check_batch_size(made.batch_size, made.num_microbatches)
   except (ValueError, NotImplementedError) as error:
     raise ValueError(
-      f'{error} ({slice_.name} has {slice_.num_chips} chips). hardware/tpu.gin shards fully over any '
-      f'slice; `aya-train plan --topology={slice_.name}` finds a mesh and writes its hardware file'
+      f'{error} ({slice_.name} has {slice_.num_chips} chips). hardware/tpu.gin shards fully over '
+      f'any slice; `aya-train plan --topology={slice_.name}` finds a mesh and writes its hardware '
+      'file'
     ) from error
   return made
 
@@ -106,7 +107,7 @@ def lower(job: Job) -> tuple[Any, Any]:
   return step.lower(state, abstract_batch(job)), state
 
 
-# The result ----------------------------------------------------------------------------------------
+# The result ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +118,8 @@ class Result:
     slice, num_chips, mesh: where.
     usable_hbm, peak_hbm: bytes of one chip; the peak is None if the compiler only says that it does
       not fit.
-    hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the rest
-      of the peak being activations (and, if the peak comes before the gradients, their room).
+    hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the
+      rest of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
     settings: the gin macros that decide the numbers.
     costs, estimate: None where the program does not fit.
@@ -194,8 +195,9 @@ def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any])
 def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
   """The optimised program as text, its peak memory in bytes, and whether that is too much.
 
-  A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to the
-  SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such a program back: the dump again.
+  A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to
+  the SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such a program back: the dump
+  again.
   """
   with tempfile.TemporaryDirectory() as folder:
     options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
@@ -297,7 +299,7 @@ def largest_buffers(text: str, count: int = 12) -> list[dict[str, Any]]:
   ]
 
 
-# When it does not fit ------------------------------------------------------------------------------
+# When it does not fit -----------------------------------------------------------------------------
 
 
 def saved_bytes(job: Job) -> dict[str, int]:

@@ -1,9 +1,9 @@
 """Finds what the documentation shows: commands, snippets, and files that they read.
 
-A code block is commands (```bash, or indented by four spaces), a snippet (```python), or a file: its
-first line is a comment that names it. A fence without a language is a listing, of a folder or of
-what a program prints. Code in a line of text is a command if it begins with a program's name and has
-arguments.
+A code block is commands (```bash, or indented by four spaces), a snippet (```python), or a file:
+its first line is a comment that names it. A fence without a language is a listing, of a folder or
+of what a program prints. Code in a line of text is a command if it begins with a program's name and
+has arguments.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """A folder in which documented commands run as written, with stand-ins for what is not here.
 
-It looks like a checkout. Gin files of models and machines in it, which are found before those of the
-package, are the real ones made small; the recipes are the package's. Buckets are folders, the hub is
-one too; gcloud, kubectl and pip record what they are asked.
+It looks like a checkout. Gin files of models and machines in it, which are found before those of
+the package, are the real ones made small; the recipes are the package's. Buckets are folders, the
+hub is one too; gcloud, kubectl and pip record what they are asked.
 """
 
 import contextlib
@@ -106,7 +106,7 @@ class Sandbox:
     self._make_releases()
     self._make_cloud()
 
-  # What is there before the first command ----------------------------------------------------------
+  # What is there before the first command ---------------------------------------------------------
 
   def _make_checkout(self) -> None:
     self._bin.mkdir(parents=True)
@@ -186,7 +186,7 @@ class Sandbox:
     words = ['convert', str(folder), str(self.work / 'path/to/mt5-small')]
     assert self._aya_train([*words, '--vocabulary', str(local)], self.environment()) == 0, self.log
 
-  # Running -----------------------------------------------------------------------------------------
+  # Running ----------------------------------------------------------------------------------------
 
   def environment(self, cache: str = 'cache') -> dict[str, str]:
     """Of the commands, with one of several cache directories."""

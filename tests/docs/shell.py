@@ -1,7 +1,8 @@
 """Runs shell text in which programs are functions of this process.
 
-A start of aya-train takes eight seconds, most of them imports. So `aya-train` on the PATH is a script
-that hands its arguments to the test, which calls `main` where everything is imported already.
+A start of aya-train takes eight seconds, most of them imports. So `aya-train` on the PATH is a
+script that hands its arguments to the test, which calls `main` where everything is imported
+already.
 """
 
 import contextlib

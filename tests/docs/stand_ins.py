@@ -97,7 +97,7 @@ def slurm_job() -> dict[str, str]:
   }
 
 
-# Programs: each takes its arguments and the folder, and returns its exit code ----------------------
+# Programs: each takes its arguments and the folder, and returns its exit code ---------------------
 
 
 def pip(words: Sequence[str], folder: pathlib.Path) -> int:

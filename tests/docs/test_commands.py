@@ -13,7 +13,7 @@ from tests.docs.reader import EXECUTED, SHOWN, products
 
 # What is shown and not executed here, with the reason.
 NOT_EXECUTED = {
-  'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `pytest -m t5x` does',
+  'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `-m t5x` does',
   'xpk workload create': 'the name of a command of another program',
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',

@@ -2,6 +2,7 @@
 # The API as HTML pages, built from the docstrings: bash launch/api_pages.sh [FOLDER]
 #   FOLDER    where they go (build/api in the checkout)
 set -euo pipefail
+extras=docs
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 folder=${1:-$root/build/api}

@@ -1,0 +1,1 @@
+"""What is trained: the protocol that the trainer knows, and sequence to sequence."""

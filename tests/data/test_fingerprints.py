@@ -35,6 +35,10 @@ class Lines(seqio.DataSource):
     super().__init__(splits=('train',))
     self.limit = limit
 
+  @property
+  def supports_arbitrary_sharding(self):
+    return False
+
   def list_shards(self, split):
     return ['one']
 
@@ -82,21 +86,12 @@ def test_other_arguments_and_other_code_are_another_definition(definition, diffe
   assert definition('fingerprinted_one') != definition('fingerprinted_other', **difference)
 
 
-def test_a_callable_counts_by_its_code():
-  class Add:
-    def __call__(self, x):
-      return x + 1
-
-  def other():
-    class Add:
-      def __call__(self, x):
-        return x + 2
-
-    return Add
-
-  other_class = other()
-  other_class.__qualname__ = Add.__qualname__
-  assert fingerprints._describe(Add()) != fingerprints._describe(other_class())
+def test_a_callable_counts_by_its_code_and_arguments(definition):
+  definition('fingerprinted_before'), definition('fingerprinted_after', change=1)
+  before, after = (sys.modules[f'fingerprinted_{when}'] for when in ('before', 'after'))
+  assert fingerprints._describe(before.Keep(3)) == fingerprints._describe(before.Keep(3))
+  assert fingerprints._describe(before.Keep(3)) != fingerprints._describe(before.Keep(4))
+  assert fingerprints._describe(before.Keep(3)) != fingerprints._describe(after.Keep(3))
 
 
 def test_a_source_counts_by_its_name_and_arguments(definition):

@@ -52,8 +52,8 @@ class Reader:
 
   def _execute(self, shown: commands.Shown):
     if shown.kind == 'file':
-      path = self.place.work / shown.file
-      path.write_text(shown.text, encoding='utf-8')
+      for folder in (self.place.work, self.place.root / 'compile'):
+        (folder / shown.file).write_text(shown.text, encoding='utf-8')
       return None
     if shown.kind == 'python':
       return self.place.snippet(shown.text, str(shown))

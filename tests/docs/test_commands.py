@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import sys
 
 import gin
 import pytest
+import seqio
 
 from aya_train import config
 from aya_train.cli import gin_args, main
@@ -70,12 +72,18 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   for file in SHOWN:
     if file.kind == 'file':
       (tmp_path / file.file).write_text(file.text, encoding='utf-8')
+  monkeypatch.syspath_prepend(tmp_path)  # gin files of a page may import its modules
+  tasks = dict(seqio.TaskRegistry._REGISTRY)
   args = main.parser().parse_args(gin_args.rewrite_gin_args(arguments_of(shown)))
   runs = args.command in ('train', 'eval', 'infer')
   try:
     config.parse(args.gin_file, args.gin_bindings, require_all=runs)
   finally:
     gin.clear_config()
+    seqio.TaskRegistry._REGISTRY.clear()
+    seqio.TaskRegistry._REGISTRY.update(tasks)
+    for name in {file.file.removesuffix('.py') for file in SHOWN if file.kind == 'file'}:
+      sys.modules.pop(name, None)
 
 
 def test_the_scripts_do_what_is_said_of_them(reader):

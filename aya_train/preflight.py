@@ -249,7 +249,7 @@ def check_vocabulary(model: objective.Objective, initial_checkpoint_path: str | 
   """Holds the vocabulary against the model and the checkpoint that it starts from.
 
   Raises:
-    ValueError: see `EncoderDecoderModel.check_vocabulary` and `check_start`.
+    ValueError: see `Objective.check_vocabulary` and `check_start`.
   """
   model.check_vocabulary()
   path = initial_checkpoint_path

@@ -1,7 +1,4 @@
-"""A training run: parts put together, the loop over steps, what happens between steps.
-
-This is the only module with a clock.
-"""
+"""A training run: parts put together, the loop over steps, what happens between steps."""
 
 import dataclasses
 import functools
@@ -13,14 +10,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from aya_train import (
   evaluation,
   hosts,
   infer_eval,
-  metric_writer,
   partitioning,
   preflight,
   run_dir,
@@ -28,6 +23,7 @@ from aya_train import (
   stopping,
   train_state,
   train_step,
+  training_progress,
 )
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, task_registry
@@ -98,7 +94,7 @@ def train(
   when it continues.
 
   Args:
-    model: the model with its objective.
+    model: the objective, which gin and T5X call the model.
     model_dir: where checkpoints, metrics and TensorBoard events go.
     train_dataset_cfg, train_eval_dataset_cfg: training and validation data, or None for no
       validation loss. It is left out, with a line, if it is of the training mixture, and that has
@@ -188,7 +184,9 @@ def train(
       evaluations.writer.flush()
   finally:
     checkpoints.close()
-  logger.info('done at step %d after %s', int(state.step), _clock(time.monotonic() - started))
+  logger.info(
+    'done at step %d after %s', int(state.step), training_progress.clock(time.monotonic() - started)
+  )
   with hosts.together():
     if evaluations.failures:
       raise evaluation.EvaluationError(
@@ -266,7 +264,7 @@ def _check(
 
 @dataclasses.dataclass
 class _Loop:
-  """Runs steps; owns the clock, the progress lines and the order of saving and evaluating."""
+  """Runs steps; owns the order of training, saving and evaluating."""
 
   model: objective.Objective
   step_fn: Callable[..., Any]
@@ -280,7 +278,7 @@ class _Loop:
   def run(
     self, state: train_state.TrainState, last_step: int, save_period: int, stop: stopping.Stop
   ) -> train_state.TrainState:
-    step, begin = int(state.step), int(state.step)
+    step = int(state.step)
     if self.checkpoints.latest_step() is not None:
       due = self._due(step, last_step, save_period)
       self.evaluations.run_missing(state, step, losses=due['losses'], decode=due['decode'])
@@ -291,31 +289,33 @@ class _Loop:
       return state
     logger.info('training from step %d to %d (the first step compiles)', step, last_step)
     pending: list[Mapping[str, Any]] = []
-    mark, training_seconds = time.monotonic(), 0.0
+    progress = training_progress.TrainingProgress(
+      self.model, self.evaluations.writer, step, last_step
+    )
     while step < last_step:
       batch = self.partitioner.to_global(next(self.iterator))
       state, sums = self.step_fn(state, batch)
       pending.append(sums)
       step += 1
       due = self._due(step, last_step, save_period)
-      stopping = stop.requested(step)
-      if not (any(due.values()) or stopping):
+      ending = stop.requested(step)
+      if not (any(due.values()) or ending):
         continue
-      seconds = self._flush(pending, step, last_step, mark, begin, training_seconds)
-      training_seconds += seconds
+      if (bad := progress.report(pending, step)) is not None:
+        self._refuse_nonfinite(*bad)
       pending = []
       evaluating = self.evaluations.has(losses=due['losses'], decode=due['decode'])
       # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
       # process in ways that cannot be caught.
       first = evaluating and self.checkpoints.latest_step() is None
-      if due['save'] or stopping or first:
+      if due['save'] or ending or first:
         self.checkpoints.save(state, self.iterator)
       if evaluating and (first or step == last_step):
         self.checkpoints.wait()
-      if evaluating and (step == last_step or not stopping):
+      if evaluating and (step == last_step or not ending):
         self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
-      mark = time.monotonic()
-      if stopping and step < last_step:
+      progress.go_on()
+      if ending and step < last_step:
         self.checkpoints.wait()
         logger.info('stopped at step %d; the same command continues from here', step)
         raise KeyboardInterrupt
@@ -346,30 +346,6 @@ class _Loop:
       'save': last or step % save_period == 0,
     }
 
-  def _flush(
-    self,
-    pending: list[Mapping[str, Any]],
-    step: int,
-    last_step: int,
-    mark: float,
-    begin: int,
-    before: float,
-  ) -> float:
-    """Fetches the sums since the last call, refuses NaN, writes and prints. Returns seconds."""
-    fetched = jax.device_get(pending)
-    seconds = time.monotonic() - mark
-    series = {name: np.array([s[name] for s in fetched]) for name in ('loss', 'grad_norm')}
-    if (bad := metric_writer.first_nonfinite(series)) is not None:
-      self._refuse_nonfinite(step - len(fetched) + bad[0], bad[1])
-    total = functools.reduce(metric_writer.add, fetched)
-    summary = self.model.train_summary(total, seconds)
-    self.evaluations.writer.write(step, 'train', summary)
-    done, left = step - begin, last_step - step
-    eta = (before + seconds) / done * left
-    line = self.model.train_line(summary)
-    logger.info('step %d/%d  %s  ETA %s', step, last_step, line, _clock(eta))
-    return seconds
-
   def _refuse_nonfinite(self, step: int, name: str) -> None:
     self.checkpoints.wait()
     good = self.checkpoints.latest_step()
@@ -380,9 +356,3 @@ class _Loop:
       f'{name} is NaN or infinite in the update after step {step}; stopped, and {kept} '
       f'({self.model_dir}). Lower the learning rate, or look at the data of that step'
     )
-
-
-def _clock(seconds: float) -> str:
-  hours, rest = divmod(int(seconds), 3600)
-  minutes, rest = divmod(rest, 60)
-  return f'{hours}h{minutes:02d}m' if hours else f'{minutes}m{rest:02d}s'

@@ -1,1 +1,1 @@
-"""mT5's network in Flax Linen, and the encoder-decoder model around it."""
+"""The network in Flax, with T5X's parameter names."""

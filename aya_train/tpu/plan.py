@@ -126,11 +126,16 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
     The path of the gin file.
 
   Raises:
-    ValueError: no candidate fits.
+    ValueError: no candidate fits, or the objective trains no T5 network.
   """
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
   base = precompile.job(slice_, check=False)
+  if base.model.config is None:
+    raise ValueError(
+      f'plan searches settings of T5 networks, and MODEL is {type(base.model).__name__}: choose '
+      f'MESH_SHAPE by hand, and see with `aya-train precompile --topology={slice_.name}` what fits'
+    )
   cache = folder / f'plan_{slice_.name}.json'
   known = _read(cache)
   trials: list[Trial] = []

@@ -289,7 +289,9 @@ class Sandbox:
       pytest.importorskip('libtpu', reason="libtpu is of the extra 'tpu'")
     with self._process(environment, self.root / 'compile' if for_slice else self.work):
       try:
-        return main.main(words)
+        # Modules that a page shows are imported anew by each command, and gin knew their names.
+        with gin.config.interactive_mode():
+          return main.main(words)
       except SystemExit as ended:  # --help, or wrong usage
         return int(ended.code or 0)
 

@@ -77,7 +77,8 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   args = main.parser().parse_args(gin_args.rewrite_gin_args(arguments_of(shown)))
   runs = args.command in ('train', 'eval', 'infer')
   try:
-    config.parse(args.gin_file, args.gin_bindings, require_all=runs)
+    with gin.config.interactive_mode():
+      config.parse(args.gin_file, args.gin_bindings, require_all=runs)
   finally:
     gin.clear_config()
     seqio.TaskRegistry._REGISTRY.clear()

@@ -1,0 +1,62 @@
+"""What people see of a run between evaluations: figures and a line at times, with an ETA."""
+
+import functools
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aya_train import metric_writer
+from aya_train.objectives import objective
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingProgress:
+  """Counts the time of training alone; what else happens between steps is left out."""
+
+  def __init__(
+    self, model: objective.Objective, writer: metric_writer.Writer, step: int, last_step: int
+  ):
+    """Begins to count at `step`, of `last_step`."""
+    self._model, self._writer = model, writer
+    self._step, self._begin, self._last_step = step, step, last_step
+    self._seconds, self._mark = 0.0, time.monotonic()
+
+  def go_on(self) -> None:
+    """Training goes on, after something else."""
+    self._mark = time.monotonic()
+
+  def report(self, pending: Sequence[Mapping[str, Any]], step: int) -> tuple[int, str] | None:
+    """Fetches the sums of the steps since the last call; writes and logs their figures.
+
+    Args:
+      pending: what `train_step.train_step` gave at each step.
+      step: the last of them.
+
+    Returns:
+      The step before the first update whose loss or gradient is NaN or infinite, and which of the
+      two is; nothing is written then. None if all are finite.
+    """
+    fetched = jax.device_get(pending)
+    seconds = time.monotonic() - self._mark
+    series = {name: np.array([s[name] for s in fetched]) for name in ('loss', 'grad_norm')}
+    if (bad := metric_writer.first_nonfinite(series)) is not None:
+      return step - len(fetched) + bad[0], bad[1]
+    summary = self._model.train_summary(functools.reduce(metric_writer.add, fetched), seconds)
+    self._writer.write(step, 'train', summary)
+    self._seconds += seconds
+    eta = self._seconds / (step - self._begin) * (self._last_step - step)
+    line = self._model.train_line(summary)
+    logger.info('step %d/%d  %s  ETA %s', step, self._last_step, line, clock(eta))
+    return None
+
+
+def clock(seconds: float) -> str:
+  """A duration for people: '4m05s', '1h02m'."""
+  hours, rest = divmod(int(seconds), 3600)
+  minutes, rest = divmod(rest, 60)
+  return f'{hours}h{minutes:02d}m' if hours else f'{minutes}m{rest:02d}s'

@@ -68,7 +68,7 @@ def run_ours(folder, config, factor):
   state = train_loop.initial_state(model, tx, partitioner, abstract, 0, source)
   step = jax.jit(
     lambda state, batch: train_step.train_step(
-      state, batch, model=model, tx=tx, learning_rate=lambda step: RATE, num_microbatches=1
+      state, batch, objective=model, tx=tx, learning_rate=lambda step: RATE, num_microbatches=1
     )
   )
   losses = []

@@ -29,7 +29,7 @@ def first_nonfinite(values: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
     for name, series in values.items()
     if not np.isfinite(series).all()
   ]
-  return min(bad, default=None)
+  return min(bad, key=lambda found: found[0], default=None)  # of one step the first name
 
 
 class Writer:

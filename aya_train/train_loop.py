@@ -248,6 +248,10 @@ def _check(
   """Everything that can be refused before long work starts."""
   model.check(partitioner.mesh.devices.flat[0].platform)
   model.feature_converter.check(train_cfg.task_feature_lengths, pack=train_cfg.pack)
+  objective.check_sums(
+    model,
+    objective.abstract_batch(model, train_cfg.task_feature_lengths, 1, packed=train_cfg.pack),
+  )
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
   task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:

@@ -142,9 +142,73 @@ def parameter_axes(objective: Objective) -> tuple[Any, Any]:
 
   Returns:
     A tree of jax.ShapeDtypeStruct and a tree of tuples of logical axis names.
+
+  Raises:
+    ValueError: parameters without logical axes, each named.
   """
   boxed = jax.eval_shape(lambda: objective.initial_variables(jax.random.key(0)))
+  is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)  # noqa: E731
+  leaves = jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
+  if bare := [jax.tree_util.keystr(path) for path, leaf in leaves if not is_box(leaf)]:
+    raise ValueError(
+      f'{type(objective).__name__}.initial_variables gives parameters without logical axes: '
+      f'{bare[:5]}. Wrap their initializers in flax.linen.with_logical_partitioning'
+    )
   axes = jax.tree.map(
     lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
   )
   return nn.unbox(boxed), axes
+
+
+def abstract_batch(
+  objective: Objective, lengths: Mapping[str, int], batch_size: int, *, packed: bool
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of a batch as an objective's feature converter gives it.
+
+  Args:
+    objective: whose converter.
+    lengths: of a row, by task feature.
+    batch_size: rows.
+    packed: whether rows are packed.
+  """
+  sizes = feature_converters.row_lengths(lengths, packed=packed)
+  one_row = objective.feature_converter.convert(
+    feature_converters.padded([], sizes, 1), packed=packed
+  )
+  return {n: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for n, x in one_row.items()}
+
+
+def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+  """Traces the loss of a batch, and refuses what the trainer could not add up.
+
+  Args:
+    objective: of which nothing is computed.
+    batch: as `abstract_batch` gives it.
+
+  Raises:
+    ValueError: what `weigh` or `sums` raise on such a batch; a loss or a sum that is no floating
+      point scalar; a sum with the name of one of the trainer's own.
+  """
+  name = type(objective).__name__
+
+  def trace(params: Any, batch: Any, key: Array) -> Any:
+    weighed, denominator = objective.weigh(batch)
+    return objective.sums(params, weighed, denominator, key)
+
+  try:
+    loss, sums = jax.eval_shape(trace, parameter_axes(objective)[0], dict(batch), jax.random.key(0))
+  except (KeyError, TypeError, AttributeError) as error:
+    shapes = {feature: x.shape for feature, x in batch.items()}
+    raise ValueError(
+      f'the loss of {name} cannot be computed on a batch of {shapes}: '
+      f'{type(error).__name__}: {str(error).splitlines()[0]}'
+    ) from error
+  wrong = {
+    what: f'{x.dtype}{list(x.shape)}'
+    for what, x in {'the loss': loss, **sums}.items()
+    if x.shape or not jnp.issubdtype(x.dtype, jnp.floating)
+  }
+  if wrong:
+    raise ValueError(f'{name}.sums must give float32 scalars, which add up over parts, got {wrong}')
+  if taken := {*OF_STEPS, 'steps', 'denominator'} & {*sums}:
+    raise ValueError(f'{name}.sums gives {sorted(taken)}: the trainer has sums of these names')

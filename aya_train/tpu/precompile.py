@@ -19,7 +19,6 @@ from typing import Any
 import jax
 
 from aya_train import config, partitioning, train_loop, train_state, train_step
-from aya_train.data import feature_converters
 from aya_train.objectives import objective
 from aya_train.tpu import hlo, hlo_costs, roofline, topologies
 
@@ -88,12 +87,10 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
 
 def abstract_batch(job: Job) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a training batch (aya_train/data/batching.py), with the shardings it arrives in."""
-  lengths = feature_converters.row_lengths(job.lengths, packed=job.packed)
-  one_row = feature_converters.padded([], lengths, 1)
+  batch = objective.abstract_batch(job.model, job.lengths, job.batch_size, packed=job.packed)
   sharding = job.partitioner.batch_sharding
   return {
-    name: jax.ShapeDtypeStruct((job.batch_size, *x.shape[1:]), x.dtype, sharding=sharding)
-    for name, x in job.model.feature_converter.convert(one_row, packed=job.packed).items()
+    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in batch.items()
   }
 
 

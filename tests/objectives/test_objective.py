@@ -260,3 +260,44 @@ def test_a_checkpoint_is_evaluated(finished, folder, tmp_path):
   )
   expected = figures(model_dir, 'train_eval')[-1]
   assert found['train_eval']['loss'] == pytest.approx(expected['loss'], rel=1e-6)
+
+
+def without_weights(self, params, batch, denominator, dropout_key):
+  return jnp.float32(0), {'seen': batch['wights'].sum()}
+
+
+def of_each_row(self, params, batch, denominator, dropout_key):
+  return batch['example_weights'], {}
+
+
+def counted_in_integers(self, params, batch, denominator, dropout_key):
+  return jnp.float32(0), {'rows': jnp.int32(8)}
+
+
+def named_as_the_trainers(self, params, batch, denominator, dropout_key):
+  return jnp.float32(0), {'grad_norm': jnp.float32(0)}
+
+
+@pytest.mark.parametrize(
+  ('sums', 'message'),
+  [
+    (without_weights, "cannot be computed on a batch of .*left.*KeyError: 'wights'"),
+    (of_each_row, r"float32 scalars.*'the loss': 'float32\[1\]'"),
+    (counted_in_integers, r"float32 scalars.*'rows': 'int32\[\]'"),
+    (named_as_the_trainers, r"\['grad_norm'\]: the trainer has sums of these names"),
+  ],
+)
+def test_sums_that_do_not_add_up_are_refused_first(folder, tmp_path, sums, message):
+  model = type('Wrong', (Pairs,), {'sums': sums})()
+  with pytest.raises(ValueError, match=message):
+    train_loop.train(**settings(tmp_path / 'run', folder, model=model))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_parameters_without_logical_axes_are_named(folder, tmp_path):
+  class Bare(Pairs):
+    def initial_variables(self, rng):
+      return {'table': jnp.zeros((64, 16))}
+
+  with pytest.raises(ValueError, match=r"\[\"\['table'\]\"\].*with_logical_partitioning"):
+    train_loop.train(**settings(tmp_path / 'run', folder, model=Bare()))

@@ -64,7 +64,7 @@ setuptools.setup(
     # Folders of Hugging Face are written and read with the first, run with the second.
     'hf-files': [
       'huggingface-hub>=1,<3',
-      'protobuf>=5',
+      'protobuf>=5,<8',
       'safetensors>=0.5,<1',
       'tokenizers>=0.22,<1',
     ],
@@ -72,7 +72,7 @@ setuptools.setup(
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
-    'beam': ['apache-beam>=2.77,<3', 'sentencepiece<0.2.2'],
+    'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],
     'docs': ['pdoc>=16,<17'],
     'test': [
       'hypothesis>=6.100,<7',
@@ -82,9 +82,9 @@ setuptools.setup(
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.12,<1',
-      'setuptools>=77',  # builds the wheel that a test installs
+      'setuptools>=77,<85',  # builds the wheel that a test installs
     ],
     # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.
-    't5x': ['cached_property', 'fiddle', 'tensorboard'],
+    't5x': ['cached_property>=1.5,<3', 'fiddle>=0.3,<1', 'tensorboard>=2.20,<3'],
   },
 )

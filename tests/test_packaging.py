@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # What a build reads; more, such as an old build/, would hide what it lacks.
 SOURCES = (
   *('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'CHANGELOG.md', 'LICENSE'),
-  *('CITATION.cff', 'constraints.txt', 'aya_train', 'gin', 'tasks', 'tests'),
+  *('CITATION.cff', 'constraints.txt', 'aya_train', 'gin', 'tasks', 'tests', 'docs', 'examples'),
 )
 
 
@@ -102,6 +102,11 @@ def test_the_source_distribution_needs_no_links_and_has_no_tests(sdist):
   assert not [name for name, member in members.items() if member.issym() or member.islnk()]
   assert not [name for name in members if name.partition('/')[0] == 'tests']
   wanted = {'LICENSE', 'README.md', 'CHANGELOG.md', 'CITATION.cff', 'constraints.txt', 'setup.py'}
+  wanted |= {
+    f'{folder}/{path}'
+    for folder in ('docs', 'examples')
+    for path in shipped(ROOT / folder, {'.md', '.png', '.py', '.csv', '.ipynb'})
+  }
   assert wanted <= set(members)
 
 

@@ -1,1 +1,1 @@
-"""Licenses and origin of each source, and what they allow."""
+"""Licences and origin of each source, and what they allow."""

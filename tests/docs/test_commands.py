@@ -79,6 +79,9 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   try:
     with gin.config.interactive_mode():
       config.parse(args.gin_file, args.gin_bindings, require_all=runs)
+    macros = config.written_macros(gin.config_str())
+    named = re.findall(r'--gin\.([A-Z][A-Z0-9_]+)=', shown.text)
+    assert set(named) <= set(macros)
   finally:
     gin.clear_config()
     seqio.TaskRegistry._REGISTRY.clear()

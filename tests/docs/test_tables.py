@@ -55,6 +55,7 @@ SENTENCES = [
   ('docs/mixtures.md', r"\*\*DATA_LIC\w+\*\* \(default `([^`]+)`", DEFAULTS, 'DATA_LICENSE_POLICY'),
   ('docs/macros.md', r"`VOCABULARY_FILE = ([^`]+)`", XXL, 'VOCABULARY_FILE'),
   ('docs/macros.md', r"mT5's ([\d,]+) rows", XXL, 't5_config.T5Config.vocab_size'),
+  ('docs/macros.md', r'with a beam of (\d+)', DEFAULTS, 'beam_search.num_decodes'),
   ('docs/running.md', r"mT5's own vocabulary, ([\d,]+) rows", XXL, 't5_config.T5Config.vocab_size'),
   ('docs/design.md', r'RELPOS_\w+ = (\w+), the default', DEFAULTS, 'RELPOS_BIAS_PER_LAYER'),
   ('launch/README.md', r"and `([^`]+)` as normalising factor", AYA, 'LOSS_NORMALIZING_FACTOR'),
@@ -237,6 +238,16 @@ def test_the_page_of_the_recipe_names_its_three_files():
   [names] = settings.sentence('docs/recipe.md', r'`gin/aya101.gin` includes (.+?)\. ')
   includes = re.findall(r"^include '(.+)'", (ROOT / 'gin/aya101.gin').read_text(), re.MULTILINE)
   assert re.findall(r'`(.+?)`', names) == includes
+
+
+def test_tpu_files_keep_the_names_that_the_model_keeps():
+  """`hardware/tpu.gin` repeats them, so that no order of the gin files changes them."""
+  found = [
+    re.findall(r'^REMAT_SAVE_NAMES = (.+)', (ROOT / 'gin' / name).read_text(), re.MULTILINE)
+    for name in ('models/mt5.gin', 'hardware/tpu.gin')
+  ]
+  assert len(found[0]) == 1
+  assert found[0] == found[1]
 
 
 def test_options_of_adafactor_are_those_that_the_recipe_leaves(values_of):

@@ -69,7 +69,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
     )
 
   @functools.cached_property
-  def rows(self) -> list[cldr_rows.Row]:
+  def rows(self) -> list[cldr_rows.CldrRow]:
     """All rows in a fixed order."""
     return cldr_rows.rows(self._languages)
 

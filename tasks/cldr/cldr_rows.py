@@ -364,7 +364,7 @@ def _selected(language: Language, kind: str) -> Iterator[tuple[str, Fact]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class CldrRow:
   """One example of the data set, its split and the entities that put it there."""
 
   split: str
@@ -383,12 +383,12 @@ class Row:
 
 
 @functools.cache
-def language_rows(language: Language) -> tuple[Row, ...]:
+def language_rows(language: Language) -> tuple[CldrRow, ...]:
   """All rows of one language, in a fixed order; no instruction occurs twice."""
-  found: dict[str, Row] = {}
+  found: dict[str, CldrRow] = {}
   for kind in KINDS:
     for split, fact in _selected(language, kind):
-      row = Row(
+      row = CldrRow(
         split=split,
         entities=fact.entities,
         inputs=_instruction(language, kind, fact),
@@ -403,7 +403,7 @@ def language_rows(language: Language) -> tuple[Row, ...]:
   return tuple(found.values())
 
 
-def rows(codes: Sequence[str] | None = None) -> list[Row]:
+def rows(codes: Sequence[str] | None = None) -> list[CldrRow]:
   """Rows of the given languages (ISO 639-3; default: all that CLDR covers), sorted by code.
 
   Raises:
@@ -413,7 +413,7 @@ def rows(codes: Sequence[str] | None = None) -> list[Row]:
   return [row for language in chosen for row in language_rows(language)]
 
 
-def manifest(all_rows: Sequence[Row]) -> dict[str, Any]:
+def manifest(all_rows: Sequence[CldrRow]) -> dict[str, Any]:
   """Versions, counts and the SHA-256 of the rows as sorted JSON lines."""
   counts: dict[str, dict[str, dict[str, int]]] = {}
   for row in all_rows:

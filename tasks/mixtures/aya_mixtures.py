@@ -1,7 +1,7 @@
 """The mixtures of Aya-101, of its ablations and of the models it is compared with.
 
 `WEIGHTS` is the one table of numbers: percent of the draws by source. AYA is Üstün et al. 2024
-(arXiv 2402.07827). How a source's share is divided inside it: `source_mixture.Settings`.
+(arXiv 2402.07827). How a source's share is divided inside it: `source_mixture.MixtureSettings`.
 """
 
 import dataclasses
@@ -194,7 +194,7 @@ LONG_TASKS = tuple(_add_long_answers(source) for source in RELEASED)
 LONG_MIXTURES = (add_long_answers('aya101'), add_long_answers('aya_open'))
 
 
-def configure(settings: source_mixture.Settings) -> None:
+def configure(settings: source_mixture.MixtureSettings) -> None:
   """Sets what holds for all mixtures of this process (gin: the macros MIXTURE_*).
 
   Raises:

@@ -29,8 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train.data import prepared, task_examples, task_registry
-from aya_train.data.fingerprints import definition_fingerprint, vocabulary_fingerprint
+from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
@@ -237,8 +236,8 @@ def _manifest(
     lengths=lengths,
     num_tokens={f: sum(n * times for n, times in counts.items()) for f, counts in lengths.items()},
     eos_after_trim=task_examples.eos_after_trim(task),
-    vocabulary=vocabulary_fingerprint(task),
-    definition=definition_fingerprint(task),
+    vocabulary=fingerprints.vocabulary_fingerprint(task),
+    definition=fingerprints.definition_fingerprint(task),
     source=task_examples.describe_source(task.source, split, total),
     versions={
       'aya_train': aya_train.__version__,

@@ -255,14 +255,8 @@ def _start(
   job = row_units.BuildJob(source, version, place, options, units)
   work_dir.mkdir(parents=True, exist_ok=True)
   damaged_file.write_text(json.dumps(damaged))
-  _write_atomically(work_dir / row_units.JOB, job.to_json())
+  storage.write_atomically(work_dir / row_units.JOB, job.to_json())
   return job, work_dir, damaged
-
-
-def _write_atomically(path: epath.Path, text: str) -> None:
-  partial = path.parent / f'.{path.name}.partial'
-  partial.write_text(text)
-  partial.replace(path)
 
 
 def _run(
@@ -360,7 +354,7 @@ def _publish(
       logger.warning('%s: the release has no rows of %s', source, part)
       path = source_builder.empty_manifest(source_builder.folder(source, part, root))
       path.parent.mkdir(parents=True, exist_ok=True)
-      _write_atomically(path, json.dumps(manifest))
+      storage.write_atomically(path, json.dumps(manifest))
   if not made:
     raise ValueError(f'{source}: no row is left; {report.summary()}')
   row_splits.remove(work_dir)

@@ -17,8 +17,7 @@ from typing import Any
 
 import babel
 
-from aya_train.tasks.cldr import cldr_facts
-from aya_train.tasks.cldr.cldr_templates import TEMPLATES
+from aya_train.tasks.cldr import cldr_facts, cldr_templates
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.languages.aya101 import Language
 
@@ -344,7 +343,7 @@ def _instruction(language: Language, kind: str, fact: Fact) -> str:
   slots = fact.slots | {'language': language.name}
   usable = [
     template
-    for template in TEMPLATES[fact.template or kind]
+    for template in cldr_templates.TEMPLATES[fact.template or kind]
     if all(name in slots for _, name, _, _ in string.Formatter().parse(template) if name)
   ]
   return _pick(usable, 'template', language.code, kind, *fact.slots.values()).format(**slots)

@@ -1,6 +1,6 @@
 """`python -m aya_train` is `aya-train`."""
 
-from aya_train.cli.main import console
+from aya_train.cli import main
 
 if __name__ == '__main__':
-  console()
+  main.console()

@@ -200,7 +200,7 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
     )
   }
   aya_mixtures.configure(
-    source_mixture.Settings(**{k: v for k, v in chosen.items() if v is not None})
+    source_mixture.MixtureSettings(**{k: v for k, v in chosen.items() if v is not None})
   )
 
 

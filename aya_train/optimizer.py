@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from aya_train import parameter_tree
+
 Schedule = Callable[[jax.Array], jax.Array]
 LAYERS = 'layers'
 SCHEDULE_FACTORS = (
@@ -177,11 +179,11 @@ def adafactor(
       return 'single'
     # Stacks may differ in depth, which one map over layers cannot.
     axis = axes.index(LAYERS)
-    name = f'{"_".join(_names(path[:1]))}_layers_on_axis_{axis}'
+    name = f'{"_".join(parameter_tree.dict_names(path[:1]))}_layers_on_axis_{axis}'
     transforms[name] = over_layers(tx, axis)
     return name
 
-  labels = jax.tree_util.tree_map_with_path(label, param_axes, is_leaf=_is_axes)
+  labels = jax.tree_util.tree_map_with_path(label, param_axes, is_leaf=parameter_tree.is_axes)
   steps = [optax.partition(transforms, labels), optax.scale_by_learning_rate(learning_rate)]
   if global_norm_clip_threshold is not None:
     steps.insert(0, optax.clip_by_global_norm(global_norm_clip_threshold))
@@ -190,10 +192,6 @@ def adafactor(
   if weight_decay_rate is not None:
     steps.append(optax.add_decayed_weights(-weight_decay_rate))
   return optax.chain(*steps)
-
-
-def _is_axes(x: Any) -> bool:
-  return isinstance(x, tuple) and all(isinstance(name, str | None) for name in x)
 
 
 def state_axes(
@@ -212,14 +210,19 @@ def state_axes(
   Returns:
     A tree like `opt_state` of tuples of axis names (None: not sharded).
   """
-  flat = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  flat = {
+    parameter_tree.dict_names(path): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
   flat_axes = {
-    _names(path): axes
-    for path, axes in jax.tree_util.tree_leaves_with_path(param_axes, is_leaf=_is_axes)
+    parameter_tree.dict_names(path): axes
+    for path, axes in jax.tree_util.tree_leaves_with_path(
+      param_axes, is_leaf=parameter_tree.is_axes
+    )
   }
 
   def leaf_axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
-    names = _names(path)
+    names = parameter_tree.dict_names(path)
     param = next((names[i:] for i in range(len(names)) if names[i:] in flat), None)
     if param is None or leaf.ndim == 0:
       return (None,) * leaf.ndim
@@ -247,7 +250,3 @@ def _moment_axes(
 
 def _without(items: Any, index: int) -> tuple[Any, ...]:
   return tuple(items[:index]) + tuple(items[index + 1 :])
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-  return tuple(str(k.key) for k in path if isinstance(k, jax.tree_util.DictKey))

@@ -18,6 +18,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from aya_train import parameter_tree
+
 MeshAxes = str | tuple[str, ...] | None
 Rules = Sequence[tuple[str, MeshAxes]]
 REPLICATED_AXES = ('kv', 'length', 'layers', 'relpos_buckets')
@@ -327,7 +329,7 @@ def per_shard(function: Callable[..., Any], in_axes: Any, out_axes: Any) -> Call
   def spec(axes: tuple[str | None, ...]) -> PartitionSpec:
     return PartitionSpec(*(_mesh_axes(name) for name in axes))
 
-  specs = [jax.tree.map(spec, axes, is_leaf=_is_axes) for axes in (in_axes, out_axes)]
+  specs = [jax.tree.map(spec, axes, is_leaf=parameter_tree.is_axes) for axes in (in_axes, out_axes)]
   return jax.shard_map(function, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
 
 
@@ -349,10 +351,6 @@ def _mesh_axes(name: str | None) -> tuple[str, ...]:
 
 def _as_tuple(axes: MeshAxes) -> tuple[str, ...]:
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
-
-
-def _is_axes(x: Any) -> bool:
-  return isinstance(x, tuple) and all(isinstance(name, str | None) for name in x)
 
 
 def one_device() -> Partitioner:

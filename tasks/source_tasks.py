@@ -18,9 +18,12 @@ AYA_LANGUAGES = tuple(language.code for language in aya101.LANGUAGES)
 _INTERLEAVED = 64
 
 
-def _parse_batch(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-  columns = {name: tf.io.FixedLenFeature((), tf.string) for name in rows.COLUMNS}
-  return tf.io.parse_example(serialized, columns)
+def parse_batch(
+  serialized: tf.Tensor, columns: Sequence[str] = rows.COLUMNS
+) -> dict[str, tf.Tensor]:
+  """Serialized tf.train.Examples [B] to their text columns, strings [B] each."""
+  features_of = {name: tf.io.FixedLenFeature((), tf.string) for name in columns}
+  return tf.io.parse_example(serialized, features_of)
 
 
 class BuiltSource(seqio.DataSource):
@@ -128,18 +131,23 @@ class BuiltSource(seqio.DataSource):
     if shard_info is not None:
       shards = shards[shard_info.index :: shard_info.num_shards]
     if not shuffle:
-      return tf.data.TFRecordDataset(shards).batch(1024).map(_parse_batch).unbatch()
+      return tf.data.TFRecordDataset(shards).batch(1024).map(parse_batch).unbatch()
     random.Random(seed).shuffle(shards)
     rows_of_files = tf.data.Dataset.from_tensor_slices(shards).interleave(
       tf.data.TFRecordDataset, cycle_length=min(_INTERLEAVED, len(shards))
     )
-    return rows_of_files.batch(1024).map(_parse_batch).unbatch()
+    return rows_of_files.batch(1024).map(parse_batch).unbatch()
 
 
 @seqio.map_over_dataset
-def keep_fields(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """Text, and the fields by which shares are counted; scalar strings in, scalar strings out."""
-  return {name: example[name] for name in FIELDS}
+def keep_fields(
+  example: Mapping[str, tf.Tensor], fields: Sequence[str] = FIELDS
+) -> dict[str, tf.Tensor]:
+  """The named fields alone; scalar strings in, scalar strings out.
+
+  By default the text, and what shares are counted by.
+  """
+  return {name: example[name] for name in fields}
 
 
 def add(name: str, source: seqio.DataSource) -> str:

@@ -1,6 +1,7 @@
-"""Where aya-train keeps what it makes: vocabularies, built data sets, prepared tasks."""
+"""Where aya-train keeps what it makes, and how a file gets there whole."""
 
 import os
+import uuid
 
 from etils import epath
 
@@ -23,3 +24,19 @@ def vocabularies_dir() -> epath.Path:
 def tfds_dir() -> epath.Path:
   """Default TFDS data_dir of the builders of this package."""
   return cache_dir() / 'tensorflow_datasets'
+
+
+def write_atomically(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file whole or not at all; several writers do not disturb each other.
+
+  The content goes to a hidden `.NAME.<random>.partial` in the same folder, which takes the name
+  when it is complete.
+  """
+  partial = path.parent / f'.{path.name}.{uuid.uuid4().hex}.partial'
+  data = content.encode() if isinstance(content, str) else content
+  try:
+    partial.write_bytes(data)
+    partial.replace(path)
+  except BaseException:
+    partial.unlink(missing_ok=True)  # On a full disk it would keep it full.
+    raise

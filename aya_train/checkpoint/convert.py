@@ -39,7 +39,7 @@ _HF_PACKAGES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _ConversionPlan:
   """What is to be written, every default filled in.
 
   Attributes:
@@ -151,7 +151,7 @@ def _planned(
   max_shard_size: str,
   vocabulary_file: str | None,
   scan_layers: bool | None,
-) -> _Plan:
+) -> _ConversionPlan:
   """Fills in the defaults; raises ValueError if nothing would change."""
   stays = source.format.value == to
   held = {str(array.dtype) for array in checkpoint.params.values()}
@@ -164,7 +164,7 @@ def _planned(
     scan_layers = config.scan_layers if stays else to == 'native'
   if to == 'hf' or vocabulary_file:
     _check_vocabulary(vocabulary_file or checkpoint.vocabulary_file, source)
-  plan = _Plan(
+  plan = _ConversionPlan(
     to=to,
     dtype=dtype or kept,
     vocabulary_file=vocabulary_file or checkpoint.vocabulary_file,
@@ -202,7 +202,7 @@ def _is_file(path: str) -> bool:
   return bool(path) and epath.Path(path).is_file()
 
 
-def _check_room(work: epath.Path, checkpoint: contents.Checkpoint, plan: _Plan) -> None:
+def _check_room(work: epath.Path, checkpoint: contents.Checkpoint, plan: _ConversionPlan) -> None:
   """Raises OSError where the result and what is copied on the way cannot fit."""
   if not destinations.is_local(work):
     return
@@ -248,7 +248,10 @@ def _spooled(checkpoint: contents.Checkpoint, folder: epath.Path) -> contents.Ch
 
 
 def _write(
-  out: epath.Path, checkpoint: contents.Checkpoint, plan: _Plan, allow_float16_overflow: bool
+  out: epath.Path,
+  checkpoint: contents.Checkpoint,
+  plan: _ConversionPlan,
+  allow_float16_overflow: bool,
 ) -> lazy_arrays.Arrays:
   """Writes the folder `out`; returns what is in it, as `_read_back` names it."""
   if plan.to == 'native':

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from aya_train import parameter_tree
 from aya_train.checkpoint import adafactor_moments, contents, layouts, names
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.models import t5_config
@@ -34,12 +35,15 @@ def fill(
   if checkpoint.moments is None:
     return None
   checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
-  flat = {_dict_names(p): leaf.shape for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  flat = {
+    parameter_tree.dict_names(p): leaf.shape
+    for p, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
   table = layouts.table_of(config)
   unknown: list[str] = []
 
   def leaf(path: tuple[Any, ...], wanted: Any) -> lazy_arrays.LazyArray | None:
-    keys = _dict_names(path)
+    keys = parameter_tree.dict_names(path)
     name = next((keys[i:] for i in range(len(keys)) if keys[i:] in flat), None)
     field = [k.name for k in path if isinstance(k, jax.tree_util.GetAttrKey)][-1:]
     if field == ['count']:
@@ -134,7 +138,3 @@ def to_moments(
     )
     moments |= {f'{name}/{field}': array for field, array in fields.items()}
   return moments
-
-
-def _dict_names(path: tuple[Any, ...]) -> tuple[str, ...]:
-  return tuple(str(k.key) for k in path if isinstance(k, jax.tree_util.DictKey))

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     prepare.build_sources(args.source, settings)
 
 
-def _prepare_recipe(args: argparse.Namespace, settings: prepare.Settings) -> None:
+def _prepare_recipe(args: argparse.Namespace, settings: prepare.PrepareSettings) -> None:
   """Builds the sources that are named, then tokenises what the gin files train and evaluate on."""
   from aya_train import config, preflight, train_loop
   from aya_train.data import prepare
@@ -84,7 +84,7 @@ def _prepare_recipe(args: argparse.Namespace, settings: prepare.Settings) -> Non
   )
 
 
-def _settings(args: argparse.Namespace) -> prepare.Settings:
+def _settings(args: argparse.Namespace) -> prepare.PrepareSettings:
   from aya_train.data import prepare
   from aya_train.tasks.building import read_report
 
@@ -92,7 +92,7 @@ def _settings(args: argparse.Namespace) -> prepare.Settings:
   if args.xp3x_templates:
     with open(args.xp3x_templates, encoding='utf-8') as file:
       templates = tuple(file.read().splitlines())
-  return prepare.Settings(
+  return prepare.PrepareSettings(
     data_dir=args.data_dir,
     output_dir=args.output_dir,
     revision=args.revision,

@@ -29,10 +29,15 @@ import numpy as np
 from etils import epath
 
 from aya_train import hosts
-from aya_train.data import availability, feature_converters, prepared, task_registry
-from aya_train.data.mixing import ProportionalSelection, mixing_rates
-from aya_train.data.packing import FirstFitPackIterDataset
-from aya_train.data.shuffling import shuffled
+from aya_train.data import (
+  availability,
+  feature_converters,
+  mixing,
+  packing,
+  prepared,
+  shuffling,
+  task_registry,
+)
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -139,21 +144,23 @@ def train_iterator(
     )
   tasks = prepared_tasks(cfg, host)
   provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
-  rates = mixing_rates(provider, tasks)
+  rates = mixing.mixing_rates(provider, tasks)
   check_truncation(cfg, tasks, rates)
 
   streams = []
   for name in rates:
     ds = grain.MapDataset.source(tasks[name])
     if cfg.shuffle:
-      ds = shuffled(ds, _derive_seed(cfg.seed, name))
+      ds = shuffling.shuffled(ds, _derive_seed(cfg.seed, name))
     # Hosts share the repeated stream, not the files: a task may have fewer examples than hosts.
     # They are separated before the mixing, since a host with short examples reads faster.
     ds = ds.repeat(None)[part::parts]
     streams.append(ds.map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
   mixed = streams[0]
   if len(streams) > 1:
-    mixed = grain.MapDataset.select_from_datasets(streams, ProportionalSelection(rates.values()))
+    mixed = grain.MapDataset.select_from_datasets(
+      streams, mixing.ProportionalSelection(rates.values())
+    )
 
   ds = _read(mixed, cfg)
   if cfg.pack:
@@ -312,7 +319,7 @@ def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callabl
 
 
 def _pack(ds: grain.IterDataset, cfg: DatasetConfig, seed: int | None) -> grain.IterDataset:
-  return FirstFitPackIterDataset(
+  return packing.FirstFitPackIterDataset(
     ds, lengths=cfg.task_feature_lengths, num_rows=cfg.num_packing_bins, seed=seed
   )
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class PrepareSettings:
   """What the command line says beside the names of the sources.
 
   Attributes:
@@ -80,7 +80,7 @@ def makes_vocabulary(names: Sequence[str]) -> bool:
   return bool({*names} & {*GENERATED})
 
 
-def build_sources(names: Sequence[str], settings: Settings = Settings()) -> None:
+def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSettings()) -> None:
   """Builds each named source, or constituent `SOURCE.CONSTITUENT`, unless it is there.
 
   Raises:
@@ -112,7 +112,7 @@ def build_sources(names: Sequence[str], settings: Settings = Settings()) -> None
 
 
 def _build(
-  source: str, parts: tuple[str, ...], settings: Settings, runner: work_runner.Runner
+  source: str, parts: tuple[str, ...], settings: PrepareSettings, runner: work_runner.Runner
 ) -> None:
   started = time.monotonic()
   codes = tuple(sorted({language_codes.resolve(code).code for code in settings.languages}))
@@ -145,7 +145,7 @@ def _build(
 
 def tokenise(
   parts: Sequence[batching.DatasetConfig],
-  settings: Settings = Settings(),
+  settings: PrepareSettings = PrepareSettings(),
   module: str = 'aya_train.tasks',
   tables: Sequence[str] = (),
 ) -> None:
@@ -175,7 +175,7 @@ def tokenise(
 
 def _tokenise(
   cfg: batching.DatasetConfig,
-  settings: Settings,
+  settings: PrepareSettings,
   module: str,
   tables: Sequence[str],
   *,

@@ -44,8 +44,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
-from aya_train.data import task_examples, task_registry
-from aya_train.data.fingerprints import definition_fingerprint, vocabulary_fingerprint
+from aya_train.data import fingerprints, task_examples, task_registry
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -228,7 +227,9 @@ def is_prepared(path: epath.Path) -> bool:
 
 def prepared_path(task: seqio.Task, split: str, directory: epath.PathLike) -> epath.Path:
   """Returns the directory of one split of a task; reads the vocabulary, not the source."""
-  key = f'{vocabulary_fingerprint(task)[:12]}-{definition_fingerprint(task)[:12]}'
+  vocabulary = fingerprints.vocabulary_fingerprint(task)
+  definition = fingerprints.definition_fingerprint(task)
+  key = f'{vocabulary[:12]}-{definition[:12]}'
   split = urllib.parse.quote(split, safe='')
   return epath.Path(directory) / urllib.parse.quote(task.name, safe=':') / f'{split}-{key}'
 
@@ -334,8 +335,8 @@ def _write(
     lengths=lengths,
     num_tokens={f: sum(n * count for n, count in lengths[f].items()) for f in features},
     eos_after_trim=task_examples.eos_after_trim(task),
-    vocabulary=vocabulary_fingerprint(task),
-    definition=definition_fingerprint(task),
+    vocabulary=fingerprints.vocabulary_fingerprint(task),
+    definition=fingerprints.definition_fingerprint(task),
     source=task_examples.describe_source(task.source, split, total),
     versions={'aya_train': aya_train.__version__, 'seqio': seqio.__version__, 'format': FORMAT},
   )

@@ -29,8 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train.data import prepared, task_examples, task_registry
-from aya_train.data.fingerprints import definition_fingerprint, vocabulary_fingerprint
+from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
@@ -44,7 +43,7 @@ MIN_ROWS_PER_SHARD = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _ShardPlan:
   """A task that is to be prepared: where its shards go, and how many there are."""
 
   task: seqio.Task
@@ -122,23 +121,23 @@ def prepare_tasks(
   return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
 
 
-def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _Plan:
+def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _ShardPlan:
   task = task_registry.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
   task_registry.require_split(task, split)
   path = prepared.prepared_path(task, split, directory)
   if prepared.is_prepared(path):
-    return _Plan(task, path, path, 0, None)
+    return _ShardPlan(task, path, path, 0, None)
   total = task.num_input_examples(split)
   count = num_shards or round((total or 0) / ROWS_PER_SHARD)
   if total is not None:
     count = min(count, -(-total // MIN_ROWS_PER_SHARD))
   count = max(1, count)
-  return _Plan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
+  return _ShardPlan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
 
 
-def _finish(plan: _Plan, split: str, allow_empty: bool) -> None:
+def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
   manifest = _manifest(plan.task, split, plan.parts, plan.count, plan.total)
   if not manifest.num_examples and not allow_empty:
     plan.parts.rmtree()  # The next call looks again.
@@ -237,8 +236,8 @@ def _manifest(
     lengths=lengths,
     num_tokens={f: sum(n * times for n, times in counts.items()) for f, counts in lengths.items()},
     eos_after_trim=task_examples.eos_after_trim(task),
-    vocabulary=vocabulary_fingerprint(task),
-    definition=definition_fingerprint(task),
+    vocabulary=fingerprints.vocabulary_fingerprint(task),
+    definition=fingerprints.definition_fingerprint(task),
     source=task_examples.describe_source(task.source, split, total),
     versions={
       'aya_train': aya_train.__version__,

@@ -11,6 +11,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train.data import prepared, task_examples
+from aya_train.tasks import storage
 from aya_train.tasks.languages import aya101
 
 FILE = prepared.KINDS_FILE
@@ -44,9 +45,8 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)
     counts = _count(task.preprocess_precache(dataset, seed=task_examples.PREPROCESSING_SEED))
-  partial = path.parent / f'.{FILE}.partial'
-  partial.write_text(json.dumps([[*k, n] for k, n in sorted(counts.items())], ensure_ascii=False))
-  partial.replace(path)
+  rows = [[*kind, n] for kind, n in sorted(counts.items())]
+  storage.write_atomically(path, json.dumps(rows, ensure_ascii=False))
   return counts
 
 

@@ -59,7 +59,7 @@ def to_ctranslate2(
     quantisation: one of `QUANTISATIONS`.
     overwrite: replace `dst`.
     allow_float16_overflow: write float16 and int8_float16, in which CTranslate2 computes in
-      float16, without running sample prompts (`hf_torch.check_float16`).
+      float16, without running sample prompts (`hf_torch.check_float16_activations`).
 
   Raises:
     ValueError: unknown quantisation, a tokenizer with more pieces than the table has rows, or
@@ -74,7 +74,7 @@ def to_ctranslate2(
   rows = hf_files.read_config(hf_folder)['vocab_size']
   work_folder.check(dst, overwrite=overwrite)
   if 'float16' in quantisation.split('_') and not allow_float16_overflow:
-    hf_torch.check_float16(hf_folder)
+    hf_torch.check_float16_activations(hf_folder)
   with work_folder.replacing(dst, overwrite=overwrite) as work:
     logger.info('CTranslate2 is quantising, which shows no progress')
     _converter(hf_folder, rows).convert(str(work / 'out'), quantization=quantisation, force=True)

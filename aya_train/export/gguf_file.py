@@ -169,7 +169,7 @@ def _quantised(tensor: lazy_arrays.LazyArray, kind: Any, name: str) -> Iterator[
     if not np.isfinite(block).all():
       raise ValueError(f'{name} holds numbers that are not finite')
     if kind is gguf.GGMLQuantizationType.F16:
-      hf_export.check_float16(block, name)
+      hf_export.check_float16_weights(block, name)
     yield gguf.quants.quantize(np.ascontiguousarray(block, np.float32), kind).tobytes()
 
 

@@ -69,7 +69,7 @@ class DataSource:
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class TrainingData:
   """A data manifest.
 
   Attributes:
@@ -108,7 +108,7 @@ class Card:
   evaluation_step: int | None
   scores: Mapping[str, float]
   languages: Sequence[str]
-  data: Data | None
+  data: TrainingData | None
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _recipe(
   return rows
 
 
-def read_manifest(model_dir: epath.PathLike) -> Data | None:
+def read_manifest(model_dir: epath.PathLike) -> TrainingData | None:
   """MODEL_DIR/data_manifest.json, or None.
 
   It is read as `data_manifest.describe` writes it, but every key may be missing and hand-written
@@ -192,7 +192,7 @@ def read_manifest(model_dir: epath.PathLike) -> Data | None:
   everywhere = [*entries, manifest, _mapping(manifest.get('counts'))]
   credits = [credit for entry in entries for credit in _texts(entry.get('attribution'))]
   credits += _texts(manifest.get('attributions'))
-  return Data(
+  return TrainingData(
     sources=[_source(entry) for entry in entries],
     languages=_sum(entry.get('languages') for entry in everywhere),
     licenses=_sum(entry.get('licenses') for entry in everywhere),

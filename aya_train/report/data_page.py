@@ -70,7 +70,7 @@ class Lengths:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class RowSample:
   """A row as text."""
 
   script: str
@@ -290,14 +290,14 @@ def _packing(cfg: batching.DatasetConfig) -> tuple[float, float]:
   return efficiency, examples / (_PACKED_BATCHES * _PACKED_ROWS)
 
 
-def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> list[Sample]:
+def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> list[RowSample]:
   """A few rows in each script, among the first rows of each task.
 
   Args:
     kinds: task -> the kinds of its rows: a task is read only as far as they promise something new.
     split: to read.
   """
-  found: dict[str, list[Sample]] = collections.defaultdict(list)
+  found: dict[str, list[RowSample]] = collections.defaultdict(list)
   seen: set[tuple[str, str]] = set()
   for name in kinds:
     # Of other tasks and other languages, so that a page shows more than one kind of row.
@@ -312,7 +312,7 @@ def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> l
       if (script, code) in wanted:
         seen.add((script, code))
         texts = (row[side][:600] for side in ('inputs', 'targets'))
-        found[script].append(Sample(_script(script), _language(code), name, *texts))
+        found[script].append(RowSample(_script(script), _language(code), name, *texts))
         wanted = {pair for pair in wanted if pair[0] != script}  # one of a task and script
         if not wanted:
           break

@@ -25,7 +25,7 @@ _PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'seqio', 'grain', 'tran
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
+class AnswerSample:
   """One prompt with every answer to it.
 
   Attributes:
@@ -78,7 +78,7 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   return page
 
 
-def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Sample]:
+def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[AnswerSample]:
   picked = _picked(run, count) if _decodes(run) else []
   if not picked:
     return []
@@ -95,7 +95,7 @@ def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Sample
     theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
   text = model.output_vocabulary.decode
   return [
-    Sample(
+    AnswerSample(
       prompt, reference, text(a), None if b is None else text(b), None if b is None else a == b
     )
     for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
@@ -171,7 +171,7 @@ def transformers_answers(
   return answers
 
 
-def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
+def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
@@ -202,7 +202,7 @@ def _render(run: run_record.Run, samples: Sequence[Sample]) -> str:
   )
 
 
-def _print_table(run: run_record.Run, samples: Sequence[Sample]) -> None:
+def _print_table(run: run_record.Run, samples: Sequence[AnswerSample]) -> None:
   heads = ('untrained', 'trained') if run_results.evaluated(run) else ('first line', 'last line')
   print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
   for figure in run_results.figures(run):

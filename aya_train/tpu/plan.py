@@ -41,7 +41,7 @@ class Candidate:
   def mesh_shape(self) -> dict[str, int]:
     return {'data': self.data, 'fsdp': self.fsdp, 'model': self.model}
 
-  def apply(self, job: precompile.Job, slice_: topologies.Slice) -> precompile.Job:
+  def apply(self, job: precompile.StepJob, slice_: topologies.Slice) -> precompile.StepJob:
     """The job with these settings."""
     cfg = dataclasses.replace(
       job.model.config,
@@ -181,7 +181,7 @@ def _cost(trial: Trial) -> tuple[float, float, int]:
   )
 
 
-def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -> Trial:
+def _try(candidate: Candidate, base: precompile.StepJob, slice_: topologies.Slice) -> Trial:
   job = candidate.apply(base, slice_)
   try:
     result = precompile.compile_job(slice_, job, dataclasses.asdict(candidate))
@@ -201,7 +201,7 @@ def _try(candidate: Candidate, base: precompile.Job, slice_: topologies.Slice) -
 
 
 def first_candidates(
-  mesh: tuple[int, int, int], base: precompile.Job, slice_: topologies.Slice
+  mesh: tuple[int, int, int], base: precompile.StepJob, slice_: topologies.Slice
 ) -> tuple[list[Candidate], int]:
   """Where to begin with a mesh, by the shapes of what a chip holds, and the bytes of its weights.
 
@@ -239,7 +239,7 @@ def first_candidates(
   return starts, weights
 
 
-def _next(trial: Trial, base: precompile.Job, slice_: topologies.Slice) -> Candidate | None:
+def _next(trial: Trial, base: precompile.StepJob, slice_: topologies.Slice) -> Candidate | None:
   """What to try after a candidate that does not fit; None where there is nothing."""
   candidate = trial.candidate
   if trial.note != 'does not fit':
@@ -290,7 +290,7 @@ def _shared_settings() -> Mapping[str, Any]:
   return config.written_bindings((config.CONFIGS / SHARED_FILE).read_text())
 
 
-def settings(job: precompile.Job) -> dict[str, Any]:
+def settings(job: precompile.StepJob) -> dict[str, Any]:
   """What a hardware file says so that the trainer makes this job's step, by gin's names."""
   cfg, partitioner = job.model.config, job.partitioner
   return {
@@ -308,7 +308,7 @@ def settings(job: precompile.Job) -> dict[str, Any]:
 
 
 def hardware_file(
-  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], base: precompile.Job
+  slice_: topologies.Slice, best: Trial, trials: Sequence[Trial], base: precompile.StepJob
 ) -> str:
   """The best candidate as a gin hardware file, with the table as comments.
 

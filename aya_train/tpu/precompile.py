@@ -30,7 +30,7 @@ DROP_ORDER = ('key', 'value', 'query', 'attention', 'residual', 'wi')
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class StepJob:
   """What the gin files ask the trainer for, as far as it decides the compiled step.
 
   Attributes:
@@ -50,7 +50,7 @@ class Job:
   steps: int
 
 
-def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
+def job(slice_: topologies.Slice, *, check: bool = True) -> StepJob:
   """The job of the parsed gin files on the devices of a slice.
 
   Args:
@@ -62,7 +62,7 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
   """
   bound = config.bound(train_loop.train)
   dataset = bound('train_dataset_cfg')
-  made = Job(
+  made = StepJob(
     bound('model'),
     bound('optimizer'),
     bound('learning_rate_fn'),
@@ -85,7 +85,7 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> Job:
   return made
 
 
-def abstract_batch(job: Job) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(job: StepJob) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a training batch (aya_train/data/batching.py), with the shardings it arrives in."""
   batch = objective.abstract_batch(job.model, job.lengths, job.batch_size, packed=job.packed)
   sharding = job.partitioner.batch_sharding
@@ -94,7 +94,7 @@ def abstract_batch(job: Job) -> dict[str, jax.ShapeDtypeStruct]:
   }
 
 
-def lower(job: Job) -> tuple[Any, Any]:
+def lower(job: StepJob) -> tuple[Any, Any]:
   """The training step, traced and ready to be compiled, and the abstract state it takes."""
   tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
   state = train_state.abstract_state(job.model, tx, job.partitioner)
@@ -133,7 +133,7 @@ class Result:
   largest_buffers: Sequence[Mapping[str, Any]]
   settings: Mapping[str, Any]
   costs: hlo_costs.Costs | None
-  estimate: roofline.Estimate | None
+  estimate: roofline.StepEstimate | None
   suggestions: Sequence[str]
   compile_seconds: float
   compiler_rss: int
@@ -156,7 +156,7 @@ class Result:
     return record
 
 
-def compile_job(slice_: topologies.Slice, job: Job, settings: Mapping[str, Any]) -> Result:
+def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, Any]) -> Result:
   """Compiles a job's training step for a slice and counts what it costs.
 
   A program that does not fit is a result, not an error.
@@ -241,14 +241,14 @@ def _shard_bytes(tree: Any) -> int:
   )
 
 
-def fixed_bytes(job: Job) -> dict[str, int]:
+def fixed_bytes(job: StepJob) -> dict[str, int]:
   """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
   tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
   state = train_state.abstract_state(job.model, tx, job.partitioner)
   return _hbm_by_kind(job, state, None)
 
 
-def _hbm_by_kind(job: Job, state: Any, peak: int | None) -> dict[str, int]:
+def _hbm_by_kind(job: StepJob, state: Any, peak: int | None) -> dict[str, int]:
   parameters, optimizer = _shard_bytes(state.params), _shard_bytes(state.opt_state)
   gathered = jax.eval_shape(
     lambda params: job.partitioner.gather(
@@ -299,7 +299,7 @@ def largest_buffers(text: str, count: int = 12) -> list[dict[str, Any]]:
 # When it does not fit -----------------------------------------------------------------------------
 
 
-def saved_bytes(job: Job) -> dict[str, int]:
+def saved_bytes(job: StepJob) -> dict[str, int]:
   """Bytes of one chip that each name of REMAT_SAVE_NAMES keeps from forward to backward pass."""
   cfg = job.model.config
   rows = job.batch_size / job.partitioner.num_data_shards / job.num_microbatches
@@ -321,7 +321,9 @@ def saved_bytes(job: Job) -> dict[str, int]:
   }
 
 
-def suggestions(job: Job, by_kind: Mapping[str, int], peak: int | None, usable: int) -> list[str]:
+def suggestions(
+  job: StepJob, by_kind: Mapping[str, int], peak: int | None, usable: int
+) -> list[str]:
   """Settings that would make a job fit, those first that recompute least; estimates, in GiB.
 
   Args:
@@ -370,7 +372,7 @@ def suggestions(job: Job, by_kind: Mapping[str, int], peak: int | None, usable: 
   return [*lines, larger]
 
 
-def _enough_parts(job: Job, activations: int, excess: int) -> tuple[int, int] | None:
+def _enough_parts(job: StepJob, activations: int, excess: int) -> tuple[int, int] | None:
   """The fewest microbatches that save as much of the activations, and how much they save."""
   parts = job.num_microbatches * 2
   while job.batch_size % (job.partitioner.num_data_shards * parts) == 0:
@@ -381,7 +383,7 @@ def _enough_parts(job: Job, activations: int, excess: int) -> tuple[int, int] | 
   return None
 
 
-def _fully_sharded(job: Job) -> bool:
+def _fully_sharded(job: StepJob) -> bool:
   """Whether the chips that hold other rows hold other parts of the weights too."""
   sizes, gathered = job.partitioner.mesh.shape, job.partitioner.gathered_axes
   return sizes['data'] == 1 or 'data' in gathered

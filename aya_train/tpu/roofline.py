@@ -32,7 +32,7 @@ def model_flops(config: t5_config.T5Config, rows: int, sources: int, targets: in
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class StepEstimate:
   """A step on a slice, at the published rates of its chips.
 
   Attributes:
@@ -74,7 +74,7 @@ def estimate(
   rows: int,
   lengths: Mapping[str, int],
   steps: int,
-) -> Estimate:
+) -> StepEstimate:
   """The roofline of a compiled step (Williams et al. 2009), with the interconnect as third roof."""
   chip = slice_.chip
   seconds = (
@@ -86,7 +86,7 @@ def estimate(
   array_seconds = costs.array_bytes / chip.hbm_bandwidth
   flops = model_flops(config, rows, lengths['inputs'], lengths['targets']) / slice_.num_chips
   hours = step * steps / 3600
-  return Estimate(
+  return StepEstimate(
     *seconds,
     step_seconds=step,
     mfu_bound=flops / (step * chip.flops),

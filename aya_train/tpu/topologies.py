@@ -84,10 +84,6 @@ class Slice:
   def num_chips(self) -> int:
     return math.prod(self.shape)
 
-  @property
-  def num_hosts(self) -> int:
-    return max(1, self.num_chips // self.chip.chips_per_host)
-
   def devices(self) -> Sequence[Any]:
     """Devices that programs can be compiled for but not run on; needs libtpu, and no TPU.
 

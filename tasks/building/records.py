@@ -35,7 +35,7 @@ class BadRecord:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FilePart:
   """A piece of a file that is read on its own, so that a large file is many units of work.
 
   Attributes:
@@ -48,7 +48,7 @@ class Part:
   end: int | None = None
 
 
-WHOLE = Part()
+WHOLE = FilePart()
 
 Found = tuple[str, Any]  # ('row 17' or 'byte 2048', record or BadRecord)
 
@@ -59,7 +59,7 @@ def is_readable(name: str) -> bool:
 
 
 def read(
-  path: epath.PathLike, part: Part = WHOLE, columns: Sequence[str] | None = None
+  path: epath.PathLike, part: FilePart = WHOLE, columns: Sequence[str] | None = None
 ) -> Iterator[Found]:
   """Yields ('row N', record) or ('row N', BadRecord); N counts from 1.
 
@@ -84,7 +84,9 @@ def read(
     )
 
 
-def parts(path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int = 64) -> list[Part]:
+def parts(
+  path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int = 64
+) -> list[FilePart]:
   """Parts of about `rows` rows (parquet) or `megabytes` (text); one part for gzip.
 
   Raises:
@@ -100,18 +102,18 @@ def parts(path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int =
   if path.name.endswith(GZIP) or size <= step:
     return [WHOLE]
   starts = list(range(0, size, step))
-  return [Part(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
+  return [FilePart(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
 
 
-def _group(counts: Sequence[int], rows: int) -> list[Part]:
+def _group(counts: Sequence[int], rows: int) -> list[FilePart]:
   """Consecutive row groups, each part as small as it can be with at least `rows` rows."""
   found, start, held = [], 0, 0
   for i, count in enumerate(counts):
     held += count
     if held >= rows or i == len(counts) - 1:
-      found.append(Part(start, i + 1))
+      found.append(FilePart(start, i + 1))
       start, held = i + 1, 0
-  return found or [Part(0, 0)]
+  return found or [FilePart(0, 0)]
 
 
 class _OpenParquet:
@@ -153,7 +155,9 @@ def _refuse_pointer(path: epath.Path, file: BinaryIO) -> None:
     raise DamagedFileError(f'{path}: a git-lfs pointer, not the data; run `git lfs pull`')
 
 
-def _read_parquet(path: epath.Path, part: Part, columns: Sequence[str] | None) -> Iterator[Found]:
+def _read_parquet(
+  path: epath.Path, part: FilePart, columns: Sequence[str] | None
+) -> Iterator[Found]:
   with _OpenParquet(path) as file:
     names = file.schema_arrow.names
     if columns is not None and (missing := [c for c in columns if c not in names]):
@@ -180,7 +184,7 @@ def _records_of(batch: Any) -> Iterator[Any]:
       yield BadRecord('invalid_utf8', _line(error))
 
 
-def _read_lines(path: epath.Path, part: Part) -> Iterator[Found]:
+def _read_lines(path: epath.Path, part: FilePart) -> Iterator[Found]:
   with path.open('rb') as raw:
     _refuse_pointer(path, raw)
     if not path.name.endswith(GZIP):
@@ -193,7 +197,7 @@ def _read_lines(path: epath.Path, part: Part) -> Iterator[Found]:
       raise DamagedFileError(f'{path}: not a whole gzip file ({_line(error)})') from error
 
 
-def _lines(path: epath.Path, file: BinaryIO, part: Part) -> Iterator[Found]:
+def _lines(path: epath.Path, file: BinaryIO, part: FilePart) -> Iterator[Found]:
   if part.start:
     file.seek(part.start - 1)
     file.readline()  # the rest of a line that belongs to the part before

@@ -49,7 +49,7 @@ class Input:
 
   name: str
   size: int
-  part: records.Part = records.WHOLE
+  part: records.FilePart = records.WHOLE
   context: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -112,7 +112,7 @@ def layout(source: str) -> Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class BuildJob:
   """A build: the source, its release, and the units it was divided into."""
 
   source: str
@@ -125,7 +125,7 @@ class Job:
     return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
   @classmethod
-  def from_json(cls, text: str) -> 'Job':
+  def from_json(cls, text: str) -> 'BuildJob':
     job = json.loads(text)
     options: dict[str, Any] = {
       k: tuple(v) if isinstance(v, list) else v for k, v in job['options'].items()
@@ -141,7 +141,7 @@ class Job:
       ),
       Options(**options),
       tuple(
-        tuple(Input(**{**i, 'part': records.Part(**i['part'])}) for i in unit)
+        tuple(Input(**{**i, 'part': records.FilePart(**i['part'])}) for i in unit)
         for unit in job['units']
       ),
     )
@@ -191,9 +191,9 @@ def folder(work_dir: epath.PathLike, index: int) -> epath.Path:
 
 
 @functools.lru_cache(maxsize=2)
-def job_at(work_dir: str) -> Job:
+def job_at(work_dir: str) -> BuildJob:
   """The job of a work folder, read once in each process."""
-  return Job.from_json((epath.Path(work_dir) / JOB).read_text())
+  return BuildJob.from_json((epath.Path(work_dir) / JOB).read_text())
 
 
 class _Pieces:
@@ -280,7 +280,7 @@ def bytes_of(item: Input) -> int:
 
 
 def _read_unit(
-  job: Job,
+  job: BuildJob,
   unit: Sequence[Input],
   directory: epath.Path,
   report: ReadReport,

@@ -34,7 +34,7 @@ _GROWTH = {records.PARQUET: 3.0, records.GZIP: 4.5}
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class BuildEstimate:
   """What a build will take, before it starts.
 
   Attributes:
@@ -64,7 +64,7 @@ def _gb(size: float) -> str:
 
 def estimate(
   inputs: Sequence[row_units.Input], data_dir: epath.Path, download: bool = False
-) -> Estimate:
+) -> BuildEstimate:
   """See `Estimate`; `download`: the files are not on this machine yet."""
   size = sum(i.size for i in inputs)
   out = sum(i.size * _growth(i.name) for i in inputs)
@@ -72,7 +72,7 @@ def estimate(
   if '://' not in str(data_dir):
     existing = next(p for p in (data_dir, *data_dir.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-  return Estimate(len(inputs), size, int(out), int(2 * out + download * size), free)
+  return BuildEstimate(len(inputs), size, int(out), int(2 * out + download * size), free)
 
 
 def _growth(name: str) -> float:
@@ -225,7 +225,7 @@ def _already_built(source: str, keys: Mapping[str, str], root: epath.Path) -> di
   return manifests
 
 
-def _refuse_small_disk(source: str, expected: Estimate, say: Progress) -> None:
+def _refuse_small_disk(source: str, expected: BuildEstimate, say: Progress) -> None:
   say(f'{source}: {expected}')
   if expected.free_bytes is not None and expected.disk_bytes > expected.free_bytes:
     raise ValueError(
@@ -241,7 +241,7 @@ def _start(
   inputs: Sequence[row_units.Input],
   options: row_units.Options,
   root: epath.Path,
-) -> tuple[row_units.Job, epath.Path, list[tuple[str, str]]]:
+) -> tuple[row_units.BuildJob, epath.Path, list[tuple[str, str]]]:
   described = [[i.name, i.size] for i in inputs]
   version = catalog.by_name(source).version
   key = _hash([release.place, release.revision, described, dataclasses.asdict(options), version])
@@ -252,23 +252,17 @@ def _start(
     return job, work_dir, [tuple(d) for d in json.loads(damaged_file.read_text())]
   units, damaged = row_units.divide(release, inputs)
   place = dataclasses.replace(release, files=())  # the units have them
-  job = row_units.Job(source, version, place, options, units)
+  job = row_units.BuildJob(source, version, place, options, units)
   work_dir.mkdir(parents=True, exist_ok=True)
   damaged_file.write_text(json.dumps(damaged))
-  _write_atomically(work_dir / row_units.JOB, job.to_json())
+  storage.write_atomically(work_dir / row_units.JOB, job.to_json())
   return job, work_dir, damaged
-
-
-def _write_atomically(path: epath.Path, text: str) -> None:
-  partial = path.parent / f'.{path.name}.partial'
-  partial.write_text(text)
-  partial.replace(path)
 
 
 def _run(
   function: Callable[..., Any],
   work_dir: epath.Path,
-  job: row_units.Job,
+  job: row_units.BuildJob,
   runner: work_runner.Runner,
   say: Progress,
 ) -> None:
@@ -309,7 +303,7 @@ def progress_lines(
     )
 
 
-def _forget_damaged(work_dir: epath.Path, job: row_units.Job) -> None:
+def _forget_damaged(work_dir: epath.Path, job: row_units.BuildJob) -> None:
   """Removes the units with damaged files, and the job if its division missed a file."""
   for index in range(len(job.units)):
     unit = row_units.folder(work_dir, index)
@@ -322,7 +316,7 @@ def _forget_damaged(work_dir: epath.Path, job: row_units.Job) -> None:
 
 def _publish(
   source: str,
-  job: row_units.Job,
+  job: row_units.BuildJob,
   release: releases.Release,
   made: Sequence[row_splits.Split],
   report: read_report.ReadReport,
@@ -360,7 +354,7 @@ def _publish(
       logger.warning('%s: the release has no rows of %s', source, part)
       path = source_builder.empty_manifest(source_builder.folder(source, part, root))
       path.parent.mkdir(parents=True, exist_ok=True)
-      _write_atomically(path, json.dumps(manifest))
+      storage.write_atomically(path, json.dumps(manifest))
   if not made:
     raise ValueError(f'{source}: no row is left; {report.summary()}')
   row_splits.remove(work_dir)

@@ -5,7 +5,6 @@ import functools
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -69,7 +68,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
     )
 
   @functools.cached_property
-  def rows(self) -> list[cldr_rows.Row]:
+  def rows(self) -> list[cldr_rows.CldrRow]:
     """All rows in a fixed order."""
     return cldr_rows.rows(self._languages)
 
@@ -92,12 +91,6 @@ def _builder(
 def _read_manifest(builder: CldrInstructions) -> dict[str, Any] | None:
   path = epath.Path(builder.data_dir) / MANIFEST
   return json.loads(path.read_text()) if path.exists() else None
-
-
-def _write_atomically(path: epath.Path, text: str) -> None:
-  partial = path.parent / f'{path.name}.{uuid.uuid4().hex}.partial'
-  partial.write_text(text)
-  partial.replace(path)
 
 
 def build(
@@ -139,7 +132,7 @@ def build(
       f'{builder.data_dir} holds {counts} rows, expected {made["splits"]}: it is not what this '
       'version builds; remove it and build again'
     )
-  _write_atomically(
+  storage.write_atomically(
     epath.Path(builder.data_dir) / MANIFEST,
     json.dumps(made, ensure_ascii=False, indent=1, sort_keys=True) + '\n',
   )

@@ -17,8 +17,7 @@ from typing import Any
 
 import babel
 
-from aya_train.tasks.cldr import cldr_facts
-from aya_train.tasks.cldr.cldr_templates import TEMPLATES
+from aya_train.tasks.cldr import cldr_facts, cldr_templates
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.languages.aya101 import Language
 
@@ -344,7 +343,7 @@ def _instruction(language: Language, kind: str, fact: Fact) -> str:
   slots = fact.slots | {'language': language.name}
   usable = [
     template
-    for template in TEMPLATES[fact.template or kind]
+    for template in cldr_templates.TEMPLATES[fact.template or kind]
     if all(name in slots for _, name, _, _ in string.Formatter().parse(template) if name)
   ]
   return _pick(usable, 'template', language.code, kind, *fact.slots.values()).format(**slots)
@@ -364,7 +363,7 @@ def _selected(language: Language, kind: str) -> Iterator[tuple[str, Fact]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class CldrRow:
   """One example of the data set, its split and the entities that put it there."""
 
   split: str
@@ -383,12 +382,12 @@ class Row:
 
 
 @functools.cache
-def language_rows(language: Language) -> tuple[Row, ...]:
+def language_rows(language: Language) -> tuple[CldrRow, ...]:
   """All rows of one language, in a fixed order; no instruction occurs twice."""
-  found: dict[str, Row] = {}
+  found: dict[str, CldrRow] = {}
   for kind in KINDS:
     for split, fact in _selected(language, kind):
-      row = Row(
+      row = CldrRow(
         split=split,
         entities=fact.entities,
         inputs=_instruction(language, kind, fact),
@@ -403,7 +402,7 @@ def language_rows(language: Language) -> tuple[Row, ...]:
   return tuple(found.values())
 
 
-def rows(codes: Sequence[str] | None = None) -> list[Row]:
+def rows(codes: Sequence[str] | None = None) -> list[CldrRow]:
   """Rows of the given languages (ISO 639-3; default: all that CLDR covers), sorted by code.
 
   Raises:
@@ -413,7 +412,7 @@ def rows(codes: Sequence[str] | None = None) -> list[Row]:
   return [row for language in chosen for row in language_rows(language)]
 
 
-def manifest(all_rows: Sequence[Row]) -> dict[str, Any]:
+def manifest(all_rows: Sequence[CldrRow]) -> dict[str, Any]:
   """Versions, counts and the SHA-256 of the rows as sorted JSON lines."""
   counts: dict[str, dict[str, dict[str, int]]] = {}
   for row in all_rows:

@@ -12,12 +12,13 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import features
+from aya_train.tasks import features, source_tasks
 from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows
 from aya_train.tasks.eval import metrics
 
 build = cldr_builder.build
 
+# Text, and the two fields that metrics read.
 FIELDS = ('inputs', 'targets', 'language_code', 'kind')
 
 # Formats and identification follow rules that hold for unseen dates, numbers and names; a name
@@ -32,11 +33,6 @@ SMOKE_RATES = dict.fromkeys(cldr_rows.KINDS, 1.0) | {
   'identify_category': 2.0,
   'identify_script': 2.0,
 }
-
-
-def _parse_batch(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-  columns = {name: tf.io.FixedLenFeature((), tf.string) for name in cldr_rows.COLUMNS}
-  return tf.io.parse_example(serialized, columns)
 
 
 def _rows_where(batch: dict[str, tf.Tensor], column: str, value: str) -> dict[str, tf.Tensor]:
@@ -77,7 +73,8 @@ class CldrSource(seqio.TfdsDataSource):
     if shard_info is not None:
       shards = shards[shard_info.index :: shard_info.num_shards]
     # A hundred tasks read the same file: parsing whole batches costs a tenth of one by one.
-    batches = tf.data.TFRecordDataset(shards).batch(1024).map(_parse_batch)
+    parse = functools.partial(source_tasks.parse_batch, columns=cldr_rows.COLUMNS)
+    batches = tf.data.TFRecordDataset(shards).batch(1024).map(parse)
     for column, value in self._keep.items():
       batches = batches.map(functools.partial(_rows_where, column=column, value=value))
     return batches.unbatch()
@@ -98,17 +95,14 @@ class CldrSource(seqio.TfdsDataSource):
     return [info.filename for info in builder.info.splits[split].file_instructions]
 
 
-@seqio.map_over_dataset
-def keep_fields(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """Text, and the two fields that metrics read; scalar strings in, scalar strings out."""
-  return {name: example[name] for name in FIELDS}
-
-
 def _add(name: str, language: str | None = None, kind: str | None = None) -> str:
   seqio.TaskRegistry.add(
     name,
     source=CldrSource(language, kind),
-    preprocessors=[keep_fields, *features.TOKENIZE_AND_APPEND_EOS],
+    preprocessors=[
+      functools.partial(source_tasks.keep_fields, fields=FIELDS),
+      *features.TOKENIZE_AND_APPEND_EOS,
+    ],
     postprocess_fn=metrics.with_language,
     metric_fns=[metrics.exact_match_by_language],
     output_features=features.OUTPUT_FEATURES,
@@ -118,7 +112,8 @@ def _add(name: str, language: str | None = None, kind: str | None = None) -> str
 
 _add('cldr')
 LANGUAGE_TASKS = tuple(_add(f'cldr.{x.code}', language=x.code) for x in cldr_facts.COVERED)
-KIND_TASKS = tuple(_add(f'cldr_kind.{kind}', kind=kind) for kind in cldr_rows.KINDS)
+for _kind in cldr_rows.KINDS:
+  _add(f'cldr_kind.{_kind}', kind=_kind)
 
 seqio.MixtureRegistry.add('cldr_languages', LANGUAGE_TASKS, default_rate=1.0)
 seqio.MixtureRegistry.add(

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,12 +54,6 @@ def _train(texts: Iterable[str], vocab_size: int) -> bytes:
   return _with_sentinels(trained.getvalue())
 
 
-def _write_atomically(path: epath.Path, content: bytes) -> None:
-  partial = path.parent / f'{path.name}.{uuid.uuid4().hex}.partial'
-  partial.write_bytes(content)
-  partial.replace(path)
-
-
 def train_sentencepiece(
   texts: Iterable[str],
   path: str | os.PathLike[str],
@@ -98,10 +91,10 @@ def train_sentencepiece(
     'source': source or {},
   }
   target.parent.mkdir(parents=True, exist_ok=True)
-  _write_atomically(
-    target.parent / f'{target.name}.manifest.json', (json.dumps(manifest, indent=1) + '\n').encode()
+  storage.write_atomically(
+    target.parent / f'{target.name}.manifest.json', json.dumps(manifest, indent=1) + '\n'
   )
-  _write_atomically(target, content)
+  storage.write_atomically(target, content)
   return manifest
 
 

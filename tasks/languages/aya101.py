@@ -241,15 +241,6 @@ zul zu
 
 BY_CODE: dict[str, Language] = {language.code: language for language in LANGUAGES}
 
-# mT5's README and TFDS's mC4, without the six romanised variants (bg-Latn ...).
-_MT5_TAGS = """
-af am ar az be bg bn ca ceb co cs cy da de el en eo es et eu fa fi fil fr fy ga gd gl gu
-ha haw hi hmn ht hu hy id ig is it iw ja jv ka kk km kn ko ku ky la lb lo lt lv mg mi mk
-ml mn mr ms mt my ne nl no ny pa pl ps pt ro ru sd si sk sl sm sn so sq sr st su sv sw ta
-te tg th tr uk ur uz vi xh yi yo zh zu
-"""
-MT5_LANGUAGES: tuple[str, ...] = tuple(_MT5_TAGS.split())
-
 
 def by_code(code: str) -> Language:
   """The row of an ISO 639-3 code; ValueError when Aya-101 has no such language."""

@@ -1,7 +1,7 @@
 """The mixtures of Aya-101, of its ablations and of the models it is compared with.
 
 `WEIGHTS` is the one table of numbers: percent of the draws by source. AYA is Üstün et al. 2024
-(arXiv 2402.07827). How a source's share is divided inside it: `source_mixture.Settings`.
+(arXiv 2402.07827). How a source's share is divided inside it: `source_mixture.MixtureSettings`.
 """
 
 import dataclasses
@@ -152,7 +152,7 @@ def long_answers(dataset: tf.data.Dataset, min_tokens: int) -> tf.data.Dataset:
   return dataset.filter(lambda example: tf.size(example['targets']) >= min_tokens)
 
 
-def _add_long_answers(name: str) -> str:
+def _add_long_answers(name: str) -> None:
   """Registers `<source>.long_answers`, the rows of a source with long targets."""
   source = seqio.TaskRegistry.get(name).source
   if name == PROVENANCE:
@@ -171,7 +171,6 @@ def _add_long_answers(name: str) -> str:
     metric_fns=[],
     output_features=features.OUTPUT_FEATURES,
   )
-  return f'{name}.{LONG}'
 
 
 def add_long_answers(name: str, share: float = LONG_ANSWER_SHARE) -> str:
@@ -190,11 +189,12 @@ def add_long_answers(name: str, share: float = LONG_ANSWER_SHARE) -> str:
 
 for _name, _weights in WEIGHTS.items():
   source_mixture.add(_name, [part(*pair) for pair in _weights.percent.items()])
-LONG_TASKS = tuple(_add_long_answers(source) for source in RELEASED)
+for _source in RELEASED:
+  _add_long_answers(_source)
 LONG_MIXTURES = (add_long_answers('aya101'), add_long_answers('aya_open'))
 
 
-def configure(settings: source_mixture.Settings) -> None:
+def configure(settings: source_mixture.MixtureSettings) -> None:
   """Sets what holds for all mixtures of this process (gin: the macros MIXTURE_*).
 
   Raises:

@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class MixtureSettings:
   """What a user chooses of every `SourceMixture` (gin: the macros MIXTURE_*).
 
   Attributes:
@@ -76,16 +76,16 @@ class Settings:
     return self.within_source
 
 
-_settings = Settings()
+_settings = MixtureSettings()
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: MixtureSettings) -> None:
   """Sets what holds for every `SourceMixture` of this process, those registered before included."""
   global _settings
   _settings = settings
 
 
-def settings() -> Settings:
+def settings() -> MixtureSettings:
   """What holds now."""
   return _settings
 
@@ -286,7 +286,7 @@ def _some(names: Sequence[str], first: int = 10) -> str:
   return ', '.join(names[:first]) + (f' and {more} more' if more > 0 else '')
 
 
-def check_parts(known: Sequence[str], chosen: Settings) -> None:
+def check_parts(known: Sequence[str], chosen: MixtureSettings) -> None:
   """Refuses settings that name sources that no mixture has.
 
   Raises:

@@ -79,10 +79,8 @@ def to_rows(
 LAYOUTS = {SOURCE: row_units.Layout(select, to_rows)}
 BUILDERS = {SOURCE: AyaEvaluationSuite}
 
-CONFIG_TASKS = tuple(
-  source_tasks.add(f'{SOURCE}.{config}', source_tasks.BuiltSource(SOURCE, (config,)))
-  for config in catalog.EVALUATION_SUITE
-)
+for _config in catalog.EVALUATION_SUITE:
+  source_tasks.add(f'{SOURCE}.{_config}', source_tasks.BuiltSource(SOURCE, (_config,)))
 LANGUAGE_TASKS = tuple(
   source_tasks.add(
     f'{SOURCE}.{config}.{code}', source_tasks.BuiltSource(SOURCE, (config,), codes=(code,))

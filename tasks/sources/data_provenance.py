@@ -172,7 +172,5 @@ LAYOUTS = {SOURCE: row_units.Layout(select, to_rows, group_limit=catalog.ROWS_PE
 BUILDERS = {SOURCE: DataProvenance}
 
 source_tasks.add(SOURCE, source_tasks.BuiltSource(SOURCE, tuple(catalog.DATA_PROVENANCE)))
-CONSTITUENT_TASKS = tuple(
-  source_tasks.add(f'{SOURCE}.{part}', source_tasks.BuiltSource(SOURCE, (part,)))
-  for part in catalog.DATA_PROVENANCE
-)
+for _part in catalog.DATA_PROVENANCE:
+  source_tasks.add(f'{SOURCE}.{_part}', source_tasks.BuiltSource(SOURCE, (_part,)))

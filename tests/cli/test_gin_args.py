@@ -14,7 +14,7 @@ def clean():
   yield
   gin.clear_config()
   features.set_vocabulary(None)
-  aya_mixtures.configure(source_mixture.Settings())
+  aya_mixtures.configure(source_mixture.MixtureSettings())
 
 
 def parsed(*words):

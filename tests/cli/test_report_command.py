@@ -29,7 +29,7 @@ def clean():
   yield
   gin.clear_config()
   features.set_vocabulary(None)
-  aya_mixtures.configure(source_mixture.Settings())
+  aya_mixtures.configure(source_mixture.MixtureSettings())
   for name in ('mixture_of_a_run', 'mixture_of_gin'):
     if name in seqio.MixtureRegistry.names():
       seqio.MixtureRegistry.remove(name)

@@ -48,7 +48,7 @@ def mixture():
     return source_mixture.add('standin', parts)
 
   yield add
-  source_mixture.configure(source_mixture.Settings())
+  source_mixture.configure(source_mixture.MixtureSettings())
 
 
 STANDIN = source_mixture.Part('standin', 70, ('standin.a', 'standin.b'))
@@ -100,7 +100,7 @@ def test_what_is_missing_is_refused_before_anything_is_prepared(mixture, tmp_pat
 
 def test_on_request_the_others_fill_the_place(mixture, tmp_path):
   made = mixture(STANDIN, source_mixture.Part('lacking', 30))
-  source_mixture.configure(source_mixture.Settings(missing_sources='renormalise'))
+  source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
   assert measured(tmp_path) == pytest.approx({'yor': 50 / 60, 'eng': 10 / 60}, abs=0.002)
   assert [t.name for t in made.tasks] == ['standin.a', 'standin.b']
 
@@ -114,7 +114,7 @@ def test_a_prepared_task_needs_no_source(mixture, tmp_path, monkeypatch):
 
 def test_other_hosts_take_what_the_first_has_prepared(mixture, tmp_path):
   mixture(STANDIN, source_mixture.Part('lacking', 30))
-  source_mixture.configure(source_mixture.Settings(missing_sources='renormalise'))
+  source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
   waited = []
 
   def first_host_meanwhile(name):

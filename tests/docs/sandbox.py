@@ -324,7 +324,7 @@ class Sandbox:
         _keep_programs(None)
         gin.clear_config()
         features.set_vocabulary(None)
-        aya_mixtures.configure(source_mixture.Settings())
+        aya_mixtures.configure(source_mixture.MixtureSettings())
         for registry, kept in zip(registries, before, strict=True):
           registry.clear()
           registry.update(kept)

@@ -9,15 +9,17 @@ from aya_train.report import run_page, run_record, run_results
 
 
 def test_answers_are_compared_as_the_metric_does():
-  sample = run_page.Sample('p', reference='2023\u202fж.', ours='2023 ж.', theirs=None, same=None)
+  sample = run_page.AnswerSample(
+    'p', reference='2023\u202fж.', ours='2023 ж.', theirs=None, same=None
+  )
   assert sample.right
-  assert not run_page.Sample('p', 'a', 'b', None, None).right
+  assert not run_page.AnswerSample('p', 'a', 'b', None, None).right
 
 
 def test_the_template_escapes_prompts():
   loader = jinja2.PackageLoader('aya_train.report', 'templates')
   environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True)
-  sample = run_page.Sample('<script>x</script>', 'r', 'o', 't', False)
+  sample = run_page.AnswerSample('<script>x</script>', 'r', 'o', 't', False)
   macros = {'MIXTURE_OR_TASK_NAME': 'm', 'BATCH_SIZE': 2, 'PACK': True}
   macros['TASK_FEATURE_LENGTHS'] = {'inputs': 1, 'targets': 1}
   run = run_record.Run(pathlib.Path(), [], {}, macros, [], gin_text='')

@@ -98,7 +98,7 @@ def test_tokenised_tasks_hold_what_the_task_gives(root, tmp_path):
   cfg = batching.DatasetConfig(
     'aya_dataset', {'inputs': 64, 'targets': 64}, 'train', 1, prepared_dir=tmp_path / 'prepared'
   )
-  prepare.tokenise([cfg], prepare.Settings(num_shards=2))
+  prepare.tokenise([cfg], prepare.PrepareSettings(num_shards=2))
   task = seqio.get_mixture_or_task('aya_dataset')
   done = prepared.PreparedTask(prepared.prepared_path(task, 'train', tmp_path / 'prepared'))
   assert len(done) == 60

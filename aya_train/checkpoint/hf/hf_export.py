@@ -60,8 +60,8 @@ def export(
     max_shard_size: bytes, or a string such as '5GB'.
     model_card, license_text: content of README.md and LICENSE, each left out when None.
     overwrite: replace `out_dir`.
-    allow_float16_overflow: write float16 without running sample prompts (`hf_torch.check_float16`,
-      which needs torch and transformers).
+    allow_float16_overflow: write float16 without running sample prompts
+      (`hf_torch.check_float16_activations`, which needs torch and transformers).
 
   Returns:
     The path of the folder.
@@ -97,7 +97,7 @@ def export(
         (folder / name).write_text(text)
     _write_shards(folder, tensors, split, DTYPES[dtype])
     if dtype == 'float16' and not allow_float16_overflow:
-      peak, where = hf_torch.check_float16(folder)
+      peak, where = hf_torch.check_float16_activations(folder)
       logger.info('largest activation on sample prompts: %.4g, in %s', peak, where)
   return out_dir
 
@@ -169,11 +169,11 @@ def _write_shards(
 
 def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
   if dtype == np.float16:
-    check_float16(block, name)
+    check_float16_weights(block, name)
   return block.astype(dtype.newbyteorder('<'), copy=False)
 
 
-def check_float16(block: np.ndarray, name: str) -> None:
+def check_float16_weights(block: np.ndarray, name: str) -> None:
   """Raises ValueError if float16 cannot hold a weight."""
   if (peak := float(np.abs(block).max(initial=0))) > hf_torch.FLOAT16_MAX:
     raise ValueError(

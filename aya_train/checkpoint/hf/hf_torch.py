@@ -132,7 +132,7 @@ def _widen(model: Any, torch: Any) -> None:
   model.lm_head.forward = lambda x: x[..., :1]
 
 
-def check_float16(folder: epath.PathLike) -> tuple[float, str]:
+def check_float16_activations(folder: epath.PathLike) -> tuple[float, str]:
   """Refuses a model whose activations float16 cannot hold.
 
   Returns:

@@ -114,7 +114,7 @@ def test_parts_of_a_file_are_the_file(tmp_path):
   released.jsonl(text, ROWS)
   released.parquet(table, ROWS, row_group=7)
   for path, parts in (
-    (text, [records.Part(a, a + 97) for a in range(0, text.stat().st_size, 97)]),
+    (text, [records.FilePart(a, a + 97) for a in range(0, text.stat().st_size, 97)]),
     (table, records.parts(table, 0, rows=20)),
   ):
     assert len(parts) > 10
@@ -156,7 +156,7 @@ def test_any_division_reads_each_record_once(tmp_path, rows, data):
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   size = path.stat().st_size
   cuts = sorted(data.draw(st.sets(st.integers(1, size), max_size=4)))
-  parts = [records.Part(a, b) for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
+  parts = [records.FilePart(a, b) for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
   assert [r for part in parts for _, r in records.read(path, part)] == rows
 
 

@@ -12,7 +12,7 @@ import unicodedata
 import babel
 import pytest
 
-from aya_train.tasks.cldr import cldr_facts, cldr_rows
+from aya_train.tasks.cldr import cldr_facts, cldr_rows, cldr_templates
 from aya_train.tasks.languages import aya101
 
 # A change of rows is a new data set: give the builder a new VERSION, then pin the new hash here.
@@ -198,7 +198,7 @@ def test_identified_texts_belong_to_one_language_only(rows):
         owners[text.casefold()].add(language.name)
   for row in rows:
     if row.kind == 'identify_language':
-      text = next(t for t in reversed(cldr_rows.TEMPLATES[row.kind]) if _fits(t, row.inputs))
+      text = next(t for t in reversed(cldr_templates.TEMPLATES[row.kind]) if _fits(t, row.inputs))
       before, after = text.split('{text}')
       shown = row.inputs[len(before) : len(row.inputs) - len(after)]
       # Short forms of months are beside the full ones in this reading, not in the tasks'.

@@ -27,7 +27,7 @@ COLUMNS = (
 @pytest.fixture(autouse=True)
 def default_settings():
   yield
-  aya_mixtures.configure(source_mixture.Settings())
+  aya_mixtures.configure(source_mixture.MixtureSettings())
 
 
 class Counted:
@@ -100,7 +100,7 @@ def test_data_sets_are_drawn_in_proportion_to_their_rows():
 
 
 def test_uniform_weights_data_sets_or_else_languages_the_same():
-  aya_mixtures.configure(source_mixture.Settings(within_source='uniform'))
+  aya_mixtures.configure(source_mixture.MixtureSettings(within_source='uniform'))
   mixture = seqio.get_mixture_or_task('aya101')
   rates = mixing.mixing_rates(mixture, some_rows(mixture))
   assert rates['aya_collection_templated.soda'] == pytest.approx(1.5 / 44)
@@ -112,7 +112,7 @@ def test_uniform_weights_data_sets_or_else_languages_the_same():
 
 def test_explicit_weights_leave_the_rest_in_proportion():
   name = 'aya_collection_translated_pruned'
-  aya_mixtures.configure(source_mixture.Settings(dataset_weights={name: {'dolly': 40}}))
+  aya_mixtures.configure(source_mixture.MixtureSettings(dataset_weights={name: {'dolly': 40}}))
   mixture = seqio.get_mixture_or_task('aya101')
   tasks = some_rows(mixture)
   rates = mixing.mixing_rates(mixture, tasks)
@@ -124,12 +124,14 @@ def test_explicit_weights_leave_the_rest_in_proportion():
 
 def test_unknown_names_in_settings_are_refused():
   with pytest.raises(ValueError, match=r"unknown sources \['aya_dateset'\]"):
-    aya_mixtures.configure(source_mixture.Settings(within_source={'aya_dateset': 'uniform'}))
+    aya_mixtures.configure(source_mixture.MixtureSettings(within_source={'aya_dateset': 'uniform'}))
   with pytest.raises(ValueError, match='proportional'):
-    source_mixture.Settings(within_source='temperature')
+    source_mixture.MixtureSettings(within_source='temperature')
   with pytest.raises(ValueError, match='at most 100'):
-    source_mixture.Settings(dataset_weights={'xp3x': {'a': 60, 'b': 50}})
-  aya_mixtures.configure(source_mixture.Settings(dataset_weights={'data_provenance': {'oigg': 5}}))
+    source_mixture.MixtureSettings(dataset_weights={'xp3x': {'a': 60, 'b': 50}})
+  aya_mixtures.configure(
+    source_mixture.MixtureSettings(dataset_weights={'data_provenance': {'oigg': 5}})
+  )
   mixture = seqio.get_mixture_or_task('aya101')
   with pytest.raises(ValueError, match="no data set \\['oigg'\\]"):
     mixing.mixing_rates(mixture, some_rows(mixture))
@@ -148,7 +150,7 @@ def test_a_missing_vocabulary_is_not_taken_for_missing_sources():
   def without_vocabulary(task):
     raise FileNotFoundError('no SentencePiece file')
 
-  aya_mixtures.configure(source_mixture.Settings(missing_sources='renormalise'))
+  aya_mixtures.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
   with pytest.raises(FileNotFoundError, match='no SentencePiece file'):
     seqio.get_mixture_or_task('mt0').require('train', without_vocabulary)
 
@@ -158,7 +160,7 @@ def test_weights_are_scaled_up_only_on_request():
   present = lambda task: not task.name.startswith('sharegpt')
   with pytest.raises(FileNotFoundError, match=r'not built: sharegpt_command \(22.5 %\)\. First'):
     mixture.require('train', present)
-  aya_mixtures.configure(source_mixture.Settings(missing_sources='renormalise'))
+  aya_mixtures.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
   try:
     assert mixture.require('train', present).sources == {'sharegpt_command': 22.5}
     rates = mixing.mixing_rates(mixture, some_rows(mixture))

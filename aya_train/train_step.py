@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from aya_train import partitioning, train_state
-from aya_train.objectives.objective import Batch, Objective, Sums, parameter_axes
+from aya_train.objectives import objective as protocol
+from aya_train.objectives.objective import Batch, Objective, Sums
 
 Array = jax.Array
 
@@ -116,7 +117,9 @@ def make_train_step(
 ) -> Callable[..., Any]:
   """The compiled update; its state argument is donated."""
   gather = functools.partial(
-    partitioner.gather, axes_tree=parameter_axes(objective)[1], dtype=objective.activation_dtype
+    partitioner.gather,
+    axes_tree=protocol.parameter_axes(objective)[1],
+    dtype=objective.activation_dtype,
   )
 
   def step(state: train_state.TrainState, batch: Any) -> Any:

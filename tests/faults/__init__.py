@@ -1,0 +1,1 @@
+"""Trials that break things on purpose: kills, damage, signals, lost hosts, fuzzing."""

@@ -1,8 +1,8 @@
 """Batches from prepared tasks, with Grain.
 
-  task:   records -> shuffled by index, anew each epoch -> repeated -> this host's share -> trimmed
-  all:    mixed by rate -> packed first-fit over many open rows (or padded) -> model features
-          -> batches -> prefetched by a thread
+  task:   records -> shuffled by index, anew each epoch -> repeated -> trimmed
+  all:    this host's share, mixed by rate -> packed first-fit over many open rows (or padded)
+          -> model features -> batches -> prefetched by a thread
 
 Everything up to the packing is a function of an index, so the state of the iterator is that index
 and the number of packed rows already given out: about a kilobyte. Restoring packs the open rows
@@ -35,6 +35,7 @@ from aya_train.data import (
   mixing,
   packing,
   prepared,
+  resplit,
   shuffling,
   task_registry,
 )
@@ -152,33 +153,59 @@ def train_iterator(
     ds = grain.MapDataset.source(tasks[name])
     if cfg.shuffle:
       ds = shuffling.shuffled(ds, _derive_seed(cfg.seed, name))
-    # Hosts share the repeated stream, not the files: a task may have fewer examples than hosts.
-    # They are separated before the mixing, since a host with short examples reads faster.
-    ds = ds.repeat(None)[part::parts]
-    streams.append(ds.map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
-  mixed = streams[0]
-  if len(streams) > 1:
-    mixed = grain.MapDataset.select_from_datasets(
-      streams, mixing.ProportionalSelection(rates.values())
-    )
+    # Readers share the repeated stream, not the files: a task may have fewer examples than readers.
+    streams.append(ds.repeat(None).map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
+  draws = mixing.ProportionalSelection(rates.values())
 
-  ds = _read(mixed, cfg)
-  if cfg.pack:
-    seed = _derive_seed(cfg.seed, f'rows of host {part}') if cfg.shuffle else None
-    ds = _pack(ds, cfg, seed)
-  ds = ds.batch(
-    local_batch_size,
-    batch_fn=functools.partial(
-      _to_batch, cfg=cfg, converter=converter, batch_size=local_batch_size
-    ),
-  )
-  if cfg.prefetch_batches:
-    ds = grain.experimental.ThreadPrefetchIterDataset(ds, prefetch_buffer_size=cfg.prefetch_batches)
-  identity = _identity(cfg, tasks, rates, f'{part} of {parts}')
-  iterator = _TrainIterator(ds.__iter__(), identity)
+  def batches(history: Sequence[resplit.Phase]) -> grain.DatasetIterator:
+    ds = _train_rows(cfg, streams, draws, part, parts, history)
+    ds = ds.batch(
+      local_batch_size,
+      batch_fn=functools.partial(
+        _to_batch, cfg=cfg, converter=converter, batch_size=local_batch_size
+      ),
+    )
+    if cfg.prefetch_batches:
+      ds = grain.experimental.ThreadPrefetchIterDataset(
+        ds, prefetch_buffer_size=cfg.prefetch_batches
+      )
+    return ds.__iter__()
+
+  iterator = _TrainIterator(batches, _identity(cfg, tasks, rates, f'{part} of {parts}'))
   if state is not None:
     iterator.set_state(state)
   return iterator
+
+
+def _train_rows(
+  cfg: DatasetConfig,
+  streams: Sequence[grain.MapDataset],
+  draws: mixing.ProportionalSelection,
+  part: int,
+  parts: int,
+  history: Sequence[resplit.Phase],
+) -> grain.IterDataset:
+  """The endless rows of one part, after phases with other numbers of parts.
+
+  The parts are separated before the mixing, since one with short examples reads faster.
+  """
+  mixed = grain.MapDataset.select_from_datasets(
+    streams, resplit.SharedDraws(draws, part, parts, history)
+  )
+  ds = _read(mixed, cfg)
+  if cfg.pack:
+    phase = f' in phase {len(history)}' if history else ''
+    seed = _derive_seed(cfg.seed, f'rows of host {part}{phase}') if cfg.shuffle else None
+    ds = _pack(ds, cfg, seed)
+  if not history:
+    return ds
+  *earlier, last = history
+  before = [
+    (functools.partial(_train_rows, cfg, streams, draws, old, last.parts, earlier), position)
+    for old, position in enumerate(last.positions)
+    if old % parts == part
+  ]
+  return resplit.RowsLeftFirst(ds, resplit.first_draw(history, parts), before)
 
 
 def open_eval(
@@ -377,33 +404,48 @@ def _identity(
 class _TrainIterator(grain.DatasetIterator):
   """The pipeline's iterator; its state names the stream, so that no other is continued with it."""
 
-  def __init__(self, parent: grain.DatasetIterator, identity: dict[str, Any]):
-    super().__init__(parent)
-    self._batches = parent
+  def __init__(
+    self,
+    open_batches: Callable[[Sequence[resplit.Phase]], grain.DatasetIterator],
+    identity: dict[str, Any],
+  ):
+    self._open_batches = open_batches
     self._identity = identity
+    self._begin([])
+
+  def _begin(self, history: Sequence[resplit.Phase]) -> None:
+    self._history = list(history)
+    self._batches = self._open_batches(self._history)
+    super().__init__(self._batches)
 
   def __next__(self) -> Batch:
     return next(self._batches)
 
   def get_state(self) -> dict[str, Any]:
-    return {'stream': self._identity, 'position': self._batches.get_state()}
+    state = {'stream': self._identity, 'position': self._batches.get_state()}
+    if self._history:
+      state['history'] = [phase.to_json() for phase in self._history]
+    return state
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     self._check(state['stream'], self._identity)
+    history = _history(state)
+    if history != self._history:
+      self._batches.close()
+      self._begin(history)
     self._batches.set_state(state['position'])
 
   def set_state_of_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
     """Goes on where a run stopped, on these hosts or on others.
 
-    Every part of a batch is read from a share of the same repeated tasks at the same rates. So if
-    the parts are others now, the examples behind the positions of the old ones are those before
-    their sum; only examples of rows that were being packed come again.
+    With another number of parts the rest of the data is shared out anew (resplit.py): over all
+    hosts, before and after, each example of an epoch is given out once.
 
     Args:
       states: what `get_state()` gave on each host of that run.
 
     Raises:
-      ValueError: a state of another configuration.
+      ValueError: a state of another configuration, or states that are not of one run.
     """
     # Hosts that read the same part have the same state.
     saved = {state['stream']['host']: state for state in states}
@@ -412,12 +454,23 @@ class _TrainIterator(grain.DatasetIterator):
     anywhere = {**self._identity, 'host': 'any'}
     for state in states:
       self._check({**state['stream'], 'host': 'any'}, anywhere)
+    names = [f'{part} of {len(saved)}' for part in range(len(saved))]
+    histories = [_history(state) for state in states]
+    if sorted(names) != sorted(saved) or any(h != histories[0] for h in histories):
+      raise ValueError(
+        f'the positions in the data are those of the parts {sorted(saved)}, expected '
+        f'{len(saved)} parts of one run: copy the checkpoint again, or start the data anew.'
+      )
     parts = int(self._identity['host'].split(' of ')[1])
-    read = sum(_next_index(state['position']) for state in saved.values())
-    self._batches.set_state(_moved(self._batches.get_state(), read // parts))
+    start = resplit.first_draw(histories[0], len(names))
+    phase = resplit.Phase(start, tuple(saved[name]['position'] for name in names))
+    self._batches.close()
+    self._begin([*histories[0], phase])
+    open_rows = sum(map(resplit.num_open_rows, phase.positions))
     logger.info(
-      'the data were read in %d parts, and go on in %d: about %d examples are behind',
-      *(len(saved), parts, read),
+      'the data were read in %d parts, and go on in %d: %d examples are behind, %d rows that were '
+      'packed come first',
+      *(len(names), parts, sum(p.num_taken for p in self._history), open_rows),
     )
 
   def _check(self, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -431,15 +484,5 @@ class _TrainIterator(grain.DatasetIterator):
       )
 
 
-def _next_index(position: Any) -> int:
-  """How many examples the innermost reader of a Grain iterator's state has passed."""
-  while 'next_index' not in position:
-    position = position['parent']
-  return int(position['next_index'])
-
-
-def _moved(position: Any, next_index: int) -> Any:
-  """The state of an iterator that has not begun, its innermost reader moved on."""
-  if 'next_index' in position:
-    return {**position, 'next_index': next_index}
-  return {**position, 'parent': _moved(position['parent'], next_index)}
+def _history(state: Mapping[str, Any]) -> list[resplit.Phase]:
+  return [resplit.Phase.from_json(phase) for phase in state.get('history', [])]

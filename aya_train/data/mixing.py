@@ -147,6 +147,7 @@ class ProportionalSelection(DatasetSelectionMap):
       node = (right, left + right, left_node, right_node)
       heapq.heappush(heap, (left + right, next(ties), node))
     self._root: Any = heap[0][2]
+    self._num_datasets = len(rates)
 
   def __len__(self) -> int:
     return 2**60  # Endless; Grain asks for a length that an index can have.
@@ -161,3 +162,17 @@ class ProportionalSelection(DatasetSelectionMap):
       else:
         node, k = left, k - before
     return node, k
+
+  def counts(self, draws: int) -> list[int]:
+    """How many of the first so many draws took from each dataset."""
+    counts = [0] * self._num_datasets
+    nodes = [(self._root, draws)]
+    while nodes:
+      node, k = nodes.pop()
+      if type(node) is tuple:
+        weight, total, left, right = node
+        before = k * weight // total
+        nodes += [(left, k - before), (right, before)]
+      else:
+        counts[node] = k
+    return counts

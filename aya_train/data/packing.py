@@ -48,7 +48,11 @@ class FirstFitPackIterDataset(grain.IterDataset):
 
 
 class _PackIterator(grain.DatasetIterator):
-  """The state is where the open rows' examples begin and how many of the rows were given out."""
+  """The state is where the open rows' examples begin and how many of the rows were given out.
+
+  Inside a pack it says also how many rows that has, and where its examples end: whoever shares the
+  rest out among others (resplit.py) need not read for that.
+  """
 
   def __init__(
     self, parent: grain.DatasetIterator, lengths: dict[str, int], num_rows: int, seed: int | None
@@ -71,7 +75,13 @@ class _PackIterator(grain.DatasetIterator):
   def get_state(self) -> dict[str, Any]:
     if self._next_row == len(self._rows):
       return {'parent': self._next_start, 'pack': self._next_pack(), 'row': 0}
-    return {'parent': self._start, 'pack': self._pack_number, 'row': self._next_row}
+    return {
+      'parent': self._start,
+      'pack': self._pack_number,
+      'row': self._next_row,
+      'rows': len(self._rows),
+      'end': self._next_start,
+    }
 
   def set_state(self, state: Mapping[str, Any]) -> None:
     self._examples.set_state(state['parent'])

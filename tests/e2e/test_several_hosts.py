@@ -128,3 +128,13 @@ def test_what_four_hosts_wrote_goes_on_with_other_meshes_and_hosts(tmp_path):
     values(tmp_path / 'four', 'train_eval', 'loss')[2]
     < values(tmp_path / 'four', 'train_eval', 'loss')[0]
   )
+
+
+@pytest.mark.heavy
+def test_one_two_and_four_hosts_in_turn_train_as_one(alone, tmp_path):
+  """The losses are those of a run that never moved: its examples come, each of them once."""
+  for step, hosts in enumerate((1, 2, 4), start=1):
+    run(hosts, tmp_path / 'run', steps=step, mesh=(hosts, 1), plain=True)
+  for kind in ('train', 'train_eval'):
+    expected = values(alone, kind, 'loss')
+    assert values(tmp_path / 'run', kind, 'loss') == pytest.approx(expected, rel=1e-4), kind

@@ -7,11 +7,12 @@ always changes it, since the mixing can be undone; other damage escapes once in 
 accidents. Somebody who wants to deceive can write a digest as well as an array.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ def of_tree(tree: Any) -> dict[str, str]:
     TypeError: a leaf is no array of numbers.
   """
   leaves = named_leaves(tree)
-  arrays = [_plain(leaf, name) for name, leaf in leaves.items()]
+  arrays = [plain(leaf, name) for name, leaf in leaves.items()]
   here = all(not isinstance(x, jax.Array) or x.is_fully_addressable for x in arrays)
   if here and sum(x.nbytes for x in arrays) <= _HOST_BYTES:
     sums = [of_block(x, x.shape) for x in jax.device_get(arrays)]
@@ -55,6 +56,7 @@ def combined(digests: Mapping[str, str]) -> str:
 
 def of_json(content: Any) -> str:
   """SHA-256 of JSON content, whatever its spaces and the order of its keys."""
+  content = json.loads(json.dumps(content))  # tuples and numbers as keys, as they are read back
   canonical = json.dumps(content, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -69,6 +71,24 @@ def of_lazy(array: lazy_arrays.LazyArray) -> str:
     one, other = of_block(array.get(index), array.shape, [i.start for i in index])
     first, second = first + one, second + other
   return in_hex((first, second))
+
+
+def summing(
+  array: lazy_arrays.LazyArray,
+) -> tuple[lazy_arrays.LazyArray, Callable[[], str]]:
+  """An array that is digested while it is read, and what gives the digest afterwards.
+
+  Its blocks must be read once each, by one thread.
+  """
+  sums = [0, 0]
+
+  def get(index: blocks.Index) -> np.ndarray:
+    block = array.get(index)
+    for i, part in enumerate(of_block(block, array.shape, [i.start for i in index])):
+      sums[i] += part
+    return block
+
+  return dataclasses.replace(array, get=get), lambda: in_hex((sums[0], sums[1]))
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -200,8 +220,12 @@ def _device_sums(array: jax.Array) -> jax.Array:
   return jnp.stack(added)
 
 
-def _plain(leaf: Any, name: str) -> Any:
-  """An array of numbers; of random keys their words."""
+def plain(leaf: Any, name: str) -> Any:
+  """An array of numbers; of random keys their words.
+
+  Raises:
+    TypeError: a leaf is no array of numbers.
+  """
   if isinstance(leaf, jax.Array):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       return jax.random.key_data(leaf)

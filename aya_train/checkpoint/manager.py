@@ -10,8 +10,10 @@ Parameters stand apart so that evaluation and export read nothing else.
 """
 
 import dataclasses
+import json
 import logging
 import math
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -390,7 +392,8 @@ def _data_digests(data: grain.DatasetIterator | None) -> list[str]:
   """Digests of the positions in the data of all hosts, in their order."""
   if data is None:
     return []
-  mine = digests.of_json(data.get_state())
+  state = data.get_state()  # Grain's older iterators give JSON as bytes
+  mine = digests.of_json(json.loads(state) if isinstance(state, bytes) else state)
   if not hosts.several():
     return [mine]
   from jax.experimental import multihost_utils
@@ -420,7 +423,9 @@ def unfinished_bytes(model_dir: epath.PathLike) -> int:
   if not destinations.is_local(folder) or not folder.is_dir():
     return 0
   halves = [path for path in folder.iterdir() if path.name.endswith(_UNFINISHED)]
-  return sum(f.stat().length for half in halves for f in half.glob('**/*') if f.is_file())
+  # epath's own glob does not go into folders.
+  files = (file for half in halves for file in pathlib.Path(half).rglob('*'))
+  return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def step_folder(model_dir: epath.PathLike, step: int) -> epath.Path:

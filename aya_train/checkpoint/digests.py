@@ -93,10 +93,12 @@ def summing(
 
 def named_leaves(tree: Any) -> dict[str, Any]:
   """The leaves of a tree by their path, joined by '/'."""
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
+  return {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def name_of(path: Any) -> str:
+  """A path of `jax.tree_util`, joined by '/'."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def in_hex(sums: Sums) -> str:

@@ -10,7 +10,6 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from etils import epath
 from flax import traverse_util
 
@@ -229,7 +228,7 @@ def read(
       return manager.read_params(source.path, abstract_params), metadata['step']
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   have, checkpoint = _opened(source, abstract_params, config)
-  params = {name: _place(have[name], leaf) for name, leaf in wanted.items()}
+  params = {name: manager.place(have[name], leaf) for name, leaf in wanted.items()}
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
 
 
@@ -253,27 +252,7 @@ def read_optimizer_state(
     return None
   checkpoint = open_checkpoint(source)
   filled = optax_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
-  return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
-
-
-def _place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """Puts each shard on its device, reading nothing else; replicas are read once."""
-  if array.shape != tuple(leaf.shape):
-    raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
-  if array.chunks == array.shape:
-    array = lazy_arrays.of(array.read())
-  read: dict[Any, np.ndarray] = {}
-
-  def shard(index: Any) -> np.ndarray:
-    key = tuple(i.indices(n)[:2] for i, n in zip(index or (), array.shape, strict=True))
-    if key not in read:
-      read[key] = array[index].astype(leaf.dtype, copy=False)
-    return read[key]
-
-  sharding = leaf.sharding
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
+  return None if filled is None else jax.tree.map(manager.place, filled, abstract_state.opt_state)
 
 
 def read_for(

@@ -26,6 +26,7 @@ from etils import epath
 
 from aya_train import destinations, hosts, train_state
 from aya_train.checkpoint import digests, soundness
+from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.soundness import DamagedError
 
 logger = logging.getLogger(__name__)
@@ -359,21 +360,57 @@ def _read_tree(
 ) -> Any:
   """One tree, its dtypes as they were saved where those are known."""
   stored = None if known is None else soundness.stored_of(known, folder, item)
+  wanted = abstract
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       shapes: Any = stored
       if shapes is None:
         shapes = checkpointer.metadata(folder / item).item_metadata.tree
       check_same_shapes(shapes, abstract, f'checkpoint {folder}', _WANTED[item])
-      wanted = abstract if stored is None else soundness.as_stored(abstract, stored)
+      if stored is not None:
+        wanted = soundness.as_stored(abstract, stored)
       return checkpointer.restore(folder / item, wanted)
-  except MisfitError:
+  except (MisfitError, MemoryError, jax.errors.JaxRuntimeError):
     raise
   except Exception as error:
-    # Orbax and TensorStore have many words for it, and some errors are of other causes.
+    # Orbax and TensorStore have many words for damage, and say them of files that do not matter.
     logger.debug('restoring %s/%s', folder, item, exc_info=error)
-    soundness.diagnose(folder, item, known)
-    raise
+    arrays = soundness.diagnose(folder, item, known)
+    if stored is None:
+      raise DamagedError(f'{folder}/{item} cannot be restored: {soundness.cause(error)}') from error
+    logger.warning(
+      '%s/%s: each array is sound, but not what Orbax keeps beside them (%s): read one by one',
+      folder,
+      item,
+      soundness.cause(error),
+    )
+    named = jax.tree_util.tree_leaves_with_path(wanted)
+    leaves = [place(arrays[digests.name_of(path)], leaf) for path, leaf in named]
+    return jax.tree.unflatten(jax.tree.structure(wanted), leaves)
+
+
+def place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+  """Puts each shard on its device, reading nothing else; replicas are read once.
+
+  Raises:
+    ValueError: the array has another shape than `leaf`.
+  """
+  if array.shape != tuple(leaf.shape):
+    raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
+  if array.chunks == array.shape:
+    array = lazy_arrays.of(array.read())
+  read: dict[Any, np.ndarray] = {}
+
+  def shard(index: Any) -> np.ndarray:
+    key = tuple(i.indices(n)[:2] for i, n in zip(index or (), array.shape, strict=True))
+    if key not in read:
+      read[key] = array[index].astype(leaf.dtype, copy=False)
+    return read[key]
+
+  sharding = leaf.sharding
+  if sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
 
 
 _WANTED = {'params': 'the model', 'training': 'the optimizer'}

@@ -122,7 +122,7 @@ def read(folder: epath.Path) -> Digests | None:
     if told != digests.of_json(content):
       raise ValueError('its own digest differs')
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
-    raise DamagedError(f'{path} is damaged: {_cause(error)}. {_ADVICE}') from error
+    raise DamagedError(f'{path} is damaged: {cause(error)}. {_ADVICE}') from error
   return known
 
 
@@ -156,7 +156,7 @@ def read_json(folder: epath.Path, item: str) -> dict[str, Any]:
       raise TypeError(f'a JSON object was expected, got {type(content).__name__}')
   except (ValueError, TypeError, FileNotFoundError, NotADirectoryError) as error:
     raise DamagedError(
-      f'{path} is not what was written for a checkpoint: {_cause(error)}. {_ADVICE}'
+      f'{path} is not what was written for a checkpoint: {cause(error)}. {_ADVICE}'
     ) from error
   return content
 
@@ -196,7 +196,7 @@ def data_states(folder: epath.Path, known: Digests | None) -> list[Any]:
     try:
       states.append(json.loads(file.read_bytes()))
     except ValueError as error:
-      raise DamagedError(f'{file} is damaged: {_cause(error)}. {_ADVICE}') from error
+      raise DamagedError(f'{file} is damaged: {cause(error)}. {_ADVICE}') from error
     if known is not None:
       check_json(states[-1], known.data[host], str(file))
   return states
@@ -209,7 +209,7 @@ def as_stored(abstract: Any, stored: Mapping[str, Stored]) -> Any:
   """`abstract` (arrays with shardings) with the dtypes that were saved."""
 
   def one(path: Any, leaf: Any) -> Any:
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    name = digests.name_of(path)
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       return leaf
     sharding = getattr(leaf, 'sharding', None)
@@ -300,8 +300,11 @@ def _checked(
   return dataclasses.replace(array, get=get)
 
 
-def diagnose(folder: epath.Path, item: str, known: Digests | None) -> None:
+def diagnose(folder: epath.Path, item: str, known: Digests | None) -> lazy_arrays.Arrays:
   """Finds out what of an item is damaged, after restoring it has failed; reads all of it.
+
+  Returns:
+    The arrays, which are sound.
 
   Raises:
     DamagedError: names what is damaged.
@@ -309,7 +312,8 @@ def diagnose(folder: epath.Path, item: str, known: Digests | None) -> None:
   """
   check_items(folder, [item])
   failed = []
-  for name, array in open_tree(folder, item, known).items():
+  arrays = open_tree(folder, item, known)
+  for name, array in arrays.items():
     try:
       chunks = array.chunks or blocks.chunk_shape(array.shape, array.dtype.itemsize)
       for index in blocks.cut(array.shape, array.dtype.itemsize, chunks):
@@ -319,6 +323,7 @@ def diagnose(folder: epath.Path, item: str, known: Digests | None) -> None:
   if failed:
     more = '' if len(failed) == 1 else f' (and {len(failed) - 1} more arrays: {failed[1][0]} ...)'
     raise type(failed[0][1])(f'{failed[0][1]}{more}')
+  return arrays
 
 
 def _told(error: Exception, where: str) -> Exception:
@@ -326,13 +331,12 @@ def _told(error: Exception, where: str) -> Exception:
   if isinstance(error, DamagedError):
     return error
   if _PASSING.search(str(error)):
-    return OSError(f'{where} cannot be read now: {_cause(error)}. Nothing is known to be damaged')
+    return OSError(f'{where} cannot be read now: {cause(error)}. Nothing is known to be damaged')
   logger.debug('%s', where, exc_info=error)
-  text = _cause(error)
+  text = cause(error)
   return DamagedError(text if text.startswith(where) else f'{where} is damaged: {text}')
 
 
-def _cause(error: BaseException) -> str:
-  """The first line of an error, without what TensorStore adds in brackets."""
-  text = str(error).strip().splitlines()[0].split(' [source locations')[0] if str(error) else ''
-  return text or type(error).__name__
+def cause(error: BaseException) -> str:
+  """The first line of an error."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -35,7 +35,7 @@ def state_of(step: int) -> train_state.TrainState:
   def array(*shape: int) -> jax.Array:
     return jnp.asarray(rng.normal(size=shape).astype(np.float32))
 
-  params = {'layer': {'kernel': array(16, 8), 'scale': array(8)}, 'embedding': array(32, 8)}
+  params = {'layer': {'kernel': array(16, 8), 'scale': array(8)}, 'embedding': array(512, 32)}
   moments = jax.tree.map(jnp.square, params)
   return train_state.TrainState(
     jnp.int32(step), params, ({'v': moments}, jnp.int32(step)), jnp.arange(2, dtype=jnp.uint32)
@@ -206,7 +206,7 @@ def test_parameters_alone_are_held_to_their_digests_in_any_dtype_and_sharding(co
   read = manager.read_params(copied, wanted)
   assert_equal(read, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
   flip(largest(copied / 'checkpoints/3/params'))
-  with pytest.raises(soundness.DamagedError, match='params is damaged: array'):
+  with pytest.raises(soundness.DamagedError, match=r'3/params( is damaged)?: array'):
     manager.read_params(copied, wanted)
 
 

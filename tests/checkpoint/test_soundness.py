@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aya_train import train_state
-from aya_train.checkpoint import manager, soundness
+from aya_train.checkpoint import manager, restoration, soundness
 
 
 class Position:
@@ -183,7 +183,7 @@ def test_before_a_run_the_newest_step_with_sound_files_is_found(copied):
 def test_another_optimizer_or_model_is_no_damage(copied):
   other = abstract(dataclasses.replace(state_of(0), opt_state=()))
   checkpoints = manager.CheckpointManager(copied, manager.CheckpointConfig(), METADATA)
-  with pytest.raises(manager.MisfitError, match='does not fit the optimizer'):
+  with pytest.raises(restoration.MisfitError, match='does not fit the optimizer'):
     checkpoints.restore_newest(other, None)
   checkpoints.close()
   assert manager.latest_step(copied) == 3

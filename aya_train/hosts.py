@@ -195,6 +195,25 @@ def first_says(value: Any) -> Any:
   return json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
 
 
+def any_says(value: str | None) -> str | None:
+  """What the first host that has something to say says, on every host."""
+  if not several():
+    return value
+  import jax
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  speaking = np.flatnonzero(multihost_utils.process_allgather(np.array(value is not None)))
+  if not speaking.size:
+    return None
+  source = int(speaking[0]) == jax.process_index()
+  mine = np.frombuffer((value or '').encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.array(mine.size), is_source=source))
+  padded = np.zeros(size, np.uint8)
+  padded[: min(size, mine.size)] = mine[:size]
+  return multihost_utils.broadcast_one_to_all(padded, is_source=source).tobytes().decode()
+
+
 def leave(code: int) -> None:
   """Ends this process; after an error at once, without waiting for hosts that wait for this one."""
   if code and several():

@@ -129,7 +129,7 @@ def train(
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
   run_dir.check(model_dir, model.metadata(), random_seed)
-  begun = manager.latest_step(model_dir)
+  begun = manager.newest_sound(model_dir, checkpoint_cfg.damaged)
   initial, first_step = None, 0
   if initial_checkpoint_path is not None:
     initial, first_step = preflight.check_start(
@@ -163,10 +163,10 @@ def train(
 
   checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, model.metadata())
   try:
-    latest = checkpoints.latest_step()
-    if latest is not None:
-      state = checkpoints.restore(abstract, iterator, latest)
-      logger.info('continuing from step %d in %s', latest, model_dir)
+    restored = checkpoints.restore_newest(abstract, iterator)
+    if restored is not None:
+      state = restored
+      logger.info('continuing from step %d in %s', int(state.step), model_dir)
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
       run_dir.write(model_dir, first_step=int(state.step))
@@ -301,6 +301,7 @@ class _Loop:
       state, sums = self.step_fn(state, batch)
       pending.append(sums)
       step += 1
+      self.checkpoints.check()
       due = self._due(step, last_step, save_period)
       ending = stop.requested(step)
       if not (any(due.values()) or ending):

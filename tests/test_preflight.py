@@ -327,6 +327,7 @@ def test_weights_of_another_vocabulary_are_refused(add, tmp_path):
   ours = settings(tmp_path, 'flight', total_steps=1)
   train_loop.train(**ours)
   # As many ids, another meaning: the stored fingerprint tells.
+  shutil.rmtree(tmp_path / 'run/checkpoints/1/digests')
   path = tmp_path / 'run/checkpoints/1/metadata/metadata'
   stored = json.loads(path.read_text())
   path.write_text(json.dumps({**stored, 'vocabulary': '0' * 64}))

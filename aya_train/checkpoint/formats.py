@@ -10,12 +10,18 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 from etils import epath
 from flax import traverse_util
 
 from aya_train import partitioning, train_state
-from aya_train.checkpoint import contents, manager, native, optax_state, vocabularies
+from aya_train.checkpoint import (
+  contents,
+  manager,
+  native,
+  optax_state,
+  restoration,
+  vocabularies,
+)
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
 from aya_train.checkpoint.hf import hf_import
 from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
@@ -160,7 +166,7 @@ def _opened(
   checkpoint = open_checkpoint(source)
   checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
   have = checkpoint.in_layout(config)
-  manager.check_same_shapes(
+  restoration.check_same_shapes(
     traverse_util.unflatten_dict(dict(have), sep='/'),
     abstract_params,
     f'checkpoint {source.path}',
@@ -229,7 +235,7 @@ def read(
       return manager.read_params(source.path, abstract_params), metadata['step']
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   have, checkpoint = _opened(source, abstract_params, config)
-  params = {name: _place(have[name], leaf) for name, leaf in wanted.items()}
+  params = {name: restoration.place(have[name], leaf) for name, leaf in wanted.items()}
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
 
 
@@ -253,27 +259,9 @@ def read_optimizer_state(
     return None
   checkpoint = open_checkpoint(source)
   filled = optax_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
-  return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
-
-
-def _place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """Puts each shard on its device, reading nothing else; replicas are read once."""
-  if array.shape != tuple(leaf.shape):
-    raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
-  if array.chunks == array.shape:
-    array = lazy_arrays.of(array.read())
-  read: dict[Any, np.ndarray] = {}
-
-  def shard(index: Any) -> np.ndarray:
-    key = tuple(i.indices(n)[:2] for i, n in zip(index or (), array.shape, strict=True))
-    if key not in read:
-      read[key] = array[index].astype(leaf.dtype, copy=False)
-    return read[key]
-
-  sharding = leaf.sharding
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
+  return (
+    None if filled is None else jax.tree.map(restoration.place, filled, abstract_state.opt_state)
+  )
 
 
 def read_for(

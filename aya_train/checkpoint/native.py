@@ -13,23 +13,34 @@ from etils import epath
 from flax import traverse_util
 
 from aya_train import destinations, optimizer
-from aya_train.checkpoint import contents, layouts, manager, optax_state, progress, vocabularies
-from aya_train.checkpoint.arrays import blocks, lazy_arrays, orbax_tree, workers, zarr_arrays
+from aya_train.checkpoint import (
+  contents,
+  digests,
+  layouts,
+  manager,
+  optax_state,
+  progress,
+  soundness,
+  vocabularies,
+)
+from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers, zarr_arrays
 from aya_train.models import network, t5_config
 
 
 def open_folder(path: epath.Path) -> contents.Checkpoint:
-  """Opens a step folder.
+  """Opens a step folder; each array is held to its digest when it is first read.
 
   Raises:
     ValueError, FileNotFoundError: it is damaged.
   """
   config, metadata = read_description(path)
-  params = orbax_tree.read(path / 'params')
+  known = soundness.read(path)
+  soundness.check_items(path, ['params'])
+  params = soundness.open_tree(path, 'params', known)
   layouts.check(params, config, str(path))
   moments = None
   if (path / 'training').exists():
-    training = orbax_tree.read(path / 'training')
+    training = soundness.open_tree(path, 'training', known)
     moments = optax_state.to_moments(training, params, config, str(path))
   return contents.Checkpoint(
     where=str(path),
@@ -68,7 +79,7 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
       raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
     if not isinstance(fingerprint, str | None):
       raise TypeError(f'vocabulary {fingerprint!r}')
-  except NotT5Error:
+  except (NotT5Error, soundness.DamagedError):
     raise
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise ValueError(
@@ -91,7 +102,7 @@ def write(
   Orbax lays the tree out with stand-ins of one element, without OCDBT: then every leaf is a zarr
   array in a folder of its own, and is written there block by block, each layer in its own chunks.
   (Orbax's own writers want whole parameters in memory.) Weights hardly shrink, and are not
-  compressed.
+  compressed. Digests are taken on the way.
 
   Args:
     out: the folder.
@@ -139,17 +150,22 @@ def write(
     for path, array in jax.tree_util.tree_leaves_with_path(tree)
   }
 
+  stored: dict[str, dict[str, soundness.Stored]] = {item: {} for item in items}
+
   def write_one(named: tuple[str, lazy_arrays.LazyArray]) -> None:
     item, _, name = named[0].partition('/')
     array = named[1]
     stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
     chunks = blocks.chunk_shape(array.shape, array.dtype.itemsize, stacked)
     kvstore = zarr_arrays.kvstore_spec(out / item / name.replace('/', '.'))
+    array, digest = digests.summing(array)
     zarr_arrays.write(kvstore, array, compressor=None, chunks=chunks)
+    stored[item][name] = soundness.Stored(array.dtype.name, array.shape, digest())
 
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
+  soundness.write(out, soundness.Digests(stored, digests.of_json(metadata)))
   return written
 
 

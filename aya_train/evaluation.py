@@ -15,12 +15,17 @@ Batch = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+  pass
+
+
 def train_eval(
   model: objective.Objective,
   step_fn: Callable[..., Any],
   params: Any,
   batches: Iterable[Batch],
   partitioner: partitioning.Partitioner,
+  between: Callable[[], None] = _nothing,
 ) -> dict[str, float]:
   """The objective's figures (`eval_summary`) of held-out batches.
 
@@ -30,10 +35,14 @@ def train_eval(
     params: parameters.
     batches: this host's rows of each batch; every host must have as many batches.
     partitioner: joins the hosts' rows.
+    between: called before each batch, by every host; what it raises ends the evaluation.
   """
   sums = None
   for batch in batches:
-    sums = metric_writer.add(sums, step_fn(params, partitioner.to_global(batch)))
+    between()
+    new = step_fn(params, partitioner.to_global(batch))
+    jax.block_until_ready(sums)  # two batches at most are under way, and a signal waits for no more
+    sums = metric_writer.add(sums, new)
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
   return model.eval_summary(jax.device_get(sums))

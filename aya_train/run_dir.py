@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
+from aya_train import hosts
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -154,4 +153,4 @@ def check(
 def drawn_seed(random_seed: int | None) -> int:
   """The seed of a run that begins, the same on all hosts: the one asked for, or any."""
   seed = time.time_ns() % 2**31 if random_seed is None else random_seed
-  return int(multihost_utils.broadcast_one_to_all(np.int64(seed)))
+  return int(hosts.first_says(seed))

@@ -29,6 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
+from aya_train import lease
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
@@ -87,6 +88,23 @@ def prepare_tasks(
     ValueError: as in `prepared.prepare_task`.
   """
   plans = [_plan(name, split, directory, num_shards) for name in names]
+  if any(not prepared.is_prepared(p.path) for p in plans):
+    # Of two commands the second one finds its work done.
+    with lease.held(directory, 'PREPARED_DIR', 'prepare', wait=True):
+      plans = [_plan(name, split, directory, num_shards) for name in names]
+      _prepare_missing(plans, split, runner, module, tables, allow_empty, say)
+  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
+
+
+def _prepare_missing(
+  plans: Sequence[_ShardPlan],
+  split: str,
+  runner: work_runner.Runner,
+  module: str,
+  tables: Sequence[str],
+  allow_empty: bool,
+  say: Callable[[str], None],
+) -> None:
   missing = [p for p in plans if not prepared.is_prepared(p.path)]
   vocabulary = features.vocabulary_file()
   work, done_before = [], 0
@@ -118,7 +136,6 @@ def prepare_tasks(
       say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
   for plan in missing:
     _finish(plan, split, allow_empty)
-  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
 
 
 def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _ShardPlan:
@@ -151,8 +168,7 @@ def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
   for k in range(plan.count):
     _counts(plan.parts, k, plan.count).unlink()
-  if plan.path.exists():  # Object stores rename file by file, and a kill can come in between.
-    plan.path.rmtree()
+  prepared.clear_unprepared(plan.path)
   prepared.publish(plan.parts, plan.path, manifest)
 
 

@@ -110,6 +110,8 @@ def _prepare_missing(
   work, done_before = [], 0
   for plan in missing:
     plan.parts.mkdir(parents=True, exist_ok=True)
+    for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
+      left.unlink(missing_ok=True)
     todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
     done_before += plan.count - len(todo)
     work += [

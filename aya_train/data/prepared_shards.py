@@ -112,7 +112,7 @@ def _prepare_missing(
     plan.parts.mkdir(parents=True, exist_ok=True)
     for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
       left.unlink(missing_ok=True)
-    todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
+    todo = [k for k in range(plan.count) if _found(plan.parts, k, plan.count) is None]
     done_before += plan.count - len(todo)
     work += [
       (
@@ -178,6 +178,16 @@ def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
   return parts / f'{_stem(shard, count)}.json'
 
 
+def _found(parts: epath.Path, shard: int, count: int) -> dict[str, Any] | None:
+  """The counts of a shard that is written; None if it is not, or a crash has damaged them."""
+  path = _counts(parts, shard, count)
+  try:
+    found = json.loads(path.read_bytes()) if path.exists() else None
+  except ValueError:
+    return None
+  return found if isinstance(found, dict) and 'lengths' in found else None
+
+
 def _stem(shard: int, count: int) -> str:
   return f'examples-{shard:05d}-of-{count:05d}'
 
@@ -195,8 +205,8 @@ def write_shard(
   """Writes one shard and its counts, unless they are there; returns its number of examples."""
   stem = epath.Path(parts) / _stem(shard, count)
   counts = _counts(stem.parent, shard, count)
-  if counts.exists():
-    return json.loads(counts.read_text())['examples']
+  if (done := _found(stem.parent, shard, count)) is not None:
+    return done['examples']
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)

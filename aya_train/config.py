@@ -14,6 +14,7 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
+from aya_train import run_dir
 from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
@@ -221,11 +222,13 @@ def check_licenses() -> str | None:
 
 
 def write(model_dir: epath.PathLike) -> None:
-  """Writes the configuration beside the run: all of it, and the part that was used."""
+  """Writes the configuration beside the run: all of it, and the part that was used.
+
+  Those of earlier starts that differed stay, see `run_dir.keep_text`.
+  """
   folder = epath.Path(model_dir)
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'config.gin').write_text(gin.config_str(max_line_length=100))
-  (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))
+  run_dir.keep_text(folder / 'config.gin', gin.config_str(max_line_length=100))
+  run_dir.keep_text(folder / 'operative_config.gin', gin.operative_config_str(max_line_length=100))
 
 
 class Reference(str):

@@ -6,13 +6,28 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, train_step
+from aya_train import (
+  destinations,
+  hosts,
+  infer_eval,
+  lease,
+  metric_writer,
+  partitioning,
+  run_dir,
+  stopping,
+  train_step,
+)
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
 
 Batch = Mapping[str, np.ndarray]
 logger = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+  pass
 
 
 def train_eval(
@@ -21,6 +36,7 @@ def train_eval(
   params: Any,
   batches: Iterable[Batch],
   partitioner: partitioning.Partitioner,
+  between: Callable[[], None] = _nothing,
 ) -> dict[str, float]:
   """The objective's figures (`eval_summary`) of held-out batches.
 
@@ -30,10 +46,14 @@ def train_eval(
     params: parameters.
     batches: this host's rows of each batch; every host must have as many batches.
     partitioner: joins the hosts' rows.
+    between: called before each batch, by every host; what it raises ends the evaluation.
   """
   sums = None
   for batch in batches:
-    sums = metric_writer.add(sums, step_fn(params, partitioner.to_global(batch)))
+    between()
+    new = step_fn(params, partitioner.to_global(batch))
+    jax.block_until_ready(sums)  # two batches at most are under way, and a signal waits for no more
+    sums = metric_writer.add(sums, new)
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
   return model.eval_summary(jax.device_get(sums))
@@ -64,7 +84,8 @@ def evaluate(
   Args:
     model, partitioner: as for training.
     checkpoint_path: weights, of any format of checkpoint/formats.py.
-    output_dir: gets metrics.jsonl, TensorBoard events and the inferences as JSON lines.
+    output_dir: gets metrics.jsonl, TensorBoard events and the inferences as JSON lines; no
+      MODEL_DIR, and written by one process at a time.
     dataset_cfg: data for the loss, or None.
     infer_eval_cfg: tasks to decode, or None.
 
@@ -85,6 +106,11 @@ def evaluate(
     partitioner.check_batch_size(cfg.batch_size)
   if dataset_cfg is None and infer_eval_cfg is None:
     raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
+  if (epath.Path(output_dir) / run_dir.FILE).exists():
+    raise ValueError(
+      f'EVAL_OUTPUT_DIR {output_dir} is the MODEL_DIR of a run, whose own figures are there: give '
+      f'another folder, such as {epath.Path(output_dir) / "eval"}'
+    )
   source = formats.detect(checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
   with hosts.together():
@@ -92,38 +118,40 @@ def evaluate(
       if dataset_cfg is not None:
         batching.survey(dataset_cfg, allow_empty=True)
       destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metric_writer.FILE,))
-  evaluator = infer_eval.decoder(
-    model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None
-  )
-  batches = None
-  if dataset_cfg is not None:
-    batches = batching.open_eval(
-      dataset_cfg, hosts.here(partitioner.data_shard), model.feature_converter
+  with stopping.stop_on_signal() as stop, lease.held(output_dir, 'EVAL_OUTPUT_DIR', 'eval') as held:
+    evaluator = infer_eval.decoder(
+      model, partitioner, infer_eval_cfg, output_dir, required=dataset_cfg is None
     )
-  params, writer = (
-    formats.read_for(model, partitioner, source),
-    metric_writer.Writer(output_dir),
-  )
-  results: dict[str, dict[str, float]] = {}
+    batches = None
+    if dataset_cfg is not None:
+      batches = batching.open_eval(
+        dataset_cfg, hosts.here(partitioner.data_shard), model.feature_converter
+      )
+    params, writer = (
+      formats.read_for(model, partitioner, source),
+      metric_writer.Writer(output_dir, held.check),
+    )
+    results: dict[str, dict[str, float]] = {}
 
-  def record(kind: str, values: dict[str, float]) -> None:
-    results[kind] = values
-    writer.write(0, kind, values)
-    for name, value in values.items():
-      logger.info('%s  %s %.4f', kind, name, value)
-    writer.flush()
+    def record(kind: str, values: dict[str, float]) -> None:
+      results[kind] = values
+      writer.write(0, kind, values)
+      for name, value in values.items():
+        logger.info('%s  %s %.4f', kind, name, value)
+      writer.flush()
 
-  if batches is not None:
-    step_fn = make_eval_step(model, partitioner)
-    record('train_eval', train_eval(model, step_fn, params, batches(), partitioner))
-  failures: dict[str, Exception] = {}
-  if evaluator is not None:
-    for task in evaluator.tasks:
-      for values in evaluator.evaluate(params, 0, tasks=[task], failures=failures).values():
-        record(f'infer_eval/{task}', values)
-  if failures:
-    raise EvaluationError(describe_failures(failures))
-  return results
+    if batches is not None:
+      step_fn = make_eval_step(model, partitioner)
+      record('train_eval', train_eval(model, step_fn, params, batches(), partitioner, stop.check))
+    failures: dict[str, Exception] = {}
+    if evaluator is not None:
+      for task in evaluator.tasks:
+        found = evaluator.evaluate(params, 0, tasks=[task], failures=failures, between=stop.check)
+        for values in found.values():
+          record(f'infer_eval/{task}', values)
+    if failures:
+      raise EvaluationError(describe_failures(failures))
+    return results
 
 
 class EvaluationError(ValueError):

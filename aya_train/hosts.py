@@ -154,6 +154,11 @@ def several() -> bool:
   return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+def is_first() -> bool:
+  """Whether this is the first process of a run, or the only one; without JAX it is."""
+  return not several() or sys.modules['jax'].process_index() == 0
+
+
 class ElsewhereError(ValueError):
   """Another host found something wrong; its own message says what."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import hosts, metric_writer, partitioning
+from aya_train import hosts, lease, metric_writer, partitioning
 from aya_train.data import task_registry
 from aya_train.objectives import objective, seq2seq
 
@@ -183,6 +183,7 @@ class InferEvaluator:
     *,
     tasks: Sequence[str] | None = None,
     failures: dict[str, Exception] | None = None,
+    between: Callable[[], None] = lambda: None,
   ) -> dict[str, dict[str, float]]:
     """Decodes and scores tasks, one after the other.
 
@@ -192,6 +193,8 @@ class InferEvaluator:
       tasks: which, None for all.
       failures: gets what a task's metrics raised, by task; without it the first is raised at the
         end.
+      between: called before each batch, by every host; a `lease.LostError`, or what is no
+        Exception, ends all of it.
 
     Returns:
       Metrics that are single numbers, by task name; on the first host only, {} on others.
@@ -205,9 +208,9 @@ class InferEvaluator:
         scored, _ = self._evaluators[name].evaluate(
           compute_metrics=jax.process_index() == 0,
           step=step,
-          predict_fn=lambda ds, *_: self._run(self._predict, params, ds)[0],
-          predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds),
-          score_fn=lambda ds, *_: self._run(self._score, params, ds)[0],
+          predict_fn=lambda ds, *_: self._run(self._predict, params, ds, between)[0],
+          predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds, between),
+          score_fn=lambda ds, *_: self._run(self._score, params, ds, between)[0],
         )
         if (values := scored.result()) is not None:
           results[name] = _numbers(values[name])
@@ -216,7 +219,7 @@ class InferEvaluator:
       except SystemExit as error:
         failed[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
       except Exception as error:
-        if hosts.is_lost(error):
+        if hosts.is_lost(error) or isinstance(error, lease.LostError):
           raise
         failed[name] = error
     if failures is not None:
@@ -234,12 +237,16 @@ class InferEvaluator:
     tokens, scores = self._model.predict_batch(params, batch, rng, ids, max_decode_length=length)
     return tokens[:, 0], scores[:, 0]
 
-  def _predictions_with_aux(self, params: Any, ds: Any) -> tuple[list[tuple[int, Any]], Any]:
+  def _predictions_with_aux(
+    self, params: Any, ds: Any, between: Callable[[], None]
+  ) -> tuple[list[tuple[int, Any]], Any]:
     """As T5X's predict_batch_with_aux: tokens, and each answer's log-likelihood as `scores`."""
-    tokens, scores = self._run(self._predict, params, ds)
+    tokens, scores = self._run(self._predict, params, ds, between)
     return tokens, _aux([score for _, score in scores])
 
-  def _run(self, function: Callable[..., Any], params: Any, ds: Any) -> list[list[tuple[int, Any]]]:
+  def _run(
+    self, function: Callable[..., Any], params: Any, ds: Any, between: Callable[[], None]
+  ) -> list[list[tuple[int, Any]]]:
     """Applies a function to an enumerated dataset, in batches; every host knows all rows.
 
     Returns:
@@ -253,6 +260,7 @@ class InferEvaluator:
     rows.sort(key=lambda row: _num_tokens(row[1]['encoder_input_tokens']))
     outputs: list[list[tuple[int, Any]]] = []
     for batch in batched(rows, self._config.batch_size):
+      between()
       indices = [i for i, _ in batch]
       for k, values in enumerate(self._run_batch(function, params, batch)):
         if k == len(outputs):

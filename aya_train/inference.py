@@ -13,6 +13,7 @@ from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import formats
 from aya_train.data import availability, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
+from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def infer(
     for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
       record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
       lines.append({**record, 'targets': references[i]} if references else record)
-    path.write_text(''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines))
+    text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)
+    storage.write_atomically(path, text)
   rate = len(answers) / (time.monotonic() - started)
   logger.info('wrote %d answers to %s (%.1f a second)', len(answers), path, rate)
   return path

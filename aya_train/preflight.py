@@ -25,15 +25,12 @@ def check_start(
   initial_checkpoint_path: str,
   model: objective.Objective,
   abstract_params: Any,
-  *,
-  needed: bool = True,
 ) -> tuple[formats.Detected, int]:
   """Opens the checkpoint that a run starts from, without reading its weights.
 
   Args:
     initial_checkpoint_path: any format of checkpoint/formats.py.
     model, abstract_params: what it must fit.
-    needed: False if the run has checkpoints of its own: then it only must be there.
 
   Returns:
     The checkpoint, and the step it was saved at.
@@ -42,17 +39,7 @@ def check_start(
     FileNotFoundError: nothing there.
     ValueError: another network or vocabulary, or a damaged checkpoint.
   """
-  try:
-    source = formats.detect(initial_checkpoint_path)
-  except FileNotFoundError as error:
-    if needed:
-      raise
-    raise FileNotFoundError(
-      f'{error}. The run in MODEL_DIR has checkpoints of its own and goes on from the newest: '
-      'INITIAL_CHECKPOINT_PATH = None'
-    ) from error
-  if not needed:
-    return source, 0
+  source = formats.detect(initial_checkpoint_path)
   return source, formats.check(source, abstract_params, model)
 
 

@@ -1,5 +1,6 @@
 """A training run: parts put together, the loop over steps, what happens between steps."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -16,6 +17,7 @@ from aya_train import (
   evaluation,
   hosts,
   infer_eval,
+  lease,
   partitioning,
   preflight,
   run_dir,
@@ -83,11 +85,12 @@ def train(
 ) -> train_state.TrainState:
   """Trains, evaluates and saves until `total_steps`; continues what `model_dir` already holds.
 
-  Order of events: check every setting, the checkpoint to start from, the data and `model_dir`
-  (preflight.py); prepare data; create the state (shapes only), then fill it from the newest
-  checkpoint in `model_dir`, or else from `initial_checkpoint_path`, or else at random; then step. A
-  batch is drawn, the update made, then the state and the position in the data are saved together,
-  then evaluated.
+  Order of events: take hold of `model_dir` (lease.py); check every setting, the checkpoint to start
+  from, the data and `model_dir` (preflight.py); prepare data; create the state (shapes only), then
+  fill it from the newest checkpoint in `model_dir`, or else from `initial_checkpoint_path`, or else
+  at random; then write what the run is, if there is anything to train; then step. A batch is drawn,
+  the update made, then the state and the position in the data are saved together, then evaluated.
+  A signal ends all of that early, see stopping.py.
 
   An evaluation that fails costs no training: it is logged, the run goes on, and the error comes at
   the end, when everything is saved. Evaluations of the newest checkpoint that a run lacks are made
@@ -108,82 +111,99 @@ def train(
     total_steps: last step, those of the initial checkpoint included (T5X's TRAIN_STEPS).
     relative_steps: if given, that many steps on top of the initial checkpoint's instead.
     initial_checkpoint_path: weights to start from (any format of checkpoint/formats.py), or None.
+      A run that has checkpoints does not look for it.
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
-    on_start: called with `model_dir` once the settings have passed the checks, on the first host.
-    on_data: called with `model_dir` and the training data's configuration once the data is
-      prepared, on the first host.
+    on_start: called with `model_dir` before the first step, when nothing more can be refused, on
+      the first host; not if all steps are made.
+    on_data: called with `model_dir` and the training data's configuration at the same time.
 
   Returns:
     The last state.
 
   Raises:
     ValueError: settings that do not fit together, each named with what was got.
-    FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written.
+    FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written, or
+      another process is writing it.
+    stopping.StoppedError: a signal ended the run.
     NonFiniteError: NaN or infinite loss or gradient; the step is named.
     evaluation.EvaluationError: the run is complete and saved, and evaluations failed.
   """
   started = time.monotonic()
+  if not str(model_dir).strip():
+    raise ValueError('MODEL_DIR is empty: give a folder or bucket')
   micro = num_microbatches or 1
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
-  run_dir.check(model_dir, model.metadata(), random_seed)
-  begun = manager.newest_sound(model_dir, checkpoint_cfg.damaged)
-  initial, first_step = None, 0
-  if initial_checkpoint_path is not None:
-    initial, first_step = preflight.check_start(
-      initial_checkpoint_path, model, abstract.params, needed=begun is None
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(stopping.stop_on_signal())
+    held = stack.enter_context(lease.held(model_dir, 'MODEL_DIR', 'train'))
+    begun = manager.newest_sound(model_dir, checkpoint_cfg.damaged)
+    known = run_dir.read_or_recover(
+      model_dir,
+      None
+      if begun is None
+      else lambda: manager.read_metadata(manager.step_folder(model_dir, begun)),
     )
-  if begun is not None:
-    known = run_dir.read(model_dir)
-    first_step = known.get('first_step', first_step)
-    stream = dataclasses.replace(train_dataset_cfg, seed=known.get('seed'))
-    preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
-  last_step = first_step + relative_steps if relative_steps is not None else total_steps
-  if begun is None:
-    preflight.check_steps(first_step, last_step)
-  found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
-  decoder = preflight.decoder(model, partitioner, infer_eval_cfg, train_dataset_cfg, model_dir)
-  if begun is None or begun < last_step:
-    steps = last_step - (first_step if begun is None else begun)
-    preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
+    run_dir.check(model_dir, known, model.metadata(), random_seed)
+    initial, first_step = None, 0
+    if begun is not None:
+      first_step = known['first_step']
+      stream = dataclasses.replace(train_dataset_cfg, seed=known['seed'])
+      preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
+    elif initial_checkpoint_path is not None:
+      initial, first_step = preflight.check_start(initial_checkpoint_path, model, abstract.params)
+    last_step = first_step + relative_steps if relative_steps is not None else total_steps
+    if begun is None:
+      preflight.check_steps(first_step, last_step)
+    found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
+    decoder = preflight.decoder(model, partitioner, infer_eval_cfg, train_dataset_cfg, model_dir)
+    if begun is None or begun < last_step:
+      steps = last_step - (first_step if begun is None else begun)
+      preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
 
-  seed = run_dir.claim(model_dir, model.metadata(), random_seed)
-  train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
-  if on_start is not None and jax.process_index() == 0:
-    on_start(model_dir)
-  host = hosts.here(partitioner.data_shard)
-  iterator = batching.train_iterator(train_dataset_cfg, host, model.feature_converter)
-  validation = run_evaluations.prepared_validation(
-    found.train_eval, host, model, schedule.eval_steps
-  )
-  if on_data is not None and jax.process_index() == 0:
-    on_data(model_dir, train_dataset_cfg)
+    seed = known['seed'] if 'seed' in known else run_dir.drawn_seed(random_seed)
+    train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
+    host = hosts.here(partitioner.data_shard)
+    stop.check()
+    iterator = batching.train_iterator(train_dataset_cfg, host, model.feature_converter)
+    validation = run_evaluations.prepared_validation(
+      found.train_eval, host, model, schedule.eval_steps
+    )
+    stop.check()
 
-  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, model.metadata())
-  try:
+    run = {'seed': seed, 'first_step': first_step}
+    checkpoints = manager.CheckpointManager(
+      model_dir, checkpoint_cfg, {**model.metadata(), 'run': run}
+    )
+    stack.callback(checkpoints.close)
     restored = checkpoints.restore_newest(abstract, iterator)
     if restored is not None:
       state = restored
       logger.info('continuing from step %d in %s', int(state.step), model_dir)
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
-      run_dir.write(model_dir, first_step=int(state.step))
+    stop.check()
+    held.check_together()
+    with hosts.together():
+      run_dir.write(model_dir, {**known, **(model.metadata() if restored is None else {}), **run})
+      if int(state.step) < last_step and jax.process_index() == 0:
+        if on_start is not None:
+          on_start(model_dir)
+        if on_data is not None:
+          on_data(model_dir, train_dataset_cfg)
     evaluations = run_evaluations.RunEvaluations(
-      model, partitioner, schedule.eval_steps, validation, decoder, model_dir
+      model, partitioner, schedule.eval_steps, validation, decoder, model_dir, held, stop.check
     )
+    stack.callback(evaluations.writer.flush)
     step_fn = train_step.make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
     loop = _Loop(
-      model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir
+      *(model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir),
+      held=held,
+      stop=stop,
     )
-    try:
-      with stopping.stop_on_signal() as stop:
-        state = loop.run(state, last_step, checkpoint_cfg.period, stop)
-    finally:
-      evaluations.writer.flush()
-  finally:
-    checkpoints.close()
+    state = loop.run(state, last_step, checkpoint_cfg.period)
   logger.info(
     'done at step %d after %s', int(state.step), training_progress.clock(time.monotonic() - started)
   )
@@ -278,9 +298,11 @@ class _Loop:
   evaluations: run_evaluations.RunEvaluations
   schedule: Schedule
   model_dir: str
+  held: lease.Lease
+  stop: stopping.Stop
 
   def run(
-    self, state: train_state.TrainState, last_step: int, save_period: int, stop: stopping.Stop
+    self, state: train_state.TrainState, last_step: int, save_period: int
   ) -> train_state.TrainState:
     step = int(state.step)
     if self.checkpoints.latest_step() is not None:
@@ -299,13 +321,15 @@ class _Loop:
     while step < last_step:
       batch = self.partitioner.to_global(next(self.iterator))
       state, sums = self.step_fn(state, batch)
+      self.stop.saving = True
       pending.append(sums)
       step += 1
       self.checkpoints.check()
       due = self._due(step, last_step, save_period)
-      ending = stop.requested(step)
+      ending = self.stop.requested()
       if not (any(due.values()) or ending):
         continue
+      self.held.check_together()
       if (bad := progress.report(pending, step)) is not None:
         self._refuse_nonfinite(*bad)
       pending = []
@@ -317,13 +341,18 @@ class _Loop:
         self.checkpoints.save(state, self.iterator)
       if evaluating and (first or step == last_step):
         self.checkpoints.wait()
-      if evaluating and (step == last_step or not ending):
-        self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
+        self.stop.saving = False
+      if evaluating and not ending:
+        try:
+          self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
+        except stopping.StoppedError:
+          ending = True
       progress.go_on()
-      if ending and step < last_step:
+      if ending and (evaluating or step < last_step):
+        self.checkpoints.save(state, self.iterator)
         self.checkpoints.wait()
         logger.info('stopped at step %d; the same command continues from here', step)
-        raise KeyboardInterrupt
+        raise stopping.StoppedError
     self.checkpoints.wait()
     return state
 

@@ -1,13 +1,16 @@
 import dataclasses
-import json
+import os
+import shutil
+import time
 
 import jax
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
+from etils import epath
 
-from aya_train import infer_eval, metric_writer, optimizer, partitioning, train_loop
+from aya_train import infer_eval, lease, metric_writer, optimizer, partitioning, train_loop
 from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import tiny
@@ -128,10 +131,53 @@ def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   assert len(next(inferences).read_text().splitlines()) == 12
 
 
+def contents(folder):
+  return {
+    path.relative_to(folder): path.read_bytes() for path in folder.rglob('*') if path.is_file()
+  }
+
+
+def never(*unused):
+  pytest.fail('nothing of the run was to be written')
+
+
 def test_a_finished_run_does_nothing_more(finished, prepared_dir):
   model_dir, state = finished
-  again = train_loop.train(**settings(model_dir, prepared_dir))
+  before = contents(model_dir)
+  # It has checkpoints, so what it started from need not be there any more.
+  again = train_loop.train(
+    **settings(
+      model_dir,
+      prepared_dir,
+      initial_checkpoint_path='nowhere',
+      on_start=never,
+      on_data=never,
+    )
+  )
   assert int(again.step) == int(state.step)
+  assert contents(model_dir) == before
+
+
+def test_a_lost_run_json_comes_back_from_the_checkpoint(finished, tmp_path, prepared_dir):
+  model_dir, _ = finished
+  shutil.copytree(model_dir, tmp_path / 'run')
+  (tmp_path / 'run' / 'run.json').write_text('')
+  train_loop.train(**settings(tmp_path / 'run', prepared_dir, random_seed=None))
+  assert contents(tmp_path / 'run') == contents(model_dir)
+
+
+def test_a_run_that_lost_its_folder_saves_and_measures_nothing_more(tmp_path, prepared_dir):
+  theirs = dataclasses.replace(lease._me('train'), host='host-b')
+
+  def take(model_dir):
+    lease._write(epath.Path(model_dir) / lease.FILE, theirs)
+    time.sleep(1.1)  # it looks once a second
+
+  with pytest.raises(lease.LostError, match=r'taken over by another command .*host-b'):
+    train_loop.train(**settings(tmp_path, prepared_dir, on_start=take))
+  assert not (tmp_path / metric_writer.FILE).exists()
+  assert os.listdir(tmp_path / 'checkpoints') == []
+  assert lease.read(tmp_path / lease.FILE) == theirs
 
 
 def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepared_dir):
@@ -184,16 +230,15 @@ def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
     ),
     ({'random_seed': 7}, r'begun with RANDOM_SEED 0, got 7'),
     ({'model': tiny.model(vocab_size=64)}, r'96 ids but the model has 64 embedding rows'),
-    ({'initial_checkpoint_path': 'nowhere'}, r'no checkpoint at nowhere'),
     ({'num_microbatches': 3}, r'BATCH_SIZE 4 is not divisible by 3'),
   ],
 )
 def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, changes, message):
   model_dir, _ = finished
-  before = json.loads((model_dir / 'run.json').read_text())
-  with pytest.raises((ValueError, FileNotFoundError), match=message):
-    train_loop.train(**settings(model_dir, prepared_dir, **changes))
-  assert json.loads((model_dir / 'run.json').read_text()) == before
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=message):
+    train_loop.train(**settings(model_dir, prepared_dir, on_start=never, on_data=never, **changes))
+  assert contents(model_dir) == before
 
 
 def test_a_model_dir_that_cannot_be_made_is_refused(tmp_path, prepared_dir):
@@ -206,8 +251,14 @@ def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
   ours = settings(tmp_path, prepared_dir)
   cfg = dataclasses.replace(ours['train_dataset_cfg'], mixture_or_task_name='tests.cpoy')
   with pytest.raises(ValueError, match=r'tests.cpoy.*tests\.copy'):
-    train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
-  assert not (tmp_path / 'checkpoints').exists()
+    train_loop.train(**{**ours, 'model_dir': str(tmp_path / 'run'), 'train_dataset_cfg': cfg})
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_missing_initial_checkpoint_is_refused(tmp_path, prepared_dir):
+  with pytest.raises(FileNotFoundError, match=r'no checkpoint at nowhere'):
+    train_loop.train(**settings(tmp_path / 'run', prepared_dir, initial_checkpoint_path='nowhere'))
+  assert not (tmp_path / 'run').exists()
 
 
 def test_lengths_shorter_than_the_prompts_are_refused(tmp_path, prepared_dir):

@@ -5,6 +5,7 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 
 import argparse
 import contextlib
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -112,10 +113,10 @@ def main(argv: Sequence[str]) -> int:
   except ValueError as error:
     print(f'aya-train: error: {error}', file=sys.stderr)
     return 2
-  libraries.quiet(args.verbose)
-  if args.command != 'convert':
-    libraries.import_tensorflow(args.verbose)
   try:
+    libraries.quiet(args.verbose)
+    if args.command != 'convert':
+      libraries.import_tensorflow(args.verbose)
     args.run(args)
   except KeyboardInterrupt:
     return 130
@@ -138,6 +139,8 @@ def main(argv: Sequence[str]) -> int:
 def console() -> None:
   """Entry point of the `aya-train` script."""
   argv = sys.argv[1:]
+  # So that what a command has begun is cleared away; `train` and `eval` do better (stopping.py).
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   joins = any(word.startswith(('--multihost', '--coordinator_address')) for word in argv)
   with hosts.watched() if joins else contextlib.nullcontext():
     code = main(argv)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow_datasets as tfds
+from etils import epath
 
-from aya_train import destinations
+from aya_train import destinations, lease
 from aya_train.data import availability, batching, mixing, prepared_shards, task_registry
 from aya_train.tasks import catalog, features, storage
 from aya_train.tasks.building import read_report, row_units, rows, source_build, work_runner
@@ -103,12 +104,15 @@ def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSetti
       settings.output_dir or storage.tfds_dir(),
       'the data directory (--output_dir, AYA_TRAIN_CACHE)',
     )
+  root = epath.Path(settings.output_dir or storage.tfds_dir())
   for source, parts in chosen.items():
     logger.info('preparing %s', source)
-    if source in GENERATED:
-      GENERATED[source]()
-      continue
-    _build(source, () if '' in parts else tuple(parts), settings, runner)
+    # Of two commands the second one finds the source built.
+    with lease.held(root / 'in_progress' / source, f'the folder of {source}', 'prepare', wait=True):
+      if source in GENERATED:
+        GENERATED[source]()
+      else:
+        _build(source, () if '' in parts else tuple(parts), settings, runner)
 
 
 def _build(

@@ -269,8 +269,7 @@ def prepare_task(
   path = prepared_path(task, split, directory)
   if is_prepared(path):
     return PreparedTask(path).manifest
-  if path.exists():  # Empty when last looked at, or a part that a kill left in an object store.
-    path.rmtree()
+  clear_unprepared(path)
   temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
   temporary.mkdir(parents=True)
   try:
@@ -280,6 +279,12 @@ def prepare_task(
   finally:
     if temporary.exists():
       temporary.rmtree()
+
+
+def clear_unprepared(path: epath.Path) -> None:
+  """Removes what was empty when last looked at, or a part that a kill left in an object store."""
+  if path.exists() and not is_prepared(path):
+    path.rmtree()
 
 
 def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:

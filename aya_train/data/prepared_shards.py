@@ -29,6 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
+from aya_train import lease
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
@@ -87,12 +88,31 @@ def prepare_tasks(
     ValueError: as in `prepared.prepare_task`.
   """
   plans = [_plan(name, split, directory, num_shards) for name in names]
+  if any(not prepared.is_prepared(p.path) for p in plans):
+    # Of two commands the second one finds its work done.
+    with lease.held(directory, 'PREPARED_DIR', 'prepare', wait=True):
+      plans = [_plan(name, split, directory, num_shards) for name in names]
+      _prepare_missing(plans, split, runner, module, tables, allow_empty, say)
+  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
+
+
+def _prepare_missing(
+  plans: Sequence[_ShardPlan],
+  split: str,
+  runner: work_runner.Runner,
+  module: str,
+  tables: Sequence[str],
+  allow_empty: bool,
+  say: Callable[[str], None],
+) -> None:
   missing = [p for p in plans if not prepared.is_prepared(p.path)]
   vocabulary = features.vocabulary_file()
   work, done_before = [], 0
   for plan in missing:
     plan.parts.mkdir(parents=True, exist_ok=True)
-    todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
+    for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
+      left.unlink(missing_ok=True)
+    todo = [k for k in range(plan.count) if _found(plan.parts, k, plan.count) is None]
     done_before += plan.count - len(todo)
     work += [
       (
@@ -118,7 +138,6 @@ def prepare_tasks(
       say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
   for plan in missing:
     _finish(plan, split, allow_empty)
-  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
 
 
 def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _ShardPlan:
@@ -151,13 +170,22 @@ def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
   for k in range(plan.count):
     _counts(plan.parts, k, plan.count).unlink()
-  if plan.path.exists():  # Object stores rename file by file, and a kill can come in between.
-    plan.path.rmtree()
+  prepared.clear_unprepared(plan.path)
   prepared.publish(plan.parts, plan.path, manifest)
 
 
 def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
   return parts / f'{_stem(shard, count)}.json'
+
+
+def _found(parts: epath.Path, shard: int, count: int) -> dict[str, Any] | None:
+  """The counts of a shard that is written; None if it is not, or a crash has damaged them."""
+  path = _counts(parts, shard, count)
+  try:
+    found = json.loads(path.read_bytes()) if path.exists() else None
+  except ValueError:
+    return None
+  return found if isinstance(found, dict) and 'lengths' in found else None
 
 
 def _stem(shard: int, count: int) -> str:
@@ -177,8 +205,8 @@ def write_shard(
   """Writes one shard and its counts, unless they are there; returns its number of examples."""
   stem = epath.Path(parts) / _stem(shard, count)
   counts = _counts(stem.parent, shard, count)
-  if counts.exists():
-    return json.loads(counts.read_text())['examples']
+  if (done := _found(stem.parent, shard, count)) is not None:
+    return done['examples']
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)

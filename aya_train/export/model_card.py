@@ -180,8 +180,8 @@ def read_manifest(model_dir: epath.PathLike) -> TrainingData | None:
   if not path.exists():
     return None
   try:
-    manifest = json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    manifest = json.loads(path.read_bytes())
+  except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
   if not isinstance(manifest, dict):
     raise ValueError(f'{path} must hold a JSON object, it holds a {type(manifest).__name__}')

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from aya_train import json_lines
+
 FILE = 'quantised.json'
 _BATCH = 16
 
@@ -57,12 +59,11 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   Raises:
     ValueError: a line has no such texts, or there are none.
   """
-  lines = [line for line in epath.Path(path).read_text().split('\n') if line.strip()]
+  lines = json_lines.read(path)
   step = max(1, len(lines) // max(1, limit))
   examples = []
-  for number, line in itertools.islice(enumerate(lines, 1), 0, None, step):
-    row = json.loads(line)
-    row, ending = (row['input'], '_pretokenized') if 'input' in row else (row, '')
+  for number, line in itertools.islice(lines, 0, None, step):
+    row, ending = (line['input'], '_pretokenized') if 'input' in line else (line, '')
     texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
     if not all(isinstance(text, str) for text in texts):
       raise ValueError(

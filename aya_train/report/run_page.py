@@ -16,6 +16,7 @@ from aya_train.checkpoint import formats, manager
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
 from aya_train.report import plots, run_record, run_results
+from aya_train.tasks import storage
 from aya_train.tasks.eval import metrics
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   destinations.check_file(run.model_dir / PAGE, 'the page')
   samples = _samples(run, hf_dir, num_prompts)
   page = run.model_dir / PAGE
-  page.write_text(_render(run, samples))
+  storage.write_atomically(page, _render(run, samples))
   _print_table(run, samples)
   if differ := [s.prompt for s in samples if s.same is False]:
     raise ValueError(

@@ -2,13 +2,13 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 from etils import epath
 
+from aya_train import json_lines
 from aya_train.data import mixing, prepared, task_registry
 from aya_train.report import run_record
 from aya_train.tasks import storage
@@ -206,8 +206,7 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text().splitlines():
-    row = json.loads(line)
+  for _, row in json_lines.read(path):
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
       continue

@@ -277,7 +277,10 @@ def _write(cache: epath.Path, known: Mapping[str, Any]) -> None:
 
 
 def _read(cache: epath.Path) -> dict[str, Any]:
-  return json.loads(cache.read_text()) if cache.exists() else {}
+  try:
+    return json.loads(cache.read_bytes()) if cache.exists() else {}
+  except ValueError as error:
+    raise ValueError(f'{cache} is damaged ({error}): delete it to search again') from error
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:

@@ -47,8 +47,12 @@ def processes(number: int) -> Runner:
     try:
       for future in concurrent.futures.as_completed(futures):
         yield future.result()
-    except BaseException:
-      _POOLS.pop(number).shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+      pool = _POOLS.pop(number)
+      workers = [] if isinstance(error, Exception) else [*(pool._processes or {}).values()]
+      pool.shutdown(wait=False, cancel_futures=True)
+      for worker in workers:  # a signal does not wait until they have finished their shards
+        worker.terminate()
       raise
 
   return run

@@ -1,10 +1,11 @@
 """A training run: parts put together, the loop over steps, what happens between steps."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +15,10 @@ import optax
 
 from aya_train import (
   evaluation,
+  finiteness,
   hosts,
   infer_eval,
+  nonfinite_steps,
   partitioning,
   preflight,
   run_dir,
@@ -32,16 +35,13 @@ from aya_train.objectives import objective
 logger = logging.getLogger(__name__)
 
 
-class NonFiniteError(ValueError):
-  """The loss or the gradient became NaN or infinite."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """When things happen, in steps.
 
   Attributes:
-    log_period: between two lines of progress; also how often losses are looked at for NaN.
+    log_period: between two lines of progress. At least as often, and before each save, it is looked
+      whether a step gave NaN.
     eval_period: between two evaluations of the loss on the validation split.
     eval_steps: batches of each such evaluation, None for the whole split.
     infer_eval_period: between two decodings; None decodes at the end only.
@@ -78,6 +78,7 @@ def train(
   initial_checkpoint_path: str | None = None,
   random_seed: int | None = None,
   num_microbatches: int | None = None,
+  nonfinite_cfg: nonfinite_steps.NonFiniteConfig | None = None,
   on_start: Callable[[str], None] | None = None,
   on_data: Callable[[str, batching.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
@@ -110,6 +111,7 @@ def train(
     initial_checkpoint_path: weights to start from (any format of checkpoint/formats.py), or None.
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
+    nonfinite_cfg: what happens at a step that gives NaN or infinity; None stops.
     on_start: called with `model_dir` once the settings have passed the checks, on the first host.
     on_data: called with `model_dir` and the training data's configuration once the data is
       prepared, on the first host.
@@ -120,11 +122,13 @@ def train(
   Raises:
     ValueError: settings that do not fit together, each named with what was got.
     FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written.
-    NonFiniteError: NaN or infinite loss or gradient; the step is named.
+    finiteness.NonFiniteError: NaN or infinity in a step, in the checkpoint to start from or in the
+      state to be saved; step and array are named, and nothing of it is saved.
     evaluation.EvaluationError: the run is complete and saved, and evaluations failed.
   """
   started = time.monotonic()
   micro = num_microbatches or 1
+  nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
@@ -166,16 +170,29 @@ def train(
     latest = checkpoints.latest_step()
     if latest is not None:
       state = checkpoints.restore(abstract, iterator, latest)
+      finiteness.check(
+        state,
+        f'the checkpoint of step {latest} in {model_dir}',
+        'Delete that step: the same command goes on from an older one',
+      )
       logger.info('continuing from step %d in %s', latest, model_dir)
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
+      source = 'the initial weights' if initial is None else f'the checkpoint {initial.path}'
+      finiteness.check(state, source, 'Nothing was trained: take another INITIAL_CHECKPOINT_PATH')
       run_dir.write(model_dir, first_step=int(state.step))
     evaluations = run_evaluations.RunEvaluations(
       model, partitioner, schedule.eval_steps, validation, decoder, model_dir
     )
-    step_fn = train_step.make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
+    step_fn = train_step.make_train_step(
+      *(model, tx, learning_rate_fn, partitioner, abstract, micro),
+      skip_nonfinite=nonfinite_cfg.skips,
+    )
+    nonfinite = nonfinite_steps.NonFiniteSteps(
+      nonfinite_cfg, model, iterator, evaluations.writer, model_dir, state
+    )
     loop = _Loop(
-      model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir
+      model, step_fn, partitioner, iterator, checkpoints, evaluations, nonfinite, schedule, model_dir
     )
     try:
       with stopping.stop_on_signal() as stop:
@@ -276,6 +293,7 @@ class _Loop:
   iterator: Any
   checkpoints: manager.CheckpointManager
   evaluations: run_evaluations.RunEvaluations
+  nonfinite: nonfinite_steps.NonFiniteSteps
   schedule: Schedule
   model_dir: str
 
@@ -305,14 +323,16 @@ class _Loop:
       ending = stop.requested(step)
       if not (any(due.values()) or ending):
         continue
-      if (bad := progress.report(pending, step)) is not None:
-        self._refuse_nonfinite(*bad)
+      with self._nothing_bad_is_kept():
+        progress.report(self.nonfinite.sift(jax.device_get(pending), step), step)
       pending = []
       evaluating = self.evaluations.has(losses=due['losses'], decode=due['decode'])
       # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
       # process in ways that cannot be caught.
       first = evaluating and self.checkpoints.latest_step() is None
       if due['save'] or ending or first:
+        with self._nothing_bad_is_kept():
+          finiteness.check(state, f'step {step}', 'It is not saved')
         self.checkpoints.save(state, self.iterator)
       if evaluating and (first or step == last_step):
         self.checkpoints.wait()
@@ -350,13 +370,19 @@ class _Loop:
       'save': last or step % save_period == 0,
     }
 
-  def _refuse_nonfinite(self, step: int, name: str) -> None:
-    self.checkpoints.wait()
-    good = self.checkpoints.latest_step()
-    kept = (
-      'no checkpoint was saved before' if good is None else f'the checkpoint of step {good} is good'
-    )
-    raise NonFiniteError(
-      f'{name} is NaN or infinite in the update after step {step}; stopped, and {kept} '
-      f'({self.model_dir}). Lower the learning rate, or look at the data of that step'
-    )
+  @contextlib.contextmanager
+  def _nothing_bad_is_kept(self) -> Iterator[None]:
+    """Adds to a NonFiniteError what is kept."""
+    try:
+      yield
+    except finiteness.NonFiniteError as error:
+      self.checkpoints.wait()
+      good = self.checkpoints.latest_step()
+      kept = (
+        'no checkpoint was saved before'
+        if good is None
+        else f'the checkpoint of step {good} is good'
+      )
+      raise finiteness.NonFiniteError(
+        f'{error}. Stopped, and {kept} ({self.model_dir})'
+      ) from error

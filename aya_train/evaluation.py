@@ -7,7 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, train_step
+from aya_train import (
+  destinations,
+  finiteness,
+  hosts,
+  infer_eval,
+  metric_writer,
+  partitioning,
+  train_step,
+)
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
 
@@ -30,13 +38,30 @@ def train_eval(
     params: parameters.
     batches: this host's rows of each batch; every host must have as many batches.
     partitioner: joins the hosts' rows.
+
+  Raises:
+    ValueError: no batch, or no token with a weight in them.
+    finiteness.NonFiniteError: a figure is NaN or infinite.
   """
   sums = None
   for batch in batches:
     sums = metric_writer.add(sums, step_fn(params, partitioner.to_global(batch)))
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
-  return model.eval_summary(jax.device_get(sums))
+  sums = jax.device_get(sums)
+  if empty := [name for name in ('denominator', 'target_tokens') if sums.get(name, 1) == 0]:
+    raise ValueError(
+      f'nothing to evaluate: the {empty[0].replace("_", " ")} of {int(sums["steps"])} batches is '
+      '0; are all targets empty, or their loss weights 0?'
+    )
+  summary = model.eval_summary(sums)
+  finiteness.check_figures(
+    summary,
+    f'of {int(sums["steps"])} batches',
+    'The parameters are finite, so activations overflow or the objective divides by 0: '
+    "ACTIVATION_DTYPE = 'float32' tells which",
+  )
+  return summary
 
 
 def make_eval_step(model: objective.Objective, partitioner: partitioning.Partitioner) -> Any:

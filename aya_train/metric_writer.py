@@ -51,7 +51,9 @@ class Writer:
       texts[NONFINITE] = ', '.join(left_out)
     self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
     with self._path.open('a') as f:
-      f.write(json.dumps({'step': step, 'kind': kind, **texts, **finite}, ensure_ascii=False) + '\n')
+      f.write(
+        json.dumps({'step': step, 'kind': kind, **texts, **finite}, ensure_ascii=False) + '\n'
+      )
 
   def flush(self) -> None:
     if self._active:

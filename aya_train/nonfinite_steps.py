@@ -115,12 +115,13 @@ class NonFiniteSteps:
       allowed = self._config.max_skips
       if self._skips > allowed:
         raise NonFiniteError(
-          f'{what}. This makes {self._skips} batches to skip, and NONFINITE_MAX_SKIPS is {allowed}; '
-          f'the batch is kept in {path}. Lower the learning rate, or look at what these batches share'
+          f'{what}. This makes {self._skips} batches to skip, and NONFINITE_MAX_SKIPS is '
+          f'{allowed}; the batch is kept in {path}. Lower the learning rate, or look at what these '
+          'batches share'
         )
       self._record(step, found, skipped=True)
       logger.warning(
-        '%s; the update was refused and its batch was skipped (%d of at most %d), and is kept in %s',
+        '%s; the update was refused and its batch was skipped (%d of at most %d); it is kept in %s',
         *(what, self._skips, allowed, path),
       )
 

@@ -23,6 +23,7 @@ from aya_train import (
   preflight,
   run_dir,
   run_evaluations,
+  state_digests,
   stopping,
   train_state,
   train_step,
@@ -46,6 +47,8 @@ class Schedule:
     eval_steps: batches of each such evaluation, None for the whole split.
     infer_eval_period: between two decodings; None decodes at the end only.
     eval_before_training: evaluate and decode the initial parameters too, as a baseline.
+    state_digest_period: between two digests of the state in metrics.jsonl, which `aya-train replay`
+      compares with its own; None for none.
   """
 
   log_period: int = 100
@@ -53,9 +56,11 @@ class Schedule:
   eval_steps: int | None = 20
   infer_eval_period: int | None = None
   eval_before_training: bool = False
+  state_digest_period: int | None = None
 
   def __post_init__(self):
-    for name in ('log_period', 'eval_period', 'eval_steps', 'infer_eval_period'):
+    periods = ('log_period', 'eval_period', 'infer_eval_period', 'state_digest_period')
+    for name in ('eval_steps', *periods):
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f'{name.upper()} must be at least 1, got {value!r}')
@@ -170,17 +175,16 @@ def train(
     latest = checkpoints.latest_step()
     if latest is not None:
       state = checkpoints.restore(abstract, iterator, latest)
-      finiteness.check(
-        state,
-        f'the checkpoint of step {latest} in {model_dir}',
-        'Delete that step: the same command goes on from an older one',
-      )
       logger.info('continuing from step %d in %s', latest, model_dir)
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
-      source = 'the initial weights' if initial is None else f'the checkpoint {initial.path}'
-      finiteness.check(state, source, 'Nothing was trained: take another INITIAL_CHECKPOINT_PATH')
       run_dir.write(model_dir, first_step=int(state.step))
+    source = model_dir if begun is not None or initial is None else initial.path
+    finiteness.check(
+      state,
+      f'step {int(state.step)} of {source}',
+      'Nothing was trained from it: start from another checkpoint',
+    )
     evaluations = run_evaluations.RunEvaluations(
       model, partitioner, schedule.eval_steps, validation, decoder, model_dir
     )
@@ -192,7 +196,15 @@ def train(
       nonfinite_cfg, model, iterator, evaluations.writer, model_dir, state
     )
     loop = _Loop(
-      model, step_fn, partitioner, iterator, checkpoints, evaluations, nonfinite, schedule, model_dir
+      model,
+      step_fn,
+      partitioner,
+      iterator,
+      checkpoints,
+      evaluations,
+      nonfinite,
+      schedule,
+      model_dir,
     )
     try:
       with stopping.stop_on_signal() as stop:
@@ -326,6 +338,8 @@ class _Loop:
       with self._nothing_bad_is_kept():
         progress.report(self.nonfinite.sift(jax.device_get(pending), step), step)
       pending = []
+      if due['digest']:
+        self.evaluations.writer.write(step, state_digests.KIND, state_digests.record(state))
       evaluating = self.evaluations.has(losses=due['losses'], decode=due['decode'])
       # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
       # process in ways that cannot be caught.
@@ -362,12 +376,13 @@ class _Loop:
 
   def _due(self, step: int, last_step: int, save_period: int) -> dict[str, bool]:
     last = step >= last_step
-    infer = self.schedule.infer_eval_period
+    infer, digest = self.schedule.infer_eval_period, self.schedule.state_digest_period
     return {
       'log': last or step % self.schedule.log_period == 0,
       'losses': last or step % self.schedule.eval_period == 0,
       'decode': last or (infer is not None and step % infer == 0),
       'save': last or step % save_period == 0,
+      'digest': digest is not None and step % digest == 0,
     }
 
   @contextlib.contextmanager
@@ -383,6 +398,4 @@ class _Loop:
         if good is None
         else f'the checkpoint of step {good} is good'
       )
-      raise finiteness.NonFiniteError(
-        f'{error}. Stopped, and {kept} ({self.model_dir})'
-      ) from error
+      raise finiteness.NonFiniteError(f'{error}. Stopped, and {kept} ({self.model_dir})') from error

@@ -21,6 +21,7 @@ from aya_train.cli import (
   plan_command,
   precompile_command,
   prepare_command,
+  replay_command,
   report_command,
   train_command,
 )
@@ -58,6 +59,7 @@ COMMANDS: Mapping[str, Command] = {
   'precompile': precompile_command,
   'plan': plan_command,
   'convert': convert_command,
+  'replay': replay_command,
   'report': report_command,
   'contamination': contamination_command,
 }

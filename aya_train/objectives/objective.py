@@ -109,7 +109,9 @@ class Objective(abc.ABC):
     """
     ids = {name: x for name, x in batch.items() if x.ndim == 2 and x.dtype.kind in 'iu'}
     size = len(next(iter(batch.values())))
-    return [{name: np.trim_zeros(x[i], 'b').tolist() for name, x in ids.items()} for i in range(size)]
+    return [
+      {name: np.trim_zeros(x[i], 'b').tolist() for name, x in ids.items()} for i in range(size)
+    ]
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Figures of some training steps.

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import test_train_loop
 
-settings, losses = test_train_loop.settings, test_train_loop.losses
+settings = test_train_loop.settings
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -46,87 +45,39 @@ def strict_lines(model_dir):
 
 
 # Seldom looked at, and saved between two looks.
-SELDOM = {'schedule': train_loop.Schedule(log_period=100, eval_period=100, eval_steps=2)}
+SELDOM = train_loop.Schedule(log_period=100, eval_period=100, eval_steps=2)
 
 
-def test_parameters_that_overflow_in_the_last_update_are_neither_saved_nor_validated(
+def test_an_overflow_in_the_last_update_is_neither_saved_nor_validated_and_its_batch_is_kept(
   tmp_path, prepared_dir
 ):
+  ours = settings(tmp_path, prepared_dir, schedule=SELDOM, learning_rate_fn=rates(4))
   with pytest.raises(finiteness.NonFiniteError) as caught:
-    train_loop.train(**settings(tmp_path, prepared_dir, **SELDOM, learning_rate_fn=rates(4)))
+    train_loop.train(**ours)
   message = str(caught.value)
   assert message.startswith('step 4: params/decoder/')
-  assert 'the checkpoint of step 2 is good' in message
+  assert message.endswith(f'Stopped, and the checkpoint of step 2 is good ({tmp_path})')
   assert "NONFINITE_POLICY = 'skip_batch'" in message
   assert manager.find(tmp_path).name == '2'
-  kinds = [line['kind'] for line in strict_lines(tmp_path)]
-  assert 'train_eval' not in kinds
-  kept = json.loads((tmp_path / 'nonfinite' / 'step_4.json').read_text())
-  assert str(tmp_path / 'nonfinite' / 'step_4.json') in message
-  assert kept['step'] == 4
-  assert kept['found_in'].startswith('params/decoder/')
-
-
-def test_the_batch_that_was_kept_is_that_of_the_step(tmp_path, prepared_dir):
-  ours = settings(tmp_path, prepared_dir, learning_rate_fn=rates(3), **SELDOM)
-  with pytest.raises(finiteness.NonFiniteError, match=r'^step 3: '):
-    train_loop.train(**ours)
-  cfg = dataclasses.replace(ours['train_dataset_cfg'], seed=0)
-  batches = batching.train_iterator(cfg)
-  third = [next(batches) for _ in range(3)][2]
-  with np.load(tmp_path / 'nonfinite' / 'step_3.npz') as kept:
-    assert {*kept} == {*third}
-    for name, array in third.items():
-      np.testing.assert_array_equal(kept[name], array)
-  rows = json.loads((tmp_path / 'nonfinite' / 'step_3.json').read_text())['rows']
-  assert len(rows) == 4
-  tokens = third['encoder_input_tokens'][0]
-  assert rows[0]['encoder_input_tokens'] == tokens[: np.flatnonzero(tokens)[-1] + 1].tolist()
-  segments = third['encoder_segment_ids'].max(axis=1)
-  assert [len(row['examples']) for row in rows] == segments.tolist()
-  assert all({*example} == {'inputs', 'targets'} for example in rows[0]['examples'])
-
-
-SKIP = {'nonfinite_cfg': nonfinite_steps.NonFiniteConfig('skip_batch', max_skips=2)}
-
-
-def test_a_skipped_batch_changes_nothing_but_the_counts(tmp_path, prepared_dir, caplog):
-  def state_after(steps):
-    return jax.device_get(
-      train_loop.train(
-        **settings(
-          tmp_path,
-          prepared_dir,
-          **SKIP,
-          learning_rate_fn=rates(3, value=np.nan),
-          total_steps=steps,
-          train_eval_dataset_cfg=None,
-        )
-      )
-    )
-
-  before, after = state_after(2), state_after(3)
-  for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-    counts = old.ndim == 0 and np.issubdtype(old.dtype, np.integer)
-    np.testing.assert_array_equal(new, old + 1 if counts else old)
-  assert 'step 3: params/' in caplog.text
-  assert 'batch was skipped' in caplog.text
-  assert (tmp_path / 'nonfinite' / 'step_3.npz').exists()
-  skipped = [line for line in strict_lines(tmp_path) if line['kind'] == 'nonfinite']
-  assert [(line['step'], line['skipped'], line['skips']) for line in skipped] == [(3, 1, 1)]
-  assert skipped[0]['found_in'].startswith('params/')
-  assert 3 not in losses(tmp_path)  # nothing was learnt in it
-
-
-def test_more_skips_than_allowed_stop_the_run_also_over_restarts(tmp_path, prepared_dir):
-  ours = settings(tmp_path, prepared_dir, **SKIP, learning_rate_fn=rates(1, 2, 4))
-  train_loop.train(**{**ours, 'total_steps': 2})
-  with pytest.raises(
-    finiteness.NonFiniteError,
-    match=r'^step 4: .*3 batches.*NONFINITE_MAX_SKIPS is 2.*checkpoint of step 2 is good',
-  ):
-    train_loop.train(**ours)
-  assert manager.find(tmp_path).name == '2'
+  lines = strict_lines(tmp_path)
+  assert [(line['step'], line['kind']) for line in lines] == [(2, 'train'), (4, 'nonfinite')]
+  assert lines[1]['skipped'] == 0
+  folder = tmp_path / 'nonfinite'
+  assert str(folder / 'step_4.json') in message
+  kept = json.loads((folder / 'step_4.json').read_text())
+  assert (kept['step'], kept['found_in']) == (4, lines[1]['found_in'])
+  # The batch is that of the step.
+  batches = batching.train_iterator(dataclasses.replace(ours['train_dataset_cfg'], seed=0))
+  fourth = [next(batches) for _ in range(4)][3]
+  with np.load(folder / 'step_4.npz') as arrays:
+    assert {*arrays} == {*fourth}
+    for name, array in fourth.items():
+      np.testing.assert_array_equal(arrays[name], array)
+  tokens = fourth['encoder_input_tokens'][0]
+  assert kept['rows'][0]['encoder_input_tokens'] == np.trim_zeros(tokens, 'b').tolist()
+  examples = [len(row['examples']) for row in kept['rows']]
+  assert examples == fourth['encoder_segment_ids'].max(axis=1).tolist()
+  assert {*kept['rows'][0]['examples'][0]} == {'inputs', 'targets'}
 
 
 @pytest.mark.parametrize(

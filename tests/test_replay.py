@@ -1,115 +1,74 @@
-"""Steps made again: the same hash, or what differs is named; the run's folder stays as it is."""
+"""What is said of steps made again; the repetitions themselves are in faults/test_replay.py."""
 
 import dataclasses
-import hashlib
-import pathlib
+import json
 
-import jax
-import jax.numpy as jnp
 import pytest
-import seqio
 
-from aya_train import metric_writer, replay, state_digests, train_loop, train_step
-from aya_train.checkpoint import manager
-from tests import test_train_loop
+from aya_train import optimizer, partitioning, replay, run_dir
+from aya_train.checkpoint import digests
+from aya_train.data import batching
+from tests import tiny
 
-HERE = state_digests.computed_with()
+HERE = {'device': 'a chip', 'jax': '1'}
+STATES = [{'params/a': f'a{i}', 'params/b': f'b{i}', 'opt_state/a': 'c'} for i in range(3)]
+SOUND = replay.Replay(
+  start=7,
+  from_checkpoint=True,
+  first=STATES,
+  second=STATES,
+  kept=STATES[-1],
+  recorded={9: {'digest': digests.combined(STATES[1]), **HERE}},
+  nonfinite={},
+)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def copy_task():
-  test_train_loop.register_task()
-  yield
-  seqio.TaskRegistry.remove('tests.copy')
+def test_equal_hashes_are_no_fault():
+  assert replay.faults(SOUND, HERE) == []
+  assert replay.faults(dataclasses.replace(SOUND, kept=None, recorded={}), HERE) == []
 
 
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  """The settings of a run of four steps with checkpoints at 2 and 4 and a digest at each step."""
-  ours = test_train_loop.settings(
-    tmp_path_factory.mktemp('run'),
-    tmp_path_factory.mktemp('prepared'),
-    schedule=train_loop.Schedule(log_period=4, state_digest_period=1),
-    checkpoint_cfg=manager.CheckpointConfig(period=2),
-    train_eval_dataset_cfg=None,
+def test_repetitions_that_differ_name_the_first_step_and_array():
+  second = [STATES[0], {**STATES[1], 'params/b': 'other'}]
+  (told,) = replay.faults(dataclasses.replace(SOUND, second=second), HERE)
+  assert told == (
+    'device or host is suspect: two repetitions of step 9 differ, first in params/b (1 of 3 arrays)'
   )
-  train_loop.train(**ours)
-  names = ('model', 'model_dir', 'train_dataset_cfg', 'partitioner', 'optimizer')
-  return {name: ours[name] for name in (*names, 'learning_rate_fn')}
 
 
-def files(folder):
-  return {
-    path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-    for path in folder.rglob('*')
-    if path.is_file()
-  }
-
-
-def test_a_sound_run_gives_the_same_hashes_and_its_folder_stays_as_it_is(run):
-  before = files(pathlib.Path(run['model_dir']))
-  found = replay.replay(step=4, **run)
-  assert files(pathlib.Path(run['model_dir'])) == before
-  assert (found.start, found.from_checkpoint, len(found.first)) == (2, True, 2)
-  assert found.first == found.second
-  assert found.kept == found.first[-1]
-  assert {*found.recorded} == {3, 4}
-  assert replay.faults(found, HERE) == []
-  # The same verdict of what did not come out the same.
-  flipped = {name: digest[::-1] for name, digest in found.first[-1].items()}
-  other = dataclasses.replace(found, kept=flipped)
-  assert 'the checkpoint of step 4 differs from both repetitions' in replay.faults(other, HERE)[0]
-  recorded = {3: {**found.recorded[3], 'digest': 'other'}}
-  told = replay.faults(dataclasses.replace(found, recorded=recorded), HERE)[0]
-  assert told.startswith(f'step 3 is other in {metric_writer.FILE}')
+def test_a_checkpoint_that_differs_is_named_with_its_array():
+  kept = {**STATES[2], 'opt_state/a': 'other'}
+  (told,) = replay.faults(dataclasses.replace(SOUND, kept=kept), HERE)
+  assert told.startswith('the checkpoint of step 10 differs from both repetitions, first in opt_s')
   assert 'suspect' in told
-  recorded[3]['device'] = 'another'
-  told = replay.faults(dataclasses.replace(found, recorded=recorded), HERE)[0]
-  assert 'may round otherwise' in told
 
 
-def flips_one_bit_at(call, make):
-  """`make_train_step` whose step flips the lowest bit of one number, at one of its calls."""
-  calls = []
-
-  def made(*args, **kwargs):
-    step_fn = make(*args, **kwargs)
-
-    def step(state, batch):
-      calls.append(batch)
-      state, sums = step_fn(state, batch)
-      if len(calls) == call:
-        leaves, tree = jax.tree.flatten(state.params)
-        bits = jax.lax.bitcast_convert_type(leaves[3], jnp.uint32)
-        bits = bits.at[(0,) * bits.ndim].set(bits[(0,) * bits.ndim] ^ 1)
-        leaves[3] = jax.lax.bitcast_convert_type(bits, jnp.float32)
-        state = dataclasses.replace(state, params=jax.tree.unflatten(tree, leaves))
-      return state, sums
-
-    return step
-
-  return made
+@pytest.mark.parametrize(
+  ('device', 'why'), [('a chip', 'suspect'), ('another', 'which may round otherwise')]
+)
+def test_a_recorded_hash_that_differs_says_what_it_was_computed_with(device, why):
+  recorded = {9: {'digest': 'other', **HERE, 'device': device}}
+  (told,) = replay.faults(dataclasses.replace(SOUND, recorded=recorded), HERE)
+  assert told.startswith('step 9 is other in metrics.jsonl')
+  assert why in told
 
 
-def test_one_flipped_bit_in_one_repetition_is_found_with_its_step_and_array(run, monkeypatch):
-  monkeypatch.setattr(
-    train_step, 'make_train_step', flips_one_bit_at(3, train_step.make_train_step)
-  )
-  found = replay.replay(step=4, **run)
-  (told,) = replay.faults(found, HERE)
-  assert told.startswith('device or host is suspect: two repetitions of step 3 differ, first in ')
-  assert 'params/' in told
-  assert '(1 of ' in told
-  assert len(found.second) == 1
-
-
-@pytest.mark.parametrize(('step', 'message'), [(0, 'began at step 0'), (-3, 'began at step 0')])
-def test_steps_that_the_run_never_made_are_refused(run, step, message):
-  with pytest.raises(ValueError, match=message):
-    replay.replay(step=step, **run)
-
-
-def test_a_folder_without_a_run_is_refused(run, tmp_path):
-  with pytest.raises(FileNotFoundError, match='no run in'):
-    replay.replay(step=1, **{**run, 'model_dir': str(tmp_path)})
-  assert not [*tmp_path.iterdir()]
+@pytest.mark.parametrize('begun', [False, True])
+def test_what_cannot_be_repeated_is_refused_and_nothing_is_written(tmp_path, begun):
+  model = tiny.model()
+  if begun:
+    content = {**model.metadata(), 'seed': 0, 'first_step': 4}
+    (tmp_path / run_dir.FILE).write_text(json.dumps(content))
+  before = [*tmp_path.iterdir()]
+  message = 'step 4 cannot be made again: .* began at step 4' if begun else 'no run in'
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    replay.replay(
+      step=4,
+      model=model,
+      model_dir=tmp_path,
+      train_dataset_cfg=batching.DatasetConfig('none', {'inputs': 8, 'targets': 8}, 'train', 4),
+      partitioner=partitioning.one_device(),
+      optimizer=optimizer.adafactor,
+      learning_rate_fn=lambda step: 0.1,
+    )
+  assert [*tmp_path.iterdir()] == before

@@ -10,6 +10,7 @@ from etils import epath
 
 from aya_train import (
   destinations,
+  finiteness,
   hosts,
   infer_eval,
   lease,
@@ -47,6 +48,10 @@ def train_eval(
     batches: this host's rows of each batch; every host must have as many batches.
     partitioner: joins the hosts' rows.
     between: called before each batch, by every host; what it raises ends the evaluation.
+
+  Raises:
+    ValueError: no batch, or no token with a weight in them.
+    finiteness.NonFiniteError: a figure is NaN or infinite.
   """
   sums = None
   for batch in batches:
@@ -56,7 +61,20 @@ def train_eval(
     sums = metric_writer.add(sums, new)
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
-  return model.eval_summary(jax.device_get(sums))
+  sums = jax.device_get(sums)
+  if empty := [name for name in ('denominator', 'target_tokens') if sums.get(name, 1) == 0]:
+    raise ValueError(
+      f'nothing to evaluate: the {empty[0].replace("_", " ")} of {int(sums["steps"])} batches is '
+      '0; are all targets empty, or their loss weights 0?'
+    )
+  summary = model.eval_summary(sums)
+  finiteness.check_figures(
+    summary,
+    f'of {int(sums["steps"])} batches',
+    'The parameters are finite, so activations overflow or the objective divides by 0: '
+    "ACTIVATION_DTYPE = 'float32' tells which",
+  )
+  return summary
 
 
 def make_eval_step(model: objective.Objective, partitioner: partitioning.Partitioner) -> Any:

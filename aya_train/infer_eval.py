@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import hosts, lease, metric_writer, partitioning
+from aya_train import finiteness, hosts, lease, metric_writer, partitioning
 from aya_train.data import task_registry
 from aya_train.objectives import objective, seq2seq
 
@@ -191,8 +191,8 @@ class InferEvaluator:
       params: parameters.
       step: for the names of the files of decoded examples.
       tasks: which, None for all.
-      failures: gets what a task's metrics raised, by task; without it the first is raised at the
-        end.
+      failures: gets what a task's metrics raised, by task, or which of them are NaN or infinite;
+        without it the first is raised at the end.
       between: called before each batch, by every host; a `lease.LostError`, or what is no
         Exception, ends all of it.
 
@@ -216,6 +216,7 @@ class InferEvaluator:
           results[name] = _numbers(values[name])
           if others := sorted({*values[name]} - {*results[name]}):
             logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
+          finiteness.check_figures(results[name], 'metrics', 'Does the metric divide by 0?')
       except SystemExit as error:
         failed[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
       except Exception as error:
@@ -279,7 +280,19 @@ class InferEvaluator:
     ids = {'ids': np.array([i for i, _ in padded], np.int32)}
     batch = self._partitioner.place(whole)
     out = function(params, batch, self._partitioner.place(ids)['ids'])
-    return [np.asarray(values) for values in out]  # replicated
+    outputs = [np.asarray(values) for values in out]  # replicated
+    for values in outputs:
+      _check_scores(values[: len(rows)])
+    return outputs
+
+
+def _check_scores(values: np.ndarray) -> None:
+  """Refuses answers whose log-likelihoods are NaN or infinite; token ids pass."""
+  if (bad := int(np.sum(~np.isfinite(values)))) > 0:
+    raise finiteness.NonFiniteError(
+      f'the log-likelihoods of {bad} of {len(values)} answers of a batch are NaN or infinite, '
+      "though the parameters are finite: activations overflow. Try ACTIVATION_DTYPE = 'float32'"
+    )
 
 
 def _aux(scores: list[float]) -> dict[str, list[float]]:
@@ -346,13 +359,18 @@ def decode_prompts(
     batch_size: prompts at a time.
     partitioner: mesh.
     seed: for sampling.
+
+  Raises:
+    finiteness.NonFiniteError: the model gives an answer no finite log-likelihood.
   """
 
-  def predict(params: Any, inputs: jax.Array, ids: jax.Array) -> jax.Array:
+  def predict(params: Any, inputs: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     batch = {'encoder_input_tokens': inputs}
     key = jax.random.key(seed)
-    tokens, _ = model.predict_batch(params, batch, key, ids, max_decode_length=lengths['targets'])
-    return tokens[:, 0]
+    tokens, scores = model.predict_batch(
+      params, batch, key, ids, max_decode_length=lengths['targets']
+    )
+    return tokens[:, 0], scores[:, 0]
 
   step = partitioner.jit(predict, out_shardings=partitioner.replicated)
   vocabulary = model.input_vocabulary
@@ -366,8 +384,9 @@ def decode_prompts(
     for row, tokens in enumerate(rows):
       inputs[row, : len(tokens)] = tokens
     ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
-    decoded = np.asarray(step(params, inputs, ids))
-    for row in decoded[: len(prompts) - start]:
+    decoded, scores = (np.asarray(values) for values in step(params, inputs, ids))
+    _check_scores(scores[: len(texts)])
+    for row in decoded[: len(texts)]:
       answers.append([int(t) for t in row if t != 0])
   return answers
 

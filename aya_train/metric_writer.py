@@ -1,37 +1,25 @@
 """Sums over steps, and figures for people: TensorBoard events and a JSON-lines file."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from clu import metric_writers
 from etils import epath
 
 from aya_train import json_lines
 
+logger = logging.getLogger(__name__)
 FILE = 'metrics.jsonl'
+NONFINITE = 'not_finite'  # in a line: names of the figures that were left out of it
 
 
 def add(total: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
   """Adds two sets of sums; None is the empty set."""
   return dict(new) if total is None else jax.tree.map(lambda a, b: a + b, total, dict(new))
-
-
-def first_nonfinite(values: Mapping[str, np.ndarray]) -> tuple[int, str] | None:
-  """Index and name of the first value over steps that is NaN or infinite, None if all are finite.
-
-  Args:
-    values: name to float [steps].
-  """
-  bad = [
-    (int(np.argmin(np.isfinite(series))), name)
-    for name, series in values.items()
-    if not np.isfinite(series).all()
-  ]
-  return min(bad, key=lambda found: found[0], default=None)  # of one step the first name
 
 
 class Writer:
@@ -48,8 +36,14 @@ class Writer:
     self._path = self._folder / FILE
     self._summary: Any = None
 
-  def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
-    """Args: kind: 'train', 'train_eval/<task>' or 'infer_eval/<task>', the TensorBoard prefix."""
+  def write(self, step: int, kind: str, values: Mapping[str, float | str]) -> None:
+    """Adds a line; a figure that is NaN or infinite is left out, and named in it and in the log.
+
+    Args:
+      step: of the run.
+      kind: 'train', 'train_eval/<task>' or 'infer_eval/<task>', the TensorBoard prefix.
+      values: figures by name; texts are in metrics.jsonl alone.
+    """
     if not self._active:
       return
     self._check()
@@ -57,10 +51,17 @@ class Writer:
       self._folder.mkdir(parents=True, exist_ok=True)
       json_lines.mend_end(self._path)
       self._summary = metric_writers.SummaryWriter(str(self._folder))
-    finite = {name: float(v) for name, v in values.items() if math.isfinite(v)}
+    texts = {name: v for name, v in values.items() if isinstance(v, str)}
+    numbers = {name: float(v) for name, v in values.items() if name not in texts}
+    finite = {name: v for name, v in numbers.items() if math.isfinite(v)}
+    if left_out := sorted({*numbers} - {*finite}):
+      logger.warning('step %d: %s: %s NaN or infinite, and left out', step, kind, left_out)
+      texts[NONFINITE] = ', '.join(left_out)
     self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
     with self._path.open('a') as f:
-      f.write(json.dumps({'step': step, 'kind': kind, **finite}, ensure_ascii=False) + '\n')
+      f.write(
+        json.dumps({'step': step, 'kind': kind, **texts, **finite}, ensure_ascii=False) + '\n'
+      )
 
   def flush(self) -> None:
     if self._summary is not None:
@@ -68,10 +69,14 @@ class Writer:
 
 
 def kinds_of_step(model_dir: epath.PathLike, step: int) -> set[str]:
-  """What a run has measured at a step, by kind; empty where it has written nothing."""
+  """What a run has measured at a step, by kind, without figures that were not finite."""
   if not (epath.Path(model_dir) / FILE).exists():
     return set()
-  return {record['kind'] for record in read(model_dir) if record['step'] == step}
+  return {
+    record['kind']
+    for record in read(model_dir)
+    if record['step'] == step and NONFINITE not in record
+  }
 
 
 def read(model_dir: epath.PathLike) -> list[dict[str, Any]]:

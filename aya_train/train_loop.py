@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,13 +15,16 @@ import optax
 
 from aya_train import (
   evaluation,
+  finiteness,
   hosts,
   infer_eval,
   lease,
+  nonfinite_steps,
   partitioning,
   preflight,
   run_dir,
   run_evaluations,
+  state_digests,
   stopping,
   train_state,
   train_step,
@@ -34,20 +37,19 @@ from aya_train.objectives import objective
 logger = logging.getLogger(__name__)
 
 
-class NonFiniteError(ValueError):
-  """The loss or the gradient became NaN or infinite."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Schedule:
   """When things happen, in steps.
 
   Attributes:
-    log_period: between two lines of progress; also how often losses are looked at for NaN.
+    log_period: between two lines of progress. At least as often, and before each save, it is looked
+      whether a step gave NaN.
     eval_period: between two evaluations of the loss on the validation split.
     eval_steps: batches of each such evaluation, None for the whole split.
     infer_eval_period: between two decodings; None decodes at the end only.
     eval_before_training: evaluate and decode the initial parameters too, as a baseline.
+    state_digest_period: between two digests of the state in metrics.jsonl, which `aya-train replay`
+      compares with its own; None for none.
   """
 
   log_period: int = 100
@@ -55,9 +57,11 @@ class Schedule:
   eval_steps: int | None = 20
   infer_eval_period: int | None = None
   eval_before_training: bool = False
+  state_digest_period: int | None = None
 
   def __post_init__(self):
-    for name in ('log_period', 'eval_period', 'eval_steps', 'infer_eval_period'):
+    periods = ('log_period', 'eval_period', 'infer_eval_period', 'state_digest_period')
+    for name in ('eval_steps', *periods):
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f'{name.upper()} must be at least 1, got {value!r}')
@@ -80,6 +84,7 @@ def train(
   initial_checkpoint_path: str | None = None,
   random_seed: int | None = None,
   num_microbatches: int | None = None,
+  nonfinite_cfg: nonfinite_steps.NonFiniteConfig | None = None,
   on_start: Callable[[str], None] | None = None,
   on_data: Callable[[str, batching.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
@@ -114,6 +119,7 @@ def train(
       A run that has checkpoints does not look for it.
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
+    nonfinite_cfg: what happens at a step that gives NaN or infinity; None stops.
     on_start: called with `model_dir` before the first step, when nothing more can be refused, on
       the first host; not if all steps are made.
     on_data: called with `model_dir` and the training data's configuration at the same time.
@@ -126,13 +132,14 @@ def train(
     FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written, or
       another process is writing it.
     stopping.StoppedError: a signal ended the run.
-    NonFiniteError: NaN or infinite loss or gradient; the step is named.
+    finiteness.NonFiniteError: NaN or infinite loss, gradient or state; the step is named.
     evaluation.EvaluationError: the run is complete and saved, and evaluations failed.
   """
   started = time.monotonic()
   if not str(model_dir).strip():
     raise ValueError('MODEL_DIR is empty: give a folder or bucket')
   micro = num_microbatches or 1
+  nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
@@ -185,6 +192,12 @@ def train(
     else:
       state = initial_state(model, tx, partitioner, abstract, seed, initial)
     stop.check()
+    source = model_dir if restored is not None or initial is None else initial.path
+    finiteness.check(
+      state,
+      f'step {int(state.step)} of {source}',
+      'Nothing was trained from it: start from another checkpoint',
+    )
     held.check_together()
     with hosts.together():
       run_dir.write(model_dir, {**known, **(model.metadata() if restored is None else {}), **run})
@@ -197,11 +210,16 @@ def train(
       model, partitioner, schedule.eval_steps, validation, decoder, model_dir, held, stop.check
     )
     stack.callback(evaluations.writer.flush)
-    step_fn = train_step.make_train_step(model, tx, learning_rate_fn, partitioner, abstract, micro)
+    step_fn = train_step.make_train_step(
+      *(model, tx, learning_rate_fn, partitioner, abstract, micro),
+      skip_nonfinite=nonfinite_cfg.skips,
+    )
+    nonfinite = nonfinite_steps.NonFiniteSteps(
+      nonfinite_cfg, model, iterator, evaluations.writer, model_dir, state
+    )
     loop = _Loop(
-      *(model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir),
-      held=held,
-      stop=stop,
+      *(model, step_fn, partitioner, iterator, checkpoints, evaluations, nonfinite),
+      *(schedule, model_dir, held, stop),
     )
     state = loop.run(state, last_step, checkpoint_cfg.period)
   logger.info(
@@ -296,6 +314,7 @@ class _Loop:
   iterator: Any
   checkpoints: manager.CheckpointManager
   evaluations: run_evaluations.RunEvaluations
+  nonfinite: nonfinite_steps.NonFiniteSteps
   schedule: Schedule
   model_dir: str
   held: lease.Lease
@@ -330,15 +349,17 @@ class _Loop:
       if not (any(due.values()) or ending):
         continue
       self.held.check_together()
-      if (bad := progress.report(pending, step)) is not None:
-        self._refuse_nonfinite(*bad)
+      with self._nothing_bad_is_kept():
+        progress.report(self.nonfinite.sift(jax.device_get(pending), step), step)
       pending = []
+      if due['digest']:
+        self.evaluations.writer.write(step, state_digests.KIND, state_digests.record(state))
       evaluating = self.evaluations.has(losses=due['losses'], decode=due['decode'])
       # The first evaluation comes after a first checkpoint, whatever the periods: it may end the
       # process in ways that cannot be caught.
       first = evaluating and self.checkpoints.latest_step() is None
       if due['save'] or ending or first:
-        self.checkpoints.save(state, self.iterator)
+        self._save(state, step)
       if evaluating and (first or step == last_step):
         self.checkpoints.wait()
         self.stop.saving = False
@@ -349,12 +370,17 @@ class _Loop:
           ending = True
       progress.go_on()
       if ending and (evaluating or step < last_step):
-        self.checkpoints.save(state, self.iterator)
+        self._save(state, step)
         self.checkpoints.wait()
         logger.info('stopped at step %d; the same command continues from here', step)
         raise stopping.StoppedError
     self.checkpoints.wait()
     return state
+
+  def _save(self, state: train_state.TrainState, step: int) -> None:
+    with self._nothing_bad_is_kept():
+      finiteness.check(state, f'step {step}', 'It is not saved')
+    self.checkpoints.save(state, self.iterator)
 
   def _evaluate_first(self, state: train_state.TrainState, step: int) -> None:
     """The baseline. Nothing is trained yet, so a failure ends the run while that costs nothing."""
@@ -372,21 +398,26 @@ class _Loop:
 
   def _due(self, step: int, last_step: int, save_period: int) -> dict[str, bool]:
     last = step >= last_step
-    infer = self.schedule.infer_eval_period
+    infer, digest = self.schedule.infer_eval_period, self.schedule.state_digest_period
     return {
       'log': last or step % self.schedule.log_period == 0,
       'losses': last or step % self.schedule.eval_period == 0,
       'decode': last or (infer is not None and step % infer == 0),
       'save': last or step % save_period == 0,
+      'digest': digest is not None and step % digest == 0,
     }
 
-  def _refuse_nonfinite(self, step: int, name: str) -> None:
-    self.checkpoints.wait()
-    good = self.checkpoints.latest_step()
-    kept = (
-      'no checkpoint was saved before' if good is None else f'the checkpoint of step {good} is good'
-    )
-    raise NonFiniteError(
-      f'{name} is NaN or infinite in the update after step {step}; stopped, and {kept} '
-      f'({self.model_dir}). Lower the learning rate, or look at the data of that step'
-    )
+  @contextlib.contextmanager
+  def _nothing_bad_is_kept(self) -> Iterator[None]:
+    """Adds to a NonFiniteError what is kept."""
+    try:
+      yield
+    except finiteness.NonFiniteError as error:
+      self.checkpoints.wait()
+      good = self.checkpoints.latest_step()
+      kept = (
+        'no checkpoint was saved before'
+        if good is None
+        else f'the checkpoint of step {good} is good'
+      )
+      raise finiteness.NonFiniteError(f'{error}. Stopped, and {kept} ({self.model_dir})') from error

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import partitioning, train_state
+from aya_train import finiteness, partitioning, train_state
 from aya_train.objectives import objective as protocol
 from aya_train.objectives.objective import Batch, Objective, Sums
 
 Array = jax.Array
+NONFINITE = 'nonfinite'
+"""Among a step's sums: the index in `checked_names` of what became NaN or infinite; -1: nothing."""
 
 
 def gradients(
@@ -66,6 +68,7 @@ def train_step(
   learning_rate: Any,
   num_microbatches: int = 1,
   gather: Callable[[Any], Any] = lambda params: params,
+  skip_nonfinite: bool = False,
 ) -> tuple[train_state.TrainState, Sums]:
   """One update.
 
@@ -77,10 +80,13 @@ def train_step(
     learning_rate: schedule, for the metrics only.
     num_microbatches: parts the batch is computed in.
     gather: maps parameters as stored to those that layers compute with.
+    skip_nonfinite: take over nothing but the counts of an update that is not finite, as
+      optax.apply_if_finite does; the step and the schedules go on.
 
   Returns:
     The state after it, and the objective's sums plus the loss, the gradient's global norm, the
-    learning rate and 1 for the step, so that sums over steps give means.
+    learning rate and 1 for the step, so that sums over steps give means. Beside them NONFINITE,
+    int32 [], which no figure is made of.
   """
   grads, sums = gradients(
     objective, state.params, batch, state.dropout_key(), num_microbatches, gather
@@ -90,7 +96,24 @@ def train_step(
   sums['grad_norm'] = optax.tree.norm(grads)
   sums['learning_rate'] = learning_rate(state.step)
   sums['steps'] = jnp.float32(1.0)
-  return state.advance(params, opt_state), sums
+  new = state.advance(params, opt_state)
+  bad = finiteness.first_nonfinite([sums['loss'], sums['grad_norm'], new])
+  sums[NONFINITE] = bad
+  return (_unless(bad >= 0, new, state) if skip_nonfinite else new), sums
+
+
+def checked_names(state: train_state.TrainState) -> list[str]:
+  """What a step looks at, in order: the loss, the gradient's norm, then the state it makes."""
+  return ['loss', 'grad_norm', *finiteness.names(state)]
+
+
+def _unless(
+  bad: Array, new: train_state.TrainState, old: train_state.TrainState
+) -> train_state.TrainState:
+  """`new`, or if it is bad `old` with the counts of `new`."""
+  return jax.tree.map(
+    lambda x, y: jnp.where(bad, y, x) if jnp.issubdtype(x.dtype, jnp.inexact) else x, new, old
+  )
 
 
 def eval_step(params: Any, batch: Batch, *, objective: Objective) -> Sums:
@@ -114,6 +137,8 @@ def make_train_step(
   partitioner: partitioning.Partitioner,
   abstract: train_state.TrainState,
   num_microbatches: int,
+  *,
+  skip_nonfinite: bool = False,
 ) -> Callable[..., Any]:
   """The compiled update; its state argument is donated."""
   gather = functools.partial(
@@ -131,6 +156,7 @@ def make_train_step(
       learning_rate=learning_rate_fn,
       num_microbatches=num_microbatches,
       gather=gather,
+      skip_nonfinite=skip_nonfinite,
     )
 
   shardings = jax.tree.map(lambda x: x.sharding, abstract)

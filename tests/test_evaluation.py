@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import infer_eval, partitioning
+from aya_train import evaluation, finiteness, infer_eval, partitioning
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -68,3 +68,38 @@ def test_widths_hold_their_rows_and_are_few():
   assert all(w >= n for n, w in enumerate(widths, start=1))
   assert sorted(set(widths)) == [32, 64, 100]
   assert np.all(np.diff(widths) >= 0)
+
+
+SUMS = {
+  **{name: np.float32(1) for name in ('loss', 'z_loss', 'cross_entropy', 'correct', 'examples')},
+  **{name: np.float32(4) for name in ('denominator', 'target_tokens', 'real_tokens', 'all_tokens')},
+  'steps': np.float32(1),
+}
+
+
+@pytest.mark.parametrize(
+  ('change', 'error', 'message'),
+  [
+    ({'loss': np.float32(np.nan)}, finiteness.NonFiniteError, r'of 2 batches: loss is nan\. '),
+    ({'cross_entropy': np.float32(np.inf)}, finiteness.NonFiniteError, 'loss_per_target_token is'),
+    ({'target_tokens': np.float32(0)}, ValueError, r'the target tokens of 2 batches is 0'),
+    ({'denominator': np.float32(0)}, ValueError, r'the denominator of 2 batches is 0'),
+  ],
+)
+def test_a_validation_that_is_not_finite_or_of_nothing_is_no_figure(change, error, message):
+  partitioner = partitioning.one_device()
+  batch = {'x': np.zeros((1, 1), np.int32)}
+  with pytest.raises(error, match=message):
+    evaluation.train_eval(
+      tiny.model(), lambda params, batch: {**SUMS, **change}, None, [batch] * 2, partitioner
+    )
+
+
+def test_answers_without_a_finite_log_likelihood_are_refused(setup):
+  model, params, partitioner = setup
+  head = {'kernel': params['decoder']['logits_dense']['kernel'] + 3e38}
+  huge = {**params, 'decoder': {**params['decoder'], 'logits_dense': head}}
+  with pytest.raises(finiteness.NonFiniteError, match=r'log-likelihoods of \d of 2 answers'):
+    infer_eval.decode_prompts(
+      model, huge, ['a', 'b'], lengths=LENGTHS, partitioner=partitioner, batch_size=4
+    )

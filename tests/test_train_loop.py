@@ -197,24 +197,6 @@ def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepar
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(finished, tmp_path, prepared_dir):
-  train_loop.train(**settings(tmp_path, prepared_dir, total_steps=2))
-  explode = optimizer.create_learning_rate_scheduler('constant', float('nan'))
-  with pytest.raises(
-    train_loop.NonFiniteError, match=r'after step 3; stopped, and the checkpoint of step 2 is good'
-  ):
-    train_loop.train(
-      **settings(
-        tmp_path,
-        prepared_dir,
-        total_steps=8,
-        learning_rate_fn=explode,
-        checkpoint_cfg=manager.CheckpointConfig(period=4),
-      )
-    )
-  assert manager.find(tmp_path).name == '2'
-
-
 def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
   keep = manager.CheckpointConfig(period=1, keep=2)
   train_loop.train(**settings(tmp_path, prepared_dir, checkpoint_cfg=keep))

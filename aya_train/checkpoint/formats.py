@@ -13,7 +13,7 @@ import jax
 from etils import epath
 from flax import traverse_util
 
-from aya_train import partitioning, train_state
+from aya_train import finiteness, partitioning, train_state
 from aya_train.checkpoint import (
   contents,
   manager,
@@ -267,10 +267,11 @@ def read_optimizer_state(
 def read_for(
   model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
 ) -> Any:
-  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh.
+  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh, all finite.
 
   Raises:
-    ValueError: another network or vocabulary; or a damaged checkpoint.
+    ValueError: another network or vocabulary; a damaged checkpoint; or one with NaN or infinity,
+      whose first array is named (`finiteness.NonFiniteError`).
   """
   abstract, axes = objective.parameter_axes(model)
   check(source, abstract, model)
@@ -278,4 +279,10 @@ def read_for(
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
   )
-  return read(source, abstract, model.config)[0]
+  params = read(source, abstract, model.config)[0]
+  finiteness.check(
+    params,
+    f'the checkpoint {source.path}',
+    'Its answers and figures would mean nothing: take another',
+  )
+  return params

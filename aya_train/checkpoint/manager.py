@@ -75,14 +75,24 @@ class CheckpointConfig:
 class CheckpointManager:
   """Saves and restores a run in its MODEL_DIR. Every method is called by every host."""
 
-  def __init__(self, model_dir: epath.PathLike, config: CheckpointConfig, metadata: Mapping):
+  def __init__(
+    self,
+    model_dir: epath.PathLike,
+    config: CheckpointConfig,
+    metadata: Mapping,
+    *,
+    read_only: bool = False,
+  ):
+    """Opens a run's checkpoints; `read_only` changes nothing there, and cannot save."""
     self._metadata = dict(metadata)
     self._model_dir = epath.Path(model_dir).resolve()
     self._on_damage = config.damaged
     self._saving: int | None = None
     self._manager = ocp.CheckpointManager(
       self._model_dir / FOLDER,
-      options=ocp.CheckpointManagerOptions(
+      options=ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+      if read_only
+      else ocp.CheckpointManagerOptions(
         max_to_keep=config.keep,
         enable_async_checkpointing=config.use_async,
         # Unlike Orbax's own default, a step is never skipped because it is not a multiple.

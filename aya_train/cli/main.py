@@ -22,6 +22,7 @@ from aya_train.cli import (
   plan_command,
   precompile_command,
   prepare_command,
+  replay_command,
   report_command,
   train_command,
 )
@@ -59,6 +60,7 @@ COMMANDS: Mapping[str, Command] = {
   'precompile': precompile_command,
   'plan': plan_command,
   'convert': convert_command,
+  'replay': replay_command,
   'report': report_command,
   'contamination': contamination_command,
 }

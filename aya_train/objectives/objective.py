@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from aya_train.data import feature_converters
 
@@ -99,6 +100,18 @@ class Objective(abc.ABC):
     """
 
   # What people see
+
+  def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A batch as people read it, JSON for each row; by default its integers without the padding.
+
+    Args:
+      batch: arrays [B, ...] of the feature converter, with the rows of this host.
+    """
+    ids = {name: x for name, x in batch.items() if x.ndim == 2 and x.dtype.kind in 'iu'}
+    size = len(next(iter(batch.values())))
+    return [
+      {name: np.trim_zeros(x[i], 'b').tolist() for name, x in ids.items()} for i in range(size)
+    ]
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Figures of some training steps.
@@ -210,5 +223,5 @@ def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) 
   }
   if wrong:
     raise ValueError(f'{name}.sums must give float32 scalars, which add up over parts, got {wrong}')
-  if taken := {*OF_STEPS, 'steps', 'denominator'} & {*sums}:
+  if taken := {*OF_STEPS, 'steps', 'denominator', 'nonfinite'} & {*sums}:
     raise ValueError(f'{name}.sums gives {sorted(taken)}: the trainer has sums of these names')

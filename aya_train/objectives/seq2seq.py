@@ -5,11 +5,13 @@ Evaluation and inference know it by `predict_batch` and `score_batch` too.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import seqio
 
 from aya_train import decoding, losses
@@ -141,6 +143,29 @@ class EncoderDecoderModel(objective.Objective):
       'all_tokens': jnp.float32(sum(x.size for x in sides)),
       'examples': jnp.sum(jnp.max(segments.astype(jnp.float32), axis=1)),
     }
+
+  def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each row's ids without the padding, and its `examples`: texts of `inputs` and `targets`."""
+    rows = super().readable(batch)
+    sides = (
+      ('inputs', 'encoder', 'encoder_input_tokens', self.input_vocabulary),
+      ('targets', 'decoder', 'decoder_target_tokens', self.output_vocabulary),
+    )
+    for i, row in enumerate(rows):
+      texts: dict[str, list[str]] = {}
+      for name, side, tokens, vocabulary in sides:
+        ids = batch[tokens][i]
+        # Rows that are not packed hold one example, or none.
+        segments = batch[f'{side}_segment_ids'][i] if f'{side}_segment_ids' in batch else ids > 0
+        count = int(segments.max(initial=0))
+        texts[name] = [
+          str(vocabulary.decode(ids[segments == k].tolist())) for k in range(1, count + 1)
+        ]
+      row['examples'] = [
+        dict(zip(texts, pair, strict=True))
+        for pair in itertools.zip_longest(*texts.values(), fillvalue='')
+      ]
+    return rows
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Means over the steps summed, and rates over the seconds they took.

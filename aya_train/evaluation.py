@@ -7,7 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, train_step
+from aya_train import (
+  destinations,
+  hosts,
+  infer_eval,
+  metric_writer,
+  partitioning,
+  train_step,
+  watchdog,
+)
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
 
@@ -34,6 +42,7 @@ def train_eval(
   sums = None
   for batch in batches:
     sums = metric_writer.add(sums, step_fn(params, partitioner.to_global(batch)))
+    watchdog.expect(next(iter(sums.values())))
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
   return model.eval_summary(jax.device_get(sums))

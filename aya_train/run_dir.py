@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
+
+from aya_train import hosts
 
 FILE = 'run.json'
 
@@ -79,6 +79,6 @@ def claim(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
   seed = read(model_dir).get('seed')
   if seed is None:
     seed = time.time_ns() % 2**31 if random_seed is None else random_seed
-    seed = int(multihost_utils.broadcast_one_to_all(np.int64(seed)))
+    seed = int(hosts.first_says(seed))
     write(model_dir, **mine, seed=seed)
   return seed

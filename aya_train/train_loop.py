@@ -1,5 +1,6 @@
 """A training run: parts put together, the loop over steps, what happens between steps."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -24,6 +25,7 @@ from aya_train import (
   train_state,
   train_step,
   training_progress,
+  watchdog,
 )
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, task_registry
@@ -78,6 +80,7 @@ def train(
   initial_checkpoint_path: str | None = None,
   random_seed: int | None = None,
   num_microbatches: int | None = None,
+  watchdog_cfg: watchdog.WatchdogConfig | None = None,
   on_start: Callable[[str], None] | None = None,
   on_data: Callable[[str, batching.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
@@ -110,6 +113,7 @@ def train(
     initial_checkpoint_path: weights to start from (any format of checkpoint/formats.py), or None.
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
+    watchdog_cfg: how long the run may stand still once its data are prepared; None: for ever.
     on_start: called with `model_dir` once the settings have passed the checks, on the first host.
     on_data: called with `model_dir` and the training data's configuration once the data is
       prepared, on the first host.
@@ -162,14 +166,17 @@ def train(
     on_data(model_dir, train_dataset_cfg)
 
   checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, model.metadata())
+  watched = contextlib.ExitStack()
   try:
+    watched.enter_context(watchdog.watching(watchdog_cfg, model_dir, host.name))
     latest = checkpoints.latest_step()
-    if latest is not None:
-      state = checkpoints.restore(abstract, iterator, latest)
-      logger.info('continuing from step %d in %s', latest, model_dir)
-    else:
-      state = initial_state(model, tx, partitioner, abstract, seed, initial)
-      run_dir.write(model_dir, first_step=int(state.step))
+    with watchdog.phase('reading a checkpoint'):
+      if latest is not None:
+        state = checkpoints.restore(abstract, iterator, latest)
+        logger.info('continuing from step %d in %s', latest, model_dir)
+      else:
+        state = initial_state(model, tx, partitioner, abstract, seed, initial)
+        run_dir.write(model_dir, first_step=int(state.step))
     evaluations = run_evaluations.RunEvaluations(
       model, partitioner, schedule.eval_steps, validation, decoder, model_dir
     )
@@ -178,12 +185,13 @@ def train(
       model, step_fn, partitioner, iterator, checkpoints, evaluations, schedule, model_dir
     )
     try:
-      with stopping.stop_on_signal() as stop:
+      with stopping.stop_on_signal() as stop, watchdog.phase('training'):
         state = loop.run(state, last_step, checkpoint_cfg.period, stop)
     finally:
       evaluations.writer.flush()
   finally:
-    checkpoints.close()
+    with watched, watchdog.phase('closing checkpoints'):
+      checkpoints.close()
   logger.info(
     'done at step %d after %s', int(state.step), training_progress.clock(time.monotonic() - started)
   )
@@ -301,6 +309,7 @@ class _Loop:
       state, sums = self.step_fn(state, batch)
       pending.append(sums)
       step += 1
+      watchdog.expect(sums['grad_norm'], f'step {step}')
       due = self._due(step, last_step, save_period)
       ending = stop.requested(step)
       if not (any(due.values()) or ending):
@@ -313,18 +322,23 @@ class _Loop:
       # process in ways that cannot be caught.
       first = evaluating and self.checkpoints.latest_step() is None
       if due['save'] or ending or first:
-        self.checkpoints.save(state, self.iterator)
+        with watchdog.phase(f'saving step {step}'):
+          self.checkpoints.save(state, self.iterator)
       if evaluating and (first or step == last_step):
-        self.checkpoints.wait()
+        self._wait()
       if evaluating and (step == last_step or not ending):
         self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
       progress.go_on()
       if ending and step < last_step:
-        self.checkpoints.wait()
+        self._wait()
         logger.info('stopped at step %d; the same command continues from here', step)
         raise KeyboardInterrupt
-    self.checkpoints.wait()
+    self._wait()
     return state
+
+  def _wait(self) -> None:
+    with watchdog.phase('waiting until a checkpoint is written'):
+      self.checkpoints.wait()
 
   def _evaluate_first(self, state: train_state.TrainState, step: int) -> None:
     """The baseline. Nothing is trained yet, so a failure ends the run while that costs nothing."""

@@ -44,6 +44,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
+from aya_train import watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 
 FORMAT = 1
@@ -316,6 +317,7 @@ def _write(
       writers[done % num_shards].write(encode_example(tokens))
       done += 1
       if done % _PROGRESS_EVERY == 0:
+        watchdog.beat()
         progress(task.name, split, done, total)
   finally:
     for writer in writers:

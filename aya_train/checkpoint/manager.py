@@ -10,6 +10,7 @@ Parameters stand apart so that evaluation and export read nothing else.
 import dataclasses
 import json
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -157,7 +158,9 @@ def unfinished_bytes(model_dir: epath.PathLike) -> int:
   if not destinations.is_local(folder) or not folder.is_dir():
     return 0
   halves = [path for path in folder.iterdir() if path.name.endswith(_UNFINISHED)]
-  return sum(f.stat().length for half in halves for f in half.glob('**/*') if f.is_file())
+  # epath's own glob does not go into folders.
+  files = (file for half in halves for file in pathlib.Path(half).rglob('*'))
+  return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def latest_step(model_dir: epath.PathLike) -> int | None:

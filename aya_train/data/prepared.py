@@ -166,7 +166,7 @@ class PreparedTask:
     try:
       self.manifest = Manifest.from_json(path.read_text())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-      raise ValueError(f'{path}: {e!r}. Delete {self.directory} to prepare it again.') from e
+      raise ValueError(f'{path}: {e}. Delete {self.directory} to prepare it again.') from e
     for shard in self.manifest.shards:
       _check_shard(self.directory / shard.name, shard)
     paths = [os.fspath(self.directory / s.name) for s in self.manifest.shards]

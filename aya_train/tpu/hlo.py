@@ -261,10 +261,9 @@ def parse(text: str) -> Module:
 
 def _instruction(line: str, start: re.Match[str]) -> tuple[Instruction, str]:
   """The instruction of a line, and the text of its shape."""
-  shape_end = (
-    _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
-  )
-  opcode = _OPCODE.match(line, shape_end)
+  tuple_shape = line.startswith('(', start.end())
+  shape_end = _closing(line, start.end()) if tuple_shape else line.find(' ', start.end())
+  opcode = _OPCODE.match(line, shape_end) if shape_end >= 0 else None
   if opcode is None:
     raise ValueError(f'no opcode in {line[:200]!r}')
   end = _closing(line, opcode.end() - 1)

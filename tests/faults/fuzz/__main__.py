@@ -20,7 +20,6 @@ import time
 from tests.faults.fuzz import mutations, parsers, trials
 
 
-
 def work(name: str, count: int, seed: int, folder: pathlib.Path, seconds: float) -> None:
   """Prints a JSON object: what one parser did with `count` inputs, or as many as it had time for.
 

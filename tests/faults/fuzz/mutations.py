@@ -12,7 +12,8 @@ _NUMBERS = (
 )  # fmt: skip
 _TOKENS = (
   b'\x00', b'\n', b'\r', b'\r\n', b'\xef\xbb\xbf', b'\xff\xfe', b'\xe2\x80\xa8', b'\xed\xa0\x80',
-  b'\xc0\x80', b'\xff', b'"', b"'", b'{', b'}', b'[', b']', b'(', b')', b',', b':', b';', b'=', b'#',
+  b'\xc0\x80', b'\xff',
+  b'"', b"'", b'{', b'}', b'[', b']', b'(', b')', b',', b':', b';', b'=', b'#',
   b'%', b'@', b'\\', b'/', b'../', b'~', b'*', b'null', b'true', b'NaN', b'{}', b'[]', b'""', b'\t',
   b'|||', b'{{', b'}}', b'{%', b'%}', b'-->', b'&a [*a]', b'!!python/name:os.system', b' ', b'\x85',
   '\N{COMBINING ACUTE ACCENT}'.encode(), '\N{RIGHT-TO-LEFT OVERRIDE}'.encode(), 'İ'.encode(),

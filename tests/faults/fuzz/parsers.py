@@ -28,6 +28,7 @@ from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.rights import licenses, provenance
 from aya_train.tasks.user import template_language, templates, user_data
 from aya_train.tpu import hlo, topologies
+from tests.faults.fuzz import samples
 from tests.faults.fuzz.trials import Parser
 
 Run = Callable[[bytes, pathlib.Path], Any]
@@ -68,45 +69,6 @@ def _all(found: Iterator[Any]) -> None:
 
 # Tables, templates, rows --------------------------------------------------------------------------
 
-_TOML = """[[dataset]]
-name = 'copa'
-files = {train = 'a/*.jsonl', validation = ['b.csv']}
-language = 'swa'
-columns = ['inputs', 'targets']
-max_characters = 2048
-all_templates = true
-license = 'CC BY 4.0'
-[[dataset]]
-name = 'other'
-files = 'x.tsv.gz'
-language_column = 'lang'
-template_names = 'a; b'
-"""
-_YAML_TABLE = """- name: copa
-  files: {train: a.jsonl}
-  language: swa
-- {name: b, files: [x.csv, y.csv], language_column: lang, seed: 3}
-"""
-_CSV_TABLE = 'name,files,language,seed,columns\ncopa,a.jsonl,swa,,\nb,b.csv,eng,3,"x;y"\n'
-_TEMPLATES = """dataset: xcopa
-templates:
-  3a1f: !Template
-    answer_choices: '{{choice1}} ||| {{choice2}}'
-    jinja: '{{ premise }} because ||| {{ answer_choices[label] }}'
-    metadata: !TemplateMetadata
-      languages: [sw]
-      metrics: [Accuracy]
-    name: C1
-  other: 'Say {{ inputs }} ||| {{ targets }}'
-"""
-_JINJA = (
-  '{{ premise }} because ||| {{ answer_choices[label] }}',
-  '{% for w in words %}{{ loop.index }}. {{ w|upper }}\n{% endfor %}|||{{ words|length }}',
-  '{% if label == 1 %}yes{% else %}no{% endif %} ||| {{ choice(words) }} {{ "x" * 3 }}',
-  '{% set n = namespace(i=0) %}{% macro m(a, b=2) %}{{ a ~ b }}{% endmacro %}{{ m(1) }} ||| {{ n.i }}',
-)
-_ROW = {'premise': 'p ||| q', 'words': ['a', 'b'], 'label': 1, 'choice1': 'x', 'choice2': 'y'}
-
 
 def _dataset(folder: pathlib.Path, file: str, **more: Any) -> user_data.Dataset:
   return user_data.Dataset('d', {'train': (file,)}, language='eng', folder=str(folder), **more)
@@ -128,11 +90,7 @@ def _instructions(data: bytes, folder: pathlib.Path) -> None:
 def _jinja(data: bytes, folder: pathlib.Path) -> None:
   # In the product a process with less memory and a second of time runs it (template_worker.py).
   template = template_language.Template('t', data.decode('utf-8', 'replace'), max_characters=2048)
-  template.apply(_ROW, 0)
-
-
-_CSV = 'inputs,targets\n"a, b",c\n"line\nbreak","say ""x"""\nä,ö\n'
-_JSONL = '{"inputs": "a", "targets": "b"}\n{"inputs": "ä\\u2028", "targets": "c", "n": [1, {"x": null}]}\n'
+  template.apply(samples.ROW, 0)
 
 
 def _gz(text: str) -> Callable[[], list[bytes]]:
@@ -170,49 +128,6 @@ def _binding(text: str) -> None:
   config._parse_binding(text, ('BATCH_SIZE', 'TASK_FEATURE_LENGTHS', 'MODEL_DIR'))
 
 
-_GIN = """from __gin__ import dynamic_registration
-from aya_train.data import batching
-import seqio
-
-# a comment
-BATCH_SIZE = 8
-TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 64}
-MODEL_DIR = %gin.REQUIRED
-MESH = (1, -1, ['a', "b"], None, True, 1e-3)
-train/batching.DatasetConfig:
-  batch_size = %BATCH_SIZE
-  vocabulary = @seqio.PassThroughVocabulary()
-"""
-_HLO = """HloModule jit_f, is_scheduled=true, entry_computation_layout={(f32[8,16]{1,0})->f32[8,16]{1,0}}
-
-FileNames
-1 "/a/b.py"
-
-FunctionNames
-1 "f"
-
-FileLocations
-1 {file_name_id=1 function_name_id=1 line=3 end_line=3 column=1 end_column=5}
-
-StackFrames
-1 {file_location_id=1 parent_frame_id=1}
-
-%region_0.1 (p.1: f32[], p.2: f32[]) -> f32[] {
-  %p.1 = f32[] parameter(0)
-  %p.2 = f32[] parameter(1)
-  ROOT %add.3 = f32[] add(%p.1, %p.2), metadata={op_name="jit(f)/reduce" stack_frame_id=1}
-}
-
-ENTRY %main.9 (x: f32[8,16]) -> f32[8,16] {
-  %x = f32[8,16]{1,0:T(8,128)S(1)} parameter(0)
-  %c = f32[] constant(0)
-  %r = f32[8]{0} reduce(%x, %c), dimensions={1}, to_apply=%region_0.1
-  %w = (s32[], f32[8]{0}) while(%t), condition=%region_0.1, body=%region_0.1, backend_config={"known_trip_count":{"n":"12"}}
-  ROOT %b = f32[8,16]{1,0} broadcast(%r), dimensions={0}
-}
-"""  # noqa: E501
-
-
 def _hlo(text: str) -> None:
   module = hlo.parse(text)
   for computation, _ in module.executed():
@@ -222,14 +137,6 @@ def _hlo(text: str) -> None:
 
 
 # Checkpoints --------------------------------------------------------------------------------------
-
-_CONFIG = {
-  'model_type': 'mt5', 'vocab_size': 96, 'd_model': 16, 'd_kv': 8, 'd_ff': 32, 'num_layers': 2,
-  'num_decoder_layers': 2, 'num_heads': 2, 'relative_attention_num_buckets': 32,
-  'relative_attention_max_distance': 128, 'dropout_rate': 0.1, 'layer_norm_epsilon': 1e-6,
-  'feed_forward_proj': 'gated-gelu', 'tie_word_embeddings': False, 'architectures': ['X'],
-  'decoder_start_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 0, 'torch_dtype': 'float32',
-}  # fmt: skip
 
 
 def _hf_config(folder: epath.Path) -> None:
@@ -326,12 +233,6 @@ def _positions(folder: epath.Path) -> None:
   manager.data_states(folder, 5)
 
 
-_POSITION = {
-  'stream': {'mixture': 'aya', 'rates': [0.5, 0.5], 'seed': 3, 'host': '0 of 1'},
-  'position': {'next_index': 12, 'buffer': [1, 2]},
-}
-
-
 def _prepared(out: epath.Path) -> None:
   out.mkdir()
   shard = out / 'examples-00000-of-00001.array_record'
@@ -353,16 +254,6 @@ def _read_prepared(folder: epath.Path) -> None:
 
 _PREPARED = _Stored(_prepared, 'manifest.json', _read_prepared)
 _SHARD = _Stored(_prepared, '.array_record', prepared.PreparedTask)
-_RUN = {'architecture': {'emb_dim': 16}, 'vocabulary_file': 'x', 'vocabulary': 'y', 'seed': 3}
-_METRICS = (
-  '{"step": 1, "kind": "train", "loss": 2.5}\n{"step": 2, "kind": "train_eval", "loss": 1e-3}\n'
-)
-_SUMMARY = {
-  'aya': {
-    'Dataset Name': 'Aya', 'Licenses': [{'License': 'CC BY 4.0', 'License URL': 'u'}],
-    'Creators': ['Cohere'], 'Model Generated': [], 'License Notes': 'n',
-  }
-}  # fmt: skip
 
 
 def _check_run(folder: epath.Path) -> None:
@@ -371,7 +262,7 @@ def _check_run(folder: epath.Path) -> None:
 
 
 def _record(folder: epath.Path) -> None:
-  (folder / run_dir.FILE).write_text(json.dumps(_RUN))
+  (folder / run_dir.FILE).write_text(json.dumps(samples.RUN))
   run_record.read(folder)
 
 
@@ -401,51 +292,146 @@ def _limits() -> tuple[type[BaseException], ...]:
 
 
 PARSERS: Sequence[Parser] = (
-  Parser('license', 110, _texts('CC BY-NC-SA 3.0', 'Custom|https://x', 'Apache-2.0'), _of_text(_license)),
-  Parser('language code', 110, _texts('swa', 'arb', 'zh-Hant', 'tgl|Latn', 'eng_Latn'), _of_text(_language)),
+  Parser(
+    'license', 110, _texts('CC BY-NC-SA 3.0', 'Custom|https://x', 'Apache-2.0'), _of_text(_license)
+  ),
+  Parser(
+    'language code',
+    110,
+    _texts('swa', 'arb', 'zh-Hant', 'tgl|Latn', 'eng_Latn'),
+    _of_text(_language),
+  ),
   Parser('Aya language', 60, _texts('swa', 'zho', 'pes'), _of_text(aya101.by_code)),
   Parser('slice name', 60, _texts('v4-128', 'tpu_v5e_16', 'v4-4x4x12'), _of_text(topologies.get)),
-  Parser('gin arguments', 60, _texts('--gin.A=1\x1f--gin_file=x', '--gin.B="a=b"'), _of_text(_gin_args)),
-  Parser('gin binding', 30, _texts(
-    "BATCH_SIZE = 8", "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 64}", 'MODEL_DIR="x"',
-  ), _of_text(_binding)),
-  Parser('gin text', 25, _texts(_GIN), _of_text(config.written_bindings)),
-  Parser('run record', 10, _texts(_GIN), _in_folder('config.gin', _record), file='config.gin'),
-  Parser('HLO arrays', 60, _texts('f32[8,16]{1,0:T(8,128)S(1)}', '(s32[], bf16[2]{0})'), _of_text(hlo.arrays)),
-  Parser('HLO text', 30, _texts(_HLO), _of_text(_hlo)),
-  Parser('table TOML', 40, _texts(_TOML), _of_file('table.toml', user_data.read_table), file='table.toml'),
-  Parser('table YAML', 8, _texts(_YAML_TABLE), _of_file('table.yaml', user_data.read_table), file='table.yaml'),
-  Parser('table CSV', 25, _texts(_CSV_TABLE), _of_file('table.csv', user_data.read_table), file='table.csv'),
-  Parser('template YAML', 6, _texts(_TEMPLATES), _of_file('t.yaml', templates.read), file='t.yaml'),
-  Parser('template text', 10, _texts(*_JINJA), _of_file('t.jinja', templates.read), file='t.jinja'),
-  Parser('template', 10, _texts(*_JINJA), _jinja, _limits()),
-  Parser('JSON line', 60, _texts(*_JSONL.splitlines()), lambda data, folder: records.parse_line(data)),
-  Parser('rows CSV', 30, _texts(_CSV), _rows('rows.csv'), file='rows.csv'),
-  Parser('rows TSV', 10, _texts(_CSV.replace(',', '\t')), _rows('rows.tsv'), file='rows.tsv'),
-  Parser('rows CSV gzip', 8, _gz(_CSV), _rows('rows.csv.gz'), file='rows.csv.gz'),
-  Parser('rows JSONL', 30, _texts(_JSONL), _rows('rows.jsonl'), file='rows.jsonl'),
-  Parser('rows JSONL gzip', 8, _gz(_JSONL), _rows('rows.jsonl.gz'), file='rows.jsonl.gz'),
+  Parser(
+    'gin arguments', 60, _texts('--gin.A=1\x1f--gin_file=x', '--gin.B="a=b"'), _of_text(_gin_args)
+  ),
+  Parser(
+    'gin binding',
+    30,
+    _texts(
+      'BATCH_SIZE = 8',
+      "TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 64}",
+      'MODEL_DIR="x"',
+    ),
+    _of_text(_binding),
+  ),
+  Parser('gin text', 25, _texts(samples.GIN), _of_text(config.written_bindings)),
+  Parser(
+    'run record', 10, _texts(samples.GIN), _in_folder('config.gin', _record), file='config.gin'
+  ),
+  Parser(
+    'HLO arrays',
+    60,
+    _texts('f32[8,16]{1,0:T(8,128)S(1)}', '(s32[], bf16[2]{0})'),
+    _of_text(hlo.arrays),
+  ),
+  Parser('HLO text', 30, _texts(samples.HLO), _of_text(_hlo)),
+  Parser(
+    'table TOML',
+    40,
+    _texts(samples.TOML),
+    _of_file('table.toml', user_data.read_table),
+    file='table.toml',
+  ),
+  Parser(
+    'table YAML',
+    8,
+    _texts(samples.YAML_TABLE),
+    _of_file('table.yaml', user_data.read_table),
+    file='table.yaml',
+  ),
+  Parser(
+    'table CSV',
+    25,
+    _texts(samples.CSV_TABLE),
+    _of_file('table.csv', user_data.read_table),
+    file='table.csv',
+  ),
+  Parser(
+    'template YAML', 6, _texts(samples.TEMPLATES), _of_file('t.yaml', templates.read), file='t.yaml'
+  ),
+  Parser(
+    'template text', 10, _texts(*samples.JINJA), _of_file('t.jinja', templates.read), file='t.jinja'
+  ),
+  Parser('template', 10, _texts(*samples.JINJA), _jinja, _limits()),
+  Parser(
+    'JSON line',
+    60,
+    _texts(*samples.JSONL.splitlines()),
+    lambda data, folder: records.parse_line(data),
+  ),
+  Parser('rows CSV', 30, _texts(samples.CSV), _rows('rows.csv'), file='rows.csv'),
+  Parser(
+    'rows TSV', 10, _texts(samples.CSV.replace(',', '\t')), _rows('rows.tsv'), file='rows.tsv'
+  ),
+  Parser('rows CSV gzip', 8, _gz(samples.CSV), _rows('rows.csv.gz'), file='rows.csv.gz'),
+  Parser('rows JSONL', 30, _texts(samples.JSONL), _rows('rows.jsonl'), file='rows.jsonl'),
+  Parser('rows JSONL gzip', 8, _gz(samples.JSONL), _rows('rows.jsonl.gz'), file='rows.jsonl.gz'),
   Parser('rows parquet', 5, _parquet_file, _rows('rows.parquet'), file='rows.parquet'),
-  Parser('instructions', 20, _texts(_JSONL), _instructions, file='rows.jsonl'),
-  Parser('summaries', 15, _json(_SUMMARY), _in_folder('s.json', provenance.read_summaries), file='s.json'),
-  Parser('TFRecord frames', 15, _tfrecord, _of_file('x.tfrecord', lambda p: _all(row_splits.frames(p))), file='x.tfrecord'),
-  Parser('read report', 15, _texts(read_report.ReadReport().to_json()), _of_text(read_report.ReadReport.from_json)),
+  Parser('instructions', 20, _texts(samples.JSONL), _instructions, file='rows.jsonl'),
+  Parser(
+    'summaries',
+    15,
+    _json(samples.SUMMARY),
+    _in_folder('s.json', provenance.read_summaries),
+    file='s.json',
+  ),
+  Parser(
+    'TFRecord frames',
+    15,
+    _tfrecord,
+    _of_file('x.tfrecord', lambda p: _all(row_splits.frames(p))),
+    file='x.tfrecord',
+  ),
+  Parser(
+    'read report',
+    15,
+    _texts(read_report.ReadReport().to_json()),
+    _of_text(read_report.ReadReport.from_json),
+  ),
   Parser('prepared manifest', 12, _PREPARED.samples, _PREPARED.run, file='stored'),
   Parser('prepared shard', 3, _SHARD.samples, _SHARD.run, file='array_record'),
-  Parser('run.json', 20, _json(_RUN), _in_folder('run.json', _check_run), file='run.json'),
-  Parser('metrics.jsonl', 20, _texts(_METRICS), _in_folder('metrics.jsonl', metric_writer.read), file='metrics.jsonl'),
-  Parser('data positions', 15, _json(_POSITION), _in_folder('checkpoints/5/data/process_0-of-1.json', _positions), file='process_0'),
-  Parser('HF config', 25, _json(_CONFIG), _in_folder('config.json', _hf_config)),
-  Parser('HF index', 15, _json({'weight_map': {'a': 'x.safetensors'}}), _in_folder(hf_files.INDEX, hf_files.safetensors_files), file='index.json'),
-  Parser('safetensors', 20, _safetensors, _of_file('m.safetensors', lambda p: _read_all(safetensors_file.open_file(p))), file='m.safetensors'),
-  Parser('T5X index', 15, _t5x_index, _in_folder('checkpoint', msgpack_index.read), file='checkpoint'),
+  Parser('run.json', 20, _json(samples.RUN), _in_folder('run.json', _check_run), file='run.json'),
+  Parser(
+    'metrics.jsonl',
+    20,
+    _texts(samples.METRICS),
+    _in_folder('metrics.jsonl', metric_writer.read),
+    file='metrics.jsonl',
+  ),
+  Parser(
+    'data positions',
+    15,
+    _json(samples.POSITION),
+    _in_folder('checkpoints/5/data/process_0-of-1.json', _positions),
+    file='process_0',
+  ),
+  Parser('HF config', 25, _json(samples.CONFIG), _in_folder('config.json', _hf_config)),
+  Parser(
+    'HF index',
+    15,
+    _json({'weight_map': {'a': 'x.safetensors'}}),
+    _in_folder(hf_files.INDEX, hf_files.safetensors_files),
+    file='index.json',
+  ),
+  Parser(
+    'safetensors',
+    20,
+    _safetensors,
+    _of_file('m.safetensors', lambda p: _read_all(safetensors_file.open_file(p))),
+    file='m.safetensors',
+  ),
+  Parser(
+    'T5X index', 15, _t5x_index, _in_folder('checkpoint', msgpack_index.read), file='checkpoint'
+  ),
   Parser('T5X inline', 4, lambda: _t5x_index()[:1], _in_folder('checkpoint', t5x_format.read)),
   Parser('zarr metadata', 2, _METADATA.samples, _METADATA.run),
   Parser('zarr chunk', 2, _CHUNK.samples, _CHUNK.run),
   Parser('Orbax tree', 2, _ORBAX.samples, _ORBAX.run),
   Parser('any checkpoint', 4, lambda: _t5x_index()[:1], _in_folder('checkpoint', formats.detect)),
   Parser('vocabulary', 4, _vocabulary, _of_file('v.model', vocabularies.pieces), file='v.model'),
-)  # fmt: skip  # noqa: E501
+)
 
 
 def named(name: str) -> Parser:

@@ -56,7 +56,7 @@ class WatchdogConfig:
       raise ValueError(f'WATCHDOG_ACTION must be one of {ACTIONS}, got {self.action!r}')
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Phase:
   name: str
   waiting: bool  # for other hosts: somebody else sees to the limit
@@ -91,7 +91,7 @@ class _Progress:
     self._lock = threading.Lock()
     self._phases: list[_Phase] = []
     self._beats = 0
-    self._expected: collections.deque[tuple[Any, str]] = collections.deque()
+    self._expected: collections.deque[tuple[Any, _Phase | None, str]] = collections.deque()
     self.config: WatchdogConfig | None = None
 
   def enter(self, phase: _Phase) -> None:
@@ -106,24 +106,26 @@ class _Progress:
 
   def beat(self, done: str = '') -> None:
     with self._lock:
-      self._beat(done)
+      self._beat(self._phases[-1] if self._phases else None, done)
 
-  def _beat(self, done: str) -> None:
+  def _beat(self, phase: _Phase | None, done: str) -> None:
     self._beats += 1
-    if self._phases:
-      self._phases[-1].beaten = True
-      self._phases[-1].done = done
+    if phase is not None:
+      phase.beaten, phase.done = True, done
 
   def expect(self, value: Any, done: str) -> None:
     if self.config is not None:
       with self._lock:
-        self._expected.append((value, done))
+        # It may be there when another phase has begun, of which it is no part.
+        phase = self._phases[-1] if self._phases else None
+        self._expected.append((value, phase, done))
 
   def collect(self) -> None:
     """Beats for what was expected and is there."""
     with self._lock:
       while self._expected and _is_ready(self._expected[0][0]):
-        self._beat(self._expected.popleft()[1])
+        _, phase, done = self._expected.popleft()
+        self._beat(phase, done)
 
   def forget(self) -> None:
     with self._lock:

@@ -125,6 +125,16 @@ def test_what_is_computed_counts_when_it_is_there_not_when_it_is_asked_for(tmp_p
     assert barked
 
 
+def test_what_comes_late_is_no_part_of_the_phase_that_has_begun_meanwhile(tmp_path, barked):
+  with watch(tmp_path), watchdog.phase('training'):
+    array = Array()
+    watchdog.expect(array, 'step 9')
+    with watchdog.phase('metrics'):
+      array.ready = True
+      time.sleep(0.5)
+      assert not barked and watchdog.standing().done == ''
+
+
 def test_a_process_that_was_stopped_for_a_while_does_not_hang(tmp_path, barked, monkeypatch):
   """As SIGSTOP or the lid of a laptop do: no look at the clock happened in between."""
   with watch(tmp_path), watchdog.phase('training'):

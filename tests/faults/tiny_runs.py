@@ -62,7 +62,9 @@ def contents(to: pathlib.Path) -> list[list[list[int]]]:
 
 
 def convert_to(source: pathlib.Path, out: pathlib.Path, to: str) -> None:
-  convert.convert(source, out, to=to, overwrite=True, verify=False)
+  # A native folder as it is would not change.
+  layout = {'scan_layers': False} if to == 'native' else {}
+  convert.convert(source, out, to=to, overwrite=True, verify=False, **layout)
 
 
 def evaluate(folder: pathlib.Path, model_dir: pathlib.Path, out: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ holds and nothing else: what the tasks share is set where a command begins, by `
 import copy
 import difflib
 import re
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -97,8 +98,8 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     )
   try:
     gin.parse_config(binding)
-  except (SyntaxError, ValueError) as error:
-    if isinstance(error, SyntaxError) or 'literal' in str(error):
+  except (SyntaxError, ValueError, tokenize.TokenError) as error:
+    if not isinstance(error, ValueError) or 'literal' in str(error):
       raise ValueError(
         f'--gin.{name}={value}: {value!r} is not a gin value. Numbers, tuples and dicts are '
         f'written as in Python, strings in quotes of their own: --gin.{name}=\'"{value}"\''
@@ -244,6 +245,9 @@ def written_bindings(gin_text: str) -> dict[str, Any]:
 
   Returns:
     Values by name: 'MESH_SHAPE' of a macro, 'partitioning.Partitioner.mesh_shape' of a parameter.
+
+  Raises:
+    ValueError: it is no gin.
   """
   return {
     '.'.join(filter(None, (statement.selector, statement.arg_name))): statement.value
@@ -275,7 +279,11 @@ def _statements(gin_text: str) -> Iterator[Any]:
     def macro(self, macro_name: str) -> str:
       return Reference(f'%{macro_name}')
 
-  return iter(config_parser.ConfigParser(gin_text, Delegate()))
+  try:
+    yield from config_parser.ConfigParser(gin_text, Delegate())
+  except (SyntaxError, tokenize.TokenError) as error:
+    lines = ' '.join(str(error).split())
+    raise ValueError(f'this is no text that gin wrote: {lines}') from error
 
 
 def resolved(macros: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from aya_train import (
   run_dir,
   stopping,
   train_step,
+  watchdog,
 )
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
@@ -59,6 +60,7 @@ def train_eval(
     new = step_fn(params, partitioner.to_global(batch))
     jax.block_until_ready(sums)  # two batches at most are under way, and a signal waits for no more
     sums = metric_writer.add(sums, new)
+    watchdog.expect(next(iter(sums.values())))
   if sums is None:
     raise ValueError('no batch to evaluate: the split is empty or EVAL_STEPS is 0')
   sums = jax.device_get(sums)

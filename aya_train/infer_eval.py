@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import finiteness, hosts, lease, metric_writer, partitioning
+from aya_train import finiteness, hosts, lease, metric_writer, partitioning, watchdog
 from aya_train.data import task_registry
 from aya_train.objectives import objective, seq2seq
 
@@ -205,13 +205,14 @@ class InferEvaluator:
     results = {}
     for name in self.tasks if tasks is None else tasks:
       try:
-        scored, _ = self._evaluators[name].evaluate(
-          compute_metrics=jax.process_index() == 0,
-          step=step,
-          predict_fn=lambda ds, *_: self._run(self._predict, params, ds, between)[0],
-          predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds, between),
-          score_fn=lambda ds, *_: self._run(self._score, params, ds, between)[0],
-        )
+        with watchdog.phase(f'metrics of {name}'):
+          scored, _ = self._evaluators[name].evaluate(
+            compute_metrics=jax.process_index() == 0,
+            step=step,
+            predict_fn=lambda ds, *_: self._run(self._predict, params, ds, between)[0],
+            predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds, between),
+            score_fn=lambda ds, *_: self._run(self._score, params, ds, between)[0],
+          )
         if (values := scored.result()) is not None:
           results[name] = _numbers(values[name])
           if others := sorted({*values[name]} - {*results[name]}):
@@ -260,13 +261,15 @@ class InferEvaluator:
     # Short inputs together, so that few batches are as wide as the longest row.
     rows.sort(key=lambda row: _num_tokens(row[1]['encoder_input_tokens']))
     outputs: list[list[tuple[int, Any]]] = []
-    for batch in batched(rows, self._config.batch_size):
-      between()
-      indices = [i for i, _ in batch]
-      for k, values in enumerate(self._run_batch(function, params, batch)):
-        if k == len(outputs):
-          outputs.append([])
-        outputs[k] += zip(indices, values[: len(indices)].tolist(), strict=True)
+    with watchdog.phase('decoding'):
+      for batch in batched(rows, self._config.batch_size):
+        between()
+        indices = [i for i, _ in batch]
+        for k, values in enumerate(self._run_batch(function, params, batch)):
+          if k == len(outputs):
+            outputs.append([])
+          outputs[k] += zip(indices, values[: len(indices)].tolist(), strict=True)
+        watchdog.beat()
     return outputs
 
   def _run_batch(

@@ -12,6 +12,7 @@ from aya_train import (
   metric_writer,
   partitioning,
   train_state,
+  watchdog,
 )
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
@@ -80,10 +81,11 @@ class RunEvaluations:
 
   def _losses(self, state: train_state.TrainState, step: int) -> None:
     assert self._validation is not None
-    batches = _take(self._validation(), self._eval_steps)
-    summary = evaluation.train_eval(
-      self._model, self._eval_step, state.params, batches, self._partitioner, self._between
-    )
+    with watchdog.phase(f'validation loss of step {step}'):
+      batches = _take(self._validation(), self._eval_steps)
+      summary = evaluation.train_eval(
+        self._model, self._eval_step, state.params, batches, self._partitioner, self._between
+      )
     self.writer.write(step, 'train_eval', summary)
     logger.info('step %d  validation: %s', step, self._model.eval_line(summary))
 

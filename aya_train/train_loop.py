@@ -29,6 +29,7 @@ from aya_train import (
   train_state,
   train_step,
   training_progress,
+  watchdog,
 )
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, task_registry
@@ -85,6 +86,7 @@ def train(
   random_seed: int | None = None,
   num_microbatches: int | None = None,
   nonfinite_cfg: nonfinite_steps.NonFiniteConfig | None = None,
+  watchdog_cfg: watchdog.WatchdogConfig | None = None,
   on_start: Callable[[str], None] | None = None,
   on_data: Callable[[str, batching.DatasetConfig], None] | None = None,
 ) -> train_state.TrainState:
@@ -120,6 +122,7 @@ def train(
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
     nonfinite_cfg: what happens at a step that gives NaN or infinity; None stops.
+    watchdog_cfg: how long the run may stand still once its data are prepared; None: for ever.
     on_start: called with `model_dir` before the first step, when nothing more can be refused, on
       the first host; not if all steps are made.
     on_data: called with `model_dir` and the training data's configuration at the same time.
@@ -180,17 +183,19 @@ def train(
     )
     stop.check()
 
+    stack.enter_context(watchdog.watching(watchdog_cfg, model_dir, host.name))
     run = {'seed': seed, 'first_step': first_step}
     checkpoints = manager.CheckpointManager(
       model_dir, checkpoint_cfg, {**model.metadata(), 'run': run}
     )
-    stack.callback(checkpoints.close)
-    restored = checkpoints.restore_newest(abstract, iterator)
-    if restored is not None:
-      state = restored
-      logger.info('continuing from step %d in %s', int(state.step), model_dir)
-    else:
-      state = initial_state(model, tx, partitioner, abstract, seed, initial)
+    stack.callback(_close, checkpoints)
+    with watchdog.phase('reading a checkpoint'):
+      restored = checkpoints.restore_newest(abstract, iterator)
+      if restored is not None:
+        state = restored
+        logger.info('continuing from step %d in %s', int(state.step), model_dir)
+      else:
+        state = initial_state(model, tx, partitioner, abstract, seed, initial)
     stop.check()
     source = model_dir if restored is not None or initial is None else initial.path
     finiteness.check(
@@ -221,7 +226,8 @@ def train(
       *(model, step_fn, partitioner, iterator, checkpoints, evaluations, nonfinite),
       *(schedule, model_dir, held, stop),
     )
-    state = loop.run(state, last_step, checkpoint_cfg.period)
+    with watchdog.phase('training'):
+      state = loop.run(state, last_step, checkpoint_cfg.period)
   logger.info(
     'done at step %d after %s', int(state.step), training_progress.clock(time.monotonic() - started)
   )
@@ -233,6 +239,11 @@ def train(
         'those of the last step'
       )
   return state
+
+
+def _close(checkpoints: manager.CheckpointManager) -> None:
+  with watchdog.phase('closing checkpoints'):
+    checkpoints.close()
 
 
 # Parts --------------------------------------------------------------------------------------------
@@ -344,6 +355,7 @@ class _Loop:
       pending.append(sums)
       step += 1
       self.checkpoints.check()
+      watchdog.expect(sums['grad_norm'], f'step {step}')
       due = self._due(step, last_step, save_period)
       ending = self.stop.requested()
       if not (any(due.values()) or ending):
@@ -361,7 +373,7 @@ class _Loop:
       if due['save'] or ending or first:
         self._save(state, step)
       if evaluating and (first or step == last_step):
-        self.checkpoints.wait()
+        self._wait()
         self.stop.saving = False
       if evaluating and not ending:
         try:
@@ -371,16 +383,21 @@ class _Loop:
       progress.go_on()
       if ending and (evaluating or step < last_step):
         self._save(state, step)
-        self.checkpoints.wait()
+        self._wait()
         logger.info('stopped at step %d; the same command continues from here', step)
         raise stopping.StoppedError
-    self.checkpoints.wait()
+    self._wait()
     return state
 
   def _save(self, state: train_state.TrainState, step: int) -> None:
     with self._nothing_bad_is_kept():
       finiteness.check(state, f'step {step}', 'It is not saved')
-    self.checkpoints.save(state, self.iterator)
+    with watchdog.phase(f'saving step {step}'):
+      self.checkpoints.save(state, self.iterator)
+
+  def _wait(self) -> None:
+    with watchdog.phase('waiting until a checkpoint is written'):
+      self.checkpoints.wait()
 
   def _evaluate_first(self, state: train_state.TrainState, step: int) -> None:
     """The baseline. Nothing is trained yet, so a failure ends the run while that costs nothing."""

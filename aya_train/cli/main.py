@@ -107,8 +107,8 @@ def main(argv: Sequence[str]) -> int:
   """Runs one command.
 
   Returns:
-    The exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host is missing or lost, 130
-    when stopped.
+    The exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host is missing or lost, 4
+    when nothing moved (watchdog.py), 130 when stopped.
   """
   try:
     args = parser().parse_args(gin_args.rewrite_gin_args(argv))
@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     if args.debug:
       traceback.print_exc()
     if hosts.is_lost(error):
-      print(f'aya-train {args.command}: error: {hosts.LOST_HOST} ({error})', file=sys.stderr)
+      print(f'aya-train {args.command}: error: {hosts.describe_lost(error)}', file=sys.stderr)
       return 3
     print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
     if isinstance(error, hosts.JoinError):

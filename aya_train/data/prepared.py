@@ -44,6 +44,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
+from aya_train import watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 
 FORMAT = 1
@@ -136,6 +137,9 @@ class Manifest:
     if fields['versions']['format'] != FORMAT:
       raise ValueError(f'format {fields["versions"]["format"]}, this program reads {FORMAT}')
     fields['shards'] = tuple(Shard(**s) for s in fields['shards'])
+    counts = [s.num_examples for s in fields['shards']]
+    if any(type(n) is not int or n < 0 for n in counts) or sum(counts) != fields['num_examples']:
+      raise ValueError(f'{fields["num_examples"]!r} examples, and {counts} in its shards')
     fields['lengths'] = {f: dict(counts) for f, counts in fields['lengths'].items()}
     return cls(**fields)
 
@@ -161,7 +165,7 @@ class PreparedTask:
       )
     try:
       self.manifest = Manifest.from_json(path.read_text())
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
       raise ValueError(f'{path}: {e}. Delete {self.directory} to prepare it again.') from e
     for shard in self.manifest.shards:
       _check_shard(self.directory / shard.name, shard)
@@ -221,7 +225,7 @@ def is_prepared(path: epath.Path) -> bool:
     return json.loads((path / MANIFEST).read_text())['num_examples'] != 0
   except (FileNotFoundError, NotADirectoryError):
     return False
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return True  # A damaged one is reported when it is opened.
 
 
@@ -321,6 +325,7 @@ def _write(
       writers[done % num_shards].write(encode_example(tokens))
       done += 1
       if done % _PROGRESS_EVERY == 0:
+        watchdog.beat()
         progress(task.name, split, done, total)
   finally:
     for writer in writers:

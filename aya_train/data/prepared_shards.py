@@ -29,7 +29,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train import lease
+from aya_train import lease, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features
 from aya_train.tasks.building import work_runner
@@ -131,6 +131,7 @@ def _prepare_missing(
     say(f'{split}: {done_before} of {done_before + len(work)} shards were done before')
   started = last = time.monotonic()
   for done, _ in enumerate(runner(write_shard, work), 1):
+    watchdog.beat()
     now = time.monotonic()
     if 1 < done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
       last = now

@@ -167,7 +167,7 @@ class Module:
     pending = [(self.entry, 1.0)]
     while pending:
       name, times = pending.pop()
-      computation = self.computations[name]
+      computation = self._computation(name)
       yield computation, times
       for instruction in computation.instructions:
         if instruction.opcode == 'while':
@@ -183,6 +183,11 @@ class Module:
           names += [n for k in ('true', 'false') if (n := instruction.called(f'{k}_computation'))]
           pending += [(branch, times) for branch in names]
 
+  def _computation(self, name: str) -> Computation:
+    if (found := self.computations.get(name)) is None:
+      raise ValueError(f'the program calls {name!r}, which is not in its text: is that cut short?')
+    return found
+
   def trip_count(self, loop: Instruction) -> int:
     """How often a while loop's body runs.
 
@@ -191,10 +196,13 @@ class Module:
     """
     if known := re.search(r'known_trip_count[^\d]*(\d+)', loop.attributes):
       return int(known[1])
-    body, condition = (self.computations[_required(loop, key)] for key in ('body', 'condition'))
+    body, condition = (self._computation(_required(loop, key)) for key in ('body', 'condition'))
     compare = condition.root
     if compare.opcode == 'compare' and 'direction=LT' in compare.attributes:
-      counter, bound = (condition.by_name[name] for name in compare.operands)
+      operands = [condition.by_name.get(name) for name in compare.operands]
+      counter, bound = operands if len(operands) == 2 else (None, None)
+      if counter is None or bound is None:
+        raise ValueError(f'{condition.name}: {compare.name} compares what is not there')
       if counter.opcode == 'get-tuple-element' and bound.opcode == 'constant':
         at = re.search(r'index=(\d+)', counter.attributes)
         step = _step(body, int(at[1])) if at else None
@@ -253,10 +261,9 @@ def parse(text: str) -> Module:
 
 def _instruction(line: str, start: re.Match[str]) -> tuple[Instruction, str]:
   """The instruction of a line, and the text of its shape."""
-  shape_end = (
-    _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
-  )
-  opcode = _OPCODE.match(line, shape_end)
+  tuple_shape = line.startswith('(', start.end())
+  shape_end = _closing(line, start.end()) if tuple_shape else line.find(' ', start.end())
+  opcode = _OPCODE.match(line, shape_end) if shape_end >= 0 else None
   if opcode is None:
     raise ValueError(f'no opcode in {line[:200]!r}')
   end = _closing(line, opcode.end() - 1)

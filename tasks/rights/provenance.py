@@ -319,7 +319,7 @@ def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
     try:
       content = json.loads(path.read_text())
       found |= {key: _from_summary(key, value) for key, value in content.items()}
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
       raise ValueError(f'{path}: not a summary of data sets ({error!r})') from error
   return found
 

@@ -65,7 +65,7 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   """
   try:
     content = json.loads(path.read_bytes())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path} is no JSON: {error}. {_WAY_OUT}') from error
   if not isinstance(content, dict):
     raise ValueError(f'{path} must hold a JSON object, got {type(content).__name__}. {_WAY_OUT}')

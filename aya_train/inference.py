@@ -10,7 +10,7 @@ import seqio
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, partitioning
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import answering, formats
 from aya_train.data import availability, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 
@@ -65,6 +65,7 @@ def infer(
   model.check_vocabulary()
   source = formats.detect(checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
+  model = answering.adapted(model, source)
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
@@ -92,6 +93,7 @@ def infer(
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
+      ids = ids[:-1] if ids and ids[-1] == model.answer_end else ids
       record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
       lines.append({**record, 'targets': references[i]} if references else record)
     path.write_text(''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines))

@@ -161,7 +161,11 @@ def train(
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
 
-  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, model.metadata())
+  # An export says how long answers are.
+  lengths = {'task_feature_lengths': dict(train_dataset_cfg.task_feature_lengths)}
+  checkpoints = manager.CheckpointManager(
+    model_dir, checkpoint_cfg, {**model.metadata(), **lengths}
+  )
   try:
     latest = checkpoints.latest_step()
     if latest is not None:

@@ -111,8 +111,12 @@ class TransformersVocabulary(seqio.Vocabulary):
     ids = list(self._tokenizer(s)['input_ids'])
     return ids[:-1] if ids and ids[-1] == self.eos_id else ids
 
+  def decode(self, ids: Sequence[int]) -> str:
+    """The text of ids; unlike SeqIO's, ids without a token are no unknown token but nothing."""
+    return self._decode(ids)
+
   def _decode(self, ids: Sequence[int]) -> str:
-    kept = [i for i in ids if i not in (model_settings.PAD_ID, self.eos_id)]
+    kept = [int(i) for i in ids if i not in (model_settings.PAD_ID, self.eos_id)]
     return str(self._tokenizer.decode(kept, skip_special_tokens=False))
 
   def _encode_tf(self, s: Any) -> Any:

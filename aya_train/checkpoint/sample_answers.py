@@ -121,17 +121,15 @@ def _generated(folder: epath.PathLike, ids: Sequence[Sequence[int]]) -> list[lis
 
   model = sample_logits.user_model(folder)
   own = model.generation_config
-  greedy = transformers.GenerationConfig(
+  # Given as an argument, it would be completed from the model's own.
+  model.generation_config = transformers.GenerationConfig(
     decoder_start_token_id=own.decoder_start_token_id,
     eos_token_id=own.eos_token_id,
     pad_token_id=own.pad_token_id,
     use_cache=own.use_cache,
     max_new_tokens=_TOKENS,
   )
-  return [
-    model.generate(torch.tensor([list(prompt)]), generation_config=greedy)[0].tolist()
-    for prompt in ids
-  ]
+  return [model.generate(torch.tensor([list(prompt)]))[0].tolist() for prompt in ids]
 
 
 def _until(answer: Sequence[int], ends: Sequence[int]) -> list[int]:

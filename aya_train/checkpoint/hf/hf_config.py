@@ -108,7 +108,7 @@ def generation_config(
   """
   content = {**_ids(settings), **settings.generation}
   if config.num_decoder_layers > config.num_encoder_layers:
-    content.setdefault('use_cache', False)
+    content['use_cache'] = False
   return content
 
 
@@ -124,7 +124,7 @@ def _ids(settings: model_settings.ModelSettings) -> dict[str, Any]:
 def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
   """Whether the head is the input table, from what transformers 4 and 5 write for either."""
   if hf['model_type'] == 'mt5':
-    if not has_head:
+    if not has_head and not _saved_by_5(hf):
       raise ValueError(
         f'{where}: an mt5 model without lm_head.weight has no single meaning: transformers 4 '
         'scales the output of a tied model, 5 does not. Say model_type t5 in config.json if it is '
@@ -139,10 +139,17 @@ def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
   return bool(scaled)
 
 
+def _saved_by_5(hf: Mapping[str, Any]) -> bool:
+  """Whether transformers 5 or later saved a config.json."""
+  major = str(hf.get('transformers_version', '')).partition('.')[0]
+  return major.isdigit() and int(major) >= 5
+
+
 def needs_head(config: t5_config.T5Config, *, has_head: bool) -> bool:
   """Whether a network without a stored head uses its input table as one, unscaled.
 
-  So says a config.json of model_type t5 with `scale_decoder_outputs` false and tied tables.
+  So says a config.json of model_type t5 with `scale_decoder_outputs` false and tied tables, and one
+  of model_type mt5 that transformers 5 saved, whose class never scales.
   """
   return not has_head and not config.logits_via_embedding
 
@@ -287,7 +294,13 @@ def settings_of(
   settings = model_settings.ModelSettings(
     decoder_start_id=start[0],
     eos_ids=eos,
-    generation={k: v for k, v in own.items() if k not in (*_OF_A_FILE, _PAD, _EOS, _START)},
+    generation={
+      key: value
+      for key, value in own.items()
+      if key not in (*_OF_A_FILE, _PAD, _EOS, _START)
+      # Changes no answer; `generation_config` sets it where it must be false.
+      and key != 'use_cache'
+    },
   )
   derived = {**_ids(settings), 'initializer_factor': 1.0, 'use_cache': True}
   further = {

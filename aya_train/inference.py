@@ -65,7 +65,7 @@ def infer(
   model.check_vocabulary()
   source = formats.detect(checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
-  model = answering.adapted(model, source)
+  trained, model = model, answering.adapted(model, source)
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
@@ -77,7 +77,7 @@ def infer(
     prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
   if not prompts:
     raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
-  params = formats.read_for(model, partitioner, source)
+  params = formats.read_for(trained, partitioner, source)
   started = time.monotonic()
   answers = infer_eval.decode_prompts(
     model,

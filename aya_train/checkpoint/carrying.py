@@ -65,7 +65,7 @@ def vocabulary(
     if hf_vocabulary.tokenizer_class(folder) in hf_vocabulary.CLASSES:
       try:
         model = hf_vocabulary.own_model(folder, rows)
-      except ValueError:
+      except (ValueError, FileNotFoundError):
         logger.info('%s: the tokenizer is copied as it is', folder)
     return Vocabulary(file=named, model=model, tokenizer=folder)
   if to == 'hf':

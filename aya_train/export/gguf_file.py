@@ -246,7 +246,7 @@ def _vocabulary(hf_folder: epath.Path, rows: int) -> Any:
 
   if not hf_vocabulary.has_tokenizer(hf_folder):
     raise FileNotFoundError(
-      f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE}, and no tokenizer: '
+      f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE} and no tokenizer: '
       'llama.cpp needs its pieces and scores. Give the one that the model was trained with '
       '(--vocabulary)'
     )

@@ -6,6 +6,7 @@ at their own ids, which SentencePiece never splits, they belong to the model lik
 """
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -198,6 +199,7 @@ def own_model(folder: epath.PathLike, rows: int, vocabulary_file: str = '') -> b
 
   Raises:
     ValueError: the tokenizer cannot be said in one, with the reason.
+    FileNotFoundError: there is no SentencePiece file, and tokenizer.json cannot be one.
   """
   check_class(folder)
   tokens = added_tokens(folder)
@@ -214,24 +216,27 @@ def _rebuilt(content: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]], wh
   """The SentencePiece model that a tokenizer.json of T5's class was made of."""
   from sentencepiece import sentencepiece_model_pb2
 
-  way_out = 'give the SentencePiece file of the model with --vocabulary'
+  way_out = 'give the SentencePiece file that the model was trained with (--vocabulary)'
   inner = content.get('model') or {}
   if inner.get('type') != 'Unigram':
-    raise ValueError(f'{where}: tokenizer.json holds no unigram model: {way_out}')
+    raise FileNotFoundError(
+      f'{where} holds no SentencePiece file, and its tokenizer.json is no unigram model: {way_out}'
+    )
   vocab = inner['vocab']
   if [piece for piece, _ in vocab[:2]] != ['<pad>', '</s>'] or inner.get('unk_id') is None:
-    raise ValueError(
-      f'{where}: tokenizer.json begins with {[piece for piece, _ in vocab[:3]]}, T5 with <pad>, '
-      f'</s> and <unk>: {way_out}'
+    raise FileNotFoundError(
+      f'{where} holds no SentencePiece file, and its tokenizer.json begins with '
+      f'{[piece for piece, _ in vocab[:3]]}, that of a T5 with <pad>, </s> and <unk>: {way_out}'
     )
   steps = _steps(content.get('normalizer'), 'normalizers')
   kinds = [step['type'] for step in steps]
   splits = _steps(content.get('pre_tokenizer'), 'pretokenizers')
   as_t5 = [step['type'] for step in splits] in (['WhitespaceSplit', 'Metaspace'], ['Metaspace'])
   if not as_t5 or [kind for kind in kinds if kind not in ('Precompiled', 'Strip', 'Replace')]:
-    raise ValueError(
-      f'{where}: tokenizer.json normalises with {kinds} and splits with '
-      f'{[step["type"] for step in splits]}, which no T5 tokenizer of transformers does: {way_out}'
+    raise FileNotFoundError(
+      f'{where} holds no SentencePiece file, and none can be made of a tokenizer.json that '
+      f'normalises with {[*dict.fromkeys(kinds)]} and splits with {[x["type"] for x in splits]}: '
+      f'{way_out}'
     )
   model = sentencepiece_model_pb2.ModelProto()
   spec = model.trainer_spec
@@ -251,7 +256,34 @@ def _rebuilt(content: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]], wh
     if kind == _NORMAL and spec.byte_fallback and _is_byte(piece):
       kind = _BYTE
     model.pieces.add(piece=piece, score=score, type=kind)
+  if text := _other_ids(model, content):
+    raise FileNotFoundError(
+      f'{where} holds no SentencePiece file, and one made of its tokenizer.json gives {text!r} '
+      f'other ids: {way_out}'
+    )
   return model
+
+
+_TEXTS = (
+  'Mo fẹ́ mọ̀  ìdí.',
+  'The man, 12 cups: (tea)',
+  'मैं समय',
+  'أين؟',
+  '日本語です。',
+  'Đáng lẽ Привет',
+)
+
+
+def _other_ids(model: Any, content: Mapping[str, Any]) -> str | None:
+  """A text of which a SentencePiece model makes other ids than a tokenizer.json."""
+  import sentencepiece
+  import tokenizers
+
+  processor = sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+  tokenizer = tokenizers.Tokenizer.from_str(json.dumps(content))
+  eos = model.trainer_spec.eos_id
+  wrong = (x for x in _TEXTS if [*processor.encode(x), eos] != tokenizer.encode(x).ids)
+  return next(wrong, None)
 
 
 def _steps(content: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:

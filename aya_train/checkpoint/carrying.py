@@ -65,9 +65,12 @@ def vocabulary(
     if hf_vocabulary.tokenizer_class(folder) in hf_vocabulary.CLASSES:
       try:
         model = hf_vocabulary.own_model(folder, rows)
-      except (ValueError, FileNotFoundError):
-        logger.info('%s: the tokenizer is copied as it is', folder)
-    return Vocabulary(file=named, model=model, tokenizer=folder)
+      except (ValueError, FileNotFoundError) as error:
+        logger.info('the tokenizer is copied as it is, without prompts to compare: %s', error)
+    # transformers opens no umT5 by its SentencePiece file alone: there, a tokenizer is made of it.
+    alone = not (epath.Path(folder) / 'tokenizer.json').exists()
+    made = alone and bool(model or is_file(named)) and checkpoint.config.relpos_bias_per_layer
+    return Vocabulary(file=named, model=model, tokenizer='' if made else folder)
   if to == 'hf':
     _check_exists(named, source)
   if not folder:

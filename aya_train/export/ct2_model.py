@@ -19,7 +19,7 @@ from typing import Any
 from etils import epath
 
 from aya_train.checkpoint import model_settings, work_folder
-from aya_train.checkpoint.arrays import finite_arrays
+from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_torch, hf_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def to_ctranslate2(
   hf_folder = epath.Path(hf_folder)
   rows = hf_files.read_config(hf_folder)['vocab_size']
   _check_answers(hf_folder)
-  finite_arrays.check_all(hf_files.open_tensors(hf_folder), str(hf_folder))
+  _check_weights(hf_folder, quantisation, allow_float16_overflow)
   work_folder.check(dst, overwrite=overwrite)
   if 'float16' in quantisation.split('_') and not allow_float16_overflow:
     hf_torch.check_float16_activations(hf_folder)
@@ -98,6 +98,15 @@ def _check_answers(hf_folder: epath.Path) -> None:
       f'{hf_folder} ends answers at eos_token_id {list(settings.eos_ids)}; CTranslate2 takes the '
       f'end of its tokenizer, {model_settings.EOS_ID}'
     )
+
+
+def _check_weights(hf_folder: epath.Path, quantisation: str, allow_float16_overflow: bool) -> None:
+  """Refuses weights that are not finite, or would not be in the type that they are written in."""
+  tensors = hf_files.open_tensors(hf_folder)
+  dtype = quantisation.rpartition('_')[2]
+  if dtype == 'bfloat16' or (dtype == 'float16' and not allow_float16_overflow):
+    tensors = {name: lazy_arrays.cast(tensor, dtype, name) for name, tensor in tensors.items()}
+  finite_arrays.check_all(tensors, str(hf_folder))
 
 
 def _converter(hf_folder: epath.Path, rows: int) -> Any:

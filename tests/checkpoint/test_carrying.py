@@ -231,7 +231,10 @@ def test_the_scale_of_a_tied_model_is_kept(tmp_path, vocabulary_file, kind, chan
     tmp_path / 'source', kind=kind, tied=True, vocabulary=vocabulary_file
   )
   transformers_folder.change(source, **changes)
-  native = convert.convert(source, tmp_path / 'native', to='native', verify=True)
+  hf = convert.convert(source, tmp_path / 'hf', to='hf', dtype='bfloat16')
+  assert 'spiece.model' in {path.name for path in hf.iterdir()}
+  assert transformers.AutoTokenizer.from_pretrained(str(hf))('maji')['input_ids'][-1] == 1
+  native = convert.convert(source, tmp_path / 'native', to='native')
   back = convert.convert(native, tmp_path / 'back', to='hf', verify=True)
   ids = torch.tensor([[300, 301, 1]])
   logits = [

@@ -161,11 +161,14 @@ def train(
   if on_data is not None and jax.process_index() == 0:
     on_data(model_dir, train_dataset_cfg)
 
-  # An export says how long answers are.
-  lengths = {'task_feature_lengths': dict(train_dataset_cfg.task_feature_lengths)}
-  checkpoints = manager.CheckpointManager(
-    model_dir, checkpoint_cfg, {**model.metadata(), **lengths}
-  )
+  # For exports, which say how long answers are, and with what dropout to train on.
+  metadata = {
+    **model.metadata(),
+    'task_feature_lengths': dict(train_dataset_cfg.task_feature_lengths),
+  }
+  if model.config is not None:
+    metadata['dropout_rate'] = model.config.dropout_rate
+  checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, metadata)
   try:
     latest = checkpoints.latest_step()
     if latest is not None:

@@ -135,6 +135,15 @@ def settings(
     ValueError: T5X cannot say it.
   """
   found = checkpoint.settings
+  of_t5x = source in (formats.Format.T5X, formats.Format.T5X_ORBAX)
+  if of_t5x and not t5x_settings.is_there(checkpoint.where):
+    logger.info(
+      '%s does not say what its MLP computes, nor where its relative positions end: taken for %s '
+      'and %d, as in every released T5 and mT5',
+      checkpoint.where,
+      checkpoint.config.mlp_activations,
+      checkpoint.config.relative_attention_max_distance,
+    )
   if max_new_tokens is not None:
     found = found.with_length(max_new_tokens)
   elif to == 'hf' and source is not formats.Format.HF and found.max_new_tokens is None:

@@ -167,7 +167,23 @@ def _opened(
     f'checkpoint {source.path}',
     'the model',
   )
+  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+    _check_function(checkpoint, config)
   return have, checkpoint
+
+
+def _check_function(checkpoint: contents.Checkpoint, config: t5_config.T5Config) -> None:
+  """Refuses a network whose arrays have the same shapes, and which computes something else."""
+  theirs, mine = checkpoint.config.architecture(), config.architecture()
+  differing = [
+    f'{name} {theirs[name]!r}, and the model {mine[name]!r}'
+    for name in ('mlp_activations', 'relative_attention_max_distance')
+    if theirs[name] != mine[name]
+  ]
+  if differing:
+    raise ValueError(
+      f'{checkpoint.where} has {"; ".join(differing)}: bind T5Config as the checkpoint has it'
+    )
 
 
 def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:

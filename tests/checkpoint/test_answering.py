@@ -80,3 +80,17 @@ def test_training_refuses_to_start_from_another_start_token(source, plain_vocabu
   abstract, _ = objective.parameter_axes(model)
   with pytest.raises(ValueError, match=r'decoder_start_token_id 5 .* which training cannot say'):
     preflight.check_start(str(source), model, abstract)
+
+
+@pytest.mark.parametrize('through', ['hf', 'native', 't5x'])
+def test_a_network_of_the_same_shapes_and_another_function_is_refused(
+  tmp_path, plain_vocabulary, through
+):
+  path = transformers_folder.write(tmp_path / 'source')
+  wanted = model_of(path, plain_vocabulary)
+  silu = transformers_folder.write(tmp_path / 'silu', feed_forward_proj='gated-silu')
+  if through != 'hf':
+    silu = convert.convert(silu, tmp_path / 'checkpoint_0', to=through, scan_layers=False)
+  abstract, _ = objective.parameter_axes(wanted)
+  with pytest.raises(ValueError, match=r"mlp_activations \['silu', 'linear'\], and the model"):
+    formats.check(formats.detect(silu), abstract, wanted)

@@ -75,7 +75,7 @@ def read(checkpoint: contents.Checkpoint, folder: epath.PathLike) -> contents.Ch
   """
   folder = epath.Path(folder)
   path = folder / FILE
-  if not folder.is_dir() or not path.exists():
+  if not is_there(folder):
     return checkpoint
   try:
     content = json.loads(path.read_bytes())
@@ -109,10 +109,15 @@ def read(checkpoint: contents.Checkpoint, folder: epath.PathLike) -> contents.Ch
   )
 
 
+def is_there(folder: epath.PathLike) -> bool:
+  """Whether a folder has a model.json."""
+  return epath.Path(folder).is_dir() and (epath.Path(folder) / FILE).exists()
+
+
 def vocabulary_file(folder: epath.PathLike) -> str:
   """The SentencePiece file that model.json names; '' where it names none that is there."""
   path = epath.Path(folder) / FILE
-  if not epath.Path(folder).is_dir() or not path.exists():
+  if not is_there(folder):
     return ''
   named = json.loads(path.read_bytes()).get('vocabulary_file') or ''
   named = str(epath.Path(folder) / named) if named == VOCABULARY_FILE else named

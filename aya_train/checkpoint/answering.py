@@ -11,6 +11,7 @@ import seqio
 
 from aya_train.checkpoint import contents, formats, model_settings
 from aya_train.checkpoint.hf import hf_vocabulary
+from aya_train.checkpoint.t5x import t5x_settings
 from aya_train.objectives import seq2seq
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ def adapted(
   Raises:
     ValueError: several tokens end an answer, or transformers is needed and not installed.
   """
+  if _is_silent(source):
+    return model
   checkpoint = formats.open_checkpoint(source)
   settings = checkpoint.settings
   if len(settings.eos_ids) != 1:
@@ -61,7 +64,14 @@ def check_plain(source: formats.Detected, who: str) -> None:
   Raises:
     ValueError: see `model_settings.check_plain`.
   """
-  model_settings.check_plain(formats.open_checkpoint(source).settings, str(source.path), who)
+  if not _is_silent(source):
+    model_settings.check_plain(formats.open_checkpoint(source).settings, str(source.path), who)
+
+
+def _is_silent(source: formats.Detected) -> bool:
+  """Whether T5X alone wrote a checkpoint, which says nothing of answers."""
+  of_t5x = source.format in (formats.Format.T5X, formats.Format.T5X_ORBAX)
+  return of_t5x and not t5x_settings.is_there(source.path)
 
 
 def _tokenizer(checkpoint: contents.Checkpoint) -> 'TransformersVocabulary | None':

@@ -116,7 +116,7 @@ def evaluate(
     ValueError, FileNotFoundError, OSError: what cannot be read, measured or written, before any of
       it begins; or a metric that failed, after everything else is written.
   """
-  from aya_train.checkpoint import formats
+  from aya_train.checkpoint import answering, formats
 
   model.check_vocabulary()
   for cfg in (dataset_cfg, infer_eval_cfg):
@@ -133,6 +133,8 @@ def evaluate(
     )
   source = formats.detect(checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
+  if model.config is not None:
+    answering.check_plain(source, 'an evaluation')
   with hosts.together():
     if jax.process_index() == 0:
       if dataset_cfg is not None:

@@ -10,7 +10,7 @@ import seqio
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, partitioning
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import answering, formats
 from aya_train.data import availability, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import storage
@@ -66,6 +66,7 @@ def infer(
   model.check_vocabulary()
   source = formats.detect(checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
+  trained, model = model, answering.adapted(model, source)
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
@@ -77,7 +78,7 @@ def infer(
     prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
   if not prompts:
     raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
-  params = formats.read_for(model, partitioner, source)
+  params = formats.read_for(trained, partitioner, source)
   started = time.monotonic()
   answers = infer_eval.decode_prompts(
     model,
@@ -93,6 +94,7 @@ def infer(
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
+      ids = ids[:-1] if ids and ids[-1] == model.answer_end else ids
       record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
       lines.append({**record, 'targets': references[i]} if references else record)
     text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)

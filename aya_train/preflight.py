@@ -13,7 +13,7 @@ import jax
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import answering, formats, manager
 from aya_train.data import batching, mixing, task_registry
 from aya_train.objectives import objective
 from aya_train.tasks import features
@@ -37,10 +37,14 @@ def check_start(
 
   Raises:
     FileNotFoundError: nothing there.
-    ValueError: another network or vocabulary, or a damaged checkpoint.
+    ValueError: another network or vocabulary, a damaged checkpoint, or one that starts or ends
+      answers with other tokens than training does.
   """
   source = formats.detect(initial_checkpoint_path)
-  return source, formats.check(source, abstract_params, model)
+  step = formats.check(source, abstract_params, model)
+  if model.config is not None:
+    answering.check_plain(source, 'training')
+  return source, step
 
 
 def check_steps(first_step: int, last_step: int) -> None:

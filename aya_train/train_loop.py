@@ -185,9 +185,15 @@ def train(
 
     stack.enter_context(watchdog.watching(watchdog_cfg, model_dir, host.name))
     run = {'seed': seed, 'first_step': first_step}
-    checkpoints = manager.CheckpointManager(
-      model_dir, checkpoint_cfg, {**model.metadata(), 'run': run}
-    )
+    # For exports: how long answers are, and with what dropout to train on.
+    metadata = {
+      **model.metadata(),
+      'task_feature_lengths': dict(train_dataset_cfg.task_feature_lengths),
+      'run': run,
+    }
+    if model.config is not None:
+      metadata['dropout_rate'] = model.config.dropout_rate
+    checkpoints = manager.CheckpointManager(model_dir, checkpoint_cfg, metadata)
     stack.callback(_close, checkpoints)
     with watchdog.phase('reading a checkpoint'):
       restored = checkpoints.restore_newest(abstract, iterator)

@@ -110,6 +110,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
     np.testing.assert_array_equal(a, b)
 
 
+def test_a_checkpoint_says_how_long_the_targets_are(finished):
+  metadata = manager.read_metadata(finished[0])
+  assert metadata['task_feature_lengths']['targets'] == 8 and metadata['dropout_rate'] == 0.1
+
+
 def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   model_dir, _ = finished
   records = {(r['kind'], r['step']): r for r in metric_writer.read(model_dir)}

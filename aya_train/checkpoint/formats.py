@@ -24,7 +24,7 @@ from aya_train.checkpoint import (
 )
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
 from aya_train.checkpoint.hf import hf_import
-from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
 from aya_train.models import t5_config
 from aya_train.objectives import objective
 
@@ -116,7 +116,8 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
     ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture.
   """
   if source.format is Format.T5X:
-    return t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
+    checkpoint = t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
+    return t5x_settings.read(checkpoint, source.path)
   if source.format is Format.T5X_ORBAX:
     return t5x_leaves.from_leaves(orbax_tree.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
@@ -172,7 +173,23 @@ def _opened(
     f'checkpoint {source.path}',
     'the model',
   )
+  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+    _check_function(checkpoint, config)
   return have, checkpoint
+
+
+def _check_function(checkpoint: contents.Checkpoint, config: t5_config.T5Config) -> None:
+  """Refuses a network whose arrays have the same shapes, and which computes something else."""
+  theirs, mine = checkpoint.config.architecture(), config.architecture()
+  differing = [
+    f'{name} {theirs[name]!r}, and the model {mine[name]!r}'
+    for name in ('mlp_activations', 'relative_attention_max_distance')
+    if theirs[name] != mine[name]
+  ]
+  if differing:
+    raise ValueError(
+      f'{checkpoint.where} has {"; ".join(differing)}: bind T5Config as the checkpoint has it'
+    )
 
 
 def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
@@ -206,12 +223,14 @@ def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
 
 
 def stored_vocabulary(source: Detected) -> vocabularies.Stored:
-  """What a checkpoint says of its vocabulary; nothing, if it is one of T5X."""
+  """What a checkpoint says of its vocabulary; nothing, if T5X itself wrote it."""
   if source.format is Format.HF:
     return vocabularies.of_hf(source.path)
   if source.format is Format.NATIVE:
     metadata = native.read_description(source.path)[1]
     return vocabularies.Stored(metadata['vocabulary'], metadata['vocabulary_file'])
+  if source.format is Format.T5X:
+    return vocabularies.Stored(file=t5x_settings.vocabulary_file(source.path))
   return vocabularies.Stored()
 
 

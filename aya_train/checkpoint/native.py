@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,13 +19,19 @@ from aya_train.checkpoint import (
   digests,
   layouts,
   manager,
+  model_settings,
   optax_state,
   progress,
   soundness,
   vocabularies,
 )
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers, zarr_arrays
+from aya_train.checkpoint.hf import hf_vocabulary
 from aya_train.models import network, t5_config
+
+# Beside `params`, if a tokenizer of transformers says more than any SentencePiece file: the file
+# made of it, and the tokenizer itself.
+VOCABULARY_FILE, TOKENIZER = 'sentencepiece.model', 'tokenizer'
 
 
 def open_folder(path: epath.Path) -> contents.Checkpoint:
@@ -49,6 +56,8 @@ def open_folder(path: epath.Path) -> contents.Checkpoint:
     step=metadata['step'],
     moments=moments,
     vocabulary_file=metadata['vocabulary_file'],
+    settings=metadata['settings'],
+    tokenizer_folder=str(path / TOKENIZER) if (path / TOKENIZER).is_dir() else '',
   )
 
 
@@ -73,6 +82,9 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
     if not all(type(n) is int and n >= 4 for n in buckets):
       raise TypeError(f'buckets and distance of relative positions {buckets}')
+    settings = _settings(metadata)
+    if (rate := metadata.get('dropout_rate')) is not None:
+      config = dataclasses.replace(config, dropout_rate=rate)
     step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
     fingerprint = metadata.get('vocabulary')
     if type(step) is not int or not isinstance(vocabulary, str):
@@ -86,7 +98,23 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
       f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
       'again from its source'
     ) from error
-  return config, {'step': step, 'vocabulary_file': vocabulary, 'vocabulary': fingerprint}
+  if vocabulary == VOCABULARY_FILE:  # the folder's own, wherever it was copied
+    vocabulary = str(path / VOCABULARY_FILE)
+  return config, {
+    'step': step,
+    'vocabulary_file': vocabulary,
+    'vocabulary': fingerprint,
+    'settings': settings,
+  }
+
+
+def _settings(metadata: Mapping[str, Any]) -> model_settings.ModelSettings:
+  """What a step folder says of how its model answers; a run says how long its targets are."""
+  settings = model_settings.from_json(metadata.get('settings'))
+  length = (metadata.get('task_feature_lengths') or {}).get('targets')
+  if length is None or settings.max_new_tokens is not None:
+    return settings
+  return settings.with_length(length)
 
 
 def write(
@@ -96,6 +124,7 @@ def write(
   *,
   scan_layers: bool = True,
   dtype: str = 'float32',
+  own_vocabulary: bytes = b'',
 ) -> lazy_arrays.Arrays:
   """Writes a step folder from which training can start; `out` must not exist.
 
@@ -111,6 +140,8 @@ def write(
     scan_layers: stack the layers, on axis 1.
     dtype: of the parameters, 'float32' or 'bfloat16'; reading them for training casts them to
       float32. The optimizer state is float32.
+    own_vocabulary: a SentencePiece model that is nowhere else, and is kept in the folder instead of
+      `vocabulary_file`, and with it the checkpoint's tokenizer.
 
   Returns:
     What was written, by the path of each array below `out`.
@@ -118,19 +149,26 @@ def write(
   out = epath.Path(out).resolve()
   config = dataclasses.replace(checkpoint.config, scan_layers=scan_layers, param_scan_axis=1)
   params = {
-    name: lazy_arrays.cast(array, dtype) for name, array in checkpoint.in_layout(config).items()
+    name: lazy_arrays.cast(array, dtype, name)
+    for name, array in checkpoint.in_layout(config).items()
   }
   items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
   if checkpoint.moments is not None:
     items['training'] = _training(checkpoint, config)
-  if vocabulary_file and destinations.is_local(vocabulary_file):
+  if own_vocabulary:
+    vocabulary_file = VOCABULARY_FILE
+  elif vocabulary_file and destinations.is_local(vocabulary_file):
     vocabulary_file = os.path.abspath(vocabulary_file)
   metadata = {
     'architecture': config.architecture(),
     'vocabulary_file': vocabulary_file,
     'step': checkpoint.step,
+    'dropout_rate': config.dropout_rate,
+    'settings': checkpoint.settings.to_json(),
   }
-  if vocabulary_file and epath.Path(vocabulary_file).exists():
+  if own_vocabulary:
+    metadata['vocabulary'] = vocabularies.fingerprint_of(own_vocabulary)
+  elif vocabulary_file and epath.Path(vocabulary_file).exists():
     metadata['vocabulary'] = vocabularies.fingerprint(vocabulary_file)
   handlers: dict[str, Any] = {
     item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
@@ -165,6 +203,9 @@ def write(
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
+  if own_vocabulary:
+    (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
+    hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
   soundness.write(out, soundness.Digests(stored, digests.of_json(metadata)))
   return written
 

@@ -36,7 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--verify',
     action='store_true',
-    help='read every array back and compare it bit for bit, and logits if the model fits in memory',
+    help='open DST as a user does: arrays bit for bit, settings, token ids, and, if the model fits '
+    'in memory, logits and answers',
+  )
+  parser.add_argument(
+    '--allow_non_finite', action='store_true', help='write NaN and infinity where SRC holds them'
+  )
+  parser.add_argument(
+    '--max_new_tokens',
+    type=int,
+    metavar='N',
+    help='length of answers for generation_config.json; default: that of the targets of the run',
   )
   parser.add_argument(
     '--scan_layers',
@@ -91,6 +101,7 @@ def _convert(args: argparse.Namespace) -> None:
       dtype=args.dtype or 'float32',
       examples_file=args.examples,
       num_examples=args.num_examples,
+      verify=args.verify,
       **common,
       **card,
     )
@@ -105,6 +116,8 @@ def _convert(args: argparse.Namespace) -> None:
       max_shard_size=args.max_shard_size,
       scan_layers=args.scan_layers,
       verify=args.verify,
+      allow_non_finite=args.allow_non_finite,
+      max_new_tokens=args.max_new_tokens,
       finish=_card_writer(args, card) if args.to == 'hf' else None,
       **common,
     )

@@ -90,6 +90,10 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
   import torch
 
   loss, tokens, answers = 0.0, 0, []
+  config = model.config
+  ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+  # The cache of transformers 5 has as many layers as the encoder.
+  cached = config.num_decoder_layers <= config.num_layers
   with torch.inference_mode():
     for batch in _batches(examples):
       ids = torch.from_numpy(_padded(batch, 'inputs', 0))
@@ -99,9 +103,14 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
       loss += float(torch.nn.functional.cross_entropy(logits.mT, labels, reduction='sum'))
       tokens += int((labels != -100).sum())
       out = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=cached,
       )
-      answers += [_until_eos(row[1:], model.config.eos_token_id) for row in out.tolist()]
+      answers += [_until_eos(row[1:], ends) for row in out.tolist()]
   return Outcome(loss / tokens, answers)
 
 
@@ -132,17 +141,19 @@ def of_gguf(
 ) -> Outcome:
   """The weights that a GGUF file decodes to, in transformers' network and float32."""
   import torch
-  import transformers
 
   from aya_train.checkpoint.hf import hf_files, hf_torch
   from aya_train.export import gguf_file
 
   weights = gguf_file.read(folder).weights()
-  config = transformers.AutoConfig.from_pretrained(str(hf_folder))
-  if hf_files.is_tied(hf_folder):
+  config = hf_torch.user_config(hf_folder)
+  scaled = hf_torch.is_scaled(hf_folder, hf_files.open_tensors(hf_folder))
+  if scaled:
     del weights['lm_head.weight']  # it is the input table with the scale that transformers applies
   state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-  return of_transformers(hf_torch.with_weights(config, state, torch), examples, max_tokens)
+  return of_transformers(
+    hf_torch.with_weights(config, state, torch, scaled=scaled), examples, max_tokens
+  )
 
 
 def of_folder(
@@ -265,5 +276,5 @@ def _padded(batch: Sequence[Example], side: str, padding: int, *, mask: bool = F
   return out
 
 
-def _until_eos(ids: Sequence[int], eos: int) -> list[int]:
-  return list(itertools.takewhile(lambda i: i != eos, ids))
+def _until_eos(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+  return list(itertools.takewhile(lambda i: i not in ends, ids))

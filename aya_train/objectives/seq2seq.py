@@ -41,6 +41,8 @@ class EncoderDecoderModel(objective.Objective):
     loss_normalizing_factor: see `losses.loss_weights`.
     loss_chunk_length: target positions whose logits are in memory at a time; None for all.
     decode_fn: a function of aya_train/decoding.py, with its options bound.
+    decoder_start_token_id: what the decoder is fed first when it answers.
+    eos_token_id: ends an answer, by default the vocabulary's end of sequence.
   """
 
   module: network.Transformer
@@ -51,6 +53,8 @@ class EncoderDecoderModel(objective.Objective):
   loss_normalizing_factor: losses.LossNormalizingFactor = None
   loss_chunk_length: int | None = None
   decode_fn: Callable[..., Any] = greedy_search
+  decoder_start_token_id: int = 0
+  eos_token_id: int | None = None
 
   def __post_init__(self):
     factor = losses.check_loss_normalizing_factor(self.loss_normalizing_factor)
@@ -71,6 +75,11 @@ class EncoderDecoderModel(objective.Objective):
   @property
   def activation_dtype(self) -> Any:
     return self.config.dtype
+
+  @property
+  def answer_end(self) -> int:
+    """The id that ends an answer."""
+    return self.output_vocabulary.eos_id if self.eos_token_id is None else self.eos_token_id
 
   def check(self, platform: str) -> None:
     """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
@@ -297,6 +306,10 @@ class EncoderDecoderModel(objective.Objective):
       )
       return logits[:, 0], new['cache']
 
+    # A decode function of the user's own need not know of it.
+    start = (
+      {'decoder_start_token_id': self.decoder_start_token_id} if self.decoder_start_token_id else {}
+    )
     return decode_fn(
       state['cache'],
       tokens_to_logits,
@@ -304,7 +317,8 @@ class EncoderDecoderModel(objective.Objective):
       decode_rng=rng,
       row_ids=row_ids,
       cache_offset=self.config.cache_offset,
-      eos_id=self.output_vocabulary.eos_id,
+      eos_id=self.answer_end,
+      **start,
     )
 
 

@@ -28,7 +28,7 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
     raise FileNotFoundError(
       f'{folder} holds no config.json; it must be a transformers model folder'
     )
-  settings = _read_json(path)
+  settings = read_json(path)
   if settings.get('model_type') not in ('mt5', 't5', 'umt5'):
     return settings  # refused by its name
   for name in (*_REQUIRED, *_OPTIONAL):
@@ -57,7 +57,7 @@ _OPTIONAL: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
+def read_json(path: epath.Path) -> dict[str, Any]:
   """A JSON object from a file.
 
   Raises:
@@ -70,6 +70,16 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   if not isinstance(content, dict):
     raise ValueError(f'{path} must hold a JSON object, got {type(content).__name__}. {_WAY_OUT}')
   return content
+
+
+def read_generation_config(folder: epath.PathLike) -> dict[str, Any]:
+  """The content of generation_config.json, {} where there is none.
+
+  Raises:
+    ValueError: it is no JSON object.
+  """
+  path = epath.Path(folder) / 'generation_config.json'
+  return read_json(path) if path.exists() else {}
 
 
 def dtype_of(folder: epath.PathLike) -> str:
@@ -115,7 +125,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
 def _weight_map(folder: epath.Path) -> dict[str, str]:
   """The file of each tensor, as the index of a sharded folder says."""
   path = folder / INDEX
-  found = _read_json(path).get('weight_map')
+  found = read_json(path).get('weight_map')
   if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
     raise ValueError(f'{path} must map names of tensors to files in `weight_map`. {_WAY_OUT}')
   if outside := [file for file in found.values() if not file or file != os.path.basename(file)]:

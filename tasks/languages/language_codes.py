@@ -5,13 +5,15 @@ individual ones such as 'arz'), FLORES-200 codes with a script (xP3x: 'swh_Latn'
 'sw'), English names (Data Provenance: 'Swahili'), names of programming languages. `resolve` takes
 any of them.
 
-The code of an individual language becomes that of the macrolanguage where Aya-101 counts the
-macrolanguage ('arz' and 'arb' are 'ara', 'swh' is 'swa'), so that shares are per language of the
-101. Languages outside the 101 keep their own ISO 639-3 code.
+A code that says no script gets the one that CLDR calls likely for it. The code of an individual
+language becomes that of the macrolanguage where Aya-101 counts the macrolanguage ('arz' and 'arb'
+are 'ara', 'swh' is 'swa'), so that shares are per language of the 101. Languages outside the 101 keep their own ISO 639-3 code.
 """
 
 import dataclasses
 import functools
+
+from babel import core
 
 from aya_train.tasks.languages import aya101, language_names
 
@@ -70,7 +72,9 @@ _COLLECTION_ELSEWHERE = {
   'nij': 'Latn',
   'tmh': 'Latn',
 }
-_DEFAULT_SCRIPTS = {'ace': 'Latn', 'bjn': 'Latn', 'kas': 'Arab', 'min': 'Latn', 'taq': 'Latn'}
+
+# Codes with several scripts in xP3x for which CLDR has none: that of kab and rif, the largest.
+_USUAL_SCRIPTS = {'ber': 'Latn'}
 
 # ISO 639-1 codes of xP3 beyond the 101, and old codes.
 _TWO_LETTERS = {
@@ -120,22 +124,36 @@ _CODE = Variety(NO_LANGUAGE, 'Zyyy')
 
 
 @functools.cache
+def likely_script(code: str) -> str | None:
+  """ISO 15924 code of the script that CLDR thinks likely for a language code; None: it has none.
+
+  'ara' and 'arb' are 'Arab', 'yue' is 'Hant'. Chinese is 'Hani' here, since a bare 'zh' stands
+  for both the simplified and the traditional script.
+  """
+  aliases, likely = core.get_global('language_aliases'), core.get_global('likely_subtags')
+  tag = likely.get(code) or likely.get(aliases.get(code, ''))
+  if tag is None:
+    return None
+  language, script, *_ = tag.split('_')
+  return 'Hani' if language == 'zh' else script
+
+
+@functools.cache
 def _varieties() -> dict[str, Variety]:
   """Every known code, lower case, with its language and usual script."""
   known: dict[str, Variety] = {}
   for flores in XP3X_CODES:
     code, _, script = flores.partition('_')
-    variety = Variety(code, script)
-    known[flores.lower()] = variety
-    known.setdefault(code, variety)
-  for code, script in {**_DEFAULT_SCRIPTS, **_COLLECTION_ELSEWHERE}.items():
-    known[code] = Variety(code, script)
+    known[flores.lower()] = Variety(code, script)
+    known.setdefault(code, Variety(code, likely_script(code) or script))
+  for code, script in {**_COLLECTION_ELSEWHERE, **_USUAL_SCRIPTS}.items():
+    known[code] = Variety(code, likely_script(code) or script)
   for language in aya101.LANGUAGES:
     usual = Variety(language.code, language.script_code)
     for flores in language.xp3x:
-      variety = Variety(language.code, flores.partition('_')[2])
-      known[flores.lower()] = variety
-      known[flores.partition('_')[0]] = variety
+      code, _, script = flores.partition('_')
+      known[flores.lower()] = Variety(language.code, script)
+      known[code] = Variety(language.code, likely_script(code) or script)
     for alias in (language.code, language.mc4, language.xp3, language.name.lower()):
       if alias is not None:
         known[alias] = usual

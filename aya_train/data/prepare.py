@@ -93,6 +93,9 @@ def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSetti
     if source not in catalog.BY_NAME or (part and part not in catalog.BY_NAME[source].constituents):
       unknown.append(name)
     chosen.setdefault(source, []).append(part)
+  for name in unknown:
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
   if unknown:
     raise ValueError(f'unknown sources {sorted(unknown)}; known: {sorted(catalog.BY_NAME)}')
   if settings.data_dir is not None and len(chosen) > 1:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import seqio
 
+from aya_train.tasks import catalog
+
 
 class EmptySplitError(ValueError):
   """A split of a task gives no example: its source is empty, or its preprocessors drop all rows."""
@@ -24,6 +26,8 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
     raise ValueError(
       f'no task or mixture {name!r}. Close names: {difflib.get_close_matches(name, names, 5)} of'
       f' {len(names)}. Is the module that registers it imported?'

@@ -7,13 +7,12 @@ any of them.
 
 A code that says no script gets the one that CLDR calls likely for it. The code of an individual
 language becomes that of the macrolanguage where Aya-101 counts the macrolanguage ('arz' and 'arb'
-are 'ara', 'swh' is 'swa'), so that shares are per language of the 101. Languages outside the 101 keep their own ISO 639-3 code.
+are 'ara', 'swh' is 'swa'), so that shares are per language of the 101. Languages outside the 101
+keep their own ISO 639-3 code.
 """
 
 import dataclasses
 import functools
-
-from babel import core
 
 from aya_train.tasks.languages import aya101, language_names
 
@@ -73,8 +72,24 @@ _COLLECTION_ELSEWHERE = {
   'tmh': 'Latn',
 }
 
-# Codes with several scripts in xP3x for which CLDR has none: that of kab and rif, the largest.
-_USUAL_SCRIPTS = {'ber': 'Latn'}
+# The script of a code that says none, where it is not that of its first folder in xP3x: what CLDR
+# calls likely (a test compares every code with it). CLDR has none for ber: that of kab and rif.
+_LIKELY_SCRIPTS = {
+  'ain': 'Kana',
+  'arb': 'Arab',
+  'ace': 'Latn',
+  'ber': 'Latn',
+  'bjn': 'Latn',
+  'crh': 'Cyrl',
+  'kdr': 'Latn',
+  'knc': 'Latn',
+  'lad': 'Hebr',
+  'lfn': 'Latn',
+  'min': 'Latn',
+  'nst': 'Tnsa',
+  'tzm': 'Latn',
+  'yue': 'Hant',
+}
 
 # ISO 639-1 codes of xP3 beyond the 101, and old codes.
 _TWO_LETTERS = {
@@ -124,36 +139,21 @@ _CODE = Variety(NO_LANGUAGE, 'Zyyy')
 
 
 @functools.cache
-def likely_script(code: str) -> str | None:
-  """ISO 15924 code of the script that CLDR thinks likely for a language code; None: it has none.
-
-  'ara' and 'arb' are 'Arab', 'yue' is 'Hant'. Chinese is 'Hani' here, since a bare 'zh' stands
-  for both the simplified and the traditional script.
-  """
-  aliases, likely = core.get_global('language_aliases'), core.get_global('likely_subtags')
-  tag = likely.get(code) or likely.get(aliases.get(code, ''))
-  if tag is None:
-    return None
-  language, script, *_ = tag.split('_')
-  return 'Hani' if language == 'zh' else script
-
-
-@functools.cache
 def _varieties() -> dict[str, Variety]:
   """Every known code, lower case, with its language and usual script."""
   known: dict[str, Variety] = {}
   for flores in XP3X_CODES:
     code, _, script = flores.partition('_')
     known[flores.lower()] = Variety(code, script)
-    known.setdefault(code, Variety(code, likely_script(code) or script))
-  for code, script in {**_COLLECTION_ELSEWHERE, **_USUAL_SCRIPTS}.items():
-    known[code] = Variety(code, likely_script(code) or script)
+    known.setdefault(code, Variety(code, _LIKELY_SCRIPTS.get(code, script)))
+  for code, script in _COLLECTION_ELSEWHERE.items():
+    known[code] = Variety(code, script)
   for language in aya101.LANGUAGES:
     usual = Variety(language.code, language.script_code)
     for flores in language.xp3x:
       code, _, script = flores.partition('_')
       known[flores.lower()] = Variety(language.code, script)
-      known[code] = Variety(language.code, likely_script(code) or script)
+      known[code] = Variety(language.code, _LIKELY_SCRIPTS.get(code, script))
     for alias in (language.code, language.mc4, language.xp3, language.name.lower()):
       if alias is not None:
         known[alias] = usual

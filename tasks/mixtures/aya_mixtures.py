@@ -16,6 +16,7 @@ from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.sources import aya_collection, data_provenance
 from aya_train.tasks.sources import aya_dataset as annotated
+from aya_train.tasks.sources import p3 as english
 from aya_train.tasks.sources import sharegpt_command as sharegpt
 from aya_train.tasks.sources import xp3 as crosslingual
 from aya_train.tasks.sources import xp3x as pruned
@@ -25,6 +26,7 @@ ANNOTATED = annotated.SOURCE
 TEMPLATED = aya_collection.TEMPLATED
 TRANSLATED = f'{aya_collection.TRANSLATED}_pruned'
 XP3 = crosslingual.NAMES[0]
+P3 = english.SOURCE
 XP3X = pruned.SOURCE
 XP3X_FULL = f'{pruned.SOURCE}_full'
 PROVENANCE = data_provenance.SOURCE
@@ -107,6 +109,7 @@ WEIGHTS: dict[str, Weights] = {
     published=False,
   ),
   'mt0': Weights({XP3: 100.0}, 'Muennighoff et al. 2022: mT0 is mT5 on xP3'),
+  'mt0_p3': Weights({P3: 100.0}, 'Muennighoff et al. 2022: mT0-P3 is mT5 on P3, which is English'),
   'mt0x': Weights({XP3X_FULL: 100.0}, 'AYA section 3.3: xP3x cut to the 101 languages, not pruned'),
   # AYA section 5 adds groups in this order and gives no weights of the steps: here they keep the
   # proportions of the last, which is the released mixture.

@@ -13,6 +13,7 @@ from aya_train.tasks import catalog, features, storage
 from aya_train.tasks.building import read_report, row_units, rows, source_build, work_runner
 from aya_train.tasks.cldr import cldr_tasks, vocabulary
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +191,8 @@ def _tokenise(
     cfg.split,
     batching.prepared_root(cfg.prepared_dir),
   )
-  left_out = availability.check(name, split, directory)
-  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = availability.tasks(name, split, directory)
+  of_sources = isinstance(task_registry.get_mixture_or_task(name), source_mixture.SourceMixture)
   manifests = prepared_shards.prepare_tasks(
     [task.name for task in tasks],
     split,
@@ -200,7 +201,7 @@ def _tokenise(
     runner=settings.runner(),
     module=module,
     tables=tables,
-    allow_empty=allow_empty or left_out is not None,
+    allow_empty=allow_empty or of_sources,
     say=logger.info,
   ).values()
   took = max(time.monotonic() - started, 1e-9)

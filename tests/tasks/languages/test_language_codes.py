@@ -78,6 +78,14 @@ def test_the_101_have_the_script_that_cldr_thinks_likely():
   assert scripts == {code: cldr_script(code) for code in scripts}
 
 
+def test_every_language_has_a_name_beside_its_code():
+  names = {code: aya101.described(language_codes.resolve(code).code) for code in BARE}
+  assert [code for code, name in names.items() if not name.endswith(')')] == []
+  assert names['code'] == 'Program code (zxx)'
+  assert {names['arb'], names['arz']} == {'Arabic (ara)'}
+  assert (names['aka'], names['prs'], names['cjk']) == ('Akan (aka)', 'Dari (prs)', 'Chokwe (cjk)')
+
+
 def test_every_code_of_the_101_is_its_own():
   for language in aya101.LANGUAGES:
     codes = {language.code, language.mc4, language.xp3, language.name, *language.xp3x} - {None}

@@ -176,9 +176,22 @@ def _environment() -> jinja2.Environment:
   return environment
 
 
+_LONG_WORD = 20
+
+
 def _breakable(name: str) -> markupsafe.Markup:
-  """A name that a line may end in after each of its '_', '.' and '/', and nowhere else."""
-  return markupsafe.Markup(re.sub(r'([_./])', r'\1<wbr>', str(markupsafe.escape(name))))
+  """A name that a line may end in between words; in long words only after '_', '.' and '/'.
+
+  Else 'CC BY-NC' is torn at its hyphen, and a page is as wide as the longest name of a data set.
+  """
+  words = []
+  for word in str(markupsafe.escape(name)).split(' '):
+    if len(word) > _LONG_WORD:
+      word = re.sub(r'([_/]|\.(?=[a-z]))', r'\1<wbr>', word)
+    elif '-' in word:
+      word = f'<span class="word">{word}</span>'
+    words.append(word)
+  return markupsafe.Markup(' '.join(words))
 
 
 Kinds = Mapping[str, Mapping[row_counts.Kind, int]]
@@ -257,10 +270,19 @@ def left_out(
   return {reason: names for reason, names in told.items() if names}
 
 
+# The Aya Dataset says how a row came to be and not what it asks for.
+_ANNOTATIONS = {
+  'original-annotations': 'any, written by annotators',
+  're-annotations': 'any, edited by annotators',
+}
+
+
 def _task_type(task: str, kind: row_counts.Kind) -> str:
   """What rows ask for, however it is written; xP3x has the names of templates in its place."""
   if provenance.source_of(seqio.TaskRegistry.get(task)) == xp3x.SOURCE:
     return xp3x_templates.task_of(kind.dataset)
+  if (done := _ANNOTATIONS.get(kind.task_type)) is not None:
+    return done
   return kind.task_type.strip().lower().replace('-', '_').replace(' ', '_') or 'not stated'
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import seqio
 
-from aya_train.tasks import catalog
-
 
 class EmptySplitError(ValueError):
   """A split of a task gives no example: its source is empty, or its preprocessors drop all rows."""
@@ -26,6 +24,8 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
+    from aya_train.tasks import catalog  # registers all tasks, which a user's module may not want
+
     if (why := catalog.why_not_read(name)) is not None:
       raise ValueError(why)
     raise ValueError(

@@ -176,7 +176,7 @@ def _environment() -> jinja2.Environment:
   return environment
 
 
-_LONG_WORD = 20
+_LONG_WORD = 12
 
 
 def _breakable(name: str) -> markupsafe.Markup:

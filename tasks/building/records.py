@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from etils import epath
 
@@ -216,7 +216,9 @@ def _read_zip(path: epath.Path) -> Iterator[Found]:
         number = 0
         for name in names:
           with archive.open(name) as file:
-            for _, record in _lines(path / name, io.BufferedReader(file), WHOLE):
+            for _, record in _lines(
+              path / name, io.BufferedReader(cast(io.RawIOBase, file)), WHOLE
+            ):
               number += 1
               yield f'row {number}', record
     except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:

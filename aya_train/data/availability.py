@@ -63,16 +63,28 @@ def tasks(
 
   Raises:
     ValueError: no task has the split.
+    task_registry.EmptySplitError: none that has it has data.
   """
-  found = check(mixture_or_task_name, split, directory)
-  provider = task_registry.get_mixture_or_task(mixture_or_task_name)
-  return _present(task_registry.tasks_with_split(provider, split), found)
+  return _tasks(mixture_or_task_name, split, check(mixture_or_task_name, split, directory))
 
 
-def _present(
-  candidates: Sequence[seqio.Task], found: source_mixture.Availability | None
+def _tasks(
+  name: str,
+  split: str,
+  found: source_mixture.Availability | None,
+  features: Sequence[str] = (),
 ) -> list[seqio.Task]:
-  return [task for task in candidates if found is None or task.name in found.present]
+  """Those of the split that `found` has, all with some features."""
+  candidates = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = [task for task in candidates if found is None or task.name in found.present]
+  if not tasks:
+    names = source_mixture.some([task.name for task in candidates], 3)
+    raise task_registry.EmptySplitError(
+      f'{name}: nothing that has the split {split!r} is built and has rows in it ({names})'
+    )
+  for task in tasks:
+    task_registry.require_features(task, features)
+  return tasks
 
 
 @functools.lru_cache(maxsize=256)
@@ -125,7 +137,7 @@ def survey(
   """
   provider = task_registry.get_mixture_or_task(mixture_or_task_name)
   found = check(mixture_or_task_name, split, directory)
-  tasks = _present(_with_features(provider, split, features), found)
+  tasks = _tasks(mixture_or_task_name, split, found, features)
   new = [t for t in tasks if not prepared.is_prepared(prepared.prepared_path(t, split, directory))]
   if new:
     destinations.check_folder(directory, 'the folder of prepared tasks (PREPARED_DIR)')
@@ -252,7 +264,7 @@ def ensure_prepared(
   try:
     if host.is_first:
       found = check(mixture_or_task_name, split, directory)
-      for task in _present(_with_features(provider, split, features), found):
+      for task in _tasks(mixture_or_task_name, split, found, features):
         prepared.prepare_task(
           task.name,
           split,
@@ -265,7 +277,7 @@ def ensure_prepared(
     # Also on failure: the others then stop with FileNotFoundError instead of waiting for ever.
     host.wait(f'prepared {mixture_or_task_name}:{split}')
   found = check(mixture_or_task_name, split, directory)
-  tasks = _present(_with_features(provider, split, features), found)
+  tasks = _tasks(mixture_or_task_name, split, found, features)
   opened = {
     t.name: prepared.PreparedTask(prepared.prepared_path(t, split, directory)) for t in tasks
   }
@@ -283,12 +295,3 @@ def ensure_prepared(
   if isinstance(provider, source_mixture.SourceMixture) and split == 'train':
     _say_unfilled_parts(provider, {task.name for task in tasks} - {task.name for task in empty})
   return {name: task for name, task in opened.items() if len(task)}
-
-
-def _with_features(
-  provider: seqio.Task | seqio.Mixture, split: str, features: Sequence[str]
-) -> list[seqio.Task]:
-  tasks = task_registry.tasks_with_split(provider, split)
-  for task in tasks:
-    task_registry.require_features(task, features)
-  return tasks

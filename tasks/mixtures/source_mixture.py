@@ -259,7 +259,8 @@ class SourceMixture(seqio.Mixture):
 
     Returns:
       What there is and what there is not. To be read are the tasks in `present`; data sets that
-      are built and have no rows in the split are not among them in either case.
+      are built and have no rows in the split are not among them in either case. There may be none
+      if only some tasks have such a split.
 
     Raises:
       FileNotFoundError: data is missing; all of it is named.
@@ -267,7 +268,7 @@ class SourceMixture(seqio.Mixture):
     found = self.availability(split, is_prepared)
     if found.tasks and _settings.missing_sources == REFUSE:
       raise FileNotFoundError(self._complaint(found, split))
-    if not found.present and (found.tasks or found.empty):
+    if not found.present and all(split.split('[')[0] in task.splits for task in self.tasks):
       raise FileNotFoundError(self._complaint(found, split))
     return found
 

@@ -5,8 +5,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import hosts
-from aya_train.data import availability, batching, mixing, row_counts
+from aya_train import hosts, preflight
+from aya_train.data import availability, batching, mixing, row_counts, task_registry
 from aya_train.tasks.mixtures import source_mixture
 from tests import seqio_tasks
 
@@ -184,6 +184,31 @@ def test_a_split_that_lacks_a_source_says_nothing_about_another(mixture, tmp_pat
     availability.ensure_prepared('standin', 'train', tmp_path),
   )
   assert rates['whole'] == pytest.approx(30)
+
+
+def test_without_data_to_validate_on_a_split_is_empty_and_training_goes_on(mixture, tmp_path):
+  seqio.TaskRegistry.get('lacking')._source = AbsentSource(absent, splits=['train', 'validation'])
+  made = mixture(STANDIN, source_mixture.Part('lacking', 30))
+  with pytest.raises(FileNotFoundError, match='lacking'):
+    availability.survey('standin', 'validation', tmp_path, allow_empty=True)
+  source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
+  for split_is_empty in (
+    lambda: availability.survey('standin', 'validation', tmp_path, allow_empty=True),
+    lambda: availability.tasks('standin', 'validation', tmp_path),
+    lambda: availability.ensure_prepared('standin', 'validation', tmp_path, allow_empty=True),
+  ):
+    with pytest.raises(task_registry.EmptySplitError, match=r"split 'validation'.*lacking"):
+      split_is_empty()
+  train, validation = (
+    batching.DatasetConfig('standin', LENGTHS, split, 8, seed=0, prepared_dir=tmp_path, pack=False)
+    for split in ('train', 'validation')
+  )
+  assert preflight.check_validation(train, validation) is None
+  assert sorted(availability.ensure_prepared('standin', 'train', tmp_path)) == [
+    'standin.a',
+    'standin.b',
+  ]
+  assert len(made.tasks) == 3
 
 
 def test_kinds_are_counted_while_rows_are_prepared(mixture, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import answering, formats
-from aya_train.data import availability, task_examples, task_registry
+from aya_train.data import availability, task_examples
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import storage
 
@@ -120,8 +120,7 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
   Raises:
     ValueError, FileNotFoundError: see `task_texts`.
   """
-  availability.check(name, split, None)
-  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = availability.tasks(name, split, None)
   if len(tasks) > count:
     tasks = [tasks[i * len(tasks) // count] for i in range(count)]
   each = -(-count // len(tasks))
@@ -144,9 +143,8 @@ def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[st
     ValueError: no task has the split.
     FileNotFoundError: data is missing.
   """
-  availability.check(name, split, None)
   pairs: list[tuple[str, str]] = []
-  for task in task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split):
+  for task in availability.tasks(name, split, None):
     if not task_examples.has_rows(task, split, 1):
       continue
     pairs += _texts_of(task, split, num_examples)

@@ -10,6 +10,7 @@ from aya_train.tasks.sources import (
   aya_dataset,
   aya_evaluation_suite,
   data_provenance,
+  p3,
   sharegpt_command,
   xp3,
   xp3x,

@@ -14,6 +14,7 @@ from aya_train.tasks import catalog, features, storage
 from aya_train.tasks.building import read_report, row_units, rows, source_build, work_runner
 from aya_train.tasks.cldr import cldr_tasks, vocabulary
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,9 @@ def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSetti
     if source not in catalog.BY_NAME or (part and part not in catalog.BY_NAME[source].constituents):
       unknown.append(name)
     chosen.setdefault(source, []).append(part)
+  for name in unknown:
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
   if unknown:
     raise ValueError(f'unknown sources {sorted(unknown)}; known: {sorted(catalog.BY_NAME)}')
   if settings.data_dir is not None and len(chosen) > 1:
@@ -191,8 +195,8 @@ def _tokenise(
     cfg.split,
     batching.prepared_root(cfg.prepared_dir),
   )
-  left_out = availability.check(name, split, directory)
-  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = availability.tasks(name, split, directory)
+  of_sources = isinstance(task_registry.get_mixture_or_task(name), source_mixture.SourceMixture)
   manifests = prepared_shards.prepare_tasks(
     [task.name for task in tasks],
     split,
@@ -201,7 +205,7 @@ def _tokenise(
     runner=settings.runner(),
     module=module,
     tables=tables,
-    allow_empty=allow_empty or left_out is not None,
+    allow_empty=allow_empty or of_sources,
     say=logger.info,
   ).values()
   took = max(time.monotonic() - started, 1e-9)

@@ -24,6 +24,10 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
+    from aya_train.tasks import catalog  # registers all tasks, which a user's module may not want
+
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
     raise ValueError(
       f'no task or mixture {name!r}. Close names: {difflib.get_close_matches(name, names, 5)} of'
       f' {len(names)}. Is the module that registers it imported?'

@@ -1,4 +1,4 @@
-"""Reads released files record by record: parquet, JSON lines, JSON lines in gzip.
+"""Reads released files record by record: parquet, JSON lines, JSON lines in gzip or in zip.
 
 Memory is bounded by a batch of rows or by one line. A file that ends too early is damaged, and
 says so before its caller can take it for whole; a bad record inside a sound file is given out as a
@@ -9,9 +9,10 @@ import dataclasses
 import gzip
 import io
 import json
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from etils import epath
 
@@ -20,6 +21,7 @@ from aya_train.tasks.building.read_report import DamagedFileError
 PARQUET = '.parquet'
 JSON_LINES = ('.jsonl', '.json', '.ndjson')
 GZIP = '.gz'
+ZIP = '.zip'
 
 MAX_LINE_BYTES = 64 << 20
 _BATCH_ROWS = 1_024
@@ -55,7 +57,7 @@ Found = tuple[str, Any]  # ('row 17' or 'byte 2048', record or BadRecord)
 
 def is_readable(name: str) -> bool:
   """Whether the name's ending is one that `read` knows."""
-  return name.endswith((PARQUET, *JSON_LINES, *(s + GZIP for s in JSON_LINES)))
+  return name.endswith((PARQUET, *JSON_LINES, *(s + GZIP for s in JSON_LINES), ZIP))
 
 
 def read(
@@ -70,24 +72,27 @@ def read(
 
   Raises:
     DamagedFileError: the file is truncated, empty of what its ending promises, or a pointer of
-      git-lfs. For a gzip or a text file this may come after its sound records.
+      git-lfs. For a zip, gzip or text file this may come after its sound records.
     ValueError: an ending that is not known.
   """
   path = epath.Path(path)
   if path.name.endswith(PARQUET):
     yield from _read_parquet(path, part, columns)
+  elif path.name.endswith(ZIP):
+    yield from _read_zip(path)
   elif is_readable(path.name):
     yield from _read_lines(path, part)
   else:
     raise ValueError(
-      f'{path}: unknown kind of file; expected {PARQUET}, {", ".join(JSON_LINES)}, or with {GZIP}'
+      f'{path}: unknown kind of file; expected {PARQUET}, {", ".join(JSON_LINES)}, or with {GZIP}, '
+      f'or {ZIP}'
     )
 
 
 def parts(
   path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int = 64
 ) -> list[FilePart]:
-  """Parts of about `rows` rows (parquet) or `megabytes` (text); one part for gzip.
+  """Parts of about `rows` rows (parquet) or `megabytes` (text); one part for gzip and zip.
 
   Raises:
     DamagedFileError: the parquet file has no readable end.
@@ -99,7 +104,7 @@ def parts(
       counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return _group(counts, rows)
   step = megabytes << 20
-  if path.name.endswith(GZIP) or size <= step:
+  if path.name.endswith((GZIP, ZIP)) or size <= step:
     return [WHOLE]
   starts = list(range(0, size, step))
   return [FilePart(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
@@ -195,6 +200,29 @@ def _read_lines(path: epath.Path, part: FilePart) -> Iterator[Found]:
         yield from _lines(path, io.BufferedReader(unzipped), WHOLE)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
       raise DamagedFileError(f'{path}: not a whole gzip file ({_line(error)})') from error
+
+
+def _read_zip(path: epath.Path) -> Iterator[Found]:
+  """Records of the files of JSON lines in a zip, in their order there, counted through."""
+  with path.open('rb') as raw:
+    _refuse_pointer(path, raw)
+    try:
+      with zipfile.ZipFile(raw) as archive:
+        # What macOS adds has the endings of the files that it describes.
+        names = [n for n in archive.namelist() if not n.startswith('__MACOSX/')]
+        names = [n for n in names if n.endswith(JSON_LINES)]
+        if not names:
+          raise DamagedFileError(f'{path}: no file of JSON lines in it')
+        number = 0
+        for name in names:
+          with archive.open(name) as file:
+            for _, record in _lines(
+              path / name, io.BufferedReader(cast(io.RawIOBase, file)), WHOLE
+            ):
+              number += 1
+              yield f'row {number}', record
+    except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+      raise DamagedFileError(f'{path}: not a whole zip file ({_line(error)})') from error
 
 
 def _lines(path: epath.Path, file: BinaryIO, part: FilePart) -> Iterator[Found]:

@@ -160,7 +160,7 @@ def divide(
   held = 0
   for item in inputs:
     # Where a parquet file may be cut stands at its end: one on the hub is not fetched for that.
-    uncut = item.name.endswith(records.GZIP) or (
+    uncut = item.name.endswith((records.GZIP, records.ZIP)) or (
       release.on_hub and item.name.endswith(records.PARQUET)
     )
     if item.size >= unit_bytes and not uncut:

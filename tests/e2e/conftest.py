@@ -44,8 +44,6 @@ def aya_cache(small_sources, monkeypatch) -> Iterator[pathlib.Path]:
   yield small_sources
   features.set_vocabulary(None)
   aya_mixtures.configure(source_mixture.MixtureSettings())
-  for name in (*aya_mixtures.WEIGHTS, *aya_mixtures.LONG_MIXTURES):
-    seqio.MixtureRegistry.get(name).leave_out([])
   user_data._DATASETS.pop(aya_mixtures.SAFE, None)
   vars(seqio.TaskRegistry.get(aya_mixtures.SAFE).source).pop('content', None)
 

@@ -189,8 +189,7 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
   from aya_train.tasks.mixtures import aya_mixtures, source_mixture
   from aya_train.tasks.user import user_data
 
-  for path in macro('DATASET_TABLES') or ():
-    user_data.add_table(path)
+  user_data.add_tables(macro('DATASET_TABLES') or ())
   chosen = {
     field: macro(name)
     for field, name in (

@@ -19,6 +19,7 @@ from typing import Any
 import seqio
 
 from aya_train.data import task_registry
+from aya_train.tasks import split_slices
 
 
 def vocabulary_fingerprint(task: seqio.Task) -> str:
@@ -47,7 +48,10 @@ def definition_fingerprint(task: seqio.Task) -> str:
   features = {
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
   }
-  return _sha256([_describe(task.source), [_describe(p) for p in task.preprocessors], features])
+  source = task.source
+  if isinstance(source, split_slices.SlicedSource):  # a split is told by its name
+    source = source.whole
+  return _sha256([_describe(source), [_describe(p) for p in task.preprocessors], features])
 
 
 def _sha256(description: Any) -> str:

@@ -45,6 +45,7 @@ from etils import epath
 
 import aya_train
 from aya_train.data import fingerprints, task_examples, task_registry
+from aya_train.tasks import split_slices
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -266,6 +267,7 @@ def prepare_task(
     raise ValueError(f'{task_name!r} is a mixture; prepare_task takes a task.')
   if num_shards < 1:
     raise ValueError(f'num_shards must be at least 1, got {num_shards}.')
+  task = split_slices.with_split(task, split)
   path = prepared_path(task, split, directory)
   if is_prepared(path):
     return PreparedTask(path).manifest

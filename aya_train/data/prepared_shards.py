@@ -30,7 +30,7 @@ from etils import epath
 
 import aya_train
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
-from aya_train.tasks import features
+from aya_train.tasks import features, split_slices
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
 
@@ -103,7 +103,7 @@ def prepare_tasks(
         plan.count,
         module,
         vocabulary,
-        tuple(map(os.fspath, tables)),
+        (tables,) if isinstance(tables, str) else tuple(map(os.fspath, tables)),
       )
       for k in todo
     ]
@@ -125,7 +125,7 @@ def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> 
   task = task_registry.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   path = prepared.prepared_path(task, split, directory)
   if prepared.is_prepared(path):
     return _ShardPlan(task, path, path, 0, None)
@@ -182,7 +182,7 @@ def write_shard(
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
-  task = seqio.TaskRegistry.get(task_name)
+  task = split_slices.with_split(seqio.TaskRegistry.get(task_name), split)
   names = task_registry.record_features(task)
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in names}
   temporary = stem.parent / f'.{stem.name}.{uuid.uuid4().hex}.tmp'

@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train.data import prepared, task_examples
-from aya_train.tasks import storage
+from aya_train.tasks import split_slices, storage
 from aya_train.tasks.languages import aya101
 
 FILE = prepared.KINDS_FILE
@@ -41,6 +41,7 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
     for *texts, count in json.loads(path.read_text()):
       found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
     return dict(found)
+  task = split_slices.with_split(task, split)
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)

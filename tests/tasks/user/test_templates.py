@@ -5,7 +5,7 @@ import time
 import pytest
 import seqio
 
-from aya_train.tasks.user import template_language, templates, user_data
+from aya_train.tasks.user import dataset_tables, template_language, templates, user_data
 
 SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data'
 needs_shared = pytest.mark.skipif(
@@ -101,7 +101,7 @@ def test_templates_cannot_hang_or_fill_the_memory(jinja):
 
 
 def test_the_row_that_fails_is_named():
-  with pytest.raises(templates.TemplateProblemError, match=r"template 't', row 7: .*division"):
+  with pytest.raises(templates.TemplateProblemError, match=r"template 't', row 8: .*division"):
     render('{{ 1 / (n - 7) }}|||x', [{'n': n} for n in range(20)])
 
 
@@ -196,7 +196,7 @@ def test_a_table_row_and_a_template_make_a_task(tmp_path, cache):
 def test_bad_tables_are_refused(tmp_path, table, message):
   (tmp_path / 'table.toml').write_text(table)
   with pytest.raises(user_data.UserDataError, match=message):
-    user_data.read_table(tmp_path / 'table.toml')
+    dataset_tables.read(tmp_path / 'table.toml')
 
 
 def test_a_user_cannot_replace_a_task_of_ours(tmp_path):

@@ -12,7 +12,7 @@ import seqio
 from etils import epath
 
 from aya_train import hosts, metric_writer, partitioning
-from aya_train.data import task_registry
+from aya_train.data import feature_converters, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import split_slices
 
@@ -55,30 +55,11 @@ class InferEvalConfig:
   seed: int = PREPROCESSING_SEED
 
   def __post_init__(self):
-    check_lengths(self.task_feature_lengths)
+    feature_converters.check_lengths(self.task_feature_lengths)
     if self.num_examples is not None and self.num_examples < 1:
       raise ValueError(
         f'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got {self.num_examples!r}'
       )
-
-
-def check_lengths(lengths: Mapping[str, Any]) -> None:
-  """Refuses lengths that are no number of tokens.
-
-  Raises:
-    ValueError: such as None, which SeqIO takes for "no cut".
-  """
-  wrong = {
-    name: length
-    for name, length in lengths.items()
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1
-  }
-  if wrong or not lengths:
-    raise ValueError(
-      f'TASK_FEATURE_LENGTHS must give a number of tokens for each feature, got {dict(lengths)}. '
-      "SeqIO's None (nothing is cut) has no place here: arrays have one shape; give the length of "
-      'the longest example'
-    )
 
 
 class NothingToDecodeError(ValueError):

@@ -12,7 +12,7 @@ from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import formats
-from aya_train.data import availability, task_examples, task_registry
+from aya_train.data import availability, feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import storage
 from aya_train.tasks.building import text_files
@@ -72,7 +72,7 @@ def infer(
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
-  infer_eval.check_lengths(task_feature_lengths)
+  feature_converters.check_lengths(task_feature_lengths)
   references: Sequence[str | None] = []
   tokens: Sequence[Sequence[int]] | None = None
   if mixture_or_task_name:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from aya_train.tasks.building import text_files
+
 FILE = 'quantised.json'
 _BATCH = 16
 
@@ -57,7 +59,7 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   Raises:
     ValueError: a line has no such texts, or there are none.
   """
-  lines = [line for line in epath.Path(path).read_text().split('\n') if line.strip()]
+  lines = [line for line in text_files.lines(text_files.read(path)) if line.strip()]
   step = max(1, len(lines) // max(1, limit))
   examples = []
   for number, line in itertools.islice(enumerate(lines, 1), 0, None, step):

@@ -12,6 +12,7 @@ from etils import epath
 from aya_train.data import mixing, prepared, task_registry
 from aya_train.report import run_record
 from aya_train.tasks import storage
+from aya_train.tasks.building import text_files
 from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
@@ -206,7 +207,7 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text().splitlines():
+  for line in text_files.lines(text_files.read(path)):
     row = json.loads(line)
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):

@@ -19,7 +19,6 @@ from typing import Any
 import seqio
 
 from aya_train.data import task_registry
-from aya_train.tasks import split_slices
 
 
 def vocabulary_fingerprint(task: seqio.Task) -> str:
@@ -48,9 +47,7 @@ def definition_fingerprint(task: seqio.Task) -> str:
   features = {
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
   }
-  source = task.source
-  if isinstance(source, split_slices.SlicedSource):  # a split is told by its name
-    source = source.whole
+  source = getattr(task.source, 'whole', task.source)  # of slices: a split is told by its name
   return _sha256([_describe(source), [_describe(p) for p in task.preprocessors], features])
 
 

@@ -27,12 +27,12 @@ import bisect
 import collections
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import os
 import threading
 import urllib.parse
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,7 +45,7 @@ from etils import epath
 
 import aya_train
 from aya_train.data import fingerprints, task_examples, task_registry
-from aya_train.tasks import split_slices
+from aya_train.tasks import split_slices, storage
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -273,7 +273,8 @@ def prepare_task(
     return PreparedTask(path).manifest
   if path.exists():  # Empty when last looked at, or a part that a kill left in an object store.
     path.rmtree()
-  temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
+  remove_leftovers(path)
+  temporary = storage.temporary(path)
   temporary.mkdir(parents=True)
   try:
     manifest = _write(task, split, temporary, num_shards, progress, allow_empty)
@@ -282,6 +283,26 @@ def prepare_task(
   finally:
     if temporary.exists():
       temporary.rmtree()
+
+
+def parts_path(path: epath.Path, count: int) -> epath.Path:
+  """Where the shards of a directory of `prepared_path` are gathered, of which there are `count`."""
+  return path.parent / f'.{path.name}.{count:05d}.parts'
+
+
+def remove_leftovers(path: epath.Path, keep: epath.Path | None = None) -> None:
+  """Removes what preparations of this split that are no more left beside a prepared directory.
+
+  Args:
+    path: of `prepared_path`.
+    keep: parts that are gone on with.
+  """
+  if not path.parent.exists():
+    return
+  storage.remove_leftovers(path.parent)
+  split = path.name.rsplit('-', 2)[0]
+  parts = path.parent.glob(f'.{glob.escape(split)}-*.parts')
+  storage.remove_abandoned(part for part in parts if part != keep)
 
 
 def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:

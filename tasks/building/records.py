@@ -1,8 +1,8 @@
 """Reads released files record by record: parquet, JSON lines or a JSON array, compressed too.
 
-Memory is bounded by a batch of rows, by one line or by one element of an array. A file that ends too
-early is damaged, and says so before its caller can take it for whole; a bad record inside a sound
-file is given out as a `BadRecord`, so that reading goes on.
+Memory is bounded by a batch of rows, by one line or by one element of an array. A file that ends
+too early is damaged, and says so before its caller can take it for whole; a bad record inside a
+sound file is given out as a `BadRecord`, so that reading goes on.
 """
 
 import codecs

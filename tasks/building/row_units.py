@@ -15,13 +15,13 @@ import dataclasses
 import functools
 import importlib
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from aya_train.tasks import storage
 from aya_train.tasks.building import records, releases, rows, text_files
 from aya_train.tasks.building.read_report import (
   DamagedFileError,
@@ -246,7 +246,7 @@ def run(work_dir: str, index: int) -> tuple[int, int]:
   report = ReadReport()
   without: set[str] = set()
   while True:
-    temporary = final.parent / f'.{final.name}.{uuid.uuid4().hex}.tmp'
+    temporary = storage.temporary(final)
     temporary.mkdir(parents=True)
     try:
       part = ReadReport()

@@ -238,6 +238,10 @@ class UserSource(seqio.DataSource):
     self._dataset()
     return self.dataset_name
 
+  def paths(self, split: str) -> list[epath.Path]:
+    """Files of a split; see `Dataset.paths`."""
+    return self._dataset().paths(split)
+
   def list_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
     if split_slices.is_sliced(split, self.splits):

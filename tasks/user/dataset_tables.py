@@ -212,7 +212,8 @@ def _built(make: Any, row: Mapping[str, Any], path: epath.Path, place: str, *res
     return make({k: v for k, v in row.items() if v is not None and v != ''}, *rest)
   except (TypeError, ValueError, KeyError) as error:
     name = f' ({row["name"]!r})' if isinstance(row.get('name'), str) else ''
-    raise UserDataError(f'{path}, {place}{name}: {str(error).strip(chr(39))}') from error
+    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+    raise UserDataError(f'{path}, {place}{name}: {text}') from error
 
 
 Rows = list[tuple[int, Mapping[str, Any]]]

@@ -268,9 +268,12 @@ def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[An
     signal.setitimer(signal.ITIMER_REAL, ROW_SECONDS)
     try:
       results.append(templates[request['template']].apply(row, number))
-    except (TemplateProblemError, TimeoutError, MemoryError, RecursionError) as error:
-      results.append({'problem': f'{type(error).__name__}: {error}'})
+    except TemplateProblemError as error:
+      results.append({'problem': str(error)})
       break  # the whole set is refused; the rows after it could take a second each
+    except (TimeoutError, MemoryError, RecursionError) as error:
+      results.append({'problem': f'{type(error).__name__}: {error}'})
+      break
     finally:
       signal.setitimer(signal.ITIMER_REAL, 0)
   return results

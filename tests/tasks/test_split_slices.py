@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train import infer_eval
-from aya_train.data import prepared, task_examples, task_registry
+from aya_train.data import prepared, task_registry
 from aya_train.tasks import features, split_slices
 from aya_train.tasks.eval import metrics
 from aya_train.tasks.user import user_data
@@ -110,7 +110,6 @@ def inputs(name, split):
   rows = task.source.get_dataset(split=split, shuffle=False)
   found = number(rows.map(lambda row: row if isinstance(row, dict) else {'inputs': row}))
   assert task.source.num_input_examples(split) in (len(found), None)
-  assert len(list(task_examples.examples(task, split))) == len(found)
   return found
 
 
@@ -124,15 +123,15 @@ def test_every_source_gives_slices_and_sums(tasks):
 
 
 def test_a_slice_is_prepared_and_decoded_as_itself(tasks, tmp_path):
-  for name in tasks[1:]:
+  for name in tasks[1:3]:
     (task,) = task_registry.tasks_with_split(seqio.TaskRegistry.get(name), 'train[:4]')
     manifest = prepared.prepare_task(name, 'train[:4]', tmp_path)
     assert manifest.num_examples == 4
     path = prepared.prepared_path(seqio.TaskRegistry.get(name), 'train[:4]', tmp_path)
     assert path == prepared.prepared_path(task, 'train[:4]', tmp_path)
     with task_registry.registered_with(task, 'train[:4]'):
-      found = seqio.Evaluator(name, eval_split='train[:4]', use_cached=False)
-    assert len(found.cached_targets[name]) == 4
+      found = seqio.Evaluator(name, seqio.EncDecFeatureConverter(pack=False), 'train[:4]')
+    assert int(found.cached_task_datasets[name].cardinality()) == 4
     assert 'train[:4]' not in seqio.TaskRegistry.get(name).splits
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 _PART = re.compile(r'(?P<name>[\w.:-]+)\s*(?:\[(?P<inside>[^\[\]]*)\])?')
 _BOUND = re.compile(r'(?P<value>-?[0-9][0-9_]*(?:\.[0-9]+)?)(?P<unit>%?)')
+_MANY = 1_000_000  # rows of a split whose number is not known
 _EXAMPLES = "'train', 'test[:4]', 'train[90%:]', 'train[10:20]' or 'train+validation'"
 
 
@@ -113,6 +114,20 @@ def is_sliced(split: str, known: Sequence[str]) -> bool:
     SplitError: see `parse`.
   """
   return split not in known and {*names(split)} <= {*known}
+
+
+def overlap(first: str, second: str) -> bool:
+  """Whether two splits of the same tasks have rows in common, as far as can be told uncounted.
+
+  Raises:
+    SplitError: see `parse`.
+  """
+  return any(
+    a.split == b.split
+    and max(a.rows(_MANY)[0], b.rows(_MANY)[0]) < min(a.rows(_MANY)[1], b.rows(_MANY)[1])
+    for a in parse(first)
+    for b in parse(second)
+  )
 
 
 def has(task: seqio.Task, split: str) -> bool:

@@ -154,7 +154,7 @@ def check_lengths(lengths: Mapping[str, Any]) -> None:
     for name, length in lengths.items()
     if isinstance(length, bool) or not isinstance(length, int) or length < 1
   }
-  if wrong or not lengths:
+  if wrong:
     raise ValueError(
       f'TASK_FEATURE_LENGTHS must give a number of tokens for each feature, got {dict(lengths)}. '
       "SeqIO's None (nothing is cut) has no place here: arrays have one shape; give the length of "

@@ -6,6 +6,7 @@ holds and nothing else: what the tasks share is set where a command begins, by `
 
 import copy
 import difflib
+import os
 import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,12 @@ from etils import epath
 from gin import config_parser, resource_reader
 
 from aya_train import run_dir
+from aya_train.data import feature_converters
 from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
+_OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.IGNORECASE)
 _STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
@@ -55,11 +58,28 @@ def parse(
   known = sorted({name for name, _ in _MACRO.findall(gin.config_str())})
   for binding in bindings:
     _parse_binding(binding, known)
+  _expand_home()
+  if (lengths := macro('TASK_FEATURE_LENGTHS')) is not None:
+    feature_converters.check_lengths(lengths)
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
     example = f'--gin.{missing[0]}=...'
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
   if require_all:
     gin.finalize()
+
+
+def _expand_home() -> None:
+  """Replaces the `~` at the beginning of every path, by the names of macros and parameters."""
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for name, value in parameters.items():
+      if _OF_PATHS.search(scope if selector == 'gin.macro' else name):
+        parameters[name] = _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+  if isinstance(value, str):
+    return os.path.expanduser(value)
+  return type(value)(map(_expanded, value)) if type(value) in (tuple, list) else value
 
 
 def _read_no_packages() -> None:
@@ -191,8 +211,7 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
   from aya_train.tasks.mixtures import aya_mixtures, source_mixture
   from aya_train.tasks.user import user_data
 
-  for path in macro('DATASET_TABLES') or ():
-    user_data.add_table(path)
+  user_data.add_tables(macro('DATASET_TABLES') or ())
   chosen = {
     field: macro(name)
     for field, name in (

@@ -12,10 +12,12 @@ import seqio
 from etils import epath
 
 from aya_train import finiteness, hosts, lease, metric_writer, partitioning, watchdog
-from aya_train.data import task_registry
+from aya_train.data import feature_converters, task_registry
 from aya_train.objectives import objective, seq2seq
+from aya_train.tasks import split_slices
 
 logger = logging.getLogger(__name__)
+PREPROCESSING_SEED = 42
 TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
 _OUTPUT_TYPES = (
   seqio.metrics.ModelOutputType.PREDICTION,
@@ -50,9 +52,10 @@ class InferEvalConfig:
   batch_size: int = 128
   num_examples: int | None = None
   use_cached: bool = False
-  seed: int = 42
+  seed: int = PREPROCESSING_SEED
 
   def __post_init__(self):
+    feature_converters.check_lengths(self.task_feature_lengths)
     if self.num_examples is not None and self.num_examples < 1:
       raise ValueError(
         f'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got {self.num_examples!r}'
@@ -121,7 +124,7 @@ class InferEvaluator:
     split = self._config.split
     if not task.metric_objs:
       return 'no metrics'
-    if split.split('[')[0] not in task.splits:
+    if not split_slices.has(task, split):
       return f'no split {split!r}'
     needed = {metric.model_output_type for metric in task.metric_objs}
     if unknown := needed - {*_OUTPUT_TYPES}:
@@ -135,18 +138,19 @@ class InferEvaluator:
 
   def _evaluator(self, name: str, num_examples: int | None, log_dir: str | None) -> seqio.Evaluator:
     config = self._config
-    return seqio.Evaluator(
-      mixture_or_task_name=name,
-      feature_converter=seqio.EncDecFeatureConverter(pack=False),
-      eval_split=config.split,
-      use_cached=config.use_cached,
-      seed=config.seed,
-      sequence_length=dict(config.task_feature_lengths),
-      num_examples=num_examples,
-      logger_cls=[seqio.JSONLogger] if log_dir else [],
-      log_dir=log_dir,
-      async_compute_metrics=False,
-    )
+    with task_registry.registered_with(seqio.TaskRegistry.get(name), config.split):
+      return seqio.Evaluator(
+        mixture_or_task_name=name,
+        feature_converter=seqio.EncDecFeatureConverter(pack=False),
+        eval_split=config.split,
+        use_cached=config.use_cached,
+        seed=config.seed,
+        sequence_length=dict(config.task_feature_lengths),
+        num_examples=num_examples,
+        logger_cls=[seqio.JSONLogger] if log_dir else [],
+        log_dir=log_dir,
+        async_compute_metrics=False,
+      )
 
   def try_metrics(self, num_examples: int = TRIED_EXAMPLES) -> dict[str, str]:
     """Scores the first targets as if the model had predicted them; no model runs.
@@ -366,6 +370,44 @@ def decode_prompts(
   Raises:
     finiteness.NonFiniteError: the model gives an answer no finite log-likelihood.
   """
+  tokens = encode_prompts(model, prompts, lengths)
+  return decode_tokens(
+    model,
+    params,
+    tokens,
+    lengths=lengths,
+    batch_size=batch_size,
+    partitioner=partitioner,
+    seed=seed,
+  )
+
+
+def encode_prompts(
+  model: seq2seq.EncoderDecoderModel, prompts: Sequence[str], lengths: Mapping[str, int]
+) -> list[list[int]]:
+  """Ids of texts, cut to `lengths['inputs']` tokens, each with its end of sequence."""
+  vocabulary = model.input_vocabulary
+  return [
+    [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id] for text in prompts
+  ]
+
+
+def decode_tokens(
+  model: seq2seq.EncoderDecoderModel,
+  params: Any,
+  prompts: Sequence[Sequence[int]],
+  *,
+  lengths: Mapping[str, int],
+  batch_size: int,
+  partitioner: partitioning.Partitioner,
+  seed: int = 0,
+) -> list[list[int]]:
+  """Answers to inputs of ids, as `decode_prompts` gives them.
+
+  Args:
+    prompts: ids of each input, at most `lengths['inputs']`.
+    model, params, lengths, batch_size, partitioner, seed: as for `decode_prompts`.
+  """
 
   def predict(params: Any, inputs: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
     batch = {'encoder_input_tokens': inputs}
@@ -376,20 +418,17 @@ def decode_prompts(
     return tokens[:, 0], scores[:, 0]
 
   step = partitioner.jit(predict, out_shardings=partitioner.replicated)
-  vocabulary = model.input_vocabulary
   answers: list[list[int]] = []
   for start in range(0, len(prompts), batch_size):
-    texts = prompts[start : start + batch_size]
-    rows = [
-      [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id] for text in texts
-    ]
-    inputs = np.zeros((batch_size, input_width(max(map(len, rows)), lengths['inputs'])), np.int32)
+    rows = prompts[start : start + batch_size]
+    width = input_width(max(1, *map(len, rows)), lengths['inputs'])
+    inputs = np.zeros((batch_size, width), np.int32)
     for row, tokens in enumerate(rows):
       inputs[row, : len(tokens)] = tokens
     ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
     decoded, scores = (np.asarray(values) for values in step(params, inputs, ids))
-    _check_scores(scores[: len(texts)])
-    for row in decoded[: len(texts)]:
+    _check_scores(scores[: len(rows)])
+    for row in decoded[: len(rows)]:
       answers.append([int(t) for t in row if t != 0])
   return answers
 

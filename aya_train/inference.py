@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import seqio
@@ -11,9 +12,10 @@ from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, partitioning
 from aya_train.checkpoint import answering, formats
-from aya_train.data import availability, task_examples
+from aya_train.data import availability, feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import storage
+from aya_train.tasks.building import text_files
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +38,14 @@ def infer(
   """Decodes prompts and writes one JSON object a line: `inputs`, `prediction`, `targets` if known.
 
   Exactly one of `prompts`, `prompts_file` (a text file, one prompt a line) and
-  `mixture_or_task_name` says what to answer.
+  `mixture_or_task_name` says what to answer. Of a task the tokens are decoded that its
+  preprocessors give, as `eval` does; `inputs` is `inputs_pretokenized` if it has it.
 
   Args:
     model: the model, with its way of decoding.
     checkpoint_path: weights, of any format of checkpoint/formats.py.
     partitioner: mesh.
-    task_feature_lengths: tokens of inputs and targets.
+    task_feature_lengths: tokens of inputs and targets; longer inputs are cut.
     output_file: JSON-lines file to write.
     batch_size: prompts decoded at a time.
     prompts, prompts_file, mixture_or_task_name: what to answer.
@@ -70,20 +73,25 @@ def infer(
   with hosts.together():
     if jax.process_index() == 0:
       destinations.check_file(output_file, 'OUTPUT_FILE')
+  feature_converters.check_lengths(task_feature_lengths)
   references: Sequence[str | None] = []
+  tokens: Sequence[Sequence[int]] | None = None
   if mixture_or_task_name:
-    pairs = task_texts(mixture_or_task_name, split, num_examples)
-    prompts, references = [a for a, _ in pairs], [b for _, b in pairs]
+    found = task_examples_of(mixture_or_task_name, split, num_examples, task_feature_lengths)
+    tokens, prompts, references = zip(*found, strict=True) if found else ((), (), ())
   elif prompts_file:
-    prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
+    lines = text_files.lines(text_files.read(prompts_file))
+    prompts = [line for line in lines if line.strip()]
   if not prompts:
     raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
   params = formats.read_for(trained, partitioner, source)
   started = time.monotonic()
-  answers = infer_eval.decode_prompts(
+  if tokens is None:
+    tokens = infer_eval.encode_prompts(model, list(prompts), task_feature_lengths)
+  answers = infer_eval.decode_tokens(
     model,
     params,
-    list(prompts),
+    tokens,
     lengths=task_feature_lengths,
     batch_size=batch_size,
     partitioner=partitioner,
@@ -92,19 +100,33 @@ def infer(
   path = epath.Path(output_file)
   if jax.process_index() == 0:
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
+    records = []
     for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
       ids = ids[:-1] if ids and ids[-1] == model.answer_end else ids
       record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
-      lines.append({**record, 'targets': references[i]} if references else record)
-    text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)
-    storage.write_atomically(path, text)
+      records.append({**record, 'targets': references[i]} if references else record)
+    text = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
+    storage.write_atomically(path, text.encode('utf-8', 'backslashreplace'))
   rate = len(answers) / (time.monotonic() - started)
   logger.info('wrote %d answers to %s (%.1f a second)', len(answers), path, rate)
   return path
 
 
 _SPAN = 20_000  # examples of a task among which prompts are picked
+
+
+class TaskExample(NamedTuple):
+  """An example of a task as a model gets it, and as people read it.
+
+  Attributes:
+    tokens: ids of the inputs as the task gives them, cut to their length.
+    inputs, targets: `inputs_pretokenized` and `targets_pretokenized`, or the tokens as text where
+      there are none.
+  """
+
+  tokens: list[int]
+  inputs: str
+  targets: str
 
 
 def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
@@ -114,11 +136,11 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
   examples count.
 
   Args:
-    name, split: as `task_texts`.
+    name, split: as `task_examples_of`.
     count: examples wanted; fewer if there are not as many.
 
   Raises:
-    ValueError, FileNotFoundError: see `task_texts`.
+    ValueError, FileNotFoundError: see `task_examples_of`.
   """
   tasks = availability.tasks(name, split, None)
   if len(tasks) > count:
@@ -126,36 +148,69 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
   each = -(-count // len(tasks))
   pairs: list[tuple[str, str]] = []
   for task in tasks:
-    found = _texts_of(task, split, _SPAN) if task_examples.has_rows(task, split, 1) else []
-    pairs += [found[i * len(found) // each] for i in range(min(each, len(found)))]
+    found = _examples(task, split, _SPAN) if task_examples.has_rows(task, split, 1) else []
+    picked = [found[i * len(found) // each] for i in range(min(each, len(found)))]
+    pairs += [(example.inputs, example.targets) for example in picked]
   return pairs[:count]
 
 
-def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[str, str]]:
-  """Inputs and targets of a task's examples as text, in the order of the data set.
+def task_examples_of(
+  name: str, split: str, num_examples: int | None, lengths: Mapping[str, int] | None = None
+) -> list[TaskExample]:
+  """Examples of a task, in the order of the data set, as `eval` decodes them.
 
   Args:
     name: of a task or mixture; its tasks without the split or without rows in it are left out.
-    split: to read.
+    split: to read, such as 'test' or 'train[:10]'.
     num_examples: of each task, None for all.
+    lengths: of the features in tokens; None: nothing is cut.
 
   Raises:
-    ValueError: no task has the split.
+    ValueError: no task has the split, or one has no feature `inputs`.
     FileNotFoundError: data is missing.
   """
-  pairs: list[tuple[str, str]] = []
+  found: list[TaskExample] = []
   for task in availability.tasks(name, split, None):
-    if not task_examples.has_rows(task, split, 1):
-      continue
-    pairs += _texts_of(task, split, num_examples)
-  return pairs
+    task_registry.require_features(task, ('inputs',))
+    if task_examples.has_rows(task, split, 1):
+      found += _examples(task, split, num_examples, lengths)
+  return found
 
 
-def _texts_of(task: seqio.Task, split: str, num_examples: int | None) -> list[tuple[str, str]]:
-  pairs = []
-  examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+def _examples(
+  task: seqio.Task,
+  split: str,
+  num_examples: int | None,
+  lengths: Mapping[str, int] | None = None,
+) -> list[TaskExample]:
+  examples = task.get_dataset(
+    sequence_length=None if lengths is None else dict(lengths),
+    split=split,
+    shuffle=False,
+    seed=infer_eval.PREPROCESSING_SEED,
+  )
+  found = []
   for example in examples.take(num_examples or -1).as_numpy_iterator():
-    texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))
-    inputs, targets = (text.decode('utf-8') for text in texts)
-    pairs.append((inputs, targets))
-  return pairs
+    tokens = {side: _ids(example[side]) for side in ('inputs', 'targets') if side in example}
+    texts = [_text(task, example, side, tokens) for side in ('inputs', 'targets')]
+    found.append(TaskExample(tokens['inputs'], *texts))
+  return found
+
+
+def _ids(tokens: Any) -> list[int]:
+  """The ids without the padding that a task with features of one static length puts at the end."""
+  ids = [int(token) for token in tokens]
+  while ids and ids[-1] == 0:
+    ids.pop()
+  return ids
+
+
+def _text(
+  task: seqio.Task, example: Mapping[str, Any], side: str, tokens: Mapping[str, list[int]]
+) -> str:
+  if isinstance(text := example.get(f'{side}_pretokenized'), bytes):
+    return text.decode('utf-8')
+  if side not in tokens:
+    return ''
+  vocabulary = task.output_features[side].vocabulary
+  return vocabulary.decode([token for token in tokens[side] if token != vocabulary.eos_id])

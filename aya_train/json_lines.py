@@ -1,5 +1,6 @@
 """JSON-lines files of ours, which a kill or a full disk may have cut in the middle of a line."""
 
+import codecs
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ def read(
   path = epath.Path(path)
   found, torn = [], []
   # Only '\n' ends a line: texts may hold the other line boundaries of Unicode.
-  for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
+  for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b'\n'), 1):
     if not line.strip():
       continue
     try:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import seqio
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
 from aya_train.checkpoint import answering, formats, manager
 from aya_train.data import batching, mixing, task_registry
 from aya_train.objectives import objective
-from aya_train.tasks import features
+from aya_train.tasks import features, split_slices
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,23 @@ def check_validation(
     )
     return None
   log_survey(train_eval, found)
+  _say_common_rows(train, train_eval)
   return train_eval
+
+
+def _say_common_rows(train: batching.DatasetConfig, evaluated: batching.DatasetConfig) -> None:
+  """Says it where rows are validated on that are trained on."""
+  names = [
+    {t.name for t in seqio.get_subtasks(task_registry.get_mixture_or_task(c.mixture_or_task_name))}
+    for c in (train, evaluated)
+  ]
+  if names[0] & names[1] and split_slices.overlap(train.split, evaluated.split):
+    logger.warning(
+      'the validation loss is measured on rows that are trained on: %r (TRAIN_EVAL_SPLIT) has rows '
+      'of %r (TRAIN_SPLIT)',
+      evaluated.split,
+      train.split,
+    )
 
 
 def _has_no_rows(cfg: batching.DatasetConfig, error: Exception) -> bool:

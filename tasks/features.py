@@ -23,14 +23,16 @@ def set_vocabulary(path: str | os.PathLike[str] | None) -> None:
   `aya-train prepare cldr` trains. The file is opened at first use, not here.
   """
   global _chosen
-  _chosen = None if path is None else os.fspath(path)
+  _chosen = None if path is None else os.path.expanduser(os.fspath(path))
 
 
 def vocabulary_file() -> str:
   """Path of the SentencePiece file in force; nothing is opened."""
   if _chosen is not None:
     return _chosen
-  return os.environ.get(VOCABULARY_ENV) or str(storage.vocabularies_dir() / DEFAULT_VOCABULARY)
+  if path := os.environ.get(VOCABULARY_ENV):
+    return os.path.expanduser(path)
+  return str(storage.vocabularies_dir() / DEFAULT_VOCABULARY)
 
 
 def _origin() -> str:

@@ -1,11 +1,19 @@
 """Where aya-train keeps what it makes, and how a file gets there whole."""
 
+import functools
 import os
+import re
+import socket
+import time
 import uuid
+from collections.abc import Iterable
 
 from etils import epath
 
 CACHE_ENV = 'AYA_TRAIN_CACHE'
+_TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
+_CLAIM = '.claim-'
+_GRACE_SECONDS = 60.0
 
 
 def cache_dir() -> epath.Path:
@@ -26,13 +34,102 @@ def tfds_dir() -> epath.Path:
   return cache_dir() / 'tensorflow_datasets'
 
 
+def temporary(path: epath.Path, ending: str = 'tmp') -> epath.Path:
+  """A hidden name beside `path` for what will take its name when it is complete.
+
+  It says which process writes there, so that `remove_leftovers` knows what nobody does.
+  """
+  return path.parent / f'.{path.name}.{_me()}.{uuid.uuid4().hex[:8]}.{ending}'
+
+
+def remove_leftovers(folder: epath.Path) -> None:
+  """Removes what processes of this machine that are no more left under names of `temporary`.
+
+  What belongs to a living process, or to one of another machine, stays.
+  """
+  for path in folder.iterdir() if folder.exists() else ():
+    if (found := _TEMPORARY.fullmatch(path.name)) and not _is_alive(found['owner']):
+      _remove(path)
+
+
+def claim(folder: epath.Path) -> None:
+  """Writes into a folder that this process works in it; see `is_abandoned`."""
+  (folder / f'{_CLAIM}{_me()}').write_text('')
+
+
+def release(folder: epath.Path) -> None:
+  """Takes all claims out of a folder, which is complete."""
+  for path in folder.glob(f'{_CLAIM}*'):
+    path.unlink(missing_ok=True)
+
+
+def is_abandoned(folder: epath.Path) -> bool:
+  """Whether no other process, living on this machine or of another one, has claimed a folder.
+
+  One that nobody has claimed counts as abandoned after a minute: it may just have been made.
+  """
+  owners = [path.name.removeprefix(_CLAIM) for path in folder.glob(f'{_CLAIM}*')]
+  if owners:
+    return not any(owner != _me() and _is_alive(owner) for owner in owners)
+  return folder.exists() and time.time() - folder.stat().mtime > _GRACE_SECONDS
+
+
+def remove_abandoned(folders: Iterable[epath.Path]) -> None:
+  """Removes those of some folders that are abandoned."""
+  for folder in folders:
+    if folder.exists() and is_abandoned(folder):
+      _remove(folder)
+
+
+def _remove(path: epath.Path) -> None:
+  try:
+    if path.is_dir():
+      path.rmtree()
+    else:
+      path.unlink(missing_ok=True)
+  except FileNotFoundError:
+    pass  # another process removed it
+
+
+@functools.lru_cache(maxsize=1)
+def _host() -> str:
+  return re.sub(r'\W', '_', socket.gethostname()) or 'host'
+
+
+def _me() -> str:
+  """Machine, process and the start of the process, since numbers of processes come again."""
+  return f'{_host()}-{os.getpid()}-{_started(os.getpid())}'
+
+
+def _is_alive(owner: str) -> bool:
+  host, pid, started = owner.rsplit('-', 2)
+  return host != _host() or _started(int(pid)) == int(started)
+
+
+def _started(pid: int) -> int:
+  """When a process began, in the kernel's ticks; -1 if there is none, 0 where that is not told."""
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return -1
+  except PermissionError:
+    pass  # of another user
+  try:
+    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as file:
+      return int(file.read().rpartition(')')[2].split()[19])
+  except (OSError, IndexError, ValueError):
+    return 0
+
+
 def write_atomically(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole or not at all; several writers do not disturb each other.
 
-  The content goes to a hidden `.NAME.<random>.partial` in the same folder, which takes the name
-  when it is complete.
+  The content goes to a hidden file of another name in the same folder (`temporary`), which takes
+  the name when it is complete. What killed writers left beside it goes.
   """
-  partial = path.parent / f'.{path.name}.{uuid.uuid4().hex}.partial'
+  if '://' not in os.fspath(path):
+    remove_leftovers(path.parent)
+  partial = temporary(path, 'partial')
   data = content.encode() if isinstance(content, str) else content
   try:
     partial.write_bytes(data)

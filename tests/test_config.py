@@ -248,3 +248,30 @@ def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(str(tmp_path))
   config.parse(SMOKE, [MODEL_DIR])
   assert config.macro('BATCH_SIZE') == 16
+
+
+def test_home_is_meant_wherever_a_path_is_given(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  bindings = [
+    "MODEL_DIR = '~/run'",
+    "DATASET_TABLES = ('~/a.toml', 'b.toml')",
+    "VOCABULARY_FILE = '~/v.model'",
+    "train/batching.DatasetConfig.prepared_dir = '~/prepared'",
+  ]
+  config.parse(['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin'], bindings)
+  assert config.macro('MODEL_DIR') == '/home/me/run'
+  assert config.macro('DATASET_TABLES') == ('/home/me/a.toml', 'b.toml')
+  assert config.macro('VOCABULARY_FILE') == '/home/me/v.model'
+  assert "DatasetConfig.prepared_dir = '/home/me/prepared'" in config.text()
+  config.parse(['models/mt5_tiny.gin', 'recipes/infer.gin'], ["PROMPTS = '~ is a tilde'"],
+               require_all=False)  # fmt: skip
+  assert config.macro('PROMPTS') == '~ is a tilde'
+
+
+@pytest.mark.parametrize('length', ['None', '0', '1.5', "'8'"])
+def test_lengths_are_numbers_of_tokens(length):
+  files = ['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin']
+  with pytest.raises(ValueError, match='TASK_FEATURE_LENGTHS must give a number of tokens'):
+    config.parse(
+      files, ["MODEL_DIR = 'x'", f"TASK_FEATURE_LENGTHS = {{'inputs': 8, 'targets': {length}}}"]
+    )

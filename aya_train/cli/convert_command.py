@@ -12,9 +12,11 @@ SUMMARY = 'turn a checkpoint into another format'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-    'src', help='MODEL_DIR, a step folder in it, a T5X checkpoint_<step>, or a Hugging Face folder'
+    'src',
+    type=os.path.expanduser,
+    help='MODEL_DIR, a step folder in it, a T5X checkpoint_<step>, or a Hugging Face folder',
   )
-  parser.add_argument('dst', help='folder to make')
+  parser.add_argument('dst', type=os.path.expanduser, help='folder to make')
   parser.add_argument(
     '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
   )
@@ -30,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument('--max_shard_size', help='of the safetensors files, default 5GB')
   parser.add_argument(
-    '--vocabulary', help='SentencePiece file, if the checkpoint does not name one'
+    '--vocabulary',
+    type=os.path.expanduser,
+    help='SentencePiece file, if the checkpoint does not name one',
   )
   parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
   parser.add_argument(
@@ -56,7 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
   group = parser.add_argument_group('quantised', 'for --to ct2 and --to gguf')
   group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
-  group.add_argument('--examples', help='JSON lines on which the loss of quality is measured')
+  group.add_argument(
+    '--examples',
+    type=os.path.expanduser,
+    help='JSON lines on which the loss of quality is measured',
+  )
   group.add_argument('--num_examples', type=int, default=256, help='how many; 0 for none')
   group = parser.add_argument_group('Hugging Face Hub')
   group.add_argument('--license', default='apache-2.0', help='of the weights, for the model card')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from aya_train import destinations
@@ -20,12 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
   )
-  parser.add_argument('--output', help='of a data report: file to write, default data_MIXTURE.html')
+  parser.add_argument(
+    '--output',
+    type=os.path.expanduser,
+    help='of a data report: file to write, default data_MIXTURE.html',
+  )
   parser.add_argument(
     '--budget', type=int, help='of a data report: examples of a run, for the repeats'
   )
+  gin_args.add_tables(parser)
   gin_args.add_arguments(parser, required=False)
-  parser.add_argument('--hf', help='exported folder: compare its answers with ours')
+  parser.add_argument(
+    '--hf', type=os.path.expanduser, help='exported folder: compare its answers with ours'
+  )
   parser.add_argument('--prompts', type=int, default=12, help='how many answers to show')
 
 
@@ -33,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
   if args.what[0] == 'data' and len(args.what) == 2:
     path = _report_data(args.what[1], args)
   elif len(args.what) == 1:
-    path = _report_run(args.what[0], args)
+    path = _report_run(os.path.expanduser(args.what[0]), args)
   else:
     raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
   print(f'wrote {path}')
@@ -70,8 +78,9 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
   if args.gin_file:
     gin_args.set_up(args, require_all=False)
     directory, lengths = config.macro('PREPARED_DIR'), config.macro('TASK_FEATURE_LENGTHS')
+    gin_args.set_up_tables(args)
   else:
-    gin_args.import_tasks('aya_train.tasks')
+    gin_args.set_up_without_gin(args)
   output = args.output or f'data_{name}.html'
   destinations.check_file(output, '--output')
   return data_page.write(

@@ -12,7 +12,7 @@ from etils import epath
 
 from aya_train import destinations, hosts
 from aya_train.data import prepared, task_examples, task_registry
-from aya_train.tasks import source_tasks
+from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def survey(
   kept = [task for task in tasks if task not in empty]
   if empty and not (kept and (allow_empty or found is not None)):
     raise task_registry.empty_split(empty[0], split)
-  if found is not None and split == 'train':
+  if found is not None and 'train' in split_slices.names(split):
     _say_empty_sources(provider, {t.name for t in kept}, found)
   of_split = {t.name for t in task_registry.tasks_with_split(provider, split)}
   others = {t.name for t in seqio.get_subtasks(provider)} - of_split

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -140,3 +141,22 @@ def examples_per_batch(rows: Mapping[str, np.ndarray], features: Sequence[str]) 
   else:
     segments = [rows[f].any(axis=1) for f in features]
   return int(np.max(segments, axis=0).sum())
+
+
+def check_lengths(lengths: Mapping[str, Any]) -> None:
+  """Refuses lengths (TASK_FEATURE_LENGTHS) that are no number of tokens.
+
+  Raises:
+    ValueError: such as None, which SeqIO takes for "no cut".
+  """
+  wrong = {
+    name: length
+    for name, length in lengths.items()
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1
+  }
+  if wrong:
+    raise ValueError(
+      f'TASK_FEATURE_LENGTHS must give a number of tokens for each feature, got {dict(lengths)}. '
+      "SeqIO's None (nothing is cut) has no place here: arrays have one shape; give the length of "
+      'the longest example'
+    )

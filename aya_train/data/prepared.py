@@ -27,12 +27,12 @@ import bisect
 import collections
 import dataclasses
 import functools
+import glob
 import itertools
 import json
 import os
 import threading
 import urllib.parse
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +46,7 @@ from etils import epath
 import aya_train
 from aya_train import watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
+from aya_train.tasks import split_slices, storage
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -270,11 +271,13 @@ def prepare_task(
     raise ValueError(f'{task_name!r} is a mixture; prepare_task takes a task.')
   if num_shards < 1:
     raise ValueError(f'num_shards must be at least 1, got {num_shards}.')
+  task = split_slices.with_split(task, split)
   path = prepared_path(task, split, directory)
   if is_prepared(path):
     return PreparedTask(path).manifest
   clear_unprepared(path)
-  temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
+  remove_leftovers(path)
+  temporary = storage.temporary(path)
   temporary.mkdir(parents=True)
   try:
     manifest = _write(task, split, temporary, num_shards, progress, allow_empty)
@@ -289,6 +292,26 @@ def clear_unprepared(path: epath.Path) -> None:
   """Removes what was empty when last looked at, or a part that a kill left in an object store."""
   if path.exists() and not is_prepared(path):
     path.rmtree()
+
+
+def parts_path(path: epath.Path, count: int) -> epath.Path:
+  """Where the shards of a directory of `prepared_path` are gathered, of which there are `count`."""
+  return path.parent / f'.{path.name}.{count:05d}.parts'
+
+
+def remove_leftovers(path: epath.Path, keep: epath.Path | None = None) -> None:
+  """Removes what preparations of this split that are no more left beside a prepared directory.
+
+  Args:
+    path: of `prepared_path`.
+    keep: parts that are gone on with.
+  """
+  if not path.parent.exists():
+    return
+  storage.remove_leftovers(path.parent)
+  split = path.name.rsplit('-', 2)[0]
+  parts = path.parent.glob(f'.{glob.escape(split)}-*.parts')
+  storage.remove_abandoned(part for part in parts if part != keep)
 
 
 def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:

@@ -18,6 +18,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train.data import task_registry
+from aya_train.tasks import split_slices
 
 PREPROCESSING_SEED = 0
 KIND_COLUMNS = ('language_code', 'script', 'dataset', 'task_type', 'kind')
@@ -45,7 +46,7 @@ def examples(
   Raises:
     ValueError: no such split, wrong features, or what a row or a preprocessor raised, in one line.
   """
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   if 1 < num_shards <= len(task.source.list_shards(split)):
     part = seqio.ShardInfo(shard, num_shards)
     ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
@@ -72,7 +73,7 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
     FileNotFoundError: the source is not there.
     ValueError: no such split, wrong features, or what reading and preprocessing raise, in one line.
   """
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   try:
     if not task.source.list_shards(split):
       if isinstance(task.source, seqio.FileDataSource):
@@ -117,12 +118,19 @@ def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[Tokens, Kin
   )
   # In batches, since every step from tf.data to Python costs more than an example's tokenisation.
   for tokens, texts in ds.ragged_batch(256).prefetch(2):
-    columns = [np.split(c.values.numpy(), c.row_splits.numpy()[1:-1]) for c in tokens]
+    columns = [_arrays(column) for column in tokens]
     said = dict(zip(names, (c.numpy().tolist() for c in texts), strict=True))
     blank = [b''] * len(columns[0])
     kinds = zip(*(said.get(name, blank) for name in KIND_COLUMNS), strict=True)
     for *arrays, kind in zip(*columns, kinds, strict=True):
       yield tuple(arrays), tuple(text.decode(errors='replace') for text in kind)
+
+
+def _arrays(column: tf.Tensor | tf.RaggedTensor) -> list[np.ndarray]:
+  """The rows of a batch; preprocessors that give one static length give no ragged one."""
+  if isinstance(column, tf.RaggedTensor):
+    return np.split(column.values.numpy(), column.row_splits.numpy()[1:-1])
+  return list(column.numpy())
 
 
 def _is_text(spec: Any) -> bool:

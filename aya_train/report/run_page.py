@@ -113,7 +113,9 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   train = run.macro('MIXTURE_OR_TASK_NAME')
   named = run.macro('INFER_EVAL_MIXTURE_OR_TASK_NAME') or train
   problems = []
-  for task, split in ((named, 'validation'), (named, 'test'), (train, 'train')):
+  decoded = run.macro('INFER_EVAL_SPLIT') or 'validation'
+  trained = run.macro('TRAIN_SPLIT') or 'train'
+  for task, split in ((named, decoded), (named, 'test'), (train, trained)):
     try:
       if picked := inference.picked_texts(task, split, count):
         return picked

@@ -250,19 +250,21 @@ class DataRow:
 def data_rows(run: run_record.Run) -> tuple[list[DataRow], str]:
   """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
   directory = epath.Path(run.macro('PREPARED_DIR') or storage.cache_dir() / 'prepared')
+  train_split = run.macro('TRAIN_SPLIT') or 'train'
+  eval_split = run.macro('TRAIN_EVAL_SPLIT') or 'validation'
   rows, missing = [], 0
   for name, split in (
-    (run.macro('MIXTURE_OR_TASK_NAME'), 'train'),
-    (run.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
+    (run.macro('MIXTURE_OR_TASK_NAME'), train_split),
+    (run.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), eval_split),
   ):
     if name is None:
       continue
     try:
       provider = task_registry.get_mixture_or_task(name)
-      if split == 'validation' and not task_registry.has_split(provider, split):
+      if split == eval_split and not task_registry.has_split(provider, split):
         continue
       opened, absent = _opened(provider, split, directory)
-      shares = _shares(provider, opened) if split == 'train' and opened else {}
+      shares = _shares(provider, opened) if split == train_split and opened else {}
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       return [], f'The data of this run cannot be opened here: {error}'
     # Of a mixture of sources, those that are not there were left out.

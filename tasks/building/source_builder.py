@@ -74,6 +74,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
         '(aya_train.tasks.building.source_build.build), which reads its release and calls `publish`'
       )
     splits, work_dir, manifest = self._finished
+    storage.claim(self.data_path)
     infos = []
     for split in splits:
       count = len(split.shard_lengths)
@@ -90,6 +91,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
       lengths = list(split.shard_lengths)
       infos.append(tfds.core.SplitInfo(split.name, lengths, split.num_bytes, template))
     self.info.set_splits(tfds.core.splits.SplitDict(infos))
+    storage.release(self.data_path)
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
     (self.data_path / MANIFEST).write_text(text)
 

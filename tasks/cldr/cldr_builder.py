@@ -74,6 +74,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, str]]]]:
     del dl_manager  # nothing is downloaded
+    storage.claim(self.data_path)
     return {split: self._generate_examples(split) for split in cldr_rows.SPLITS}
 
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -121,11 +122,13 @@ def build(
       )
     return found
   made = cldr_rows.manifest(builder.rows)
+  storage.remove_abandoned(epath.Path(builder.data_dir).parent.glob('incomplete.*'))
   # TFDS announces a download of unknown size; nothing is downloaded.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
     )
+  storage.release(epath.Path(builder.data_dir))
   counts = {split: info.num_examples for split, info in builder.info.splits.items()}
   if counts != made['splits']:
     raise ValueError(

@@ -20,6 +20,8 @@ from typing import Any
 
 import seqio
 
+from aya_train.tasks import split_slices
+
 # A base character of a script without spaces, with its marks; or a run of letters, marks, digits.
 _UNSPACED = (
   '\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u3040-\u30ff\u3400-\u4dbf'
@@ -251,7 +253,7 @@ def check(
   for name, split in evaluations:
     for task in _tasks(name, split):
       for number, (inputs, _) in enumerate(texts_of(task, split)):
-        index.add(f'{task.name}:{split} row {number}', [inputs])
+        index.add(f'{task.name}:{split} row {number + 1}', [inputs])
   if not any(index.sizes):
     raise ValueError(
       f'{evaluations}: no example of {min_words} words or more among {len(index.names)}'
@@ -270,7 +272,7 @@ def check(
 def _tasks(name: str, split: str) -> list[seqio.Task]:
   provider = seqio.get_mixture_or_task(name)
   tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
-  found = [task for task in tasks if split in task.splits]
+  found = [split_slices.with_split(t, split) for t in tasks if split_slices.has(t, split)]
   if not found:
     raise ValueError(f'{name!r} has no split {split!r}')
   return found

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import seqio
 
+from aya_train.tasks import split_slices
+
 PROPORTIONAL, UNIFORM = 'proportional', 'uniform'
 REFUSE, RENORMALISE = 'refuse', 'renormalise'
 
@@ -229,11 +231,11 @@ class SourceMixture(seqio.Mixture):
     """
     missing, empty, problems, present = [], [], [], []
     for task in (seqio.TaskRegistry.get(n) for p in self.parts for n in self.units(p)):
-      if split.split('[')[0] not in task.splits:
+      if not split_slices.has(task, split):
         continue
       there = is_prepared(task)
       try:
-        if there or task.source.list_shards(split):
+        if there or split_slices.with_split(task, split).source.list_shards(split):
           present.append(task.name)
         else:
           empty.append(task.name)

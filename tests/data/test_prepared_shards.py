@@ -118,3 +118,47 @@ def test_through_beam(cache, tmp_path):
   prepare(tmp_path / 'here', 3)
   prepare(tmp_path / 'beam', 3, work_runner.beam('DirectRunner'))
   assert rows(tmp_path / 'beam') == rows(tmp_path / 'here')
+
+
+def left_by_a_kill(directory, num_shards):
+  """Names in the task's folder after a kill at the first of the shards."""
+
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    prepare(directory, num_shards, killed)
+  return names_in(directory)
+
+
+def names_in(directory):
+  return sorted(path.name for path in (directory / TASK).iterdir())
+
+
+def test_what_a_killed_preparation_left_goes_with_the_next_of_another_number(cache, tmp_path):
+  (left,) = left_by_a_kill(tmp_path, 5)
+  assert left.endswith('.00005.parts')
+  validation = tmp_path / TASK / left.replace('.train-', '.validation-')
+  validation.mkdir()
+  prepare(tmp_path, 1)
+  assert [name for name in names_in(tmp_path) if 'train' in name] == [left[1:-12]]
+  assert validation.exists()  # the next preparation of that split may go on with it
+
+
+def test_what_another_process_prepares_is_left_alone(cache, tmp_path):
+  (left,) = left_by_a_kill(tmp_path, 5)
+  (tmp_path / TASK / left / '.claim-another_machine-1-1').write_text('')
+  prepared.prepare_task(TASK, 'train', tmp_path)
+  assert left in names_in(tmp_path)
+
+
+def test_parts_of_files_that_have_changed_are_not_gone_on_with(cache, tmp_path, monkeypatch):
+  left_by_a_kill(tmp_path, 2)
+  said = []
+  monkeypatch.setattr(prepared_shards, '_stamp', lambda task, split: ['another'])
+  monkeypatch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+  done = prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=2, say=said.append)
+  assert not [line for line in said if 'done before' in line]
+  task = task_registry.get_mixture_or_task(TASK)
+  assert done[TASK].num_examples == task.num_input_examples('train')

@@ -299,7 +299,12 @@ class Sandbox:
   def _process(self, environment: Mapping[str, str], folder: pathlib.Path) -> Iterator[None]:
     """Gives what a process of its own would begin with; takes away what it would at its end."""
     printed = io.StringIO()
-    registries = [seqio.TaskRegistry._REGISTRY, user_data._DATASETS]
+    registries = [
+      seqio.TaskRegistry._REGISTRY,
+      seqio.MixtureRegistry._REGISTRY,
+      user_data._DATASETS,
+      user_data._MIXTURES,
+    ]
     before = [dict(registry) for registry in registries]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
       for name in set(os.environ) - set(environment):

@@ -368,3 +368,53 @@ def test_reports_survive_json_and_add_up():
   assert a.problems['nul'] == 45
   assert len(a.examples) == read_report.EXAMPLES_PER_KIND
   assert json.loads(a.to_json())['rows'] == 200
+
+
+def test_work_that_cannot_be_gone_on_with_is_removed_by_the_next_build(root, small_units):
+  write_release(root)
+
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    source_build.build('aya_dataset', root, runner=killed, **SILENT)
+  in_progress = storage.tfds_dir() / 'in_progress'
+  (left,) = in_progress.iterdir()
+  other = in_progress / 'xp3x-0123456789abcdef'
+  other.mkdir()
+  write_release(root, count=41)  # the files are repaired: the work is on others
+  source_build.build('aya_dataset', root, **SILENT)
+  assert not left.exists()
+  assert other.exists()
+
+
+def test_a_refused_source_without_a_row_leaves_nothing(root):
+  (root / 'a.jsonl').parent.mkdir(parents=True)
+  (root / 'a.jsonl').write_text('{"inputs": "see www.x.y", "targets": "b"}\n')
+  with pytest.raises(ValueError, match='no row is left'):
+    source_build.build('sharegpt_command', root, **SILENT)
+  assert not list((storage.tfds_dir() / 'in_progress').iterdir())
+
+
+def test_a_half_written_data_set_of_a_killed_process_is_removed(root):
+  write_release(root)
+  half = source_builder.folder('aya_dataset').parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  (half / f'.claim-{storage._host()}-999999999-1').write_text('')
+  source_build.build('aya_dataset', root, **SILENT)
+  assert not half.exists()
+  assert not [p for p in source_builder.folder('aya_dataset').iterdir() if p.name[0] == '.']
+
+
+def test_a_sharegpt_array_beside_a_flat_file_loses_nothing(root):
+  talk = {'from': 'human', 'value': 'a {}?'}, {'from': 'gpt', 'value': 'b'}
+  talks = [
+    {'conversations': [talk[0] | {'value': f'a {i}?'}, talk[1]], 'language': 'yor'}
+    for i in range(200)
+  ]
+  root.mkdir(parents=True)
+  (root / 'talks.json').write_text(json.dumps(talks, indent=1))
+  (root / 'flat.jsonl').write_text('{"inputs": "c", "targets": "d", "language": "yor"}\n')
+  manifests = source_build.build('sharegpt_command', root, **SILENT)
+  assert manifests['']['splits']['train_yor']['rows'] == 201

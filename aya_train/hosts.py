@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from aya_train import memory_limits
+
 logger = logging.getLogger(__name__)
 
 WAIT_BEFORE_WARNING = 60  # seconds
@@ -145,7 +147,8 @@ def watched() -> Iterator[None]:
 
 def is_lost(error: BaseException) -> bool:
   """Whether an error means that another host is gone."""
-  return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and several()
+  named = type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
+  return named and several() and memory_limits.exhausted(error) is None
 
 
 def several() -> bool:

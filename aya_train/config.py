@@ -30,6 +30,7 @@ _MACRO_TYPES: Mapping[str, Any] = {
   **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
 }
+_PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 _STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
@@ -96,6 +97,9 @@ def _check_values() -> None:
   ]
   macros = {s.selector: s.value for s in statements if not s.arg_name}
   values = resolved(macros)
+  for name, value in values.items():
+    if value == '' and _PATH.search(name):
+      raise ValueError(f"{name} = '' names no path; where there is to be none it is None")
   for name, hint in _MACRO_TYPES.items():
     if name in values:
       _check_value(name, values[name], hint, '')
@@ -300,11 +304,13 @@ def check_licenses() -> str | None:
   Raises:
     ValueError: the mixture breaks it; every offending part is listed.
   """
+  from aya_train.data import task_registry
   from aya_train.tasks.rights import provenance
 
   policy, name = macro('DATA_LICENSE_POLICY'), macro('MIXTURE_OR_TASK_NAME')
   if policy is None or name is None:
     return policy
+  task_registry.get_mixture_or_task(name)  # refuses a name that is none, with those close to it
   folder = macro('DATA_PROVENANCE_SUMMARIES')
   provenance.check(name, policy, None if folder is None else provenance.read_summaries(folder))
   return policy

@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import hosts, metric_writer, partitioning
+from aya_train import hosts, metric_writer, partitioning, user_code
 from aya_train.data import task_registry
 from aya_train.objectives import objective, seq2seq
 
@@ -119,7 +119,7 @@ class InferEvaluator:
   def _add(self, task: seqio.Task) -> str:
     """Makes the evaluator of a task; returns why it cannot be decoded, '' if it can."""
     split = self._config.split
-    if not task.metric_objs:
+    if not _metrics(task):
       return 'no metrics'
     if split.split('[')[0] not in task.splits:
       return f'no split {split!r}'
@@ -274,6 +274,16 @@ class InferEvaluator:
     return [np.asarray(values) for values in out]  # replicated
 
 
+def _metrics(task: seqio.Task) -> Sequence[Any]:
+  """A task's metrics; refuses functions that SeqIO cannot call, which it only does when asked."""
+  try:
+    return task.metric_objs
+  except ValueError as error:
+    raise ValueError(
+      f'task {task.name!r} has a metric whose arguments have other names than SeqIO gives: {error}'
+    ) from error
+
+
 def _aux(scores: list[float]) -> dict[str, list[float]]:
   return {'scores': scores}
 
@@ -295,10 +305,13 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def first_line(error: BaseException) -> str:
-  """Type and first line of what was raised, through SeqIO's own wrapping."""
+  """Type, first line and place in the user's code of what was raised, through SeqIO's wrapping."""
   cause = error.__cause__ or error
   lines = str(cause).strip().splitlines()
-  return f'{type(cause).__name__}: {lines[0] if lines else ""}'
+  place = user_code.place(error)
+  if "no attribute 'items'" in str(cause) and not place:
+    place = 'does a metric return its number? SeqIO wants a dict of names to numbers'
+  return f'{type(cause).__name__}: {lines[0] if lines else ""}' + (f', {place}' if place else '')
 
 
 def input_width(num_tokens: int, limit: int) -> int:

@@ -96,7 +96,7 @@ def _explained(error: BaseException) -> tuple[str, int, bool]:
 def _full_disk(error: BaseException) -> str:
   if not destinations.is_full(error):
     return ''
-  return f'the disk is full ({_short(error)}): make room; the same command goes on'
+  return f'the disk is full ({_short(error)}): make room, and start the same command again'
 
 
 def _no_memory(error: BaseException) -> str:
@@ -141,9 +141,11 @@ def _no_extra(error: BaseException) -> str:
 
 def _remote(error: BaseException) -> str:
   for cause in user_code.chain(error):
-    module = type(cause).__module__.partition('.')[0]
-    of_bucket = module == 'tensorflow' and '://' in str(cause)
-    if module in _REMOTE or of_bucket or _REMOTE_WORDS.search(str(cause)):
+    module = type(cause).__module__
+    of_bucket = module.startswith('tensorflow') and '://' in str(cause)
+    if module.startswith('google.protobuf'):  # messages, which come from files
+      continue
+    if module.partition('.')[0] in _REMOTE or of_bucket or _REMOTE_WORDS.search(str(cause)):
       what = 'a path in a bucket' if of_bucket else 'a service or a bucket'
       return (
         f'{what} cannot be reached: {_short(cause)}. Are the name, the network and the '

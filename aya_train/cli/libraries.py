@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+ROOT = pathlib.Path('/')
 GOOGLE = '0x1ae0'  # as a vendor on the PCI bus: of TPUs, and of its cloud's disks and network cards
 _DISK_OR_NETWORK = ('0x01', '0x02')  # classes on the PCI bus
 
@@ -49,12 +50,11 @@ def _signs_of_tpu() -> bool:
   told = ('JAX_FORCE_TPU_INIT', 'TPU_NAME', 'TPU_WORKER_ID', 'TPU_LIBRARY_PATH')
   if any(name in os.environ for name in told):
     return True
-  root = pathlib.Path('/')
-  if any(root.glob('dev/accel*')) or any(root.glob('dev/vfio/[0-9]*')):
+  if any(ROOT.glob('dev/accel*')) or any(ROOT.glob('dev/vfio/[0-9]*')):
     return True
   return any(
     _read(path) == GOOGLE and not _read(path.parent / 'class').startswith(_DISK_OR_NETWORK)
-    for path in root.glob('sys/bus/pci/devices/*/vendor')
+    for path in ROOT.glob('sys/bus/pci/devices/*/vendor')
   )
 
 

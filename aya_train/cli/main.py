@@ -6,6 +6,7 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 import argparse
 import contextlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -125,12 +126,15 @@ def _reader_is_gone(error: Exception) -> bool:
   if not isinstance(error, BrokenPipeError):
     return False
   try:
-    sys.stdout.flush()
-  except BrokenPipeError:
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    gone = bool(asked.poll(0))
+  except (AttributeError, OSError):  # a system without poll, or an output that is no file
+    return False
+  if gone:
     # What is still to be written would fail again when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
-  return False
+  return gone
 
 
 def console() -> None:

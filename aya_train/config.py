@@ -143,7 +143,9 @@ def _our_function(selector: str) -> Any:
 
 def _hints(function: Any) -> Mapping[str, Any]:
   try:
-    return typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
+    return typing.get_type_hints(
+      inspect.getattr_static(function, '__init__') if isinstance(function, type) else function
+    )
   except Exception:  # a name that is imported for type checkers only
     return {}
 

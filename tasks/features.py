@@ -59,8 +59,8 @@ def _load(path: str, origin: str) -> seqio.SentencePieceVocabulary:
       raise RuntimeError('it holds no pieces')
   except (OSError, RuntimeError, tf.errors.OpError) as error:
     raise ValueError(
-      f'{path} (named by {origin}) is no SentencePiece model ({_said(error)}): give the file itself, '
-      'such as mc4.250000.100extra/sentencepiece.model'
+      f'{path} (named by {origin}) is no SentencePiece model ({_said(error)}): give the file '
+      'itself, such as mc4.250000.100extra/sentencepiece.model'
     ) from error
   return seqio.SentencePieceVocabulary(path, extra_ids=0)
 

@@ -291,9 +291,6 @@ def check_truncation(
       f" '{cfg.mixture_or_task_name}:{cfg.split}' ({share:.2%} of the draws); the longest has"
       f' {length.max():,}.'
     )
-    if cut.any() and report not in _said:
-      _said.add(report)
-      logger.info('%s', report)
     if share > cfg.max_truncated_fraction:
       order = np.argsort(length)
       reached = np.cumsum(draw[order]) / draw.sum()
@@ -303,6 +300,9 @@ def check_truncation(
         f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction (the macros '
         'TASK_FEATURE_LENGTHS and MAX_TRUNCATED_FRACTION).'
       )
+    if cut.any() and report not in _said:
+      _said.add(report)
+      logger.info('%s', report)
   return shares
 
 

@@ -28,6 +28,7 @@ from aya_train.cli import (
   train_command,
 )
 
+MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages')  # lists, empty by default
 READER_IS_GONE = 141  # as of a program that SIGPIPE ends
 EPILOG = """examples:
   aya-train prepare cldr
@@ -96,6 +97,7 @@ def main(argv: Sequence[str]) -> int:
   """
   try:
     args = parser().parse_args(gin_args.rewrite_gin_args(argv))
+    _refuse_empty(args)
   except ValueError as error:
     print(f'aya-train: error: {error}', file=sys.stderr)
     return 2
@@ -119,6 +121,13 @@ def main(argv: Sequence[str]) -> int:
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
     return found.code
   return 0
+
+
+def _refuse_empty(args: argparse.Namespace) -> None:
+  """An empty text names nothing: most often a variable of the shell that is not set."""
+  for name, value in vars(args).items():
+    if value == '' and name not in MAY_BE_EMPTY:
+      raise ValueError(f'{args.command}: {name} is empty')
 
 
 def _reader_is_gone(error: Exception) -> bool:

@@ -163,6 +163,15 @@ def test_what_comes_from_outside_is_no_defect(error, message, is_defect, capsys,
   assert ('looks like a defect' in told) == is_defect
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'name'),
+  [(['convert', 'a', 'b', '--vocabulary', ''], 'vocabulary'), (['convert', '', 'b'], 'src')],
+)
+def test_an_empty_argument_is_wrong_usage(arguments, name, capsys):
+  assert main.main(arguments) == 2
+  assert capsys.readouterr().err == f'aya-train: error: convert: {name} is empty\n'
+
+
 def test_an_unknown_command_is_wrong_usage():
   done = subprocess.run(
     [sys.executable, '-m', 'aya_train', 'tarin'], capture_output=True, text=True, check=False

@@ -52,6 +52,11 @@ _EXTRAS = {
   'pdoc': 'docs',
 }
 _BACKEND = re.compile(r'Unable to initialize backend|already in use by (?:another )?process')
+_UNBOUND = re.compile(
+  r'(?:Required bindings for `[^`]+` not provided in config: |'
+  r'No values supplied by Gin or caller for arguments: )\[([^\]]*)\]'
+)
+_CALLED = re.compile(r"(?:Required bindings for `|In call to configurable ')([\w.]+)")
 _ON_DEVICE = (
   'fewer rows at a time (NUM_MICROBATCHES, BATCH_SIZE, INFER_EVAL_BATCH_SIZE), shorter '
   "TASK_FEATURE_LENGTHS, REMAT_POLICY = 'full', or more devices (MESH_SHAPE)"
@@ -85,7 +90,7 @@ def of(error: BaseException) -> ErrorReport:
 def _explained(error: BaseException) -> tuple[str, int, bool]:
   if user_code.raised_here(error) and isinstance(error, ValueError | OSError):
     return _own_words(error), 1, False
-  for explain in (_full_disk, _no_memory, _of_user, _no_extra, _remote, _backend, _file):
+  for explain in (_full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend, _file):
     if text := explain(error):
       return text, 1, False
   if isinstance(error, ValueError | OSError):
@@ -121,6 +126,14 @@ def _no_memory(error: BaseException) -> str:
       "TASK_FEATURE_LENGTHS or ATTENTION_KERNEL = 'plain'; settings that save HBM do not help"
     )
   return f'the devices have too little memory ({said}): {_ON_DEVICE}'
+
+
+def _unbound(error: BaseException) -> str:
+  found, called = _UNBOUND.search(str(error)), _CALLED.search(str(error))
+  if found is None:
+    return ''
+  of = f' of {called[1]}' if called else ''
+  return f'the gin files give no value for {found[1]}{of}: bind it in one, or with --gin.NAME=VALUE'
 
 
 def _of_user(error: BaseException) -> str:

@@ -62,6 +62,17 @@ def of_module(module, name='ClientError', base=Exception):
     (ModuleNotFoundError("No module named 'flax'", name='flax'), 'the installation is not whole'),
     (RuntimeError("Unable to initialize backend 'tpu': x"), 'JAX_PLATFORMS=cpu'),
     (RuntimeError('The TPU is already in use by process with pid 7'), 'hold the accelerator'),
+    (
+      TypeError(
+        "f() missing 1 argument\n  No values supplied by Gin or caller for arguments: ['model']\n"
+        "  Gin had values bound for: []\n  In call to configurable 'train' (<function train>)"
+      ),
+      "the gin files give no value for 'model' of train",
+    ),
+    (
+      RuntimeError("Required bindings for `train` not provided in config: ['model']"),
+      "the gin files give no value for 'model' of train",
+    ),
     (PermissionError(errno.EACCES, 'Permission denied', 'run/x'), "Permission denied: 'run/x'"),
     (ValueError('BATCH_SIZE must be 1'), 'BATCH_SIZE must be 1'),
   ],

@@ -6,9 +6,11 @@ holds and nothing else: what the tasks share is set where a command begins, by `
 
 import copy
 import difflib
+import inspect
 import os
 import re
 import tokenize
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +18,23 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
-from aya_train import run_dir
+from aya_train import run_dir, user_code, value_types
 from aya_train.data import feature_converters
 from aya_train.tasks import features
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
 _OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.IGNORECASE)
+# Of macros that no function takes as a parameter.
+_MACRO_TYPES: Mapping[str, Any] = {
+  **dict.fromkeys(
+    ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'MIXTURE_OR_TASK_NAME', 'DATA_LICENSE_POLICY'),
+    str | None,
+  ),
+  **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES'), str | None),
+  'DATASET_TABLES': Sequence[str] | None,
+}
+_PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 _STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
@@ -64,6 +76,7 @@ def parse(
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
     example = f'--gin.{missing[0]}=...'
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
+  _check_values()
   if require_all:
     gin.finalize()
 
@@ -92,20 +105,102 @@ def _read_no_packages() -> None:
   readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
 
 
+def _check_values() -> None:
+  """Refuses values of another kind than our functions' parameters and macros take.
+
+  Raises:
+    ValueError: with the name under which the user sets it.
+  """
+  statements = [
+    statement
+    for statement in _statements(gin.config_str())
+    if isinstance(statement, config_parser.BindingStatement)
+  ]
+  macros = {s.selector: s.value for s in statements if not s.arg_name}
+  values = resolved(macros)
+  for name, value in values.items():
+    if value == '' and _PATH.search(name):
+      raise ValueError(f"{name} = '' names no path; where there is to be none it is None")
+  for name, hint in _MACRO_TYPES.items():
+    if name in values:
+      _check_value(name, values[name], hint, '')
+  for statement in statements:
+    function = _our_function(statement.selector) if statement.arg_name else None
+    if function is None:
+      continue
+    hint = _hints(function).get(statement.arg_name, Any)
+    value, name = statement.value, f'{statement.selector}.{statement.arg_name}'
+    if isinstance(value, Reference) and value.startswith('%'):
+      if (macro_name := value.removeprefix('%')) not in values:
+        continue
+      _check_value(macro_name, values[macro_name], hint, f' ({name})')
+    else:
+      _check_value(name, _resolved(value, values, ()), hint, '')
+
+
+def _check_value(name: str, value: Any, hint: Any, of: str) -> None:
+  if not _has_references(value) and not value_types.fits(value, hint):
+    raise ValueError(
+      f'{name} = {value!r}: expected {value_types.describe(hint)}{of}, got {type(value).__name__}'
+    )
+
+
+def _has_references(value: Any) -> bool:
+  if isinstance(value, Mapping):
+    return any(map(_has_references, value.values()))
+  if isinstance(value, list | tuple):
+    return any(map(_has_references, value))
+  return isinstance(value, Reference)
+
+
+def _our_function(selector: str) -> Any:
+  """The function or class behind a selector, None unless it is one of this package."""
+  try:
+    function = inspect.unwrap(gin.get_configurable(selector))
+  except ValueError:
+    return None
+  return function if function.__module__.startswith(__package__ + '.') else None
+
+
+def _hints(function: Any) -> Mapping[str, Any]:
+  try:
+    return typing.get_type_hints(
+      inspect.getattr_static(function, '__init__') if isinstance(function, type) else function
+    )
+  except Exception:  # a name that is imported for type checkers only
+    return {}
+
+
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:
   try:
     gin.parse_config_file(name)
-  except OSError as error:
-    if name not in str(error):
+  except (SyntaxError, ImportError, NameError, AttributeError) as error:
+    if user_code.place(error):
       raise
+    raise ValueError(f'{name}: {_one_line(error)}') from error
+  except ValueError as error:
+    if user_code.place(error):
+      raise
+    raise ValueError(_one_line(error)) from error
+  except OSError as error:
+    missing = re.search(r'Unable to open file: (.+?)\. Searched', str(error))
+    if missing is None:
+      raise
+    place = '' if missing[1] == name else f', which {name} includes'
     shipped = sorted(
       str(p.relative_to(CONFIGS)) for pattern in ('*.gin', '*/*.gin') for p in CONFIGS.glob(pattern)
     )
-    close = difflib.get_close_matches(name, shipped, 3, 0.4)
+    close = difflib.get_close_matches(missing[1], shipped, 3, 0.4)
     raise FileNotFoundError(
-      f'no gin file {name!r} in the working directory or {list(search_paths)}'
+      f'no gin file {missing[1]!r}{place}, in the working directory or {list(search_paths)}'
       + (f'; did you mean {" or ".join(close)}?' if close else f'; shipped are {shipped}')
     ) from error
+
+
+def _one_line(error: Exception) -> str:
+  """What gin says, with its place; gin repeats both for each file that includes the next."""
+  lines = dict.fromkeys(line.strip() for line in str(error).splitlines())
+  return ' '.join(filter(None, lines))
 
 
 def _parse_binding(binding: str, known: Sequence[str]) -> None:
@@ -231,11 +326,13 @@ def check_licenses() -> str | None:
   Raises:
     ValueError: the mixture breaks it; every offending part is listed.
   """
+  from aya_train.data import task_registry
   from aya_train.tasks.rights import provenance
 
   policy, name = macro('DATA_LICENSE_POLICY'), macro('MIXTURE_OR_TASK_NAME')
   if policy is None or name is None:
     return policy
+  task_registry.get_mixture_or_task(name)  # refuses a name that is none, with those close to it
   folder = macro('DATA_PROVENANCE_SUMMARIES')
   provenance.check(name, policy, None if folder is None else provenance.read_summaries(folder))
   return policy

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from aya_train import peers, watchdog
+from aya_train import memory_limits, peers, watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,8 @@ def is_lost(error: BaseException) -> bool:
   """Whether an error means that another host is gone."""
   if isinstance(error, peers.MissingHostError):
     return True
-  return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and several()
+  named = type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
+  return named and several() and memory_limits.exhausted(error) is None
 
 
 def describe_lost(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import finiteness, hosts, lease, metric_writer, partitioning, watchdog
+from aya_train import finiteness, hosts, lease, metric_writer, partitioning, user_code, watchdog
 from aya_train.data import feature_converters, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import split_slices
@@ -122,7 +122,7 @@ class InferEvaluator:
   def _add(self, task: seqio.Task) -> str:
     """Makes the evaluator of a task; returns why it cannot be decoded, '' if it can."""
     split = self._config.split
-    if not task.metric_objs:
+    if not _metrics(task):
       return 'no metrics'
     if not split_slices.has(task, split):
       return f'no split {split!r}'
@@ -302,6 +302,16 @@ def _check_scores(values: np.ndarray) -> None:
     )
 
 
+def _metrics(task: seqio.Task) -> Sequence[Any]:
+  """A task's metrics; refuses functions that SeqIO cannot call, which it only does when asked."""
+  try:
+    return task.metric_objs
+  except ValueError as error:
+    raise ValueError(
+      f'task {task.name!r} has a metric whose arguments have other names than SeqIO gives: {error}'
+    ) from error
+
+
 def _aux(scores: list[float]) -> dict[str, list[float]]:
   return {'scores': scores}
 
@@ -323,10 +333,13 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def first_line(error: BaseException) -> str:
-  """Type and first line of what was raised, through SeqIO's own wrapping."""
+  """Type, first line and place in the user's code of what was raised, through SeqIO's wrapping."""
   cause = error.__cause__ or error
   lines = str(cause).strip().splitlines()
-  return f'{type(cause).__name__}: {lines[0] if lines else ""}'
+  place = user_code.place(error)
+  if "no attribute 'items'" in str(cause) and not place:
+    place = 'does a metric return its number? SeqIO wants a dict of names to numbers'
+  return f'{type(cause).__name__}: {lines[0] if lines else ""}' + (f', {place}' if place else '')
 
 
 def input_width(num_tokens: int, limit: int) -> int:

@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from aya_train import user_code
+
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
   """Adds `--gin_file`, `--gin_bindings` and `--gin_search_paths`."""
@@ -133,7 +135,7 @@ def import_tasks(module: str, named_by: str = 'MIXTURE_OR_TASK_MODULE') -> None:
     if module.startswith('aya_train.'):
       raise
     at = traceback.extract_tb(error.__traceback__)[-1]
+    where = user_code.place(error) or f'{at.filename}, line {at.lineno}'
     raise ValueError(
-      f'{named_by} {module!r} cannot be imported: {type(error).__name__}: {error} '
-      f'({at.filename}, line {at.lineno})'
+      f'{named_by} {module!r} cannot be imported: {type(error).__name__}: {error} ({where})'
     ) from error

@@ -29,4 +29,5 @@ def run(args: argparse.Namespace) -> None:
   for path in precompile_page.write(result, args.output_dir):
     print(f'wrote {path}')
   if not result.fits:
-    raise ValueError(f'the training step does not fit {slice_.name}')
+    where = f': {result.overflow}' if result.overflow is not None else ''
+    raise ValueError(f'the training step does not fit {slice_.name}{where}')

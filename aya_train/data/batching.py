@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
+_said: set[str] = set()  # of what the lengths cut: each evaluation opens the same data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,7 +295,7 @@ def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Sur
 def check_truncation(
   cfg: DatasetConfig, tasks: Mapping[str, prepared.PreparedTask], rates: Mapping[str, float]
 ) -> dict[str, float]:
-  """Returns, and logs, the share of drawn examples that each feature's length cuts.
+  """Returns the share of drawn examples that each feature's length cuts; says it once, if any.
 
   A drawn example is one of task t with probability rates[t] / sum(rates).
 
@@ -314,9 +315,9 @@ def check_truncation(
     shares[feature] = share = float(draw[cut].sum() / draw.sum())
     report = (
       f'{feature} longer than {limit} tokens: {count[cut].sum():,} of {count.sum():,} examples of'
-      f' {cfg.mixture_or_task_name!r} ({share:.2%} of the draws); the longest has {length.max():,}.'
+      f" '{cfg.mixture_or_task_name}:{cfg.split}' ({share:.2%} of the draws); the longest has"
+      f' {length.max():,}.'
     )
-    logger.info('%s', report)
     if share > cfg.max_truncated_fraction:
       order = np.argsort(length)
       reached = np.cumsum(draw[order]) / draw.sum()
@@ -326,6 +327,9 @@ def check_truncation(
         f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction (the macros '
         'TASK_FEATURE_LENGTHS and MAX_TRUNCATED_FRACTION).'
       )
+    if cut.any() and report not in _said:
+      _said.add(report)
+      logger.info('%s', report)
   return shares
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from aya_train import user_code
 from aya_train.data import task_registry
 from aya_train.tasks import split_slices
 
@@ -94,10 +95,20 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
 
 
 def reason(error: BaseException) -> str:
-  """What was raised, in one line; what Python raised inside tf.data comes in the words of that."""
+  """What was raised, in one line, and where in code of the user's.
+
+  What Python raised inside tf.data comes in the words of that.
+  """
+  place = user_code.place(error)
+  return _what(error) + (f' ({place})' if place else '')
+
+
+def _what(error: BaseException) -> str:
   text = _WHERE_IN_GRAPH.sub('', str(error)).strip()
   if (inner := _RAISED_INSIDE.search(text)) is not None:
     return inner.group(1).strip()
+  if text.startswith('in user code:'):  # of AutoGraph: the last line is what was raised
+    return text.splitlines()[-1].strip()
   return text.splitlines()[0] if text else type(error).__name__
 
 

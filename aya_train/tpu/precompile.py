@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import math
 import pathlib
-import re
 import resource
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import jax
 
-from aya_train import config, partitioning, train_loop, train_state, train_step
+from aya_train import config, memory_limits, partitioning, train_loop, train_state, train_step
 from aya_train.objectives import objective
 from aya_train.tpu import hlo, hlo_costs, roofline, topologies
 
@@ -114,7 +113,8 @@ class Result:
   Attributes:
     slice, num_chips, mesh: where.
     usable_hbm, peak_hbm: bytes of one chip; the peak is None if the compiler only says that it does
-      not fit.
+      not fit, or that another memory overflows.
+    overflow: the memory that the compiler refuses the program for, None where it takes it.
     hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the
       rest of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
@@ -129,6 +129,7 @@ class Result:
   mesh: Mapping[str, int]
   usable_hbm: int
   peak_hbm: int | None
+  overflow: memory_limits.Overflow | None
   hbm_by_kind: Mapping[str, int]
   largest_buffers: Sequence[Mapping[str, Any]]
   settings: Mapping[str, Any]
@@ -164,8 +165,8 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
   started = time.monotonic()
   lowered, state = lower(job)
   logger.info('compiling for %s (%d chips)', slice_.name, slice_.num_chips)
-  text, peak, too_large = _compiled(lowered)
-  costs = None if too_large else hlo_costs.analyse(text)
+  text, peak, overflow = compiled_text(lowered)
+  costs = hlo_costs.analyse(text) if overflow is None else None
   seconds = time.monotonic() - started
   by_kind = _hbm_by_kind(job, state, peak)
   return Result(
@@ -174,6 +175,7 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     mesh=dict(job.partitioner.mesh.shape),
     usable_hbm=slice_.chip.usable_hbm,
     peak_hbm=peak,
+    overflow=overflow,
     hbm_by_kind=by_kind,
     largest_buffers=largest_buffers(text) if text else (),
     settings=settings,
@@ -181,16 +183,18 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     estimate=None
     if costs is None or job.model.config is None
     else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
-    suggestions=suggestions(job, by_kind, peak, slice_.chip.usable_hbm)
-    if too_large and job.model.config is not None
-    else (),
+    suggestions=()
+    if overflow is None or job.model.config is None
+    else on_chip_suggestions(job, overflow)
+    if overflow.on_chip
+    else suggestions(job, by_kind, peak, slice_.chip.usable_hbm),
     compile_seconds=seconds,
     compiler_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
 
 
-def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
-  """The optimised program as text, its peak memory in bytes, and whether that is too much.
+def compiled_text(lowered: Any) -> tuple[str, int | None, memory_limits.Overflow | None]:
+  """The optimised program as text, its peak HBM in bytes, and the memory that is too small for it.
 
   A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to
   the SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such a program back: the dump
@@ -203,36 +207,22 @@ def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
-      return _dumped_text(folder) or '', used_bytes(str(error)), True
+      overflow = memory_limits.overflow(str(error))
+      peak = None if overflow.on_chip else overflow.used
+      return _dumped_text(folder) or '', peak, overflow
     peak = compiled.memory_analysis().peak_memory_in_bytes
     try:
-      return compiled.as_text(), peak, False
+      return compiled.as_text(), peak, None
     except jax.errors.JaxRuntimeError:
       text = _dumped_text(folder)
       if text is None:
         raise
-      return text, peak, False
+      return text, peak, None
 
 
 def _dumped_text(folder: str) -> str | None:
   dumps = sorted(pathlib.Path(folder).glob('*.after_optimizations.txt'))
   return dumps[-1].read_text() if dumps else None
-
-
-_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
-_TOO_LARGE = (
-  r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
-  # Arguments and constants are in it, whatever the words say.
-  r'memory required for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds',
-)
-
-
-def used_bytes(message: str) -> int | None:
-  """The peak that the compiler names when it refuses a program, None if it names none."""
-  for pattern in _TOO_LARGE:
-    if found := re.search(pattern, message):
-      return int(float(found[1]) * _UNITS[found[2]])
-  return None
 
 
 def _shard_bytes(tree: Any) -> int:
@@ -370,6 +360,28 @@ def suggestions(
   if (job.model.loss_chunk_length or job.lengths['targets']) > 64:
     lines.append('a smaller LOSS_CHUNK_LENGTH: logits of fewer positions at a time')
   return [*lines, larger]
+
+
+def on_chip_suggestions(job: StepJob, overflow: memory_limits.Overflow) -> list[str]:
+  """Settings that make a kernel's working set smaller; those of HBM change nothing about it.
+
+  Args:
+    job: what did not fit.
+    overflow: of a memory on the chip.
+  """
+  cfg, lines = job.model.config, []
+  if cfg.attention_kernel == 'fused' and (not overflow.where or 'attention' in overflow.where):
+    if cfg.dtype.itemsize > 2:
+      lines.append("ACTIVATION_DTYPE = 'bfloat16': the kernel's rows of keys take half as much")
+    lines.append("ATTENTION_KERNEL = 'plain': no kernel; the scores lie in HBM")
+    lines.append(
+      f'shorter rows than TASK_FEATURE_LENGTHS = {dict(job.lengths)}: the kernel holds whole rows'
+    )
+  else:
+    lines.append(
+      'another libtpu: this is how its compiler cut the operation, not a setting of ours'
+    )
+  return [*lines, f'REMAT_POLICY and NUM_MICROBATCHES save HBM, and would save no {overflow.space}']
 
 
 def _enough_parts(job: StepJob, activations: int, excess: int) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from etils import epath
 from tensorflow_datasets.core import dataset_builder
 
 from aya_train.tasks import catalog, storage
-from aya_train.tasks.building import row_splits, rows
+from aya_train.tasks.building import local_info, row_splits, rows
 
 MANIFEST = 'manifest.json'
 
@@ -41,7 +41,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return local_info.LocalInfo(
       builder=self,
       description=self.description,
       features=tfds.features.FeaturesDict({c: tfds.features.Text() for c in rows.COLUMNS}),

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from aya_train.tasks import storage
+from aya_train.tasks.building import local_info
 from aya_train.tasks.cldr import cldr_facts, cldr_rows
 
 MANIFEST = 'manifest.json'
@@ -55,7 +56,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return local_info.LocalInfo(
       builder=self,
       description=_DESCRIPTION,
       features=tfds.features.FeaturesDict(

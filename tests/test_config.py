@@ -263,9 +263,9 @@ def test_home_is_meant_wherever_a_path_is_given(monkeypatch):
   assert config.macro('DATASET_TABLES') == ('/home/me/a.toml', 'b.toml')
   assert config.macro('VOCABULARY_FILE') == '/home/me/v.model'
   assert "DatasetConfig.prepared_dir = '/home/me/prepared'" in config.text()
-  config.parse(['models/mt5_tiny.gin', 'recipes/infer.gin'], ["PROMPTS = '~ is a tilde'"],
-               require_all=False)  # fmt: skip
-  assert config.macro('PROMPTS') == '~ is a tilde'
+  bindings = ["PROMPTS = ('~ is a tilde',)"]
+  config.parse(['models/mt5_tiny.gin', 'recipes/infer.gin'], bindings, require_all=False)
+  assert config.macro('PROMPTS') == ('~ is a tilde',)
 
 
 @pytest.mark.parametrize('length', ['None', '0', '1.5', "'8'"])

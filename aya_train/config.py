@@ -4,6 +4,7 @@ The only module that knows gin; everything else takes plain arguments. Parsing c
 holds and nothing else: what the tasks share is set where a command begins, by `configure_*`.
 """
 
+import contextlib
 import copy
 import difflib
 import inspect
@@ -78,7 +79,8 @@ def parse(
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
   _check_values()
   if require_all:
-    gin.finalize()
+    with _lacking_macros_told():
+      gin.finalize()
 
 
 def _expand_home() -> None:
@@ -233,8 +235,8 @@ def macro(name: str, default: Any = None) -> Any:
     value = gin.query_parameter(f'{name}/gin.macro.value')
   except ValueError:
     return default
-  # Copying is how gin evaluates a reference to another macro.
-  value = copy.deepcopy(value)
+  with _lacking_macros_told():  # copying is how gin evaluates a reference to another macro
+    value = copy.deepcopy(value)
   return default if value is gin.REQUIRED else value
 
 
@@ -257,7 +259,12 @@ def bound(function: Any) -> Any:
     ValueError: no gin file given binds a parameter of the function.
   """
   bindings = _bindings(function)
-  return lambda name: copy.deepcopy(bindings.get(name))
+
+  def value(name: str) -> Any:
+    with _lacking_macros_told():
+      return copy.deepcopy(bindings.get(name))
+
+  return value
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -267,7 +274,29 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
     ValueError: no gin file given binds a parameter of the function.
   """
   _bindings(function)
-  return gin.get_configurable(function)(*args, **kwargs)
+  with _lacking_macros_told():
+    return gin.get_configurable(function)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _lacking_macros_told() -> Iterator[None]:
+  """Says of a macro that nothing defines which files would; gin writes the whole configuration."""
+  try:
+    yield
+  except ValueError as error:
+    lacking = re.search(r"No bindings specified for '(\w+)(?:/gin\.macro)?' in", str(error))
+    if lacking is None:
+      raise
+    name = lacking[1]
+    folders = {
+      path.parent.name
+      for path in CONFIGS.glob('*/*.gin')
+      if re.search(rf'^{name}\s*=', path.read_text(), re.MULTILINE)
+    }
+    such = f', one of {" or ".join(f"{f}/*.gin" for f in sorted(folders))}' if folders else ''
+    raise ValueError(
+      f'no gin file given defines {name}, which is needed: give one that does{such}'
+    ) from error
 
 
 def _bindings(function: Any) -> dict[str, Any]:

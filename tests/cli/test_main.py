@@ -30,6 +30,10 @@ def default_vocabulary():
     ([], 'required macros without a value: MODEL_DIR'),
     (['--gin.MODEL_DIR=x'], "'x' is not a gin value"),
     (['--gin.MODEL_DIR="x"', '--gin_file=nowhere.gin'], "no gin file 'nowhere.gin'"),
+    (
+      ['--gin.MODEL_DIR="x"', '--gin.ACTIVATION_DTYPE="bf16"'],
+      "(ACTIVATION_DTYPE) must be float32 or bfloat16, got 'bf16'",
+    ),
     (['--gin.MODEL_DIR="x"', '--gin.DROPOUT_RATE=2'], 'dropout_rate must be in [0, 1), got 2'),
     (['--gin.MODEL_DIR="x"', '--gin.EVAL_PERIOD=0'], 'EVAL_PERIOD must be at least 1, got 0'),
     (['--gin.MODEL_DIR="x"', '--gin.EVAL_STEPS=0'], 'EVAL_STEPS must be at least 1, got 0'),
@@ -68,6 +72,19 @@ def test_bad_input_ends_in_one_message(arguments, message, capsys, tmp_path, mon
   assert message in error
   assert 'Traceback' not in error
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('files', 'message'),
+  [
+    (SMOKE[1:3], 'defines MODEL, which is needed: give one that does, one of models/*.gin'),
+    (SMOKE[:2], 'defines PARTITIONER, which is needed: give one that does, one of hardware/*.gin'),
+  ],
+)
+def test_a_kind_of_file_that_is_lacking_is_told_in_one_line(files, message, capsys):
+  assert main.main(['train', *files, '--gin.MODEL_DIR="x"']) == 1
+  error = capsys.readouterr().err
+  assert message in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

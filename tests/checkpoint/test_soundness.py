@@ -266,3 +266,11 @@ def test_a_save_that_fails_in_the_background_is_noticed_and_named(copied, monkey
 def test_a_setting_that_is_none_is_refused():
   with pytest.raises(ValueError, match='CHECKPOINT_DAMAGED'):
     manager.CheckpointConfig(damaged='ignore')
+
+
+def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):
+  half = copied / 'checkpoints/4.orbax-checkpoint-tmp' / 'params' / 'd'
+  half.mkdir(parents=True)
+  (half / 'file').write_bytes(b'x' * 100)
+  assert manager.unfinished_bytes(copied) == 100
+  assert manager.newest_sound(copied) == 3

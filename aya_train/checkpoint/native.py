@@ -165,7 +165,9 @@ def write(
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
-  soundness.write(out, soundness.Digests(stored, digests.of_json(metadata)))
+  soundness.write(
+    out, soundness.Digests(stored, digests.of_json(metadata), files=soundness.of_files(out))
+  )
   return written
 
 

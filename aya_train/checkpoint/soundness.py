@@ -120,13 +120,13 @@ def read(folder: epath.Path) -> Digests | None:
   try:
     content = json.loads(path.read_bytes())
     told = content.pop('sha256')
+    if told != digests.of_json(content):
+      raise ValueError('its own digest differs')
     arrays = {
       item: {name: Stored(x['dtype'], tuple(x['shape']), x['digest']) for name, x in tree.items()}
       for item, tree in content['arrays'].items()
     }
     known = Digests(arrays, content['metadata'], tuple(content['data']), dict(content['files']))
-    if told != digests.of_json(content):
-      raise ValueError('its own digest differs')
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise DamagedError(f'{path} is damaged: {cause(error)}. {_ADVICE}') from error
   for name, digest in known.files.items():

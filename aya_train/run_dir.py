@@ -34,6 +34,8 @@ def read(model_dir: epath.PathLike) -> dict[str, Any]:
   return known
 
 
+# What checkpoints say beside the model and the run: of their step, and for exports.
+_OF_CHECKPOINTS = ('run', 'step', 'task_feature_lengths', 'dropout_rate')
 _REMEDY = (
   'expected what the run wrote about its model and seed. Where it has checkpoints, the command '
   'that trains it writes the file anew'
@@ -73,7 +75,7 @@ def read_or_recover(
       'MODEL_DIR'
     )
   logger.warning('%s %s: taken from the newest checkpoint', epath.Path(model_dir) / FILE, problem)
-  described = {k: v for k, v in metadata.items() if k not in ('run', 'step')}
+  described = {k: v for k, v in metadata.items() if k not in _OF_CHECKPOINTS}
   return {**described, **metadata['run']}
 
 

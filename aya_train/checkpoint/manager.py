@@ -288,11 +288,17 @@ def newest_sound(model_dir: epath.PathLike, on_damage: str = 'fall_back') -> int
   """The newest step of a run whose small files are sound; None where there is no step at all.
 
   Arrays are not read: that is for `CheckpointManager.restore_newest`, which also says what it finds
-  and sets it aside. Creates nothing.
+  and sets it aside. Creates nothing. Every host calls it, and all get what the first finds.
 
   Raises:
     DamagedError: none is sound, or the newest is not and `on_damage` is 'stop'.
   """
+  with hosts.together():
+    step = _newest_sound(model_dir, on_damage)
+  return hosts.first_says(step)
+
+
+def _newest_sound(model_dir: epath.PathLike, on_damage: str = 'fall_back') -> int | None:
   folder = epath.Path(model_dir) / FOLDER
   found: dict[int, DamagedError] = {}
   for step in sorted(_steps(folder), reverse=True):
@@ -456,8 +462,11 @@ def read_params(path: epath.PathLike, abstract: Any) -> Any:
 
 
 def num_params(path: epath.PathLike) -> int:
-  """Number of parameters of a checkpoint; no array is read. Errors are those of `find`."""
+  """Number of parameters of a checkpoint; no array is read. Errors are those of `read_params`."""
   folder = find(path)
+  if (known := soundness.read(folder)) is not None:
+    stored = soundness.stored_of(known, folder, 'params')
+    return sum(math.prod(x.shape) for x in stored.values())
   with ocp.StandardCheckpointer() as checkpointer:
     tree = checkpointer.metadata(folder / 'params').item_metadata.tree
   return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))

@@ -206,7 +206,9 @@ def write(
   if own_vocabulary:
     (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
     hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
-  soundness.write(out, soundness.Digests(stored, digests.of_json(metadata)))
+  soundness.write(
+    out, soundness.Digests(stored, digests.of_json(metadata), files=soundness.of_files(out))
+  )
   return written
 
 

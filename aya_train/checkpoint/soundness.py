@@ -1,18 +1,20 @@
 """Whether a native step is what was written: the digests saved with it, and what they are held to.
 
     <step>/digests/metadata   JSON: of every array its dtype, shape and digest (see `digests`);
-                              SHA-256 of what `metadata` and each host's `data` say, and of itself
+                              SHA-256 of what `metadata` and each host's `data` say, of other
+                              files that lie beside them, and of itself
 It is committed with the step. A folder without it, of parts put together by hand, cannot be
 checked; that is said once.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 ITEM = 'digests'
 TREES = ('params', 'training')
+_ITEMS = (*TREES, 'metadata', 'data', ITEM)
+_ORBAX_FILES = ('_CHECKPOINT_METADATA', 'commit_success.txt')
 _FILE = 'metadata'  # as Orbax calls the file of an item of JSON
 _SHOWN = 3
 _ADVICE = 'Copy the checkpoint again from where it is whole, or take another step'
@@ -62,11 +66,13 @@ class Digests:
     arrays: for each item ('params', 'training') its arrays, by path joined with '/'.
     metadata: `digests.of_json` of the metadata.
     data: the same of the position in the data of each host; empty if none was saved.
+    files: SHA-256 of other files of the step, such as a vocabulary, by their path in it.
   """
 
   arrays: Mapping[str, Mapping[str, Stored]]
   metadata: str
   data: Sequence[str] = ()
+  files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def as_json(self) -> dict[str, Any]:
     """The content of the file, with a digest of its own."""
@@ -114,16 +120,44 @@ def read(folder: epath.Path) -> Digests | None:
   try:
     content = json.loads(path.read_bytes())
     told = content.pop('sha256')
+    if told != digests.of_json(content):
+      raise ValueError('its own digest differs')
     arrays = {
       item: {name: Stored(x['dtype'], tuple(x['shape']), x['digest']) for name, x in tree.items()}
       for item, tree in content['arrays'].items()
     }
-    known = Digests(arrays, content['metadata'], tuple(content['data']))
-    if told != digests.of_json(content):
-      raise ValueError('its own digest differs')
+    known = Digests(arrays, content['metadata'], tuple(content['data']), dict(content['files']))
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise DamagedError(f'{path} is damaged: {cause(error)}. {_ADVICE}') from error
+  for name, digest in known.files.items():
+    _check_file(folder / name, digest)
   return known
+
+
+def of_files(folder: epath.Path) -> dict[str, str]:
+  """SHA-256 of the files of a step that are in none of its items, by their path in it."""
+  return {
+    name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _other_files(folder)
+  }
+
+
+def _other_files(folder: epath.Path, inside: str = '') -> Iterator[str]:
+  for path in sorted((folder / inside).iterdir()):
+    if not inside and path.name in (*_ITEMS, *_ORBAX_FILES):
+      continue
+    name = f'{inside}/{path.name}' if inside else path.name
+    if path.is_dir():
+      yield from _other_files(folder, name)
+    else:
+      yield name
+
+
+def _check_file(path: epath.Path, digest: str) -> None:
+  """Raises DamagedError if a file is not that of a digest."""
+  if not path.is_file():
+    raise DamagedError(f'{path} is missing. {_ADVICE}')
+  if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+    raise DamagedError(f'{path} is damaged: it is not what was written. {_ADVICE}')
 
 
 @functools.cache

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train.checkpoint import contents, convert, formats, layouts, manager, sample_logits
+from aya_train.checkpoint import (
+  contents,
+  convert,
+  digests,
+  formats,
+  layouts,
+  manager,
+  sample_logits,
+  soundness,
+)
 from aya_train.checkpoint.arrays import lazy_arrays, zarr_arrays
 from aya_train.checkpoint.hf import hf_config, hf_files
 from aya_train.checkpoint.t5x import t5x_format
@@ -458,3 +467,22 @@ def test_native_metadata_that_do_not_fit_are_refused(source, tmp_path, damage, m
   with pytest.raises(ValueError, match=message) as raised:
     convert.convert(native, tmp_path / 'out', to='t5x')
   assert str(native) in str(raised.value) and not (tmp_path / 'out').exists()
+
+
+def test_what_is_written_as_native_is_held_to_its_digests(source, tmp_path):
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  stored = soundness.read(native).arrays
+  params = formats.open_checkpoint(formats.detect(native)).params
+  assert {n: x.digest for n, x in stored['params'].items()} == digests.of_tree(numpy(params))
+  assert set(stored) == {'params', 'training'}
+
+  chunks = [path for path in Path(native).glob('params/*/*') if path.name[0].isdigit()]
+  chunk = max(chunks, key=lambda path: path.stat().st_size)
+  raw = bytearray(chunk.read_bytes())
+  raw[len(raw) // 3] ^= 1
+  chunk.write_bytes(raw)
+  name = chunk.parent.name.replace('.', '/')
+  for to in ('t5x', 'native'):
+    with pytest.raises(soundness.DamagedError, match=f'array {name}: the numbers'):
+      convert.convert(native, tmp_path / 'out', to=to, scan_layers=False)
+    assert not (tmp_path / 'out').exists()

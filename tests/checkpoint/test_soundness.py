@@ -266,3 +266,26 @@ def test_a_save_that_fails_in_the_background_is_noticed_and_named(copied, monkey
 def test_a_setting_that_is_none_is_refused():
   with pytest.raises(ValueError, match='CHECKPOINT_DAMAGED'):
     manager.CheckpointConfig(damaged='ignore')
+
+
+@pytest.mark.parametrize('damage', [lambda p: p.write_bytes(b'b'), lambda p: p.unlink()])
+def test_files_that_lie_beside_the_items_are_held_to_their_digests(copied, damage):
+  folder = epath.Path(copied / 'checkpoints/3')
+  known = soundness.read(folder)
+  shutil.rmtree(folder / 'digests')
+  (folder / 'tokenizer').mkdir()
+  (folder / 'tokenizer' / 'tokenizer.json').write_bytes(b'a')
+  soundness.write(folder, dataclasses.replace(known, files=soundness.of_files(folder)))
+  assert list(soundness.read(folder).files) == ['tokenizer/tokenizer.json']
+  assert_equal(restored(copied)[0], state_of(3))
+  damage(folder / 'tokenizer' / 'tokenizer.json')
+  with pytest.raises(soundness.DamagedError, match=r'3/tokenizer/tokenizer\.json is'):
+    manager.read_metadata(copied)
+
+
+def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):
+  half = copied / 'checkpoints/4.orbax-checkpoint-tmp' / 'params' / 'd'
+  half.mkdir(parents=True)
+  (half / 'file').write_bytes(b'x' * 100)
+  assert manager.unfinished_bytes(copied) == 100
+  assert manager.newest_sound(copied) == 3

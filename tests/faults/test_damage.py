@@ -7,6 +7,7 @@ goes on from the one before, or the bytes did not matter and all is bit for bit 
 import collections
 import pathlib
 import random
+import re
 import shutil
 
 import jax
@@ -19,6 +20,7 @@ from aya_train.checkpoint import manager, native
 from aya_train.data import batching
 from aya_train.objectives import objective
 from tests import test_train_loop
+from tests.e2e import test_several_hosts
 
 pytestmark = pytest.mark.faults
 
@@ -172,3 +174,25 @@ def test_no_flip_is_read_by_other_commands(run, tmp_path):
         assert_same(found.values(), whole.values(), what)
       shutil.rmtree(trial)
   assert detected > FLIPS
+
+
+def test_two_hosts_agree_on_what_is_damaged(tmp_path):
+  model_dir = tmp_path / 'run'
+  test_several_hosts.run(2, model_dir, steps=2)
+  losses = test_several_hosts.values(model_dir, 'train', 'loss')
+  newest = model_dir / manager.FOLDER / '2'
+
+  position = newest / 'data/process_1-of-2.json'  # of the second host
+  position.write_text(re.sub(r'"next_index": \d+', '"next_index": 1', position.read_text()))
+  log = test_several_hosts.run(2, model_dir, steps=2)
+  assert f'{position} is damaged' in log and 'going on from step 1' in log
+  assert test_several_hosts.values(model_dir, 'train', 'loss') == losses
+
+  for file in (newest / 'params').rglob('d/*'):
+    raw = file.read_bytes()
+    file.write_bytes(raw[: len(raw) // 2])
+  log = test_several_hosts.run(2, model_dir, steps=2)
+  assert f'{newest}/params' in log and 'going on from step 1' in log
+  assert test_several_hosts.values(model_dir, 'train', 'loss') == losses
+  kept = model_dir / manager.DAMAGED_FOLDER
+  assert sorted(path.name for path in kept.iterdir()) == ['2', '2-2']

@@ -147,7 +147,7 @@ class InferEvaluator:
         seed=config.seed,
         sequence_length=dict(config.task_feature_lengths),
         num_examples=num_examples,
-        logger_cls=[seqio.JSONLogger] if log_dir else [],
+        logger_cls=[_StrictJSONLogger] if log_dir else [],
         log_dir=log_dir,
         async_compute_metrics=False,
       )
@@ -318,6 +318,15 @@ def _aux(scores: list[float]) -> dict[str, list[float]]:
 
 def _targets(ds: Any) -> list[tuple[int, list[int]]]:
   return [(int(i), ex['decoder_target_tokens'].tolist()) for i, ex in ds.as_numpy_iterator()]
+
+
+class _StrictJSONLogger(seqio.JSONLogger):
+  """SeqIO's files without figures that JSON has no words for; `evaluate` names them."""
+
+  def __call__(self, *, metrics: Mapping[str, Any], **rest: Any) -> None:
+    bad = {*finiteness.nonfinite_figures(_numbers(metrics))}
+    kept = {name: value for name, value in metrics.items() if name not in bad}
+    super().__call__(metrics=kept, **rest)
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

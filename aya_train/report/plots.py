@@ -78,6 +78,7 @@ def charts(run: run_record.Run) -> list[Chart]:
 _KNOWN = {
   'step', 'kind', 'loss_per_target_token', 'accuracy', 'learning_rate', 'tokens_per_second',
   'examples_per_second', 'non_padding_fraction', 'z_loss', 'examples_per_step', 'examples',
+  'not_finite',
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train import destinations, infer_eval, inference, partitioning
+from aya_train import destinations, infer_eval, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
@@ -194,6 +194,7 @@ def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
     features=dict(run.macro('TASK_FEATURE_LENGTHS')),
     figures=run_results.figures(run),
     charts=plots.charts(run),
+    nonfinite=nonfinite_steps.records(run.records),
     groups=run_results.by_language(run),
     kinds=run_results.by_kind(run),
     samples=samples,

@@ -225,3 +225,4 @@ def test_a_metric_that_is_nan_fails_the_run_at_its_end_each_time(tmp_path, prepa
   (line, *_) = [x for x in strict_lines(tmp_path) if x['kind'] == 'infer_eval/tests.nan']
   assert line['sound'] == 1.0
   assert line['not_finite'] == 'rho'
+  assert 'NaN' not in (tmp_path / 'inference_eval' / 'tests.nan-metrics.jsonl').read_text()

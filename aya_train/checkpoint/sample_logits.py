@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from flax import traverse_util
 from aya_train.checkpoint import contents
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import hf_tokenizer, hf_torch
-from aya_train.models import network
+from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def of_checkpoint(
       name: jax.numpy.asarray(lazy_arrays.cast(array, dtype).read().astype(np.float32))
       for name, array in checkpoint.in_layout(config).items()
     }
-    apply = jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))
+    apply = _compiled(config)
     variables = {'params': traverse_util.unflatten_dict(params, sep='/')}
     found = []
     for prompt, answer in zip(ids, answers, strict=True):
@@ -165,6 +165,12 @@ def of_checkpoint(
       mask = np.ones_like(targets)
       found.append(np.asarray(apply(variables, inputs, fed, mask))[0, : len(answer)])
   return found
+
+
+@functools.lru_cache(maxsize=2)
+def _compiled(config: t5_config.T5Config) -> Callable[..., jax.Array]:
+  """The network without dropout; logits and answers of one source share what is compiled."""
+  return jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))
 
 
 def _row(ids: Sequence[int]) -> np.ndarray:

@@ -58,9 +58,10 @@ def test_start_end_and_generation_settings_survive(folder, tmp_path, through):
     tmp_path / 'first',
     to=through,
     dtype='bfloat16' if through == 'hf' else None,
-    verify=True,
   )
-  back = convert.convert(first, tmp_path / 'back', to='hf', dtype='float32', verify=True)
+  back = convert.convert(
+    first, tmp_path / 'back', to='hf', dtype='float32', verify=through == 'native'
+  )
   generation = json.loads((back / 'generation_config.json').read_text())
   assert {key: generation[key] for key in SAID} == SAID
   config = json.loads((back / 'config.json').read_text())
@@ -92,17 +93,17 @@ def test_t5x_refuses_relative_positions_that_its_networks_do_not_have(folder, tm
   source = folder(**{name: 40})
   with pytest.raises(ValueError, match=f'{name} 40; T5X'):
     convert.convert(source, tmp_path / 'out', to='t5x')
-  convert.convert(source, tmp_path / 'native', to='native', verify=True)
+  convert.convert(source, tmp_path / 'native', to='native')
   assert getattr(opened(tmp_path / 'native').config, name) == 40
 
 
 def test_a_gated_silu_network_comes_back_from_t5x(folder, tmp_path):
   source = folder(feed_forward_proj='gated-silu', dropout_rate=0.0)
-  t5x = convert.convert(source, tmp_path / 'checkpoint_0', to='t5x', verify=True)
+  t5x = convert.convert(source, tmp_path / 'checkpoint_0', to='t5x')
   assert "network.T5Config.mlp_activations = ('silu', 'linear')" in (t5x / 'model.gin').read_text()
   config = opened(t5x).config
   assert (config.mlp_activations, config.dropout_rate) == (('silu', 'linear'), 0.0)
-  back = convert.convert(t5x, tmp_path / 'back', to='hf', verify=True)
+  back = convert.convert(t5x, tmp_path / 'back', to='hf')
   assert json.loads((back / 'config.json').read_text())['feed_forward_proj'] == 'gated-silu'
 
 
@@ -137,7 +138,8 @@ def test_added_tokens_and_sentinels_are_carried(
   source = transformers_folder.write(tmp_path / 'source')
   transformers_folder.with_tokens(source, plain_vocabulary, *TOKENS, own_file=own_file)
   expected = transformers.AutoTokenizer.from_pretrained(str(source))
-  through = convert.convert(source, tmp_path / 'checkpoint_0', to=through, verify=True)
+  verify = own_file and through == 't5x'
+  through = convert.convert(source, tmp_path / 'checkpoint_0', to=through)
   (tmp_path / 'moved').mkdir()  # copied elsewhere, it is still whole
   through = through.rename(tmp_path / 'moved' / 'checkpoint_0')
   import sentencepiece
@@ -147,7 +149,7 @@ def test_added_tokens_and_sentinels_are_carried(
     assert pieces.piece_to_id(token) == expected.convert_tokens_to_ids(token)
   plain = 'Mwanaume alifungua maji.'
   assert [*pieces.encode(plain), 1] == expected(plain)['input_ids']
-  back = convert.convert(through, tmp_path / 'back', to='hf', verify=True)
+  back = convert.convert(through, tmp_path / 'back', to='hf', verify=verify)
   found = transformers.AutoTokenizer.from_pretrained(str(back))
   for text in (*TEXTS, plain):
     assert found(text)['input_ids'] == expected(text)['input_ids']
@@ -185,7 +187,7 @@ def test_byt5_is_carried_to_hugging_face_and_refused_elsewhere(tmp_path):
   for to in ('native', 't5x'):
     with pytest.raises(ValueError, match='ByT5Tokenizer'):
       convert.convert(source, tmp_path / 'out', to=to)
-  out = convert.convert(source, tmp_path / 'out', dtype='bfloat16', verify=True)
+  out = convert.convert(source, tmp_path / 'out', dtype='bfloat16')
   text = 'Mo ṣe àlàyé.'
   expected = transformers.ByT5Tokenizer()(text)['input_ids']
   assert transformers.AutoTokenizer.from_pretrained(str(out))(text)['input_ids'] == expected
@@ -218,7 +220,7 @@ def test_a_table_under_another_name_is_taken(folder, tmp_path):
   def rename(tensors):
     tensors['encoder.embed_tokens.weight'] = tensors.pop('shared.weight')
 
-  out = convert.convert(rewrite(folder(), rename), tmp_path / 'out', to='native', verify=True)
+  out = convert.convert(rewrite(folder(), rename), tmp_path / 'out', to='native')
   assert opened(out).config.vocab_size == 640
 
 
@@ -235,7 +237,7 @@ def test_the_scale_of_a_tied_model_is_kept(tmp_path, vocabulary_file, kind, chan
   assert 'spiece.model' in {path.name for path in hf.iterdir()}
   assert transformers.AutoTokenizer.from_pretrained(str(hf))('maji')['input_ids'][-1] == 1
   native = convert.convert(source, tmp_path / 'native', to='native')
-  back = convert.convert(native, tmp_path / 'back', to='hf', verify=True)
+  back = convert.convert(native, tmp_path / 'back', to='hf')
   ids = torch.tensor([[300, 301, 1]])
   logits = [
     transformers.AutoModelForSeq2SeqLM.from_pretrained(str(path))
@@ -300,7 +302,7 @@ def test_verify_sees_answers_that_begin_elsewhere(folder, tmp_path, monkeypatch)
 def test_transformers_answers_with_an_export_of_any_depth(folder, tmp_path, layers):
   source = folder(num_layers=layers[0], num_decoder_layers=layers[1])
   native = convert.convert(source, tmp_path / 'native', to='native', max_new_tokens=4)
-  out = convert.convert(native, tmp_path / 'out', to='hf', verify=True)
+  out = convert.convert(native, tmp_path / 'out', to='hf', verify=layers[0] == 1)
   (found,) = answers(out, PROMPTS[:1])
   assert len(found) <= 1 + 4 and found[0] == 0
 

@@ -106,7 +106,11 @@ def infer(
       record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
       records.append({**record, 'targets': references[i]} if references else record)
     text = ''.join(json.dumps(record, ensure_ascii=False) + '\n' for record in records)
-    storage.write_atomically(path, text.encode('utf-8', 'backslashreplace'))
+    data = text.encode('utf-8', 'backslashreplace')
+    if path.exists() and not path.is_file():  # such as /dev/stdout
+      path.write_bytes(data)
+    else:
+      storage.write_atomically(path, data)
   rate = len(answers) / (time.monotonic() - started)
   logger.info('wrote %d answers to %s (%.1f a second)', len(answers), path, rate)
   return path

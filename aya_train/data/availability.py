@@ -281,6 +281,8 @@ def ensure_prepared(
   opened = {
     t.name: prepared.PreparedTask(prepared.prepared_path(t, split, directory)) for t in tasks
   }
+  for task in tasks:
+    _refuse_changed(task, split, opened[task.name])
   empty = [task for task in tasks if not len(opened[task.name])]
   if empty and (not allow_empty or (of_sources and len(empty) == len(tasks))):
     raise task_registry.empty_split(empty[0], split)
@@ -295,3 +297,18 @@ def ensure_prepared(
   if isinstance(provider, source_mixture.SourceMixture) and split == 'train':
     _say_unfilled_parts(provider, {task.name for task in tasks} - {task.name for task in empty})
   return {name: task for name, task in opened.items() if len(task)}
+
+
+def _refuse_changed(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> None:
+  """Refuses tokens of files of a user that have changed since, where they are at hand."""
+  saved = ready.manifest.source.get('files')
+  try:
+    found = task_examples.files_of(task.source, split)
+  except OSError:
+    return
+  if saved and found and saved != found:
+    changed = [new[0] for new in found if new not in saved] or [old[0] for old in saved]
+    raise ValueError(
+      f'task {task.name!r}, split {split!r}: {changed} changed after it was prepared in '
+      f'{ready.directory}; delete that folder to prepare it again'
+    )

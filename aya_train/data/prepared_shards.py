@@ -180,13 +180,14 @@ def _begin(plan: _ShardPlan, split: str) -> None:
 
 def _stamp(task: seqio.Task, split: str) -> list[list[Any]]:
   """Names, sizes and times of the files that a split is read from, as far as they can be asked."""
+  if found := task_examples.files_of(task.source, split):
+    return found
   source = task.source
   names = [split]
   if isinstance(source, split_slices.SlicedSource):
     names, source = list(split_slices.names(split)), source.whole
-  found: list[list[Any]] = []
   for name in names:
-    for file in getattr(source, 'paths', source.list_shards)(name):
+    for file in source.list_shards(name):
       path = epath.Path(file)
       if len(found) < _MOST_STAMPED and path.exists():
         found.append([os.fspath(path), path.stat().length, path.stat().mtime])

@@ -6,6 +6,7 @@ Random preprocessors are seeded with `PREPROCESSING_SEED`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import itertools
 import os
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 
 from aya_train import user_code
 from aya_train.data import task_registry
 from aya_train.tasks import split_slices
 
 PREPROCESSING_SEED = 0
+_END_BYTES = 1 << 20
 KIND_COLUMNS = ('language_code', 'script', 'dataset', 'task_type', 'kind')
 # TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
 _WHERE_IN_GRAPH = re.compile(r'\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\] name:.*')
@@ -162,6 +165,27 @@ def _unwrap(preprocessor: Any) -> Any:
   return inspect.unwrap(preprocessor)
 
 
+def files_of(source: seqio.DataSource, split: str) -> list[list[Any]]:
+  """Name, size and a digest of both ends of the files of a user's data set; [] of other sources.
+
+  Raises:
+    OSError: a file is not there.
+  """
+  whole = getattr(source, 'whole', source)
+  if not hasattr(whole, 'paths'):
+    return []
+  return [_described(path) for name in split_slices.names(split) for path in whole.paths(name)]
+
+
+def _described(path: epath.Path) -> list[Any]:
+  size = path.stat().length
+  with path.open('rb') as file:
+    digest = hashlib.sha256(file.read(_END_BYTES))
+    file.seek(max(0, size - _END_BYTES))
+    digest.update(file.read(_END_BYTES))
+  return [path.name, size, digest.hexdigest()]
+
+
 def describe_source(
   source: seqio.DataSource, split: str, num_input_examples: int | None
 ) -> dict[str, Any]:
@@ -170,4 +194,5 @@ def describe_source(
     'class': type(source).__name__,
     'shards': shards,
     'num_input_examples': num_input_examples,
+    'files': files_of(source, split),
   }

@@ -17,17 +17,21 @@ class BrokenArrayError(ValueError):
   """The array cannot be read on; the message says where in it and why."""
 
 
+class RepeatedNameError(ValueError):
+  """Two members of an object have one name."""
+
+
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """A JSON object of its members; `json` would keep the last of those with one name.
 
   Raises:
-    ValueError: two have the same.
+    RepeatedNameError: two have the same.
   """
   found = dict(pairs)
   if len(found) < len(pairs):
     names = [name for name, _ in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
-    raise ValueError(f'the names {twice} stand twice in one object')
+    raise RepeatedNameError(f'the names {twice} stand twice in one object')
   return found
 
 

@@ -334,7 +334,8 @@ def _lines_from(path: epath.Path, file: Any, part: FilePart, position: int) -> I
     if not line.strip():
       continue
     record = parse_line(line)
-    if isinstance(record, BadRecord) and not line.endswith(b'\n'):
+    cut = isinstance(record, BadRecord) and record.kind in ('broken_json', 'invalid_utf8')
+    if cut and not line.endswith(b'\n'):
       what = f'{path}: ends in the middle of a record, at {where}'
       if record.kind == 'invalid_utf8':
         what = f'{path}, {where}'
@@ -357,6 +358,8 @@ def parse_line(line: bytes) -> Any:
     record = json.loads(line.decode('utf-8'), object_pairs_hook=json_arrays.unique_keys)
   except UnicodeDecodeError as error:
     return BadRecord('invalid_utf8', text_files.not_utf8(error))
+  except json_arrays.RepeatedNameError as error:
+    return BadRecord('wrong_columns', str(error))
   except (ValueError, RecursionError) as error:
     detail = _line(error)
     if line.strip() in (b'{', b'{"'):

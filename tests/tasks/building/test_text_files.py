@@ -100,9 +100,9 @@ def test_what_is_no_utf8_is_named_with_its_row(tmp_path):
 
 
 def test_a_name_twice_in_an_object_is_no_record(tmp_path):
-  (tmp_path / 'x.jsonl').write_text('{"a": 1, "a": 2}\n')
+  (tmp_path / 'x.jsonl').write_text('{"a": 1, "a": 2}')
   ((where, found),) = records.read(tmp_path / 'x.jsonl')
-  assert (where, found.kind) == ('row 1', 'broken_json')
+  assert (where, found.kind) == ('row 1', 'wrong_columns')
   assert "['a']" in found.detail
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 import seqio
 
-from aya_train.data import prepared_shards
+from aya_train.data import availability, prepared_shards
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
 
@@ -154,3 +154,16 @@ def test_a_split_that_is_not_there_is_told(folder):
   source = seqio.TaskRegistry.get('beside').source
   with pytest.raises(ValueError, match=r"no split 'dev'; it has \['train'\]"):
     source.get_dataset('dev')
+
+
+def test_tokens_of_a_file_that_has_changed_are_refused(folder, cache):
+  count(folder, 'rows.csv')
+  opened = availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
+  assert len(opened['beside']) == 1
+  (folder / 'rows.csv').write_text(ROWS.replace('one', 'eins'))
+  with pytest.raises(
+    ValueError, match=r"\['rows\.csv'\] changed after it was prepared in .*delete"
+  ):
+    availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
+  (folder / 'rows.csv').unlink()
+  assert availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')

@@ -145,12 +145,12 @@ _LANGUAGES = {
 }
 
 
-def part(name: str, percent: float, variant: str = '') -> source_mixture.Part:
-  """A source with its tasks; a variant's are those of the same names and that word behind."""
-  behind = f'.{variant}' if variant else ''
-  datasets = tuple(f'{name}.{dataset}{behind}' for dataset in _DATASETS.get(name, ()))
-  languages = tuple(f'{task}{behind}' for task in _LANGUAGES.get(name, ()))
-  return source_mixture.Part(f'{name}{behind}', percent, datasets, languages, variant)
+def part(source: str, percent: float, variant: str = '') -> source_mixture.Part:
+  """A source with its tasks; a variant's have that word behind the source's name."""
+  name = f'{source}.{variant}' if variant else source
+  datasets = tuple(f'{name}.{dataset}' for dataset in _DATASETS.get(source, ()))
+  languages = tuple(task.replace(source, name, 1) for task in _LANGUAGES.get(source, ()))
+  return source_mixture.Part(name, percent, datasets, languages, variant)
 
 
 def long_answers(dataset: tf.data.Dataset, min_tokens: int) -> tf.data.Dataset:
@@ -164,17 +164,16 @@ def _long_preprocessors() -> list[Any]:
   return [source_tasks.keep_fields, tokenize, keep_long, placeholder, append_eos]
 
 
-def _add_long_answers(name: str, preprocessors: Sequence[Any]) -> None:
-  """Registers `<task>.long_answers`, the rows with long targets, of all tasks of a source.
+def _add_long_answers(source: str, preprocessors: Sequence[Any]) -> None:
+  """Registers `<source>.long_answers` or, as for all rows, a task for each of its data sets.
 
-  They are tasks of single data sets, as those of all rows are: a data set that is not there takes
-  none of the others with it.
+  A data set that is not there then takes none of the others with it. Languages have tasks too.
   """
-  chosen = part(name, 0)
-  for task in (*(chosen.datasets or (name,)), *chosen.languages):
+  chosen = part(source, 0, LONG)
+  for name in (*(chosen.datasets or (chosen.name,)), *chosen.languages):
     seqio.TaskRegistry.add(
-      f'{task}.{LONG}',
-      source=seqio.TaskRegistry.get(task).source,
+      name,
+      source=seqio.TaskRegistry.get(chosen.plain(name)).source,
       preprocessors=list(preprocessors),
       metric_fns=[],
       output_features=features.OUTPUT_FEATURES,

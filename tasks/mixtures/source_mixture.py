@@ -27,7 +27,7 @@ class Part:
     percent: its share of the draws.
     datasets: tasks of its data sets, whose rows together are the part's; () if it has none.
     languages: tasks of its languages, read instead of `name` when weights are uniform.
-    variant: last word of the names of a part that reads some rows of a source only, such as the
+    variant: word behind the source's name where a part reads some of its rows only, such as the
       long ones beside a part that reads them all; '' for all rows.
   """
 
@@ -44,8 +44,11 @@ class Part:
 
   def dataset(self, task_name: str) -> str:
     """The data set that one of `datasets` reads, as settings name it."""
-    name = task_name.removeprefix(f'{self.source}.')
-    return name.removesuffix(f'.{self.variant}') if self.variant else name
+    return task_name.removeprefix(f'{self.name}.')
+
+  def plain(self, task_name: str) -> str:
+    """The task of all rows of what one of the part's tasks reads."""
+    return self.source + task_name.removeprefix(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,9 +279,7 @@ class SourceMixture(seqio.Mixture):
 
   def data_sets(self, task_names: Iterable[str]) -> list[str]:
     """The tasks of all rows of what some tasks read, each once: what `prepare` is to be told."""
-    variants = {name: self.part_of(name).variant for name in task_names}
-    plain = (n.removesuffix(f'.{variant}') if variant else n for n, variant in variants.items())
-    return list(dict.fromkeys(plain))
+    return list(dict.fromkeys(self.part_of(name).plain(name) for name in task_names))
 
   def _complaint(self, found: Availability, split: str) -> str:
     whole = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]

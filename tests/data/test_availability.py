@@ -142,8 +142,8 @@ def test_a_source_that_is_built_and_empty_is_named_with_its_share(mixture, tmp_p
 def long_ones(mixture, rows):
   """The mixture with a part of long rows beside each source, as `*_long_answers` has."""
   for name, long_rows in rows.items():
-    seqio_tasks.add_task(f'{name}.long', {'train': long_rows})
-  datasets = tuple(f'{name}.long' for name in STANDIN.datasets)
+    seqio_tasks.add_task(name, {'train': long_rows})
+  datasets = ('standin.long.a', 'standin.long.b')
   return mixture(
     source_mixture.Part('standin', 17.5, STANDIN.datasets),
     source_mixture.Part('standin.long', 52.5, datasets, variant='long'),
@@ -154,7 +154,7 @@ def long_ones(mixture, rows):
 
 def test_a_source_without_a_long_row_is_refused_or_keeps_its_weight(mixture, tmp_path, caplog):
   availability._warn_once.cache_clear()
-  rows = {'standin.a': pairs('yor', 8), 'standin.b': [], 'whole': []}
+  rows = {'standin.long.a': pairs('yor', 8), 'standin.long.b': [], 'whole.long': []}
   long_ones(mixture, rows)
   with pytest.raises(ValueError, match=r"no row to train on of whole\.long\..*'renormalise'"):
     availability.ensure_prepared('standin', 'train', tmp_path)

@@ -236,7 +236,7 @@ def test_a_missing_data_set_costs_its_source_nothing_in_the_long_answers_variant
   mixture = seqio.get_mixture_or_task('aya_open_long_answers')
   source = 'aya_collection_translated_pruned'
   tasks = some_rows(mixture)
-  for task in (f'{source}.dolly', f'{source}.dolly.long_answers'):
+  for task in (f'{source}.dolly', f'{source}.long_answers.dolly'):
     del tasks[task]
   rates = mixing.mixing_rates(mixture, tasks)
   declared = aya_mixtures.WEIGHTS['aya_open'].percent[source]
@@ -255,8 +255,8 @@ def test_settings_of_a_source_hold_for_its_long_answers_too():
   mixture = seqio.get_mixture_or_task('aya101_long_answers')
   rates = mixing.mixing_rates(mixture, some_rows(mixture))
   for behind, share in (('', 0.25), ('.long_answers', 0.75)):
-    assert rates[f'{source}.dolly{behind}'] == pytest.approx(0.4 * share * 47.5)
-    assert rates[f'xp3x.yor{behind}'] == pytest.approx(share * 15 / 101)
+    assert rates[f'{source}{behind}.dolly'] == pytest.approx(0.4 * share * 47.5)
+    assert rates[f'xp3x{behind}.yor'] == pytest.approx(share * 15 / 101)
 
 
 def test_no_code_and_no_set_of_another_source_is_in_data_provenance():

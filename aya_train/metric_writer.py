@@ -52,15 +52,17 @@ class Writer:
     """Args: kind: 'train', 'train_eval/<task>' or 'infer_eval/<task>', the TensorBoard prefix."""
     if not self._active:
       return
-    self._check()
+    finite = {name: float(v) for name, v in values.items() if math.isfinite(v)}
+    line = json.dumps({'step': step, 'kind': kind, **finite}, ensure_ascii=False) + '\n'
     if self._summary is None:
+      self._check()
       self._folder.mkdir(parents=True, exist_ok=True)
       json_lines.mend_end(self._path)
       self._summary = metric_writers.SummaryWriter(str(self._folder))
-    finite = {name: float(v) for name, v in values.items() if math.isfinite(v)}
-    self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
+    self._check()  # the last thing before
     with self._path.open('a') as f:
-      f.write(json.dumps({'step': step, 'kind': kind, **finite}, ensure_ascii=False) + '\n')
+      f.write(line)
+    self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
 
   def flush(self) -> None:
     if self._summary is not None:

@@ -7,7 +7,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 240  # for each thing that is waited for; machines of tests are busy
+SECONDS = 600  # for each thing that is waited for; machines of tests are busy
 GIN = """
 from __gin__ import dynamic_registration
 from aya_train.models import t5_config

@@ -123,3 +123,19 @@ def test_a_second_signal_ends_at_once(place):
   began = time.monotonic()
   assert run.wait(timeout=STOP_SECONDS) == 130
   assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_one_of_two_hosts_in_a_long_validation(place, number):
+  """Both stop between the same two batches, and what is not saved yet is saved."""
+  macros = {'EVAL_PERIOD': 2, 'EVAL_STEPS': None, 'PACK': False, 'TRAIN_STEPS': 5}
+  hosts = slow_run.start_hosts(place, 2, **macros)
+  slow_run.wait_for('step 2/', place, hosts[0], 'host0')
+  time.sleep(0.5)
+  hosts[1].send_signal(number)
+  for i, host in enumerate(hosts):
+    log = slow_run.finish(place, host, f'host{i}', code=130, seconds=STOP_SECONDS)
+    assert 'stopped at step 2; the same command continues from here' in log
+  assert kinds(place, 2) == {'train'}
+  assert manager.latest_step(place / 'run') == 2
+  assert not (place / 'run' / lease.FILE).exists()

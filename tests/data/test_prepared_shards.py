@@ -120,7 +120,7 @@ def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path):
   assert not (tmp_path / lease.FILE).exists()
 
 
-@pytest.mark.parametrize('damage', ['', '{"examples": 1', '[]', '\0'])
+@pytest.mark.parametrize('damage', ['', '[]'])
 def test_damaged_counts_are_counted_again(cache, tmp_path, damage):
   def killed(function, arguments):
     yield function(*arguments[0])

@@ -46,22 +46,23 @@ class Writer:
     """
     if not self._active:
       return
-    self._check()
-    if self._summary is None:
-      self._folder.mkdir(parents=True, exist_ok=True)
-      json_lines.mend_end(self._path)
-      self._summary = metric_writers.SummaryWriter(str(self._folder))
     texts = {name: v for name, v in values.items() if isinstance(v, str)}
     numbers = {name: float(v) for name, v in values.items() if name not in texts}
     finite = {name: v for name, v in numbers.items() if math.isfinite(v)}
     if left_out := sorted({*numbers} - {*finite}):
       logger.warning('step %d: %s: %s NaN or infinite, and left out', step, kind, left_out)
       texts[NONFINITE] = ', '.join(left_out)
-    self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
+    record = {'step': step, 'kind': kind, **texts, **finite}
+    line = json.dumps(record, ensure_ascii=False) + '\n'
+    if self._summary is None:
+      self._check()
+      self._folder.mkdir(parents=True, exist_ok=True)
+      json_lines.mend_end(self._path)
+      self._summary = metric_writers.SummaryWriter(str(self._folder))
+    self._check()  # the last thing before
     with self._path.open('a') as f:
-      f.write(
-        json.dumps({'step': step, 'kind': kind, **texts, **finite}, ensure_ascii=False) + '\n'
-      )
+      f.write(line)
+    self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
 
   def flush(self) -> None:
     if self._summary is not None:

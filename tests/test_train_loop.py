@@ -10,7 +10,15 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train import infer_eval, lease, metric_writer, optimizer, partitioning, train_loop
+from aya_train import (
+  evaluation,
+  infer_eval,
+  lease,
+  metric_writer,
+  optimizer,
+  partitioning,
+  train_loop,
+)
 from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import tiny
@@ -169,6 +177,34 @@ def test_a_lost_run_json_comes_back_from_the_checkpoint(finished, tmp_path, prep
   (tmp_path / 'run' / 'run.json').write_text('')
   train_loop.train(**settings(tmp_path / 'run', prepared_dir, random_seed=None))
   assert contents(tmp_path / 'run') == contents(model_dir)
+
+
+def test_eval_writes_a_folder_of_its_own_and_alone(finished, tmp_path, prepared_dir):
+  model_dir, _ = finished
+  ours = settings(model_dir, prepared_dir)
+
+  def evaluate(folder):
+    return evaluation.evaluate(
+      model=ours['model'],
+      checkpoint_path=str(model_dir),
+      partitioner=ours['partitioner'],
+      output_dir=str(folder),
+      dataset_cfg=ours['train_eval_dataset_cfg'],
+    )
+
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=r'EVAL_OUTPUT_DIR .* is the MODEL_DIR of a run'):
+    evaluate(model_dir)
+  assert contents(model_dir) == before
+  with (
+    lease.held(tmp_path, 'EVAL_OUTPUT_DIR', 'eval'),
+    pytest.raises(lease.HeldError, match=r'EVAL_OUTPUT_DIR .* is in use'),
+  ):
+    evaluate(tmp_path)
+  assert evaluate(tmp_path)['train_eval']['loss'] > 0
+  (record,) = metric_writer.read(tmp_path)
+  assert (record['kind'], record['step']) == ('train_eval', 0)
+  assert not (tmp_path / lease.FILE).exists()
 
 
 def test_a_run_that_lost_its_folder_saves_and_measures_nothing_more(tmp_path, prepared_dir):

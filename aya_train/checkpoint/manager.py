@@ -72,6 +72,18 @@ class CheckpointConfig:
     return made if self.keep is None else min(made, self.keep + 1)
 
 
+class _Orbax(ocp.CheckpointManager):
+  """Orbax's manager, without its own question to JAX about a preemption.
+
+  JAX has one count of such questions, at a number of which all hosts stop. stopping.py keeps it;
+  with the steps of Orbax in between, hosts miss the number that they have agreed on.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
 class CheckpointManager:
   """Saves and restores a run in its MODEL_DIR. Every method is called by every host."""
 
@@ -88,7 +100,7 @@ class CheckpointManager:
     self._model_dir = epath.Path(model_dir).resolve()
     self._on_damage = config.damaged
     self._saving: int | None = None
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Orbax(
       self._model_dir / FOLDER,
       options=ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
       if read_only

@@ -80,7 +80,7 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
 
 
 def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[AnswerSample]:
-  picked = _picked(run, count) if _decodes(run) else []
+  picked = _picked(run, count) if count > 0 and _decodes(run) else []
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]

@@ -1,7 +1,11 @@
 """Shards written one by one are what a preparation in one piece makes."""
 
+import threading
+import time
+
 import pytest
 
+from aya_train import lease
 from aya_train.data import prepared, prepared_shards, task_registry
 from aya_train.tasks import features, storage
 from aya_train.tasks.building import work_runner
@@ -89,6 +93,48 @@ def test_what_is_there_is_not_made_again(cache, tmp_path):
     return iter(())
 
   assert prepare(tmp_path, 3, never) == first
+
+
+def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path):
+  written, begun = [], threading.Event()
+
+  def slow(function, arguments):
+    for args in arguments:
+      begun.set()
+      time.sleep(0.3)
+      written.append(args[3])
+      yield function(*args)
+
+  first = threading.Thread(target=prepare, args=(tmp_path, 3, slow))
+  first.start()
+  assert begun.wait(60)
+  path = prepared.prepared_path(task_registry.get_mixture_or_task(TASK), 'train', tmp_path)
+  (left,) = [*path.parent.glob('.*.parts')]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+    prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=3, runner=slow, say=silent)
+  first.join()
+  assert written == [0, 1, 2]
+  assert rows(tmp_path)
+  assert not left.exists()
+  assert not (tmp_path / lease.FILE).exists()
+
+
+@pytest.mark.parametrize('damage', ['', '[]'])
+def test_damaged_counts_are_counted_again(cache, tmp_path, damage):
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    prepare(tmp_path, 2, killed)
+  (counts,) = tmp_path.rglob('examples-*.json')
+  counts.write_text(damage)
+  torn = counts.parent / '.examples-00001-of-00002.0.tmp'
+  torn.write_text('half a shard')
+  manifest = prepare(tmp_path, 2)
+  assert manifest.num_examples == len(rows(tmp_path))
+  assert not list(tmp_path.rglob('.*.tmp'))
 
 
 def test_small_tasks_are_one_shard_and_all_are_one_list_of_work(cache, tmp_path):

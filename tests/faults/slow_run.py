@@ -2,12 +2,13 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 240  # for each thing that is waited for; machines of tests are busy
+SECONDS = 600  # for each thing that is waited for; machines of tests are busy
 GIN = """
 from __gin__ import dynamic_registration
 from aya_train.models import t5_config
@@ -37,8 +38,8 @@ DATA_LICENSE_POLICY = None
 """
 
 
-def start(folder, name='run', environment=(), **macros):
-  """Starts `aya-train train` in FOLDER/run; its log is FOLDER/NAME.log."""
+def start(folder, name='run', environment=(), words=(), **macros):
+  """Starts `aya-train train` in FOLDER/run, with more words; its log is FOLDER/NAME.log."""
   (folder / 'run.gin').write_text(GIN)
   bindings = {
     'MODEL_DIR': f'"{folder}/run"',
@@ -48,6 +49,7 @@ def start(folder, name='run', environment=(), **macros):
   }
   command = [sys.executable, '-m', 'aya_train', 'train', f'--gin_file={folder}/run.gin']
   command += [f'--gin.{key}={value}' for key, value in bindings.items()]
+  command += words
   return subprocess.Popen(
     command,
     cwd=ROOT,
@@ -60,6 +62,17 @@ def start(folder, name='run', environment=(), **macros):
       **dict(environment),
     },
   )
+
+
+def start_hosts(folder, count, **macros):
+  """Starts it on several hosts, whose logs are FOLDER/host0.log ..."""
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    port = s.getsockname()[1]
+  address = [f'--coordinator_address=localhost:{port}', f'--num_processes={count}']
+  return [
+    start(folder, f'host{i}', words=[*address, f'--process_id={i}'], **macros) for i in range(count)
+  ]
 
 
 def log(folder, name='run'):

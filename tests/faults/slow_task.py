@@ -12,7 +12,7 @@ import tensorflow as tf
 
 NAME = 'tests.slow'
 VOCABULARY = seqio.PassThroughVocabulary(96, eos_id=1)
-ROWS = {'train': 64, 'validation': 2000}
+ROWS = {'train': 256, 'validation': 2000}
 
 
 def _examples(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:

@@ -15,7 +15,7 @@ import tempfile
 from tests import test_train_loop
 from tests.faults import command_runs, forks
 
-ROOMS = (0, 30, 150, 500)  # kB
+ROOMS = (0, 150, 500, 900)  # kB; a checkpoint takes 455
 SIZE = 64  # MB of the disk
 
 

@@ -84,7 +84,7 @@ TRIALS: dict[str, tuple[Callable[[], None], watchdog.WatchdogConfig]] = {
   'step': (in_a_step, QUICK),
   'data': (in_reading_data, QUICK),
   'decoding': (in_decoding, QUICK),
-  'save': (in_a_save, watchdog.WatchdogConfig(3.0, 30.0)),
+  'save': (in_a_save, watchdog.WatchdogConfig(3.0, 60.0)),
   'slow save': (slow_save, QUICK),
   'slow start': (slow_start, QUICK),
 }

@@ -152,14 +152,15 @@ class NonFiniteSteps:
       'found_in': found,
       'policy': self._config.policy,
       'host': index,
-      'rows': self._model.readable(batch),
     }
+    rows = [json.dumps(row, ensure_ascii=False) for row in self._model.readable(batch)]
     arrays = io.BytesIO()
     np.savez_compressed(arrays, allow_pickle=False, **batch)
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
       (self._folder / f'{name}.npz').write_bytes(arrays.getvalue())
-      path.write_text(json.dumps(told, ensure_ascii=False, indent=1))
+      # A row a line, for people.
+      path.write_text(f'{json.dumps(told)[:-1]}, "rows": [\n' + ',\n'.join(rows) + '\n]}\n')
     except OSError as error:
       logger.warning('the batch of step %d cannot be kept in %s: %s', step, path, error)
     return path

@@ -170,10 +170,11 @@ class EncoderDecoderModel(objective.Objective):
         texts[name] = [
           str(vocabulary.decode(ids[segments == k].tolist())) for k in range(1, count + 1)
         ]
-      row['examples'] = [
+      examples = [
         dict(zip(texts, pair, strict=True))
         for pair in itertools.zip_longest(*texts.values(), fillvalue='')
       ]
+      rows[i] = {'examples': examples, **row}
     return rows
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:

@@ -10,8 +10,8 @@ import time
 import pytest
 
 pytestmark = pytest.mark.faults
-ROWS = 30_000
-KILLS = 4
+ROWS = 8_000
+KILLS = 2
 
 
 def command(folder):

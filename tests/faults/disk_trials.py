@@ -43,7 +43,7 @@ def trial(kind: str, root: pathlib.Path, disk: pathlib.Path, room: int) -> dict[
   said = log.read_text(errors='replace')
   ballast.unlink()
   again = forks.finish(forks.start(str(log) + '2', command_runs.command, root, words))
-  errors = [line for line in said.splitlines() if 'error:' in line]
+  errors = [line for line in said.splitlines() if line.startswith('aya-train ')]
   second = pathlib.Path(str(log) + '2').read_text(errors='replace')
   result = {'room': room, 'code': code, 'errors': errors, 'again': again}
   result['defect'] = 'looks like a defect' in said or 'Traceback' in said

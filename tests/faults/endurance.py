@@ -51,25 +51,27 @@ def main() -> None:
   thread = threading.Thread(target=watch)
   thread.start()
   began = time.monotonic()
-  with tempfile.TemporaryDirectory() as folder:
-    root = pathlib.Path(folder)
-    tiny_runs.set_up(root)
-    given = tiny_runs.settings(
-      root,
-      root / 'run',
-      model=tiny.model(**MODEL),
-      total_steps=args.steps,
-      checkpoint_cfg=manager.CheckpointConfig(period=max(1, args.steps // 20), keep=2),
-      schedule=train_loop.Schedule(
-        log_period=50, eval_period=max(1, args.steps // 40), eval_steps=2
-      ),
-      watchdog_cfg=watchdog.WatchdogConfig(600, None),
-    )
-    data = dataclasses.replace(given['train_dataset_cfg'], batch_size=2)
-    state = train_loop.train(**{**given, 'train_dataset_cfg': data})
-    parameters = sum(x.size for x in jax.tree.leaves(state.params))
-  ended.set()
-  thread.join()
+  try:
+    with tempfile.TemporaryDirectory() as folder:
+      root = pathlib.Path(folder)
+      tiny_runs.set_up(root)
+      given = tiny_runs.settings(
+        root,
+        root / 'run',
+        model=tiny.model(**MODEL),
+        total_steps=args.steps,
+        checkpoint_cfg=manager.CheckpointConfig(period=max(1, args.steps // 20), keep=2),
+        schedule=train_loop.Schedule(
+          log_period=50, eval_period=max(1, args.steps // 40), eval_steps=2
+        ),
+        watchdog_cfg=watchdog.WatchdogConfig(600, None),
+      )
+      data = dataclasses.replace(given['train_dataset_cfg'], batch_size=2)
+      state = train_loop.train(**{**given, 'train_dataset_cfg': data})
+      parameters = sum(x.size for x in jax.tree.leaves(state.params))
+  finally:
+    ended.set()
+    thread.join()
   found = {'parameters': parameters, 'seconds': time.monotonic() - began, 'samples': samples}
   print(json.dumps(found))
 

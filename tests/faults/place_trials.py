@@ -41,7 +41,7 @@ def unwritable(root: pathlib.Path, kind: str) -> dict[str, object]:
   said = log.read_text(errors='replace')
   return {
     'code': code,
-    'errors': [line for line in said.splitlines() if 'error: ' in line],
+    'errors': [line for line in said.splitlines() if line.startswith('aya-train ')],
     'defect': 'looks like a defect' in said or 'Traceback' in said,
     'left': os.listdir(closed),
   }

@@ -84,6 +84,7 @@ class DatasetConfig:
   prefetch_batches: int = 2
 
   def __post_init__(self):
+    feature_converters.check_lengths(self.task_feature_lengths)
     lengths = dict(self.task_feature_lengths)
     if not lengths or min(lengths.values()) < 1:
       raise ValueError(

@@ -94,7 +94,7 @@ class Card:
     mixture, initial_checkpoint, lengths: macros of those names, None where not set.
     figures, groups: evaluation, as the run report has it.
     evaluation_step: of the figures, None without any.
-    scores: task to exact match in percent.
+    scores: task to exact match in percent, of the split `scored_split`.
     languages: codes that the evaluation reports on.
     data: the manifest, None without one.
   """
@@ -107,6 +107,7 @@ class Card:
   groups: Sequence[run_results.Group]
   evaluation_step: int | None
   scores: Mapping[str, float]
+  scored_split: str
   languages: Sequence[str]
   data: TrainingData | None
 
@@ -134,6 +135,7 @@ def read(model_dir: epath.PathLike) -> Card:
     groups=run_results.by_language(run),
     evaluation_step=run_results.last_step(run) if figures else None,
     scores={task: r['exact_match'] for task, r in last.items() if 'exact_match' in r},
+    scored_split=run.macro('INFER_EVAL_SPLIT') or 'validation',
     languages=sorted(codes & set(aya101.BY_CODE)),
     data=read_manifest(run.model_dir),
   )
@@ -345,6 +347,7 @@ def _metadata(
 
   kind = report['format'] if report else None
   data = card.data if card else None
+  split = card.scored_split if card else None
   names = [source.repository or source.name for source in (data.sources if data else ())]
   datasets = [name for name in dict.fromkeys(names) if _HUB_NAME.fullmatch(name)]
   results = [
@@ -352,7 +355,7 @@ def _metadata(
       task_type=PIPELINE_TAG,
       dataset_type=task,
       dataset_name=task,
-      dataset_split='validation',
+      dataset_split=split,
       metric_type='exact_match',
       metric_value=round(score, 2),
       metric_name='Exact match (%)',

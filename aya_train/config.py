@@ -176,7 +176,7 @@ def _hints(function: Any) -> Mapping[str, Any]:
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:
   try:
     gin.parse_config_file(name)
-  except (SyntaxError, ImportError, NameError, AttributeError) as error:
+  except (SyntaxError, tokenize.TokenError, ImportError, NameError, AttributeError) as error:
     if user_code.place(error):
       raise
     raise ValueError(f'{name}: {_one_line(error)}') from error

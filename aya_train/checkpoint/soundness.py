@@ -188,7 +188,7 @@ def read_json(folder: epath.Path, item: str) -> dict[str, Any]:
     content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
       raise TypeError(f'a JSON object was expected, got {type(content).__name__}')
-  except (ValueError, TypeError, FileNotFoundError, NotADirectoryError) as error:
+  except (ValueError, TypeError, RecursionError, FileNotFoundError, NotADirectoryError) as error:
     raise DamagedError(
       f'{path} is not what was written for a checkpoint: {cause(error)}. {_ADVICE}'
     ) from error

@@ -311,7 +311,7 @@ def _patterns(files: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _whole_number(key: str, value: Any) -> int:
-  if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+  if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
     raise ValueError(f'{key}: expected a whole number, got {value!r}')
   try:
     return int(value)

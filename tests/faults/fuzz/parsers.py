@@ -2,7 +2,6 @@
 
 import collections
 import gzip
-import importlib
 import io
 import json
 import pathlib
@@ -27,17 +26,10 @@ from aya_train.report import run_record
 from aya_train.tasks.building import read_report, records, row_splits
 from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.rights import licenses, provenance
-from aya_train.tasks.user import template_language, templates, user_data
+from aya_train.tasks.user import dataset_tables, template_language, templates, user_data
 from aya_train.tpu import hlo, topologies
 from tests.faults.fuzz import samples
 from tests.faults.fuzz.trials import Parser
-
-try:
-  _TABLES = importlib.import_module('aya_train.tasks.user.dataset_tables')
-  _read_table = _TABLES.read
-except ImportError:
-  _TABLES = user_data
-  _read_table = user_data.read_table  # type: ignore[attr-defined]
 
 Run = Callable[[bytes, pathlib.Path], Any]
 
@@ -79,7 +71,7 @@ def _all(found: Iterator[Any]) -> None:
 
 
 def _dataset(folder: pathlib.Path, file: str, **more: Any) -> Any:
-  return _TABLES.Dataset('d', {'train': (file,)}, language='eng', folder=str(folder), **more)
+  return dataset_tables.Dataset('d', {'train': (file,)}, language='eng', folder=str(folder), **more)
 
 
 def _rows(name: str) -> Run:
@@ -334,21 +326,21 @@ PARSERS: Sequence[Parser] = (
     'table TOML',
     40,
     _texts(samples.TOML),
-    _of_file('table.toml', _read_table),
+    _of_file('table.toml', dataset_tables.read),
     file='table.toml',
   ),
   Parser(
     'table YAML',
     8,
     _texts(samples.YAML_TABLE),
-    _of_file('table.yaml', _read_table),
+    _of_file('table.yaml', dataset_tables.read),
     file='table.yaml',
   ),
   Parser(
     'table CSV',
     25,
     _texts(samples.CSV_TABLE),
-    _of_file('table.csv', _read_table),
+    _of_file('table.csv', dataset_tables.read),
     file='table.csv',
   ),
   Parser(

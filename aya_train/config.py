@@ -36,6 +36,9 @@ _MACRO_TYPES: Mapping[str, Any] = {
   'DATASET_TABLES': Sequence[str] | None,
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
+# What gin's parser raises for a text; its literals may be nested too deeply, or lists be keys.
+_NO_LITERALS = (SyntaxError, ValueError, TypeError, RecursionError, tokenize.TokenError)
+_LONGEST_VALUE = 500  # characters of a value that a message repeats
 _STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
@@ -176,7 +179,10 @@ def _hints(function: Any) -> Mapping[str, Any]:
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:
   try:
     gin.parse_config_file(name)
-  except (SyntaxError, tokenize.TokenError, ImportError, NameError, AttributeError) as error:
+  except (
+    *(SyntaxError, TypeError, RecursionError, tokenize.TokenError),
+    *(ImportError, NameError, AttributeError),
+  ) as error:
     if user_code.place(error):
       raise
     raise ValueError(f'{name}: {_one_line(error)}') from error
@@ -215,13 +221,14 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     )
   try:
     gin.parse_config(binding)
-  except (SyntaxError, ValueError, tokenize.TokenError) as error:
+  except _NO_LITERALS as error:
+    value = value if len(value) <= _LONGEST_VALUE else f'{value[:_LONGEST_VALUE]}...'
     if not isinstance(error, ValueError) or 'literal' in str(error):
       raise ValueError(
         f'--gin.{name}={value}: {value!r} is not a gin value. Numbers, tuples and dicts are '
         f'written as in Python, strings in quotes of their own: --gin.{name}=\'"{value}"\''
       ) from error
-    raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0]}') from error
+    raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0][:1000]}') from error
 
 
 def text() -> str:
@@ -426,7 +433,7 @@ def _statements(gin_text: str) -> Iterator[Any]:
 
   try:
     yield from config_parser.ConfigParser(gin_text, Delegate())
-  except (SyntaxError, tokenize.TokenError) as error:
+  except _NO_LITERALS as error:
     lines = ' '.join(str(error).split())
     raise ValueError(f'this is no text that gin wrote: {lines}') from error
 

@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Iterable
 
+_LONGEST_NAME = 2_000  # characters; the longest of the audit has 80
 COMMERCIAL, UNSPECIFIED = 'commercial', 'unspecified'
 NON_COMMERCIAL, ACADEMIC_ONLY = 'non-commercial', 'academic-only'
 USES = (COMMERCIAL, UNSPECIFIED, NON_COMMERCIAL, ACADEMIC_ONLY)
@@ -379,6 +380,10 @@ def classify(name: str, url: str = '') -> Rights:
   Raises:
     UnknownLicenseError: naming it.
   """
+  if len(name) > _LONGEST_NAME:
+    raise UnknownLicenseError(
+      f'a licence of {len(name):,} characters, {name[:100]!r}...: a name or an address was expected'
+    )
   if _key(name) in ('custom', 'other'):
     triples = (t for t, urls in _CUSTOM.items() if url in urls)
     return _rights(next(triples, ('?', '?', '?')))

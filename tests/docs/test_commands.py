@@ -18,6 +18,7 @@ NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `-m t5x` does',
   'xpk workload create': 'the name of a command of another program',
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
+  'python -m tests.faults.fuzz --inputs 1000000': 'minutes; tests/faults/test_fuzz.py does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }

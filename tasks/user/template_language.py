@@ -14,6 +14,7 @@ import collections
 import hashlib
 import json
 import random
+import re
 import resource
 import signal
 import sys
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.compiler
 import jinja2.filters
 import jinja2.meta
 import jinja2.nodes
@@ -33,6 +35,9 @@ SEPARATOR = '|||'
 _PROTECTED = '\ud8ff'
 _PROTECTED_THERE = '3ed2dface8203c4c9dfb1a5dc58e41e0'
 MAX_RANGE = 1_000
+_MOST_POWERS = 1_000
+_LONG_WIDTH = re.compile(r'\d{6}')
+_LONGEST_TEMPLATE = 30_000  # characters; promptsource's longest has 4,000
 MAX_OUTPUT = 200_000
 ROW_SECONDS = 1.0
 
@@ -45,8 +50,20 @@ class TemplateProblemError(ValueError):
   """A template that cannot be read, or breaks a limit on a row."""
 
 
+class _WithoutFolding(jinja2.compiler.CodeGenerator):
+  """Leaves constants to the rendering, which has limits: `{{ 'x' * 10 ** 10 }}` needs 10 GB."""
+
+  def _output_child_to_const(self, node: Any, frame: Any, finalize: Any) -> str:
+    if isinstance(node, jinja2.nodes.TemplateData):
+      return super()._output_child_to_const(node, frame, finalize)
+    raise jinja2.nodes.Impossible
+
+
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
   """No loader (so no include, import or extends), no globals beside a few harmless ones."""
+
+  code_generator_class = _WithoutFolding
+  intercepted_binops = frozenset(['*', '**', '%'])
 
   def __init__(self, max_characters: int | None):
     self.blank: dict[str, list[str]] = {}
@@ -56,6 +73,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
       finalize=_Shorten(max_characters),
       undefined=_noticing(self.blank),
       cache_size=0,
+      optimized=False,
     )
     self.globals = {'range': _limited_range, 'zip': zip, 'dict': dict, 'namespace': _namespace()}
     self.filters['choice'] = self._choice
@@ -64,6 +82,17 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     for name in ('pprint', 'xmlattr', 'urlize', 'tojson'):
       del self.filters[name]
     self.random = random.Random(0)
+
+  def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    sizes = [len(x) for x in (left, right) if isinstance(x, str | bytes | Sequence)]
+    factors = [x for x in (left, right) if isinstance(x, int)]
+    if operator == '*' and sizes and factors and sizes[0] * factors[0] > MAX_OUTPUT:
+      raise TemplateProblemError(f'a text or list is repeated to over {MAX_OUTPUT:,} elements')
+    if operator == '**' and len(factors) == 2 and abs(left) > 1 and right > _MOST_POWERS:
+      raise TemplateProblemError(f'a number to the power of {right:,}')
+    if operator == '%' and isinstance(left, str) and _LONG_WIDTH.search(left):
+      raise TemplateProblemError(f'a format with a width of over {MAX_OUTPUT:,} characters')
+    return super().call_binop(context, operator, left, right)
 
   def getitem(self, obj: Any, argument: Any) -> Any:
     return self._see(obj, argument, super().getitem(obj, argument))
@@ -166,6 +195,11 @@ class Template:
     self.name = name
     self._seed = seed
     self._environment = _Environment(max_characters)
+    if (size := max(len(jinja), len(answer_choices or ''))) > _LONGEST_TEMPLATE:
+      raise TemplateProblemError(
+        f'template {name!r} has {size:,} characters, expected at most {_LONGEST_TEMPLATE:,}; texts '
+        'of that length belong into a column'
+      )
     texts = [t.replace(_PROTECTED_THERE, _PROTECTED) for t in (jinja, answer_choices or '')]
     try:
       self._template = self._environment.from_string(texts[0])
@@ -175,6 +209,8 @@ class Template:
       self.columns = sorted(columns - ({'answer_choices'} if answer_choices else set()))
     except jinja2.TemplateSyntaxError as error:
       raise TemplateProblemError(f'template {name!r}, line {error.lineno}: {error}') from error
+    except (SyntaxError, RecursionError) as error:  # of the Python that Jinja makes of it
+      raise TemplateProblemError(f'template {name!r}: {str(error)[:200]}') from error
 
   def _columns(self, text: str) -> set[str]:
     tree = self._environment.parse(text)

@@ -83,7 +83,8 @@ def _from_yaml(key: str, value: Any) -> PromptTemplate:
     return PromptTemplate(str(key), value)
   if not isinstance(value, Mapping) or not isinstance(value.get('jinja'), str):
     raise TemplateProblemError(f'template {key!r} has no `jinja`')
-  languages = (value.get('metadata') or {}).get('languages') or ()
+  metadata = value.get('metadata')
+  languages = (metadata.get('languages') if isinstance(metadata, Mapping) else None) or ()
   return PromptTemplate(
     str(value.get('name') or key), value['jinja'], value.get('answer_choices'), tuple(languages)
   )

@@ -285,3 +285,21 @@ def test_picks_in_answer_choices_depend_on_the_row_only():
   first = render('q|||{{answer_choices[0]}}', [{}] * 20, choices)
   assert render('q|||{{answer_choices[0]}}', [{}] * 5, choices) == first[:5]
   assert len({*first}) == 3
+
+
+@pytest.mark.parametrize(
+  'jinja', ['{{ "x" * 4294967296 }}', '{{ 9 ** 9999999 }}', '{{ "%99999999d" % 1 }}']
+)
+def test_what_needs_gigabytes_is_refused_before_it_has_them(jinja):
+  """Jinja would compute it while it compiles, where no limit of the rendering holds."""
+  template = template_language.Template('t', f'{jinja} ||| a')
+  with pytest.raises(template_language.TemplateProblemError, match='over 200,000|to the power'):
+    template.apply({'a': 1}, 0)
+
+
+def test_a_template_of_any_length_or_that_python_cannot_take_is_refused():
+  with pytest.raises(template_language.TemplateProblemError, match='has 30,001 characters'):
+    template_language.Template('t', 'x' * 30_001)
+  twice = '{% macro m(a, a) %}{{ a }}{% endmacro %}{{ m(1, 2) }} ||| a'
+  with pytest.raises(template_language.TemplateProblemError, match="template 't': duplicate"):
+    template_language.Template('t', twice)

@@ -27,7 +27,7 @@ def read(model_dir: epath.PathLike) -> dict[str, Any]:
     return {}
   try:
     known = json.loads(path.read_bytes())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path} is damaged ({error}): {_REMEDY}') from error
   if not isinstance(known, dict):
     raise ValueError(f'{path} is damaged (no JSON object): {_REMEDY}')

@@ -80,7 +80,7 @@ def train(
   optimizer: Callable[..., optax.GradientTransformation],
   learning_rate_fn: Callable[[jax.Array], jax.Array],
   schedule: Schedule,
-  total_steps: int,
+  total_steps: int | None,
   relative_steps: int | None = None,
   initial_checkpoint_path: str | None = None,
   random_seed: int | None = None,
@@ -115,7 +115,8 @@ def train(
     optimizer: maps (learning rate schedule, parameters' logical axes) to an optax transformation.
     learning_rate_fn: learning rate of a step.
     schedule: when to log and to evaluate.
-    total_steps: last step, those of the initial checkpoint included (T5X's TRAIN_STEPS).
+    total_steps: last step, those of the initial checkpoint included (T5X's TRAIN_STEPS); may be
+      None where `relative_steps` is given.
     relative_steps: if given, that many steps on top of the initial checkpoint's instead.
     initial_checkpoint_path: weights to start from (any format of checkpoint/formats.py), or None.
       A run that has checkpoints does not look for it.
@@ -165,6 +166,8 @@ def train(
     elif initial_checkpoint_path is not None:
       initial, first_step = preflight.check_start(initial_checkpoint_path, model, abstract.params)
     last_step = first_step + relative_steps if relative_steps is not None else total_steps
+    if last_step is None:
+      raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
     if begun is None:
       preflight.check_steps(first_step, last_step)
     found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)

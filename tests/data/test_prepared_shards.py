@@ -95,7 +95,8 @@ def test_what_is_there_is_not_made_again(cache, tmp_path):
   assert prepare(tmp_path, 3, never) == first
 
 
-def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path):
+def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path, monkeypatch):
+  monkeypatch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
   written, begun = [], threading.Event()
 
   def slow(function, arguments):
@@ -110,9 +111,7 @@ def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path):
   assert begun.wait(60)
   path = prepared.prepared_path(task_registry.get_mixture_or_task(TASK), 'train', tmp_path)
   (left,) = [*path.parent.glob('.*.parts')]
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
-    prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=3, runner=slow, say=silent)
+  prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=3, runner=slow, say=silent)
   first.join()
   assert written == [0, 1, 2]
   assert rows(tmp_path)

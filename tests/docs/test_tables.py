@@ -301,7 +301,7 @@ def test_options_that_the_text_names_exist():
   ]
   for path in [*paths, *(ROOT / 'launch').glob('*.sh')]:
     known |= set(re.findall(r'--[a-z_]+', path.read_text(encoding='utf-8')))
-  for folder in ('benchmarks', 'examples'):
+  for folder in ('benchmarks', 'examples', 'tests/faults/fuzz'):
     for path in (ROOT / folder).glob('*.py'):
       known |= set(re.findall(r"'(--[a-z_]+)'", path.read_text(encoding='utf-8')))
   for page in PAGES:

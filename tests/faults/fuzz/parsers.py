@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import gin
 import numpy as np
 import pyarrow as pa
 from array_record.python import array_record_module
@@ -125,7 +126,8 @@ def _gin_args(text: str) -> None:
 
 
 def _binding(text: str) -> None:
-  config._parse_binding(text, ('BATCH_SIZE', 'TASK_FEATURE_LENGTHS', 'MODEL_DIR'))
+  with gin.unlock_config():  # finalised, if others were parsed before in this process
+    config._parse_binding(text, ('BATCH_SIZE', 'TASK_FEATURE_LENGTHS', 'MODEL_DIR'))
 
 
 def _hlo(text: str) -> None:

@@ -15,6 +15,7 @@ or `check`, where the first one stops.
 import contextlib
 import dataclasses
 import datetime
+import errno
 import json
 import logging
 import os
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 FILE = 'lease.json'
 BEAT_SECONDS = 10.0
 SILENT_BEATS = 6  # after as many the holder counts as gone
+_LEFT_SECONDS = 3600  # after which half a file is nobody's any more
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 SETTLE_SECONDS = 3.0
 _LONGEST_PATIENCE = 600.0
 _LINE_SECONDS = 15.0
@@ -269,7 +272,9 @@ def _make(folder: epath.Path) -> list[epath.Path]:
   missing = [path for path in (folder, *folder.parents) if not path.exists()]
   folder.mkdir(parents=True, exist_ok=True)
   for left in folder.glob(f'.{FILE}.*'):  # of a kill in the middle of a sign of life
-    left.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # a young one is of a command that begins now
+      if time.time() - left.stat().mtime > _LEFT_SECONDS:
+        left.unlink()
   return missing
 
 
@@ -343,9 +348,11 @@ def _create(path: epath.Path, mine: Holder) -> bool:
   new.write_text(json.dumps(dataclasses.asdict(mine), indent=1))
   try:
     os.link(new, path)
-  except FileExistsError:
+  except (FileExistsError, FileNotFoundError):
     return False
-  except OSError:  # a file system without links
+  except OSError as error:
+    if error.errno not in _NO_LINKS:
+      raise
     return _settled(path, mine)
   finally:
     new.unlink(missing_ok=True)

@@ -6,8 +6,6 @@ lie beyond the end are moved to it. So the slices [:90%] and [90%:] of a split h
 exactly once.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import re

@@ -57,12 +57,12 @@ def test_other_threads_change_no_handlers():
 
 
 BUSY = """
-import hashlib, sys
+import hashlib, sys, threading
 from aya_train import stopping
 stopping.GRACE_SECONDS = 1
 with stopping.stop_on_signal() as stop:
   stop.saving = sys.argv[1] == 'saving'
-  print('busy', flush=True)
+  threading.Timer(1.0, print, ['busy'], {'flush': True}).start()
   hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)  # as compiled code: Python has no say
 """
 

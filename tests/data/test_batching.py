@@ -444,7 +444,7 @@ def test_reports_count_tokens_and_examples(config):
 def test_wrong_configurations_are_refused(config):
   for change, message in (
     ({'task_feature_lengths': {}}, r'must give positive lengths, got \{\}'),
-    ({'task_feature_lengths': {'inputs': 3, 'targets': 0}}, 'positive length'),
+    ({'task_feature_lengths': {'inputs': 3, 'targets': 0}}, 'a number of tokens'),
     ({'batch_size': 0}, 'batch_size must be at least 1, got 0'),
     ({'seed': -1}, r'seed must be in \[0, 2\*\*32\), got -1'),
     ({'max_truncated_fraction': 10}, r'must be in \[0, 1\], got 10'),

@@ -2,7 +2,7 @@
 
     FOLDER/lease.json   who holds the folder, and how many signs of life it has given
 
-No clock of another machine is trusted, and no lock of a file system. A holder counts up in its
+No clock of another machine is trusted, and no lock of a file system alone. A holder counts up in its
 file. Whoever finds one looks whether the process lives, if it is of this machine and this start of
 it; else whether the count goes up while looking. Who stands still for `patience` is replaced.
 
@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import datetime
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 FILE = 'lease.json'
 BEAT_SECONDS = 10.0
 SILENT_BEATS = 6  # after as many the holder counts as gone
+_LOCK_SECONDS = 5.0
 _LEFT_SECONDS = 3600  # after which half a file is nobody's any more
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 SETTLE_SECONDS = 3.0
@@ -344,6 +346,11 @@ def _create(path: epath.Path, mine: Holder) -> bool:
   """Writes the file if there is none; returns whether it is ours."""
   if not destinations.is_local(path):
     return _settled(path, mine)
+  with _alone(path.parent):
+    return _linked(path, mine)
+
+
+def _linked(path: epath.Path, mine: Holder) -> bool:
   new = path.parent / f'.{FILE}.{mine.token}'
   new.write_text(json.dumps(dataclasses.asdict(mine), indent=1))
   try:
@@ -364,18 +371,45 @@ def _replace(path: epath.Path, gone: Holder, mine: Holder) -> bool:
   if not destinations.is_local(path):
     return _settled(path, mine)
   aside = path.parent / f'.{FILE}.{mine.token}.gone'
-  try:
-    os.rename(path, aside)
-  except FileNotFoundError:
-    return False
-  try:
-    if read(aside) != gone:  # somebody else's, who came in between
-      with contextlib.suppress(OSError):
-        os.link(aside, path)
+  with _alone(path.parent):
+    if read(path) != gone:
       return False
-    return _create(path, mine)
+    try:
+      os.rename(path, aside)
+    except FileNotFoundError:
+      return False
+    try:
+      if read(aside) != gone:  # somebody else's, who came in between
+        with contextlib.suppress(OSError):
+          os.link(aside, path)
+        return False
+      return _linked(path, mine)
+    finally:
+      aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: epath.Path) -> Iterator[None]:
+  """Keeps other processes of this machine out while a file is looked at and replaced.
+
+  The system lets go of the lock when a process ends. Where a disk has no such lock, or who has it
+  stands still, the block runs without: then two commands that begin in the same instant after a
+  kill may both go on until the next sign of life or `check`, where the first one stops.
+  """
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    end = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < end:
+      try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        time.sleep(0.01)
+      except OSError:
+        break
+    yield
   finally:
-    aside.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _settled(path: epath.Path, mine: Holder) -> bool:

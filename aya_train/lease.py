@@ -3,8 +3,8 @@
     FOLDER/lease.json   who holds the folder, and how many signs of life it has given
 
 No clock of another machine is trusted, and no lock of a file system alone. A holder counts up in
-its file. Whoever finds one looks whether the process lives, if it is of this machine and this start of
-it; else whether the count goes up while looking. Who stands still for `patience` is replaced.
+its file. Whoever finds one looks whether the process lives, if it is of this machine and this start
+of it; else whether the count goes up while looking. Who stands still for `patience` is replaced.
 
 On a local or network disk a lease is taken in one indivisible step. A bucket has none that is open
 to us: there the file is written, and read again after SETTLE_SECONDS. Of two that begin within that

@@ -1,12 +1,13 @@
 """Where aya-train keeps what it makes, and how a file gets there whole."""
 
+import contextlib
 import functools
 import os
 import re
 import socket
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
@@ -79,6 +80,29 @@ def remove_abandoned(folders: Iterable[epath.Path]) -> None:
   for folder in folders:
     if folder.exists() and is_abandoned(folder):
       _remove(folder)
+
+
+@contextlib.contextmanager
+def making(parent: epath.Path) -> Iterator[None]:
+  """While TFDS makes data sets in a folder: removes first what dead processes left half made.
+
+  TFDS makes a folder `incomplete.*` before it can be claimed. So this process claims the parent
+  before; where nobody else who lives has, what nobody has claimed belongs to nobody.
+  """
+  parent.mkdir(parents=True, exist_ok=True)
+  claim(parent)
+  try:
+    found = list(parent.glob('incomplete.*'))  # before the look at who else is there
+    alone = is_abandoned(parent)
+    for path in found:
+      if is_abandoned(path) or (alone and not list(path.glob(f'{_CLAIM}*'))):
+        _remove(path)
+    yield
+  finally:
+    for path in parent.glob(f'{_CLAIM}*'):
+      owner = path.name.removeprefix(_CLAIM)
+      if owner == _me() or not _is_alive(owner):
+        path.unlink(missing_ok=True)
 
 
 def _remove(path: epath.Path) -> None:

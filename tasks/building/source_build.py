@@ -383,8 +383,8 @@ def _publish(
     manifests[part] = manifest
     if splits:
       target = source_builder.folder(source, part, root)
-      storage.remove_abandoned(target.parent.glob('incomplete.*'))
-      builder(source, part, root).publish(splits, work_dir, manifest)
+      with storage.making(target.parent):
+        builder(source, part, root).publish(splits, work_dir, manifest)
     elif made:
       logger.warning('%s: the release has no rows of %s', source, part)
       path = source_builder.empty_manifest(source_builder.folder(source, part, root))

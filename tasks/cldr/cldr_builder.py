@@ -123,9 +123,11 @@ def build(
       )
     return found
   made = cldr_rows.manifest(builder.rows)
-  storage.remove_abandoned(epath.Path(builder.data_dir).parent.glob('incomplete.*'))
   # TFDS announces a download of unknown size; nothing is downloaded.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with (
+    storage.making(epath.Path(builder.data_dir).parent),
+    contextlib.redirect_stdout(io.StringIO()),
+  ):
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
     )

@@ -22,6 +22,7 @@ from aya_train.tasks.building import (
   source_builder,
   work_runner,
 )
+from aya_train.tasks.cldr import cldr_builder
 from tests.tasks import released
 
 SILENT = {'progress': lambda line: None}
@@ -405,6 +406,36 @@ def test_a_half_written_data_set_of_a_killed_process_is_removed(root):
   source_build.build('aya_dataset', root, **SILENT)
   assert not half.exists()
   assert not [p for p in source_builder.folder('aya_dataset').iterdir() if p.name[0] == '.']
+
+
+@pytest.mark.parametrize('source', ['aya_dataset', 'cldr'])
+def test_a_data_set_half_made_by_who_died_before_the_claim_is_removed(root, source):
+  """TFDS makes the folder, and only then can it be claimed."""
+  write_release(root)
+  parent = storage.tfds_dir() / (source if source != 'cldr' else 'cldr_instructions')
+  half = parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  dead = parent / f'.claim-{storage._host()}-999999999-1'
+  dead.write_text('')
+  if source == 'cldr':
+    cldr_builder.build(languages=['yor'])
+  else:
+    source_build.build('aya_dataset', root, **SILENT)
+  assert not half.exists()
+  assert not dead.exists()
+  assert not [p for p in parent.iterdir() if p.name[0] == '.' or p.name.startswith('incomplete')]
+
+
+def test_a_data_set_that_another_living_process_makes_stays(root):
+  write_release(root)
+  parent = source_builder.folder('aya_dataset').parent
+  half = parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  init = parent / f'.claim-{storage._host()}-1-{storage._started(1)}'
+  init.write_text('')
+  source_build.build('aya_dataset', root, **SILENT)
+  assert half.exists()
+  assert init.exists()
 
 
 def test_a_sharegpt_array_beside_a_flat_file_loses_nothing(root):

@@ -17,7 +17,7 @@ from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
 from aya_train.report import plots, run_record, run_results
 from aya_train.tasks import storage
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 
 logger = logging.getLogger(__name__)
 PAGE = 'report.html'
@@ -44,7 +44,7 @@ class AnswerSample:
 
   @property
   def right(self) -> bool:
-    return metrics.normalize(self.ours) == metrics.normalize(self.reference)
+    return exact_match.normalize(self.ours) == exact_match.normalize(self.reference)
 
 
 def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12) -> epath.Path:

@@ -12,8 +12,8 @@ from aya_train import json_lines
 from aya_train.data import mixing, prepared, task_registry
 from aya_train.report import run_record
 from aya_train.tasks import storage
-from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
+from aya_train.tasks.metrics import exact_match
 from aya_train.tasks.mixtures import source_mixture
 
 # Before and after ---------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
       continue
-    texts = (task_metrics.normalize(text) for text in (target[1], prediction[1]))
+    texts = (exact_match.normalize(text) for text in (target[1], prediction[1]))
     kind = row['input'].get('kind')
     rows.append({'language': target[0], 'kind': kind, 'hit': len(set(texts)) == 1})
   return rows

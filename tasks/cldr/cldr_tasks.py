@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from aya_train.tasks import features, source_tasks, split_slices
 from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 
 build = cldr_builder.build
 
@@ -113,8 +113,8 @@ def _add(name: str, language: str | None = None, kind: str | None = None) -> str
       functools.partial(source_tasks.keep_fields, fields=FIELDS),
       *features.TOKENIZE_AND_APPEND_EOS,
     ],
-    postprocess_fn=metrics.with_language,
-    metric_fns=[metrics.exact_match_by_language],
+    postprocess_fn=exact_match.with_language,
+    metric_fns=[exact_match.exact_match_by_language],
     output_features=features.OUTPUT_FEATURES,
   )
   return name

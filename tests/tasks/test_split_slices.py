@@ -9,7 +9,7 @@ import tensorflow as tf
 from aya_train import infer_eval
 from aya_train.data import prepared, task_registry
 from aya_train.tasks import features, split_slices
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 from aya_train.tasks.user import user_data
 
 ROWS = 23
@@ -111,7 +111,7 @@ def tasks(tmp_path, cache):
       source=source,
       preprocessors=[both, *features.TOKENIZE_AND_APPEND_EOS],
       output_features=features.OUTPUT_FEATURES,
-      metric_fns=[metrics.exact_match],
+      metric_fns=[exact_match.exact_match],
     )
     names.append(name)
   yield [*names, 'cldr.yor']

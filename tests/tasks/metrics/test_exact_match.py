@@ -2,7 +2,7 @@
 
 import pytest
 
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 
 
 @pytest.mark.parametrize(
@@ -15,18 +15,18 @@ from aya_train.tasks.eval import metrics
 )
 def test_spellings_that_the_tokenizer_cannot_tell_apart_match(target, prediction):
   assert target != prediction
-  assert metrics.exact_match([target], [prediction]) == {'exact_match': 100.0}
+  assert exact_match.exact_match([target], [prediction]) == {'exact_match': 100.0}
 
 
 @pytest.mark.parametrize('prediction', ['', 'faranse', 'Faranse.', 'Faran se'])
 def test_other_texts_do_not_match(prediction):
-  assert metrics.exact_match(['Faranse'], [prediction]) == {'exact_match': 0.0}
+  assert exact_match.exact_match(['Faranse'], [prediction]) == {'exact_match': 0.0}
 
 
 def test_by_language_the_overall_is_over_examples_not_languages():
   targets = [('yor', 'a'), ('yor', 'b'), ('yor', 'c'), ('amh', 'd')]
   predictions = [('yor', 'a'), ('yor', 'x'), ('yor', 'x'), ('amh', 'd')]
-  assert metrics.exact_match_by_language(targets, predictions) == {
+  assert exact_match.exact_match_by_language(targets, predictions) == {
     'exact_match': 50.0,
     'exact_match/amh': 100.0,
     'exact_match/yor': pytest.approx(100 / 3),
@@ -35,12 +35,12 @@ def test_by_language_the_overall_is_over_examples_not_languages():
 
 def test_a_missing_prediction_is_an_error():
   with pytest.raises(ValueError, match='shorter'):
-    metrics.exact_match(['a', 'b'], ['a'])
+    exact_match.exact_match(['a', 'b'], ['a'])
   with pytest.raises(ValueError, match='shorter'):
-    metrics.exact_match_by_language([('yor', 'a')], [])
+    exact_match.exact_match_by_language([('yor', 'a')], [])
 
 
 def test_postprocess_carries_the_language():
-  assert metrics.with_language('x', example={'language_code': b'yor'}) == ('yor', 'x')
+  assert exact_match.with_language('x', example={'language_code': b'yor'}) == ('yor', 'x')
   with pytest.raises(ValueError, match='language_code'):
-    metrics.with_language('x', example={'inputs': 'y'}, is_target=True)
+    exact_match.with_language('x', example={'inputs': 'y'}, is_target=True)

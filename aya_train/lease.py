@@ -442,7 +442,7 @@ def _machine() -> str:
   Containers of one machine have process numbers of their own. '' where the system does not tell.
   """
   try:
-    with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as file:
+    with open('/proc/sys/kernel/random/boot_id', encoding='utf-8') as file:
       return f'{file.read().strip()} {os.readlink("/proc/self/ns/pid")}'
   except OSError:
     return ''

@@ -139,7 +139,7 @@ def _started(pid: int) -> int:
   except PermissionError:
     pass  # of another user
   try:
-    with open(f'/proc/{pid}/stat', encoding='ascii', errors='replace') as file:
+    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
       return int(file.read().rpartition(')')[2].split()[19])
   except (OSError, IndexError, ValueError):
     return 0

@@ -75,11 +75,13 @@ def import_tensorflow(verbose: bool) -> None:
   """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO.
 
   Triton, which comes with CUDA builds of torch, goes first where it is installed: imported after
-  TensorFlow it ends the process (both bring an LLVM), and transformers imports it.
+  TensorFlow it ends the process (both bring an LLVM), and transformers imports it. Where TensorFlow
+  is there already, as in a notebook that calls `main`, it is left alone.
   """
   with contextlib.nullcontext() if verbose else _without_stderr():
-    with contextlib.suppress(ImportError):
-      importlib.import_module('triton')
+    if 'tensorflow' not in sys.modules:
+      with contextlib.suppress(ImportError):
+        importlib.import_module('triton')
     import tensorflow_text  # noqa: F401
 
 

@@ -94,3 +94,16 @@ def test_a_reader_who_has_gone_ends_a_command_without_a_word():
   said = child.stderr.read()
   child.stderr.close()
   assert (child.wait(timeout=120), said) == (141, '')
+
+
+@pytest.mark.parametrize('there', [True, False])
+def test_triton_is_imported_before_tensorflow_or_not_at_all(monkeypatch, there):
+  imported = []
+  monkeypatch.setattr(libraries.importlib, 'import_module', imported.append)
+  if there:
+    monkeypatch.setitem(sys.modules, 'tensorflow', object())
+  else:
+    monkeypatch.delitem(sys.modules, 'tensorflow', raising=False)
+  monkeypatch.setitem(sys.modules, 'tensorflow_text', object())
+  libraries.import_tensorflow(verbose=True)
+  assert imported == ([] if there else ['triton'])

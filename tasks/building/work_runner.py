@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -41,7 +42,9 @@ def processes(number: int) -> Runner:
     if number not in _POOLS:
       # TensorFlow's threads do not survive a fork.
       context = multiprocessing.get_context('spawn')
-      _POOLS[number] = concurrent.futures.ProcessPoolExecutor(number, mp_context=context)
+      _POOLS[number] = concurrent.futures.ProcessPoolExecutor(
+        number, mp_context=context, initializer=_end_with_parent
+      )
     with _without_stderr():
       futures = [_POOLS[number].submit(function, *args) for args in arguments]
     try:
@@ -56,6 +59,19 @@ def processes(number: int) -> Runner:
       raise
 
   return run
+
+
+def _end_with_parent() -> None:
+  """Ends this worker when the command is killed: the other workers keep its queue open."""
+  parent = multiprocessing.parent_process()
+  if parent is None:
+    raise RuntimeError('only a worker ends with its parent')
+
+  def wait() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

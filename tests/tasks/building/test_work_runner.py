@@ -57,6 +57,7 @@ def test_without_beam_the_error_names_the_extra(monkeypatch):
     work_runner.beam('DirectRunner')
 
 
+@pytest.mark.faults
 def test_workers_of_a_killed_command_end():
   code = (
     'import concurrent.futures, os, time\n'

@@ -9,7 +9,8 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 ROOT = pathlib.Path('/')
 GOOGLE = '0x1ae0'  # as a vendor on the PCI bus: of TPUs, and of its cloud's disks and network cards
@@ -30,6 +31,22 @@ def quiet(verbose: bool) -> None:
   from absl import logging as absl_logging
 
   absl_logging.set_verbosity(absl_logging.ERROR)
+  sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
+
+
+def _without_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """An unraisablehook that is silent about results nobody waits for any more.
+
+  After a failed write TensorStore still ends the others, and tells an event loop that is closed:
+  dozens of tracebacks around the one line that says what failed.
+  """
+
+  def quieter(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+      hook(unraisable)
+
+  return quieter
 
 
 def choose_platform() -> None:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -107,3 +108,11 @@ def test_triton_is_imported_before_tensorflow_or_not_at_all(monkeypatch, there):
   monkeypatch.setitem(sys.modules, 'tensorflow_text', object())
   libraries.import_tensorflow(verbose=True)
   assert imported == ([] if there else ['triton'])
+
+
+def test_what_comes_after_a_failed_write_is_dropped_and_nothing_else(monkeypatch):
+  told = []
+  hook = libraries._without_closed_loops(lambda found: told.append(str(found.exc_value)))
+  for error in (RuntimeError('Event loop is closed'), RuntimeError('x'), OSError('y')):
+    hook(types.SimpleNamespace(exc_value=error))
+  assert told == ['x', 'y']

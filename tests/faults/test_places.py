@@ -37,4 +37,6 @@ def test_a_full_disk_is_one_message_and_the_same_command_goes_on_when_there_is_r
     assert found['code'] in (0, 1) and not found['defect'], found
     if found['code']:
       assert len(found['errors']) == 1, found
-      assert any(word in found['errors'][0] for word in ('room', 'full', 'free')), found
+      assert any(
+        word in found['errors'][0] for word in ('room', 'full', 'free', 'No space left')
+      ), found

@@ -7,7 +7,7 @@ import seqio
 from aya_train.tasks import eval_tasks, features
 from tests.tasks.eval import benchmark_files
 
-SMALL = 't5_vocab/'
+SMALL = 't5_vocab/t5_vocab'
 AFRICAN = 'afriteva_vocab/sentencepiece.bpe.model'
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
 from aya_train.tasks.metrics import answer_shape, squad
+
+logger = logging.getLogger('aya_train.tasks.eval.afriqa')
 
 LANGUAGES = ('bem', 'fon', 'hau', 'ibo', 'kin', 'swa', 'twi', 'wol', 'yor', 'zul')
 
@@ -59,9 +62,12 @@ def _records(
 
 
 def read_questions(split: str, code: str) -> Iterator[generated_tasks.Example]:
-  """Questions that have an answer; those without one ("[]") are left out."""
+  """Questions that have an answer; those without one ("[]") are left out, and counted in a log."""
+  unanswered = rows = 0
   for where, record in _records(RELEASE, 'queries', 'queries', split, code):
     answers = answers_of(record.get('answers'), where)
+    rows += 1
+    unanswered += not answers
     if answers:
       yield generated_tasks.Example(
         where,
@@ -74,6 +80,8 @@ def read_questions(split: str, code: str) -> Iterator[generated_tasks.Example]:
         code,
         {'translated_question': str(record.get('translated_question') or '')},
       )
+  if unanswered:
+    logger.info('afriqa.%s: %d of %d questions have no answer: left out', code, unanswered, rows)
 
 
 def read_passages(split: str, code: str) -> Iterator[generated_tasks.Example]:
@@ -85,6 +93,7 @@ def read_passages(split: str, code: str) -> Iterator[generated_tasks.Example]:
     PASSAGE_RELEASE, 'gold_span_passages', 'gold_passages', split, code
   ):
     if not record.get('context'):
+      eval_releases.leave_out(where, 'it has no passage')
       continue
     pivot = record.get('answer_pivot')
     texts = pivot.get('text') if isinstance(pivot, dict) else None

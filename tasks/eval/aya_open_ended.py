@@ -32,14 +32,7 @@ def read(split: str, config: str, code: str) -> Iterator[generated_tasks.Example
   Raises:
     EvalDataError: a row is of another shape; no row of the language.
   """
-  files = tuple(
-    eval_releases.find(
-      RELEASE,
-      f'{config}/{split}*.parquet',
-      f'{config}/{split}/*.parquet',
-      f'{config}/{split}*.jsonl',
-    )
-  )
+  files = tuple(eval_releases.find(RELEASE, *eval_releases.hub_patterns(config, split)))
   sizes = tuple(file.path.stat().length for file in files)
   return generated_tasks.of_language(_examples(config, files, sizes), code, RELEASE)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ COLUMNS: Mapping[str, tf.TensorSpec] = {
 
 ANY_LANGUAGE = 'mul'
 """In names of tasks: rows of several languages, each of which says its own."""
+
+logger = logging.getLogger('aya_train.tasks.eval.generated_tasks')
 
 _LISTED = 12  # names of what exists, in a refusal
 
@@ -78,15 +81,21 @@ def rows(
 ) -> Iterator[dict[str, Any]]:
   """Examples as rows of a task: `COLUMNS` and the examples' fields.
 
-  Blank references are dropped; an example that is left with none stays, for metrics to count.
+  Blank references are dropped; an example that is left with none stays, for metrics to count. Ids
+  that come again are warned of: the published sets are taken as they are.
 
   Raises:
     EvalDataError: there are no examples, or no reference in any of them although they are needed.
     KeyError: a prompt reads a column that there is not; a defect.
   """
   first, referenced = '', not needs_references
+  places: dict[tuple[str, ...], str] = {}
+  repeated: list[str] = []
   for example in read(split):
     first = first or example.where
+    key = (example.id, str(example.fields.get('sample', '')))
+    if example.id and (earlier := places.setdefault(key, example.where)) != example.where:
+      repeated.append(f'{example.id!r} at {earlier} and at {example.where}')
     found = [text for text in example.references if text.strip()]
     referenced = referenced or bool(found)
     yield {
@@ -97,6 +106,10 @@ def rows(
       'id': example.id,
       'language': example.language,
     }
+  if repeated:
+    logger.warning(
+      '%d ids come again, so examples cannot be told apart by them: %s', len(repeated), repeated[0]
+    )
   if not first:
     raise eval_releases.EvalDataError(f'no example in {split!r}: its files have no rows')
   if not referenced:
@@ -208,11 +221,24 @@ def find(
     try:
       found = eval_releases.find(with_others, tuple(others))
     except OSError:
+      _refuse_packed(with_others, error)
       raise error from None
     names = sorted({file.name.rsplit(f'/{release.folder}/', 1)[-1] for file in found})
     raise FileNotFoundError(
       f'{release.folder}: nothing of {what}. There are {listed(names)}. Looked for: {error}'
     ) from error
+
+
+def _refuse_packed(release: eval_releases.Release, error: OSError) -> None:
+  """Says that an archive is to be unpacked, where there is nothing else."""
+  try:
+    found = eval_releases.find(release, ('*.tar', '*.tar.gz', '*.tgz', '*.tar.bz2'))
+  except OSError:
+    return
+  raise FileNotFoundError(
+    f'{release.folder}: {listed([file.name for file in found])} must be unpacked where it lies '
+    '(tar -xf); archives of tar are not read'
+  ) from error
 
 
 def listed(names: Sequence[str]) -> str:

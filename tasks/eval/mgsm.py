@@ -29,7 +29,7 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
   files = generated_tasks.find(
     RELEASE,
     code,
-    (f'mgsm_{code}.tsv', f'{code}/{split}*.parquet', f'{code}/{split}/*.parquet'),
+    (f'mgsm_{code}.tsv', *eval_releases.hub_patterns(code, split)),
     ('mgsm_??.tsv', f'??/{split}*.parquet'),
   )
   number = 0

@@ -59,8 +59,7 @@ def read_sentiments(split: str, name: str) -> Iterator[generated_tasks.Example]:
       for pattern in (
         f'{name}/{ending}.csv',
         f'{code}/{ending}.csv',
-        f'{code}/{ending}*.parquet',
-        f'{code}/{ending}/*.parquet',
+        *eval_releases.hub_patterns(code, ending),
       )
     ],
     [f'sentiment/*/{ending}.csv' for ending in _RELEASED[split]],

@@ -52,7 +52,7 @@ def _records(split: str, code: str) -> Iterator[tuple[str, eval_releases.Record]
     [
       pattern
       for name in _RELEASED[split]
-      for pattern in (f'{code}/{name}.tsv', f'{code}/{name}*.parquet', f'{code}/{name}/*.parquet')
+      for pattern in (f'{code}/{name}.tsv', *eval_releases.hub_patterns(code, name))
     ],
     [f'*_????/{name}.tsv' for name in _RELEASED[split]],
   )

@@ -45,10 +45,10 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
   patterns = [
     pattern
     for name in _RELEASED[split]
-    for pattern in (f'{name}.json', f'{name}.jsonl', f'{name}*.parquet', f'{name}/*.parquet')
+    for pattern in (f'{name}.json', *eval_releases.hub_patterns('', name))
   ]
   if code == RUSSIAN:
-    patterns = ['ru.json', 'ru*.parquet', 'ru/*.parquet']
+    patterns = ['ru.json', *eval_releases.hub_patterns('', 'ru')]
   rows = eval_releases.rows(RELEASE, *patterns)
   examples = (_example(where, record) for where, record in rows)
   return generated_tasks.of_language(examples, generated_tasks.code_of(code), RELEASE)

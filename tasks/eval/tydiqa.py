@@ -82,9 +82,9 @@ def read(split: str, name: str) -> Iterator[generated_tasks.Example]:
 def _all(split: str) -> Iterator[generated_tasks.Example]:
   names = _RELEASED[split]
   gold = [f'tydiqa*goldp*{name}*.json' for name in names]
-  gold += [f'secondary_task/{name}*.parquet' for name in names]
+  gold += [p for name in names for p in eval_releases.hub_patterns('secondary_task', name)]
   primary = [f'*{name}.jsonl' for name in names]
-  primary += [f'primary_task/{name}*.parquet' for name in names]
+  primary += [p for name in names for p in eval_releases.hub_patterns('primary_task', name)]
   files = eval_releases.find(RELEASE, *gold, *primary)
   if any(is_primary(file) for file in files):
     for file in files:

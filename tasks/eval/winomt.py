@@ -12,8 +12,8 @@ from aya_train.tasks import eval_tasks
 from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks, translation_pairs
 from aya_train.tasks.metrics import answer_language, answer_shape, references, translated_gender
 
-LANGUAGES = ('ara', 'ces', 'deu', 'fra', 'heb', 'ita', 'pol', 'rus', 'spa', 'ukr')
-"""Languages with grammatical gender that the benchmark has been used for."""
+LANGUAGES = tuple(translated_gender.supported())
+"""The eight of the paper (ara deu fra heb ita rus spa ukr), and Portuguese."""
 
 GENDERS = ('male', 'female', 'neutral')
 PRO, ANTI = 'pro', 'anti'

@@ -98,10 +98,7 @@ def read(split: str, name: str) -> Iterator[generated_tasks.Example]:
       for ending in _RELEASED[split]
       for pattern in (
         f'{name}_{ending}.jsonl',
-        f'{name}/{ending}.jsonl',
-        f'{name}/{ending}/*.parquet',
-        f'{name}/{ending}*.parquet',
-        f'{name}/xlsum-{ending}.parquet',
+        *eval_releases.hub_patterns(name, ending),
       )
     ],
     [

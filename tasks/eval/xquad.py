@@ -42,7 +42,7 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
   files = generated_tasks.find(
     RELEASE,
     code,
-    (f'xquad.{code}.json', f'xquad.{code}/{split}*.parquet', f'xquad.{code}/{split}/*.parquet'),
+    (f'xquad.{code}.json', *eval_releases.hub_patterns(f'xquad.{code}', split)),
     ('xquad.??.json', f'xquad.??/{split}*.parquet'),
   )
   for question in squad_rows.read(RELEASE, files):

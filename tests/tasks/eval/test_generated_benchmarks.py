@@ -277,5 +277,6 @@ def test_bad_prompts_are_told(tmp_path, row, problem):
     benchmark_files.rows('toxicity.mul.plain', 'test', tmp_path)
 
 
-def test_languages_of_winomt_have_tasks():
-  assert [eval_tasks.about(name).language for name in winomt.TASKS] == [*winomt.LANGUAGES]
+def test_winomt_has_the_languages_of_the_paper():
+  languages = {eval_tasks.about(name).language for name in winomt.TASKS}
+  assert languages >= {'ara', 'deu', 'fra', 'heb', 'ita', 'rus', 'spa', 'ukr'}

@@ -1,10 +1,15 @@
 """Generated tasks through SeqIO's own evaluator, with answers that are known."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 import seqio
 
+from aya_train import infer_eval, partitioning
 from aya_train.tasks import eval_tasks, features
+from tests import tiny
 from tests.tasks.eval import benchmark_files
 
 SMALL = 't5_vocab/t5_vocab'
@@ -69,7 +74,7 @@ def test_right_answers_have_the_published_figure_100(name, split, metric):
     ('afriqa.yor.passage', 'train', 'f1'),
     ('tydiqa.fin.extract_answer', 'validation', 'f1'),
     ('tydiqa.tel.whats_the_answer', 'validation', 'f1'),
-    ('sib200.yor.translate.from_english', 'validation', 'chrf++'),
+    ('sib200.hau.translate.from_english', 'validation', 'chrf++'),
     ('nusax.ace.translate.to_indonesian', 'validation', 'chrf++'),
     ('tata.swa.describe', 'validation', 'chrf'),
   ],
@@ -127,3 +132,28 @@ def test_an_archive_is_to_be_unpacked(tmp_path):
   benchmark_files.write(tmp_path, 'flores/flores200_dataset.tar.gz', '')
   with pytest.raises(FileNotFoundError, match=r'flores200_dataset\.tar\.gz must be unpacked'):
     benchmark_files.rows('flores.swa.translate.to_english', 'devtest', tmp_path)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+  ('name', 'split', 'figures'),
+  [
+    ('mgsm.swa.direct', 'test', {'accuracy', 'answered', 'answer_characters'}),
+    ('nusax.min.translate.to_english', 'validation', {'chrf++', 'in_script', 'repeated_4grams'}),
+    ('winomt.spa.translate', 'test', {'accuracy', 'delta_g', 'answer_characters'}),
+  ],
+)
+def test_a_small_model_is_measured(name, split, figures):
+  model = tiny.model(vocab_size=32_128)
+  model = dataclasses.replace(
+    model, input_vocabulary=features.VOCABULARY, output_vocabulary=features.VOCABULARY
+  )
+  partitioner = partitioning.Partitioner(
+    {'data': 1, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()[:1]
+  )
+  lengths = {'inputs': 64, 'targets': 16}
+  config = infer_eval.InferEvalConfig(name, lengths, split, batch_size=4, num_examples=8)
+  evaluator = infer_eval.InferEvaluator(model, partitioner, config)
+  found = evaluator.evaluate(tiny.params(model), 0)[name]
+  assert figures <= {*found}
+  assert 0 <= found.get('accuracy', 0) <= 100

@@ -1,7 +1,8 @@
 import pytest
 
-from aya_train.tasks.eval import sib200
+from aya_train.tasks.eval import flores_codes, sib200, translation_pairs
 from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.languages import aya101
 from tests.tasks.eval import benchmark_files
 
 HEADER = 'index_id\tcategory\ttext\n'
@@ -34,6 +35,23 @@ def test_real_sentences_are_joined_by_their_ids():
   assert {(r['id'], r['targets']) for r in back} == {
     (r['id'], r['inputs'].partition('\n\n')[2]) for r in rows
   }
+
+
+def test_every_real_language_joins_with_english():
+  benchmark_files.need('sib200')
+  there = {path.name for path in (benchmark_files.SHARED / 'sib200').glob('*_*')}
+  languages = [
+    language
+    for language, code in flores_codes.AYA.items()
+    if code in there and code != flores_codes.ENGLISH
+  ]
+  assert len(languages) > 90
+  with benchmark_files.in_force(benchmark_files.SHARED):
+    for language in languages:
+      code = flores_codes.AYA[language]
+      pairs = list(sib200.read_pairs('validation', code, translation_pairs.TO_ENGLISH))
+      assert len(pairs) == 99
+      assert pairs[0].columns['source_name'] == aya101.by_code(language).name
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):

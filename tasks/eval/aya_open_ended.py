@@ -33,8 +33,9 @@ def read(split: str, config: str, code: str) -> Iterator[generated_tasks.Example
     EvalDataError: a row is of another shape; no row of the language.
   """
   files = tuple(eval_releases.find(RELEASE, *eval_releases.hub_patterns(config, split)))
-  sizes = tuple(file.path.stat().length for file in files)
-  return generated_tasks.of_language(_examples(config, files, sizes), code, RELEASE)
+  return generated_tasks.of_language(
+    _examples(config, files, generated_tasks.sizes(files)), code, RELEASE
+  )
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ and `flores.<ISO 639-3>` of Aya's languages; `flores.others.to_english`, `.from_
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import seqio
@@ -57,11 +58,18 @@ def _sentences(split: str, code: str) -> dict[str, translation_pairs.Sentence]:
   return sentences
 
 
+@functools.lru_cache(maxsize=4)
+def _table(file: eval_releases.EvalFile, size: int) -> tuple[tuple[str, eval_releases.Record], ...]:
+  """Rows of a table, which may hold all languages: read once for all of their tasks."""
+  del size  # another file of the same name
+  return tuple(eval_releases.read(file))
+
+
 def _rows(file: eval_releases.EvalFile, code: str) -> Iterator[tuple[str, str, str]]:
   """Places, ids and texts of a table: a column for each language, or rows that say theirs."""
   own = f'sentence_{code}'
   number = 0
-  for where, record in eval_releases.read(file):
+  for where, record in _table(file, *generated_tasks.sizes([file])):
     if 'iso_639_3' in record and f'{record["iso_639_3"]}_{record.get("iso_15924")}' != code:
       continue
     number += 1

@@ -247,6 +247,11 @@ def listed(names: Sequence[str]) -> str:
   return ', '.join(names[:_LISTED]) + more
 
 
+def sizes(files: Sequence[eval_releases.EvalFile]) -> tuple[int, ...]:
+  """Bytes of files: a part of the key under which what they hold is kept in memory."""
+  return tuple(file.path.stat().length for file in files)
+
+
 def of_language(
   examples: Iterable[Example], code: str, release: eval_releases.Release
 ) -> Iterator[Example]:

@@ -6,6 +6,7 @@ prompt. Files of the primary task (whole articles, spans in bytes) are read too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -85,15 +86,23 @@ def _all(split: str) -> Iterator[generated_tasks.Example]:
   gold += [p for name in names for p in eval_releases.hub_patterns('secondary_task', name)]
   primary = [f'*{name}.jsonl' for name in names]
   primary += [p for name in names for p in eval_releases.hub_patterns('primary_task', name)]
-  files = eval_releases.find(RELEASE, *gold, *primary)
-  if any(is_primary(file) for file in files):
-    for file in files:
-      for where, record in eval_releases.read(file):
-        if (question := gold_passage(record, where)) is not None:
-          yield question.example(_language(str(record.get('language') or ''), where))
-    return
-  for question in squad_rows.read(RELEASE, files):
+  files = tuple(eval_releases.find(RELEASE, *gold, *primary))
+  for question in _questions(files, generated_tasks.sizes(files)):
     yield question.example(_language(question.id.partition('-')[0], question.where))
+
+
+@functools.lru_cache(maxsize=2)
+def _questions(
+  files: tuple[eval_releases.EvalFile, ...], sizes: tuple[int, ...]
+) -> tuple[squad_rows.Question, ...]:
+  """Questions of all languages, which lie in one file: read once for all of their tasks."""
+  del sizes  # another file of the same name
+  if not any(is_primary(file) for file in files):
+    return tuple(squad_rows.read(RELEASE, files))
+  found = (
+    gold_passage(record, where) for file in files for where, record in eval_releases.read(file)
+  )
+  return tuple(question for question in found if question is not None)
 
 
 def is_primary(file: eval_releases.EvalFile) -> bool:
@@ -137,7 +146,7 @@ def gold_passage(record: Mapping[str, Any], where: str) -> squad_rows.Question |
   identifier = str(record.get('example_id') or '')
   return squad_rows.Question(
     where,
-    f'{record.get("language")}-{identifier}' if identifier else '',
+    f'{record.get("language")}-{identifier}',
     str(record.get('document_title') or ''),
     _span(document, *candidates[passage], where),
     eval_releases.text(record, 'question_text' if 'question_text' in record else 'question', where),

@@ -8,7 +8,7 @@ and `flores.<ISO 639-3>` of Aya's languages; `flores.others.to_english`, `.from_
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import seqio
 
@@ -54,7 +54,9 @@ def _sentences(split: str, code: str) -> dict[str, translation_pairs.Sentence]:
     )
   sentences = translation_pairs.by_id(found)
   if not sentences:
-    raise eval_releases.EvalDataError(f'{files[0].name}: no sentence of {code}')
+    raise eval_releases.EvalDataError(
+      f'{files[0].name}: no sentence of {code}; the rows are of {_languages(files)}'
+    )
   return sentences
 
 
@@ -63,6 +65,13 @@ def _table(file: eval_releases.EvalFile, size: int) -> tuple[tuple[str, eval_rel
   """Rows of a table, which may hold all languages: read once for all of their tasks."""
   del size  # another file of the same name
   return tuple(eval_releases.read(file))
+
+
+def _languages(files: Sequence[eval_releases.EvalFile]) -> str:
+  """Languages that rows of tables say, for a message."""
+  rows = (row for file in files for _, row in _table(file, *generated_tasks.sizes([file])))
+  found = {f'{row.get("iso_639_3")}_{row.get("iso_15924")}' for row in rows}
+  return generated_tasks.listed(sorted(found)) or 'no language'
 
 
 def _rows(file: eval_releases.EvalFile, code: str) -> Iterator[tuple[str, str, str]]:

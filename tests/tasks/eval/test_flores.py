@@ -93,6 +93,20 @@ def test_a_language_that_is_not_there_is_refused_and_those_that_are_named(tmp_pa
     rows(tmp_path, 'flores.yor.translate.to_english')
 
 
+def test_a_language_that_no_row_says_is_refused_and_those_that_are_named(tmp_path):
+  row = {'id': 7, 'iso_639_3': 'eng', 'iso_15924': 'Latn', 'text': 'One.'}
+  benchmark_files.write(tmp_path, 'flores/devtest-00000-of-00001.parquet', [row])
+  with pytest.raises(EvalDataError, match='no sentence of swh_Latn; the rows are of eng_Latn'):
+    rows(tmp_path)
+
+
+def test_a_language_without_a_column_is_refused_and_those_that_are_named(tmp_path):
+  row = {'id': 7, 'sentence_eng_Latn': 'One.', 'sentence_yor_Latn': 'Okan.'}
+  benchmark_files.write(tmp_path, 'flores/devtest/0000.parquet', [row])
+  with pytest.raises(EvalDataError, match=r"no column 'sentence_swh_Latn'.* eng_Latn, yor_Latn"):
+    rows(tmp_path)
+
+
 def test_the_two_hundred_and_four_languages():
   assert len(flores_codes.ALL) == len({*flores_codes.ALL}) == 204
   assert flores_codes.AYA['zho'] == 'zho_Hans'

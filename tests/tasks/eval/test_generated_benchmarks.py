@@ -1,12 +1,13 @@
 """XL-Sum, MGSM, TATA, WinoMT, NusaX, the Aya Evaluation Suite, open-ended prompts, toxicity."""
 
 import collections
+import pathlib
 
 import pytest
 import seqio
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import aya_open_ended, tata, toxicity, winomt, xlsum
+from aya_train.tasks.eval import aya_open_ended, generated_tasks, tata, toxicity, winomt, xlsum
 from aya_train.tasks.eval.eval_releases import EvalDataError
 from tests.tasks.eval import benchmark_files
 
@@ -280,3 +281,64 @@ def test_bad_prompts_are_told(tmp_path, row, problem):
 def test_winomt_has_the_languages_of_the_paper():
   languages = {eval_tasks.about(name).language for name in winomt.TASKS}
   assert languages >= {'ara', 'deu', 'fra', 'heb', 'ita', 'rus', 'spa', 'ukr'}
+
+
+def test_every_task_has_a_published_split_and_its_source_has_it():
+  for about in eval_tasks.all_tasks():
+    if about.protocol == eval_tasks.GENERATED:
+      assert about.split in seqio.TaskRegistry.get(about.name).splits
+
+
+def test_ids_that_come_again_are_told(tmp_path, caplog):
+  rows = [{'id': 'a', 'text': f'Makala {i}.', 'summary': 'Muhtasari.'} for i in range(3)]
+  benchmark_files.write(tmp_path, 'xlsum/swahili_val.jsonl', rows)
+  assert len(benchmark_files.rows('xlsum.swa.tldr', 'validation', tmp_path)) == 3
+  (record,) = caplog.records
+  assert "2 ids come again, so examples cannot be told apart by them: 'a' at" in record.message
+  assert record.message.endswith('swahili_val.jsonl row 2')
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+  benchmark_files.write(tmp_path, 'flores/flores200_dataset.tar.gz', '')
+  with pytest.raises(FileNotFoundError, match=r'flores200_dataset\.tar\.gz must be unpacked'):
+    benchmark_files.rows('flores.swa.translate.to_english', 'devtest', tmp_path)
+
+
+READMES = {
+  'aya_human_annotated': 'aya_open_ended',
+  'dolly_human_edited': 'aya_open_ended',
+  'dolly_machine_translated': 'aya_open_ended',
+  'identity_toxicity': 'toxicity',
+}
+BENCHMARKS = (
+  'afriqa',
+  'aya_human_annotated',
+  'dolly_human_edited',
+  'dolly_machine_translated',
+  'flores',
+  'identity_toxicity',
+  'mgsm',
+  'nusax',
+  'open_ended_prompts',
+  'sib200',
+  'tata',
+  'toxicity',
+  'tydiqa',
+  'winomt',
+  'xlsum',
+  'xquad',
+)
+
+
+@pytest.mark.parametrize('benchmark', BENCHMARKS)
+def test_every_benchmark_has_a_page_that_says_what_it_is(benchmark):
+  tasks = [about for about in eval_tasks.all_tasks() if about.benchmark == benchmark]
+  folder = pathlib.Path(generated_tasks.__file__).parent
+  page = (folder / f'{READMES.get(benchmark, benchmark)}.md').read_text()
+  for heading in ('License', 'Files', 'Split', 'Prompt', 'Metrics', 'Contamination'):
+    assert f'- {heading}' in page
+  assert {about.version for about in tasks} == {page.partition('- Version: ')[2].split()[0][:-1]}
+  for prompt in {about.prompt for about in tasks}:
+    assert f'`{prompt}`' in page or f'.{prompt}' in page or "promptsource's" in page
+  for split in {about.split for about in tasks}:
+    assert f'`{split}`' in page

@@ -113,27 +113,6 @@ def test_several_references_reach_the_metric():
   assert task.postprocess_fn('x', example=example, is_target=False) == 'x'
 
 
-def test_every_task_has_a_published_split_and_its_source_has_it():
-  for about in eval_tasks.all_tasks():
-    if about.protocol == eval_tasks.GENERATED:
-      assert about.split in seqio.TaskRegistry.get(about.name).splits
-
-
-def test_ids_that_come_again_are_told(tmp_path, caplog):
-  rows = [{'id': 'a', 'text': f'Makala {i}.', 'summary': 'Muhtasari.'} for i in range(3)]
-  benchmark_files.write(tmp_path, 'xlsum/swahili_val.jsonl', rows)
-  assert len(benchmark_files.rows('xlsum.swa.tldr', 'validation', tmp_path)) == 3
-  (record,) = caplog.records
-  assert "2 ids come again, so examples cannot be told apart by them: 'a' at" in record.message
-  assert record.message.endswith('swahili_val.jsonl row 2')
-
-
-def test_an_archive_is_to_be_unpacked(tmp_path):
-  benchmark_files.write(tmp_path, 'flores/flores200_dataset.tar.gz', '')
-  with pytest.raises(FileNotFoundError, match=r'flores200_dataset\.tar\.gz must be unpacked'):
-    benchmark_files.rows('flores.swa.translate.to_english', 'devtest', tmp_path)
-
-
 @pytest.mark.heavy
 @pytest.mark.parametrize(
   ('name', 'split', 'figures'),

@@ -1,0 +1,33 @@
+"""Mixtures of evaluation tasks: a benchmark, and a language of it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import seqio
+
+from aya_train.tasks import eval_tasks
+from aya_train.tasks.eval_tasks import EvalTask
+
+HARNESS_ENDING = '.harness'
+
+
+def add(tasks: Iterable[EvalTask]) -> list[str]:
+  """Registers mixtures BENCHMARK and BENCHMARK.LANG of tasks, each task with rate 1.
+
+  Tasks of the harness protocol make mixtures of their own, whose names end in '.harness'. A name
+  that a task has already stands for that task.
+
+  Returns:
+    Names of the mixtures, sorted.
+  """
+  parts: dict[str, list[str]] = defaultdict(list)
+  for task in tasks:
+    ending = HARNESS_ENDING if task.protocol == eval_tasks.HARNESS else ''
+    parts[f'{task.benchmark}{ending}'].append(task.name)
+    if task.language:
+      parts[f'{task.benchmark}.{task.language}{ending}'].append(task.name)
+  known = seqio.TaskRegistry.names()
+  names = sorted(name for name in parts if name not in known)
+  for name in names:
+    seqio.MixtureRegistry.add(name, parts[name], default_rate=1.0)
+  return names

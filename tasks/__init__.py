@@ -4,6 +4,7 @@ The list is written by hand and nothing is scanned, downloaded or opened here.
 """
 
 from aya_train.tasks.cldr import cldr_tasks
+from aya_train.tasks.eval import americas_nli, aya_eval, belebele, global_mmlu
 from aya_train.tasks.mixtures import aya_mixtures
 from aya_train.tasks.sources import (
   aya_collection,

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import functools
+import logging
 import os
 import shutil
 import tempfile
@@ -34,7 +35,9 @@ STRING = tf.TensorSpec((), tf.string)
 STRINGS = tf.TensorSpec((None,), tf.string)
 INTEGER = tf.TensorSpec((), tf.int32)
 
+logger = logging.getLogger('aya_train.tasks.eval.eval_releases')
 _chosen: str | None = None
+_left_out: set[str] = set()
 
 Record = Mapping[str, Any]
 Located = tuple[str, Record]  # ('/data/xcopa/et/val.et.jsonl row 3', columns)
@@ -121,6 +124,24 @@ def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
     f'{release.folder}: {place}. The files are released at {release.origin}; put them into a '
     f'folder {release.folder}/ of the folder or bucket that EVAL_DATA_DIR (or {EVAL_DATA_ENV}) '
     'names'
+  )
+
+
+def hub_patterns(config: str, split: str) -> tuple[str, ...]:
+  """Patterns of the files of a config's split, as the hub keeps them.
+
+  Args:
+    config: such as a language; '' where a data set has none.
+    split: as the files are named, 'validation'.
+  """
+  folder = f'{config}/' if config else ''
+  return (
+    f'{folder}{split}-*.parquet',
+    f'{folder}{split}/*.parquet',
+    f'{folder}{split}.parquet',
+    f'{folder}*-{split}.parquet',
+    f'{folder}{split}.jsonl',
+    f'{folder}{split}.json',
   )
 
 
@@ -309,6 +330,43 @@ def integer(record: Record, column: str, where: str, allowed: Sequence[int] | No
   return found
 
 
+def choice(record: Record, column: str, where: str, allowed: Sequence[str]) -> str:
+  """A column that must hold one of some words, white space around it not counting.
+
+  Raises:
+    EvalDataError: it is not there, or holds another.
+  """
+  value = record.get(column)
+  if not isinstance(value, str) or (found := value.strip()) not in allowed:
+    got = f'{value!r:.80}' if column in record else f'only {sorted(map(str, record))}'
+    raise EvalDataError(f'{where}: expected {column!r} among {list(allowed)}, got {got}')
+  return found
+
+
+def leave_out(where: str, reason: str) -> None:
+  """Says once a process that a row of a release is not used."""
+  if where not in _left_out:
+    _left_out.add(where)
+    logger.warning('%s is left out: %s', where, reason)
+
+
+def unquoted(value: str) -> str:
+  """A field of a TSV that was written as CSV: without its quotes, doubled ones as one."""
+  inside = value[1:-1]
+  is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+  return inside.replace('""', '"') if is_quoted and '"' not in inside.replace('""', '') else value
+
+
+def _column(rows: Sequence[Record], name: str, spec: tf.TensorSpec) -> tf.Tensor | tf.RaggedTensor:
+  values = [row[name] for row in rows]
+  if spec.shape.rank == 0:
+    return tf.constant(values, spec.dtype, shape=(len(values),))
+  flat = [value for row in values for value in row]
+  return tf.RaggedTensor.from_row_lengths(
+    tf.constant(flat, spec.dtype, shape=(len(flat),)), [len(row) for row in values]
+  )
+
+
 class EvalSource(seqio.DataSource):
   """Rows that a function reads from released files, at each use.
 
@@ -368,8 +426,8 @@ class EvalSource(seqio.DataSource):
     if split_slices.is_sliced(split, self.splits):
       return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     found = self.rows(split)
-    dataset = tf.data.Dataset.from_generator(lambda: iter(found), output_signature=self.fields)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(found)))
+    columns = {name: _column(found, name, spec) for name, spec in self.fields.items()}
+    dataset = tf.data.Dataset.from_tensor_slices(columns)
     if shard_info is not None and shard_info.num_shards > 1:
       dataset = dataset.shard(shard_info.num_shards, shard_info.index)
     return dataset.shuffle(max(1, len(found)), seed=seed) if shuffle else dataset

@@ -12,7 +12,7 @@ _METRICS: Mapping[str, tuple[str, str, str]] = {
   'spbleu': ('translation', 'spbleu', 'spbleu'),
   'chrf': ('translation', 'chrf', 'chrf++'),
   'number': ('numerals', 'mgsm', 'accuracy'),
-  'length': ('answer_shape', 'lengths', 'characters'),
+  'length': ('answer_shape', 'lengths', 'answer_characters'),
   'repetition': ('answer_shape', 'repetition', 'repeated_4grams'),
   'language': ('answer_language', 'asked_language', 'in_language'),
 }

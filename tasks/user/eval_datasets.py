@@ -13,7 +13,6 @@ mixtures of them.
 
 from __future__ import annotations
 
-import importlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from etils import epath
 from aya_train.tasks import eval_tasks, features, ranked_options, split_slices
 from aya_train.tasks.eval_tasks import EvalTask
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.metrics import references
 from aya_train.tasks.user import answer_metrics, ranked_prompts, templates
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError
 from aya_train.tasks.user.templates import PromptTemplate
@@ -322,12 +322,11 @@ def _register(task: EvalTask, source: UserQuestions, dataset: Dataset) -> None:
   if task.protocol != eval_tasks.GENERATED:
     ranked_options.add(task, source)
     return
-  metrics = importlib.import_module('aya_train.tasks.metrics.references')
   seqio.TaskRegistry.add(
     task.name,
     source=source,
     preprocessors=list(features.TOKENIZE_AND_APPEND_EOS),
-    postprocess_fn=metrics.postprocess,
+    postprocess_fn=references.postprocess,
     metric_fns=[answer_metrics.function(name) for name in dataset.metrics],
     output_features=features.OUTPUT_FEATURES,
   )

@@ -15,17 +15,14 @@ is too long loses its beginning, and the row says how many tokens (`inputs_cut`,
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from aya_train.tasks import eval_tasks, features
 from aya_train.tasks.eval_tasks import HARNESS, T0, EvalTask
+from aya_train.tasks.metrics import ranked
 
 QUESTION = {
   'inputs': tf.TensorSpec((), tf.string),
@@ -46,9 +43,6 @@ OUTPUT_FEATURES: Mapping[str, Mapping[str, seqio.Feature]] = {
     'targets': seqio.Feature(vocabulary=features.VOCABULARY, add_eos=False),
   },
 }
-
-Target = tuple[tuple[int, int], bool, float, int]
-"""(question, option), whether it is right, its weight, its length: T5's own four."""
 
 
 def rank_classification(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -117,116 +111,17 @@ PREPROCESSORS = (
 )
 
 
-def target_or_score(
-  value: Any,
-  example: Mapping[str, Any] | None = None,
-  is_target: bool = False,
-  *,
-  length: str = 'tokens',
-) -> Any:
-  """A postprocess_fn for rows of `rank_classification`, with T5's contract.
-
-  Args:
-    value: decoded target, or what a model gives.
-    example: the row.
-    is_target: give the `Target` of the row; else `value` as it is.
-    length: what the target's length counts, 'tokens' or 'characters'.
-  """
-  if not is_target:
-    return value
-  assert example is not None
-  question, option = (int(i) for i in example['idx'])
-  if length == 'characters':
-    text = example['targets_pretokenized']
-    text = text.item() if hasattr(text, 'item') else text
-    size = len(text.decode() if isinstance(text, bytes) else str(text))
-  else:
-    size = len(example['targets'])
-  return (question, option), bool(example['is_correct']), float(example.get('weight', 1.0)), size
+def acc_and_acc_norm(targets: Sequence[ranked.Row], scores: Sequence[float]) -> dict[str, float]:
+  """`ranked.accuracy_by_length` under the names of lm-evaluation-harness: acc, acc_norm."""
+  figures = ranked.accuracy_by_length(targets, scores)
+  return {name.replace('accuracy', 'acc'): value for name, value in figures.items()}
 
 
-def questions(
-  targets: Sequence[Target], scores: Sequence[float]
-) -> list[tuple[list[Target], list[float]]]:
-  """Rows gathered by question, both in the order of `idx`.
-
-  Raises:
-    ValueError: another number of scores than of targets.
-  """
-  rows = sorted(zip(targets, map(float, scores), strict=True), key=lambda row: row[0][0])
-  found = []
-  for _, group in itertools.groupby(rows, key=lambda row: row[0][0][0]):
-    own, values = zip(*group, strict=True)
-    found.append((list(own), list(values)))
-  return found
-
-
-def best(scores: Sequence[float]) -> int:
-  """Index of the highest score: of equal ones the first, NaN being lower than any number."""
-  return max(range(len(scores)), key=lambda i: -math.inf if scores[i] != scores[i] else scores[i])
-
-
-def is_tied(scores: Sequence[float]) -> bool:
-  """Whether several options have the highest score."""
-  return len(scores) > 1 and sum(score == scores[best(scores)] for score in scores) > 1
-
-
-def share(hits: Sequence[bool], name: str) -> dict[str, float]:
-  """Percent of hits with its 95 % interval (Wilson's), which stays within 0 and 100.
-
-  Returns:
-    {name, name_low, name_high}; {} where there is nothing to count.
-  """
-  count = len(hits)
-  if not count:
-    return {}
-  z = 1.959963984540054
-  mean = sum(hits) / count
-  middle = (mean + z * z / (2 * count)) / (1 + z * z / count)
-  half = math.sqrt(mean * (1 - mean) / count + z * z / (4 * count * count)) * z
-  half /= 1 + z * z / count
-  return {
-    name: 100.0 * mean,
-    f'{name}{eval_tasks.LOW}': 100.0 * max(0.0, middle - half),
-    f'{name}{eval_tasks.HIGH}': 100.0 * min(1.0, middle + half),
-  }
-
-
-def accuracy(targets: Sequence[Target], scores: Sequence[float]) -> dict[str, float]:
-  """Percent of questions whose likeliest option is right; of equal options the first counts.
-
-  Args:
-    targets: of each row, see `target_or_score`, in any order.
-    scores: log-probability of each row.
-  """
-  found = questions(targets, scores)
-  return share([own[best(values)][1] for own, values in found], 'accuracy')
-
-
-def acc_and_acc_norm(targets: Sequence[Target], scores: Sequence[float]) -> dict[str, float]:
-  """`acc` and `acc_norm` of lm-evaluation-harness, in percent.
-
-  Args:
-    targets: of each row, lengths in characters (`target_or_score`).
-    scores: log-probability of each row.
-  """
-  found = questions(targets, scores)
-  normed = [
-    [value / max(1, target[3]) for target, value in zip(own, values, strict=True)]
-    for own, values in found
-  ]
-  return {
-    **share([own[best(values)][1] for own, values in found], 'acc'),
-    **share([own[best(n)][1] for (own, _), n in zip(found, normed, strict=True)], 'acc_norm'),
-  }
-
-
-METRICS: Mapping[str, Callable[..., dict[str, float]]] = {T0: accuracy, HARNESS: acc_and_acc_norm}
-PUBLISHED: Mapping[str, str] = {T0: 'accuracy', HARNESS: 'acc'}
-_POSTPROCESS: Mapping[str, Callable[..., Any]] = {
-  T0: target_or_score,
-  HARNESS: functools.partial(target_or_score, length='characters'),
+METRICS: Mapping[str, Callable[..., dict[str, float]]] = {
+  T0: ranked.accuracy,
+  HARNESS: acc_and_acc_norm,
 }
+PUBLISHED: Mapping[str, str] = {T0: 'accuracy', HARNESS: 'acc'}
 
 
 def add(task: EvalTask, source: seqio.DataSource) -> EvalTask:
@@ -240,30 +135,8 @@ def add(task: EvalTask, source: seqio.DataSource) -> EvalTask:
     task.name,
     source=source,
     preprocessors=list(PREPROCESSORS),
-    postprocess_fn=_POSTPROCESS[task.protocol],
+    postprocess_fn=ranked.postprocess,
     metric_fns=[METRICS[task.protocol]],
     output_features=dict(OUTPUT_FEATURES[task.protocol]),
   )
   return eval_tasks.add(task)
-
-
-def notes(
-  scores: Sequence[Sequence[float]], inputs_cut: Sequence[int] = (), targets_cut: Sequence[int] = ()
-) -> list[str]:
-  """What a reader must know of a ranked task's outcome, in sentences; [] if there is nothing.
-
-  Args:
-    scores: of the options of each question.
-    inputs_cut: tokens that each question lost.
-    targets_cut: tokens that each option lost.
-  """
-  found = []
-  if tied := sum(map(is_tied, scores)):
-    found.append(f'{tied:,} questions have several best options: the first counts')
-  if bad := sum(any(score != score for score in row) for row in scores):
-    found.append(f'{bad:,} questions have options without a score (NaN): these count as last')
-  if cut := sum(lost > 0 for lost in inputs_cut):
-    found.append(f'{cut:,} contexts are too long and lost their beginning')
-  if cut := sum(lost > 0 for lost in targets_cut):
-    found.append(f'{cut:,} options are too long and lost their end')
-  return found

@@ -107,12 +107,14 @@ def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
   """
   wanted = [(p,) if isinstance(p, str) else tuple(p) for p in patterns]
   if (folder := _folder(release)) is not None:
-    files = _listed(os.fspath(folder))
-    for group in wanted:
-      if found := [file for file in files if any(_ends_as(file, p) for p in group)]:
-        names = [releases.ReleasedFile(file.name, 0) for file in found]
-        releases.refuse_missing_shards(names, os.fspath(folder))
-        return found
+    found = _matching(os.fspath(folder), wanted)
+    if not found:
+      _listed.cache_clear()  # it may have come since
+      found = _matching(os.fspath(folder), wanted)
+    if found:
+      names = [releases.ReleasedFile(file.name, 0) for file in found]
+      releases.refuse_missing_shards(names, os.fspath(folder))
+      return found
   place = f'no {" or ".join(p for group in wanted for p in group)}'
   if folder is not None:
     place += f' below {folder}'
@@ -151,6 +153,13 @@ def _folder(release: Release) -> epath.Path | None:
   if not data.exists():
     raise FileNotFoundError(f'no folder {data} (EVAL_DATA_DIR or {EVAL_DATA_ENV})')
   return folder if (folder := data / release.folder).exists() else None
+
+
+def _matching(folder: str, wanted: Sequence[Sequence[str]]) -> list[EvalFile]:
+  """Files below a folder, of the first patterns that any matches."""
+  files = _listed(folder)
+  matches = ([f for f in files if any(_ends_as(f, p) for p in group)] for group in wanted)
+  return next(filter(None, matches), [])
 
 
 def _ends_as(file: EvalFile, pattern: str) -> bool:
@@ -200,6 +209,8 @@ def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> li
       f"pip install 'aya-train[hf]', {advice}"
     ) from error
   except Exception as error:
+    if found := _in_hub_cache(repository, release.revision, wanted):
+      return found
     raise OSError(
       f'{release.folder}: {place}, and {repository} cannot be listed on the hub: '
       f'{str(error).partition(chr(10))[0][:200]}. Check the network and `hf auth login`, {advice}'
@@ -208,12 +219,27 @@ def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> li
     names = [f for f in files if any(_ends_as(EvalFile(epath.Path(f.name)), p) for p in group)]
     if names:
       releases.refuse_missing_shards(names, repository)
-      found = releases.Release(f'hub:{repository}', commit, tuple(names))
-      return [EvalFile(epath.Path(found.path(file))) for file in found.files]
+      there = releases.Release(f'hub:{repository}', commit, tuple(names))
+      return [EvalFile(epath.Path(there.path(file))) for file in there.files]
   raise FileNotFoundError(
     f'{release.folder}: {place}, and {repository}@{commit[:8]} on the hub has no such file either; '
     f'{advice.removeprefix("or ")}'
   )
+
+
+def _in_hub_cache(
+  repository: str, revision: str | None, wanted: Sequence[Sequence[str]]
+) -> list[EvalFile]:
+  """Files that were downloaded before, for machines without a network."""
+  import huggingface_hub
+
+  try:
+    folder = huggingface_hub.snapshot_download(
+      repository, repo_type='dataset', revision=revision, local_files_only=True
+    )
+  except Exception:
+    return []  # the listing's error says more
+  return _matching(folder, wanted)
 
 
 @functools.lru_cache(maxsize=64)

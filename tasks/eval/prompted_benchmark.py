@@ -36,12 +36,19 @@ def questions(
   """
   rows = list(read(split, code))
   template = promptsource_prompts.by_name(prompt)
+  answered = set()
   try:
     for number, question in ranked_prompts.questions(template, rows):
+      answered.add(number)
       identifier = str(rows[number][1].get('id', number))
       yield {**question._asdict(), 'id': identifier, 'language': language}
   except ranked_prompts.OptionProblemError as error:
     raise EvalDataError(str(error)) from error
+  for number, (where, _) in enumerate(rows):
+    if number not in answered:
+      eval_releases.leave_out(where, f'the prompt {prompt!r} gives no answer for it')
+  if not answered:
+    raise EvalDataError(f'no question in {split!r} of {code!r}: {len(rows)} rows')
 
 
 def add(

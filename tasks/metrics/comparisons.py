@@ -10,6 +10,7 @@ import numpy as np
 from aya_train.tasks.metrics import intervals
 
 Key = TypeVar('Key', bound=Hashable)
+Test = Literal['paired', 'mcnemar']
 Correction = Literal['holm', 'fdr_bh', 'none']
 _EXACT = 16  # pairs that differ, up to which every sign is tried
 _PERMUTATIONS = 10_000
@@ -37,7 +38,9 @@ class Comparison:
     return self.p_adjusted < alpha
 
 
-def _checked(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+  a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
   if first.shape != second.shape or first.ndim != 1:
     raise ValueError(
@@ -49,24 +52,26 @@ def _checked(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.nda
 def paired(
   a: Sequence[float],
   b: Sequence[float],
+  test: Test = 'paired',
   resamples: int = intervals.RESAMPLES,
   seed: int = intervals.SEED,
 ) -> Comparison:
   """Compares means of scores, one an example, in the same order.
 
-  The p value is that of the sign-flip test (exact up to 16 pairs that differ). Pairs of which a
-  score is NaN are left out.
+  The p value is that of the sign-flip test (exact up to 16 pairs that differ), or of hits (0 or 1)
+  McNemar's exact one. Pairs of which a score is NaN are left out.
 
   Raises:
     ValueError: not as many scores of the one as of the other.
   """
   first, second = _checked(a, b)
+  kept = np.isfinite(first - second)
+  first, second = first[kept], second[kept]
   difference = first - second
-  difference = difference[np.isfinite(difference)]
   if not len(difference):
     return Comparison(0.0, 0.0, 0.0, 1.0, 1.0, 0)
   low, high = intervals.mean(difference, resamples, seed)
-  p_value = sign_flip(difference, seed=seed)
+  p_value = mcnemar(first, second) if test == 'mcnemar' else sign_flip(difference, seed=seed)
   return Comparison(float(difference.mean()), low, high, p_value, p_value, len(difference))
 
 
@@ -94,7 +99,7 @@ def sign_flip(
   return (extreme + 1) / (permutations + 1)
 
 
-def mcnemar(a_hits: Sequence[bool | float], b_hits: Sequence[bool | float]) -> float:
+def mcnemar(a_hits: Sequence[float] | np.ndarray, b_hits: Sequence[float] | np.ndarray) -> float:
   """Exact two-sided p value that two systems are right equally often.
 
   Only examples count of which one system alone is right.
@@ -171,7 +176,7 @@ def adjusted(
 def by_group(
   scores: Mapping[Key, tuple[Sequence[float], Sequence[float]]],
   correction: Correction = 'holm',
-  test: Literal['paired', 'mcnemar'] = 'paired',
+  test: Test = 'paired',
 ) -> dict[Key, Comparison]:
   """Compares two systems language by language, or task by task.
 
@@ -180,9 +185,4 @@ def by_group(
     correction: of the p values: 'holm', 'fdr_bh' (Benjamini and Hochberg), 'none'.
     test: 'mcnemar' of hits (0 or 1), exact; 'paired' of any scores.
   """
-  found = {}
-  for key, (a, b) in scores.items():
-    found[key] = paired(a, b)
-    if test == 'mcnemar':
-      found[key] = dataclasses.replace(found[key], p_value=mcnemar(a, b))
-  return adjusted(found, correction)
+  return adjusted({key: paired(a, b, test) for key, (a, b) in scores.items()}, correction)

@@ -17,13 +17,11 @@ from aya_train.tasks.metrics import intervals, references
 
 _SPACES = '\u00a0\u202f\u2009 '
 _APOSTROPHES = "'’"
-_MARKS = str.maketrans(
-  {'٫': '.', '٬': ',', '−': '-', '–': '-', '﹣': '-', '－': '-', '\u2044': '/'}
-)
+_MARKS = str.maketrans({'−': '-', '–': '-', '﹣': '-', '－': '-', '\u2044': '/'})
 _CURRENCY = '$€£¥₹₦₩₽฿៛₭₫₪₱₵﷼৳'
 _TOKEN = re.compile(
   rf'(?<![\d.,])(?P<sign>(?<![\w)\]%])-(?=[{_CURRENCY}]?[\d.])[{_CURRENCY}]?)?'
-  rf'(?P<number>\d+(?:[.,{_APOSTROPHES}{_SPACES}_]\d+)*|[.]\d+)'
+  rf'(?P<number>\d+(?:[.,٫٬{_APOSTROPHES}{_SPACES}_]\d+)*|[.]\d+)'
 )
 _GROUPS = re.compile(r'\d{1,3}(?:\d{3})+|\d{1,2}(?:\d{2})*\d{3}')
 _FRACTION = re.compile(r'\s?/\s?(\d+)(?![\d/])')
@@ -115,7 +113,10 @@ def _split_lists(token: str, language: str) -> list[str]:
 
 def _readings(token: str, language: str) -> list[tuple[Fraction, ...]]:
   """What digits with separators may be: the likeliest first, each a number or a list of them."""
-  token = re.sub(f'[{_APOSTROPHES}_]', '', token)
+  token = re.sub(f'[{_APOSTROPHES}_٬]', '', token)
+  if token.count('٫') == 1 and re.fullmatch(r'\d+٫\d+', token):
+    return [(_decimal(*token.split('٫')),)]  # Arabic's marks say what they are
+  token = token.replace('٫', ',')
   marks = [c for c in token if c in '.,']
   if not marks:
     return [(Fraction(int(token)),)]

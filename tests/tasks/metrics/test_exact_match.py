@@ -44,3 +44,18 @@ def test_postprocess_carries_the_language():
   assert exact_match.with_language('x', example={'language_code': b'yor'}) == ('yor', 'x')
   with pytest.raises(ValueError, match='language_code'):
     exact_match.with_language('x', example={'inputs': 'y'}, is_target=True)
+
+
+def test_accuracy_takes_any_reference_and_has_an_interval():
+  found = exact_match.accuracy([['a', 'Ẹ̀'], 'b', []], ['Ẹ̀', 'c', 'd'])
+  assert (found['accuracy'], found['without_reference']) == (50.0, 1.0)
+  assert (found['accuracy_low'], found['accuracy_high']) == (0.0, 100.0)
+
+
+@pytest.mark.parametrize(
+  'answer', ['Science/technology', ' "science/technology". ', '「science/technology」']
+)
+def test_labels_are_compared_without_case_and_outer_punctuation(answer):
+  assert exact_match.label_accuracy([['science/technology']], [answer])['accuracy'] == 100.0
+  assert exact_match.label_accuracy([['travel']], [answer])['accuracy'] == 0.0
+  assert exact_match.label_accuracy([['?']], ['!'])['accuracy'] == 0.0

@@ -2,7 +2,7 @@
 
 Tasks `aya_human_annotated.<ISO 639-3>.plain`, `dolly_human_edited...`,
 `dolly_machine_translated...`, whose win rates are for a judge to find; mixtures of each subset and
-language, and `aya_evaluation_suite.<ISO 639-3>`'s own tasks are those of training's sources.
+of its languages. (`aya_evaluation_suite...` are the same rows as a source, without metrics.)
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def _sentences(split: str, code: str) -> dict[str, translation_pairs.Sentence]:
     )
   sentences = translation_pairs.by_id(found)
   if not sentences:
-    raise eval_releases.EvalDataError(
+    raise generated_tasks.MissingLanguageError(
       f'{files[0].name}: no sentence of {code}; the rows are of {_languages(files)}'
     )
   return sentences
@@ -85,7 +85,7 @@ def _rows(file: eval_releases.EvalFile, code: str) -> Iterator[tuple[str, str, s
     columns = [name for name in (own, 'sentence', 'text') if name in record]
     if not columns:
       languages = [name.removeprefix('sentence_') for name in record if 'sentence_' in name]
-      raise eval_releases.EvalDataError(
+      raise generated_tasks.MissingLanguageError(
         f'{where}: no column {own!r}, nor sentence, nor text; it has '
         + generated_tasks.listed(languages or sorted(map(str, record)))
       )
@@ -101,7 +101,7 @@ def read(split: str, code: str, direction: str) -> Iterator[generated_tasks.Exam
     direction: of `translation_pairs.DIRECTIONS`.
 
   Raises:
-    FileNotFoundError: a language is not there; says which are.
+    FileNotFoundError, MissingLanguageError: a language is not there; says which are.
     EvalDataError: the two languages do not hold the same sentences; a blank line.
   """
   codes = translation_pairs.codes_of(code, direction)

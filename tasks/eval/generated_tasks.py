@@ -38,6 +38,13 @@ logger = logging.getLogger('aya_train.tasks.eval.generated_tasks')
 _LISTED = 12  # names of what exists, in a refusal
 
 
+class MissingLanguageError(FileNotFoundError, eval_releases.EvalDataError):
+  """Files hold many languages, and not the one that is asked for; the message names those.
+
+  It is a file that is not found, so that mixtures leave the language out and say so.
+  """
+
+
 @dataclasses.dataclass(frozen=True)
 class Prompt:
   """A template of inputs.
@@ -258,7 +265,7 @@ def of_language(
   """Those in one language, of files that hold many; all if no code is given.
 
   Raises:
-    EvalDataError: there is none; says which languages there are.
+    MissingLanguageError: there is none; says which languages there are.
   """
   seen: dict[str, None] = {}
   found = False
@@ -268,7 +275,7 @@ def of_language(
       found = True
       yield example
   if not found:
-    raise eval_releases.EvalDataError(
+    raise MissingLanguageError(
       f'{release.folder}: no row of {code or "any language"}; '
       + (f'the files have {listed(sorted(seen))}' if seen else 'the files have no rows')
     )

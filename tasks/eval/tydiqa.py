@@ -75,7 +75,8 @@ def read(split: str, name: str) -> Iterator[generated_tasks.Example]:
     name: 'swahili'.
 
   Raises:
-    FileNotFoundError: there are no files; EvalDataError: none of the language.
+    FileNotFoundError: there are no files, or none of their rows is in the language (a
+      MissingLanguageError, which names those that are).
   """
   return generated_tasks.of_language(_all(split), generated_tasks.code_of(name), RELEASE)
 

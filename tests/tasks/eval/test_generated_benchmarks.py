@@ -289,6 +289,59 @@ def test_every_task_has_a_published_split_and_its_source_has_it():
       assert about.split in seqio.TaskRegistry.get(about.name).splits
 
 
+ANSWERS = {'text': ['A'], 'answer_start': [0]}
+ON_THE_HUB = {
+  'flores.swa.translate.to_english': (
+    'mteb/flores',
+    'default/devtest/0000.parquet',
+    {'id': 1, 'sentence_eng_Latn': 'A', 'sentence_swh_Latn': 'B'},
+  ),
+  'sib200.swa.topic': (
+    'Davlan/sib200',
+    'data/swh_Latn/test.tsv',
+    'index_id\tcategory\ttext\n1\ttravel\tB\n',
+  ),
+  'xlsum.swa.tldr': ('csebuetnlp/xlsum', 'swahili/validation/0000.parquet', ARTICLE),
+  'tydiqa.swa.extract_answer': (
+    'google-research-datasets/tydiqa',
+    'secondary_task/validation-00000-of-00001.parquet',
+    {'id': 'swahili-1-0', 'title': '', 'context': 'C', 'question': 'Q', 'answers': ANSWERS},
+  ),
+  'xquad.tha.answer_the_question': (
+    'google/xquad',
+    'xquad.th/validation-00000-of-00001.parquet',
+    {'id': '1', 'context': 'C', 'question': 'Q', 'answers': ANSWERS},
+  ),
+  'mgsm.tel.direct': ('juletxara/mgsm', 'mgsm_te.tsv', '2 + 2?\t4\n'),
+  'aya_human_annotated.yor.plain': (
+    'CohereForAI/aya_evaluation_suite',
+    'aya_human_annotated/test-00000-of-00001.parquet',
+    suite_row('yor'),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', ON_THE_HUB)
+def test_what_is_in_no_folder_comes_from_the_hub(tmp_path, name):
+  repository, path, content = ON_THE_HUB[name]
+  content = content if isinstance(content, str) else [content]
+  benchmark_files.write(tmp_path / 'hub', f'{repository}/{path}', content)
+  hub = benchmark_files.LocalHub(tmp_path / 'hub')
+  (tmp_path / 'data').mkdir()
+  split = eval_tasks.about(name).split
+  (row,) = benchmark_files.rows(name, split, tmp_path / 'data', hub)
+  assert row['references']
+  assert {asked for asked, _ in hub.asked} == {repository}
+
+
+def test_a_language_that_lacks_is_a_file_that_is_not_found(tmp_path):
+  """So a mixture of languages leaves it out."""
+  name = 'aya_evaluation_suite/aya_human_annotated/test-00000-of-00001.parquet'
+  benchmark_files.write(tmp_path, name, [suite_row('yor')])
+  with pytest.raises(FileNotFoundError):
+    benchmark_files.rows('aya_human_annotated.tur.plain', 'test', tmp_path)
+
+
 def test_ids_that_come_again_are_told(tmp_path, caplog):
   rows = [{'id': 'a', 'text': f'Makala {i}.', 'summary': 'Muhtasari.'} for i in range(3)]
   benchmark_files.write(tmp_path, 'xlsum/swahili_val.jsonl', rows)

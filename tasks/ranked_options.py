@@ -122,6 +122,8 @@ METRICS: Mapping[str, Callable[..., dict[str, float]]] = {
   HARNESS: acc_and_acc_norm,
 }
 PUBLISHED: Mapping[str, str] = {T0: 'accuracy', HARNESS: 'acc'}
+ENDINGS: Mapping[str, str] = {T0: '', HARNESS: '.harness'}
+"""Of the names of a protocol's tasks and mixtures."""
 
 
 def add(task: EvalTask, source: seqio.DataSource) -> EvalTask:

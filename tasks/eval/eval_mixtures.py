@@ -5,10 +5,8 @@ from collections.abc import Iterable
 
 import seqio
 
-from aya_train.tasks import eval_tasks
+from aya_train.tasks import ranked_options
 from aya_train.tasks.eval_tasks import EvalTask
-
-HARNESS_ENDING = '.harness'
 
 
 def add(tasks: Iterable[EvalTask]) -> list[str]:
@@ -22,7 +20,7 @@ def add(tasks: Iterable[EvalTask]) -> list[str]:
   """
   parts: dict[str, list[str]] = defaultdict(list)
   for task in tasks:
-    ending = HARNESS_ENDING if task.protocol == eval_tasks.HARNESS else ''
+    ending = ranked_options.ENDINGS.get(task.protocol, '')
     parts[f'{task.benchmark}{ending}'].append(task.name)
     if task.language:
       parts[f'{task.benchmark}.{task.language}{ending}'].append(task.name)

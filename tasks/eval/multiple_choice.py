@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from aya_train.tasks import eval_tasks, ranked_options
+from aya_train.tasks import ranked_options
 from aya_train.tasks.eval import eval_mixtures, eval_releases
 from aya_train.tasks.eval.eval_releases import EvalDataError, Record
 from aya_train.tasks.eval_tasks import EvalTask
 
 LETTERS = ('A', 'B', 'C', 'D')
 FIELDS: Mapping[str, tf.TensorSpec] = {**ranked_options.QUESTION, 'subject': eval_releases.STRING}
-PROTOCOLS = {eval_tasks.T0: '', eval_tasks.HARNESS: eval_mixtures.HARNESS_ENDING}
 
 
 class Item(NamedTuple):
@@ -139,7 +138,7 @@ def add(
   tasks = []
   for code, language in languages.items():
     for subset in ('', *subsets):
-      for protocol, ending in PROTOCOLS.items():
+      for protocol, ending in ranked_options.ENDINGS.items():
         source = eval_releases.EvalSource(
           functools.partial(
             questions,

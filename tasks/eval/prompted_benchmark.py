@@ -10,9 +10,6 @@ from aya_train.tasks.eval.eval_releases import EvalDataError, Located
 from aya_train.tasks.eval_tasks import EvalTask
 from aya_train.tasks.user import ranked_prompts
 
-PROTOCOLS = {eval_tasks.T0: '', eval_tasks.HARNESS: eval_mixtures.HARNESS_ENDING}
-"""Protocol -> ending of the names of its tasks."""
-
 
 def questions(
   split: str,
@@ -77,7 +74,7 @@ def add(
         ranked_options.QUESTION,
         splits,
       )
-      for protocol, ending in PROTOCOLS.items():
+      for protocol, ending in ranked_options.ENDINGS.items():
         name = f'{benchmark}.{language}.{eval_tasks.slug(prompt)}{ending}'
         task = EvalTask(
           name,

@@ -36,7 +36,6 @@ GENERATED_FIELDS: Mapping[str, tf.TensorSpec] = {
   'id': tf.TensorSpec((), tf.string),
   'language': tf.TensorSpec((), tf.string),
 }
-HARNESS_ENDING = '.harness'
 
 Located = tuple[str, Mapping[str, Any]]
 Reader = Callable[[Dataset, str], Iterator[Located]]
@@ -273,7 +272,7 @@ def add(dataset: Dataset, read: Reader, content: str, taken: Callable[[str], boo
   _TASKS[dataset.name] = names
   parts: dict[str, list[str]] = defaultdict(list)
   for task in tasks:
-    ending = HARNESS_ENDING if task.protocol == eval_tasks.HARNESS else ''
+    ending = ranked_options.ENDINGS.get(task.protocol, '')
     parts[f'{dataset.name}{ending}'].append(task.name)
   for name, members in parts.items():
     seqio.MixtureRegistry.add(name, members, default_rate=1.0)
@@ -312,7 +311,7 @@ def _tasks(dataset: Dataset, prompt: PromptTemplate | None, split: str) -> list[
         ranked_options.PUBLISHED[protocol],
         split,
       )
-      for protocol, ending in ((eval_tasks.T0, ''), (eval_tasks.HARNESS, HARNESS_ENDING))
+      for protocol, ending in ranked_options.ENDINGS.items()
     ]
   metric = answer_metrics.published(dataset.metrics[0])
   return [EvalTask(stem, dataset.name, language, name, eval_tasks.GENERATED, metric, split)]

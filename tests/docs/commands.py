@@ -20,7 +20,7 @@ PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'benchmarks')),
   'docs/convert.md',
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'reliability')),
+  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'metrics', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

@@ -47,12 +47,27 @@ class Guess:
   sure: bool
 
 
+def _variety(language: str) -> language_codes.Variety:
+  """Language and script of a code, which may name a region too: 'pt-BR', 'zh_CN'."""
+  try:
+    return language_codes.resolve(language)
+  except language_codes.UnknownLanguageError:
+    first, *region = language.replace('_', '-').split('-')
+    if len(region) != 1 or not (len(region[0]) == 2 or region[0].isdigit()):
+      raise
+    return language_codes.resolve(first)
+
+
+def _is_known(language: str) -> bool:
+  try:
+    return bool(_variety(language))
+  except language_codes.UnknownLanguageError:
+    return False
+
+
 def _code(code: str) -> str:
   """Code as this project has it; itself where no table knows it."""
-  try:
-    return language_codes.resolve(code).code
-  except language_codes.UnknownLanguageError:
-    return code
+  return _variety(code).code if _is_known(code) else code
 
 
 @functools.cache
@@ -72,7 +87,7 @@ def _only_language() -> dict[str, str]:
 @functools.cache
 def _scripts(language: str) -> frozenset[str]:
   """Scripts in which a language may be answered; that alone which its code names, if it does."""
-  variety = language_codes.resolve(language)
+  variety = _variety(language)
   found = {variety.script}
   if variety.of_aya and not any(
     part.title() == variety.script for part in language.replace('-', '_').split('_')[1:]
@@ -122,7 +137,8 @@ def _clean(text: str) -> str:
 
 
 def _weight(text: str) -> int:
-  letters = [c for c in text if unicodedata.category(c)[0] == 'L']
+  """Letters and vowel signs, by what they say."""
+  letters = [c for c in text if unicodedata.category(c)[0] in 'LM']
   return len(letters) + (_SPACELESS_WEIGHT - 1) * sum(map(scripts.is_spaceless, letters))
 
 
@@ -186,7 +202,7 @@ def asked_language(
 
   Args:
     language: of the task; that of an example's `References` goes before it. Examples without
-      either are left out.
+      either are left out; where nobody knows the language, it is not told.
 
   Returns:
     in_language: of the answers that can be told; language_told: share of these among all;
@@ -198,8 +214,10 @@ def asked_language(
     for target, prediction in zip(targets, predictions, strict=True)
     if (code := references.language(target, language))
   ]
-  verdicts = [answers_in(text, code) for text, code in pairs]
-  fits = [script_fits(text, code) for text, code in pairs]
+  known = [(text, code) for text, code in pairs if _is_known(code)]
+  verdicts = [answers_in(text, code) for text, code in known]
+  fits = [script_fits(text, code) for text, code in known]
+  verdicts += [None] * (len(pairs) - len(known))
   told = [verdict for verdict in verdicts if verdict is not None]
   return (
     intervals.percent('in_language', told)

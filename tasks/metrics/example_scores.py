@@ -3,7 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train.tasks.metrics import exact_match, numerals, references, rouge, squad, translation
+from aya_train.tasks.metrics import (
+  answer_shape,
+  exact_match,
+  numerals,
+  references,
+  rouge,
+  squad,
+  translation,
+)
 
 _Score = Callable[[Sequence[str], str, str], float]
 
@@ -29,6 +37,7 @@ def _sentence(name: str) -> _Score:
 
 _SCORES: Mapping[str, _Score] = {
   'accuracy': _hit,
+  'answer_characters': lambda found, answer, language: float(answer_shape.characters(answer)),
   'exact_match': _hit,
   'f1': _best(squad.f1),
   'em': _best(squad.em),
@@ -44,7 +53,7 @@ def names() -> list[str]:
 
 
 def of(metric: str, target: Any, prediction: str, language: str = '') -> float:
-  """Figure of one example, 0 to 100; 0 where there is no reference.
+  """Figure of one example, 0 to 100 (but characters); 0 where a reference is lacking.
 
   Args:
     metric: one of `names`; 'mgsm' is accuracy of numbers.

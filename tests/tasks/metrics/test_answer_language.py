@@ -39,6 +39,7 @@ def test_nearly_all_of_the_101_languages_are_told():
     ('', 'fin', None),
     ('Helsinki', 'fin', None),
     ('กรุงเทพมหานคร', 'tha', True),
+    ('Esta é uma frase bastante comprida escrita em português', 'pt-BR', True),
     ('กรุงเทพมหานคร', 'lao', False),
     ('This is an English sentence that goes on.', 'amh', False),
     ('Answer in English although Tigrinya was asked for', 'tir', False),
@@ -71,6 +72,8 @@ def test_the_figures_are_over_answers_that_can_be_told():
   named = answer_language.asked_language([[]], [english], language='eng')
   assert named['in_language'] == named['in_language_low'] == 100.0
   assert answer_language.asked_language([[]], [english]) == {}
+  unknown = answer_language.asked_language([[]], [english], language='klingonese')
+  assert unknown['language_told'] == 0.0 and 'in_language' not in unknown
 
 
 def test_an_unknown_language_is_an_error():

@@ -25,6 +25,7 @@ setuptools.setup(
     'aya_train': ['py.typed'],
     'aya_train.export': ['templates/*'],
     'aya_train.report': ['templates/*'],
+    'aya_train.tasks.eval': ['prompts/*'],
     'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],
   },

@@ -32,7 +32,7 @@ _MACRO_TYPES: Mapping[str, Any] = {
     ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'MIXTURE_OR_TASK_NAME', 'DATA_LICENSE_POLICY'),
     str | None,
   ),
-  **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES'), str | None),
+  **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES', 'EVAL_DATA_DIR'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
@@ -331,7 +331,7 @@ def configure_vocabulary(macro: Callable[[str], Any] = macro) -> None:
 
 
 def configure_data(macro: Callable[[str], Any] = macro) -> None:
-  """Applies the macros about data: tables of a user's data sets, and how sources are mixed.
+  """Applies the macros about data: a user's tables, mixing of sources, files of benchmarks.
 
   Args:
     macro: as for `configure_vocabulary`.
@@ -339,9 +339,11 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
   Raises:
     ValueError: a table that cannot be read, or settings that fit no mixture.
   """
+  from aya_train.tasks.eval import eval_releases
   from aya_train.tasks.mixtures import aya_mixtures, source_mixture
   from aya_train.tasks.user import user_data
 
+  eval_releases.set_eval_data_dir(macro('EVAL_DATA_DIR'))
   user_data.add_tables(macro('DATASET_TABLES') or ())
   chosen = {
     field: macro(name)

@@ -4,6 +4,25 @@ The list is written by hand and nothing is scanned, downloaded or opened here.
 """
 
 from aya_train.tasks.cldr import cldr_tasks
+from aya_train.tasks.eval import (
+  afriqa,
+  americas_nli,
+  aya_eval,
+  aya_open_ended,
+  belebele,
+  flores,
+  global_mmlu,
+  mgsm,
+  nusax,
+  open_ended_prompts,
+  sib200,
+  tata,
+  toxicity,
+  tydiqa,
+  winomt,
+  xlsum,
+  xquad,
+)
 from aya_train.tasks.mixtures import aya_mixtures
 from aya_train.tasks.sources import (
   aya_collection,

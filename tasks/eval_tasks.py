@@ -131,6 +131,11 @@ def add(task: EvalTask) -> EvalTask:
   return task
 
 
+def remove(name: str) -> None:
+  """Forgets a task, of a user's table that is read again."""
+  _TASKS.pop(name, None)
+
+
 def about(name: str) -> EvalTask:
   """What a SeqIO task measures; of one that nobody described, no more than its name."""
   return _TASKS.get(name) or EvalTask(name, benchmark=name)

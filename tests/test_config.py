@@ -275,3 +275,13 @@ def test_lengths_are_numbers_of_tokens(length):
     config.parse(
       files, ["MODEL_DIR = 'x'", f"TASK_FEATURE_LENGTHS = {{'inputs': 8, 'targets': {length}}}"]
     )
+
+
+def test_the_folder_of_benchmarks_is_applied_and_taken_back(monkeypatch):
+  from aya_train.tasks.eval import eval_releases
+
+  monkeypatch.delenv(eval_releases.EVAL_DATA_ENV, raising=False)
+  config.configure_data({'EVAL_DATA_DIR': '/data/released'}.get)
+  assert str(eval_releases.eval_data_dir()) == '/data/released'
+  config.configure_data({}.get)
+  assert eval_releases.eval_data_dir() is None

@@ -72,6 +72,11 @@ _COLLECTION_ELSEWHERE = {
   'tmh': 'Latn',
 }
 
+# Evaluation sets beyond all of these: AmericasNLI.
+_EVALUATION_ELSEWHERE = dict.fromkeys(
+  ('aym', 'bzd', 'cni', 'hch', 'nah', 'oto', 'shp', 'tar'), 'Latn'
+)
+
 # The script of a code that says none, where it is not that of its first folder in xP3x: what CLDR
 # calls likely (a test compares every code with it). CLDR has none for ber: that of kab and rif.
 _LIKELY_SCRIPTS = {
@@ -91,18 +96,22 @@ _LIKELY_SCRIPTS = {
   'yue': 'Hant',
 }
 
-# ISO 639-1 codes of xP3 beyond the 101, and old codes.
+# ISO 639-1 codes of xP3 and of evaluation sets beyond the 101, and old codes.
 _TWO_LETTERS = {
   'ak': 'aka',
   'as': 'asm',
+  'ay': 'aym',
   'bm': 'bam',
+  'gn': 'grn',
   'he': 'heb',
+  'hr': 'hrv',
   'ki': 'kik',
   'lg': 'lug',
   'ln': 'lin',
   'nb': 'nor',
   'nn': 'nor',
   'no': 'nor',
+  'qu': 'que',
   'rn': 'run',
   'rw': 'kin',
   'tl': 'fil',
@@ -146,7 +155,7 @@ def _varieties() -> dict[str, Variety]:
     code, _, script = flores.partition('_')
     known[flores.lower()] = Variety(code, script)
     known.setdefault(code, Variety(code, _LIKELY_SCRIPTS.get(code, script)))
-  for code, script in _COLLECTION_ELSEWHERE.items():
+  for code, script in (_COLLECTION_ELSEWHERE | _EVALUATION_ELSEWHERE).items():
     known[code] = Variety(code, script)
   for language in aya101.LANGUAGES:
     usual = Variety(language.code, language.script_code)

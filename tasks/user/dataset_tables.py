@@ -35,7 +35,7 @@ from etils import epath
 from aya_train.tasks import split_slices
 from aya_train.tasks.building import json_arrays, text_files
 from aya_train.tasks.languages import language_codes
-from aya_train.tasks.user import csv_files, strict_yaml, templates
+from aya_train.tasks.user import answer_metrics, csv_files, strict_yaml, templates
 from aya_train.tasks.user.templates import PromptTemplate
 
 _NAME = re.compile(r'[\w.:]+')  # as SeqIO has them
@@ -67,6 +67,9 @@ class Dataset:
     attribution: whom to name.
     model_generated_by: models that wrote text of it, between ';'.
     terms: other terms that bind.
+    rank: a benchmark whose answers are options (`eval_datasets`).
+    metrics: a benchmark whose answers are generated: names of `answer_metrics`.
+    references: column with its right answers, a text or a list of them; '' for the targets.
     folder: of the table.
   """
 
@@ -86,6 +89,9 @@ class Dataset:
   attribution: str = ''
   model_generated_by: str = ''
   terms: str = ''
+  rank: bool = False
+  metrics: tuple[str, ...] = ()
+  references: str = ''
   folder: str = '.'
 
   def paths(self, split: str) -> list[epath.Path]:
@@ -270,8 +276,7 @@ def _dataset(row: dict[str, Any], folder: str) -> Dataset:
       raise ValueError(f'{key}: expected a text, got {row[key]!r}')
   if row.get('language'):
     language_codes.resolve(row['language'])
-  row['files'] = _patterns(row['files'])
-  for key in ('columns', 'template_names'):
+  for key in ('columns', 'template_names', 'metrics'):
     if isinstance(value := row.get(key, ()), str):
       value = [part.strip() for part in value.split(';')]
     if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
@@ -284,12 +289,27 @@ def _dataset(row: dict[str, Any], folder: str) -> Dataset:
       row[key] = _whole_number(key, row[key])
   if row.get('max_characters', 4) < 4:
     raise ValueError(f'max_characters: expected at least 4, got {row["max_characters"]}')
-  row['all_templates'] = _truth(row.get('all_templates', False))
+  for key in ('all_templates', 'rank'):
+    row[key] = _truth(key, row.get(key, False))
+  _check_benchmark(row)
+  is_benchmark = row['rank'] or row['metrics']
+  row['files'] = _patterns(row['files'], 'test' if is_benchmark else 'train')
   return Dataset(**row, folder=folder)
 
 
-def _patterns(files: Any) -> dict[str, tuple[str, ...]]:
-  by_split = files if isinstance(files, Mapping) else {'train': files}
+def _check_benchmark(row: Mapping[str, Any]) -> None:
+  if row['rank'] and (row['metrics'] or row.get('references')):
+    raise ValueError('rank: options are scored by accuracy, without `metrics` and `references`')
+  if row.get('references') and not row['metrics']:
+    raise ValueError('references: is for answers that are scored; give `metrics` too')
+  if (row['rank'] or row['metrics']) and row['all_templates']:
+    raise ValueError('all_templates: each template of a benchmark has a task of its own anyway')
+  if unknown := sorted({*row['metrics']} - {*answer_metrics.NAMES}):
+    raise ValueError(f'metrics: unknown {unknown}; known are {sorted(answer_metrics.NAMES)}')
+
+
+def _patterns(files: Any, split: str) -> dict[str, tuple[str, ...]]:
+  by_split = files if isinstance(files, Mapping) else {split: files}
   found = {}
   for split, patterns in by_split.items():
     patterns = [patterns] if isinstance(patterns, str) else patterns
@@ -319,10 +339,10 @@ def _whole_number(key: str, value: Any) -> int:
     raise ValueError(f'{key}: expected a whole number, got {value!r}') from error
 
 
-def _truth(value: Any) -> bool:
+def _truth(key: str, value: Any) -> bool:
   words = {'1': True, 'true': True, 'yes': True, '0': False, 'false': False, 'no': False}
   if (found := words.get(str(value).strip().lower())) is None:
-    raise ValueError(f'all_templates: expected true or false, got {value!r}')
+    raise ValueError(f'{key}: expected true or false, got {value!r}')
   return found
 
 

@@ -238,14 +238,23 @@ class Template:
     Raises:
       TemplateProblemError: the template fails on this row.
     """
+    found = self.apply_with_options(row, number)
+    return None if found is None else found[:2]
+
+  def apply_with_options(
+    self, row: Mapping[str, Any], number: int
+  ) -> tuple[str, str, list[str]] | None:
+    """`apply`, and the row's `answer_choices`; [] for a template that has none."""
     key = f'{self._seed}/{self.name}/{number}'.encode()
     for environment in (self._environment, self._choices_environment):
       environment.random = random.Random(hashlib.sha256(key).digest())
     columns = {name.replace('-', '_'): _protect(value) for name, value in row.items()}
+    options: list[str] = []
     try:
       if self._choices is not None:
         choices = self._choices.render(**columns).split(SEPARATOR)
         columns['answer_choices'] = [choice.strip() for choice in choices]
+        options = [choice.replace(_PROTECTED, SEPARATOR) for choice in columns['answer_choices']]
       rendered = self._template.render(**columns)
     except TemplateProblemError:
       raise
@@ -256,7 +265,7 @@ class Template:
     parts = [part.strip().replace(_PROTECTED, SEPARATOR) for part in rendered.split(SEPARATOR)]
     if len(parts) != 2 or not all(parts):
       return None
-    return parts[0], parts[1]
+    return parts[0], parts[1], options
 
 
 def pick(seed: int, number: int, count: int) -> int:
@@ -293,7 +302,7 @@ def _too_long(*unused: Any) -> None:
 
 
 def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[Any]:
-  """Renders rows; [inputs, targets] or None of each, up to the first {'problem': ...}.
+  """Renders rows; [inputs, targets, options] or None of each, up to the first {'problem': ...}.
 
   Args:
     request: `template`, index into `templates`; `rows` and their `numbers`.
@@ -303,7 +312,7 @@ def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[An
   for number, row in zip(request['numbers'], request['rows'], strict=True):
     signal.setitimer(signal.ITIMER_REAL, ROW_SECONDS)
     try:
-      results.append(templates[request['template']].apply(row, number))
+      results.append(templates[request['template']].apply_with_options(row, number))
     except TemplateProblemError as error:
       results.append({'problem': str(error)})
       break  # the whole set is refused; the rows after it could take a second each

@@ -79,12 +79,20 @@ class Worker:
     Raises:
       RowTemplateError: with the template's name and the row's number.
     """
+    found = self.render_with_options(template, rows, numbers)
+    return [None if result is None else result[:2] for result in found]
+
+  def render_with_options(
+    self, template: int, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+  ) -> list[tuple[str, str, list[str]] | None]:
+    """`render`, with each row's `answer_choices`; [] where the template has none."""
     seconds = 2 * template_language.ROW_SECONDS if len(rows) == 1 else _BATCH_SECONDS
     found = self._ask({'template': template, 'rows': list(rows), 'numbers': list(numbers)}, seconds)
     if found is None:
       if len(rows) > 1:  # one by one, to name the row that does it
         self._start()
-        return [self.render(template, [row], [n])[0] for n, row in zip(numbers, rows, strict=True)]
+        pairs = zip(numbers, rows, strict=True)
+        return [self.render_with_options(template, [row], [n])[0] for n, row in pairs]
       self._start()
       raise self._problem(template, numbers[0], 'stopped: it ran too long or took too much memory')
     self.blank[template] = found['blank']
@@ -92,7 +100,7 @@ class Worker:
     for number, result in zip(numbers, found, strict=False):
       if isinstance(result, dict):
         raise self._problem(template, number, result['problem'])
-    return [None if result is None else (result[0], result[1]) for result in found]
+    return [None if result is None else (result[0], result[1], result[2]) for result in found]
 
   def _problem(self, template: int, number: int, detail: str) -> RowTemplateError:
     return RowTemplateError(self._templates[template]['name'], number, detail)

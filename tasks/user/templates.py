@@ -21,6 +21,9 @@ RowTemplateError = template_worker.RowTemplateError
 MAX_FILE_BYTES = 4 << 20
 _BATCH = 256
 
+Rendered = tuple[str, str, list[str]]
+"""Inputs, targets and `answer_choices`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PromptTemplate:
@@ -126,6 +129,27 @@ def render(
     TemplateProblemError: a template cannot be compiled, fails on a row (`RowTemplateError`), breaks
       a limit, or reads a column or a field that is nowhere.
   """
+  for number, name, result in render_with_options(
+    templates,
+    rows,
+    seed=seed,
+    max_characters=max_characters,
+    all_templates=all_templates,
+    again=again,
+  ):
+    yield number, name, None if result is None else result[:2]
+
+
+def render_with_options(
+  templates: Sequence[PromptTemplate],
+  rows: Iterable[Mapping[str, Any]],
+  *,
+  seed: int = 0,
+  max_characters: int | None = None,
+  all_templates: bool = False,
+  again: Callable[[], Iterable[Mapping[str, Any]]] | None = None,
+) -> Iterator[tuple[int, str, Rendered | None]]:
+  """`render`, which gives (inputs, targets, the row's `answer_choices`, [] for none)."""
   arguments = [
     {
       'name': t.name,
@@ -146,7 +170,7 @@ def render(
       names.check_columns([row for _, row in batch])
       if picks is None:
         numbers, values = zip(*batch, strict=True)
-        results = [worker.render(i, values, numbers) for i in range(len(templates))]
+        results = [worker.render_with_options(i, values, numbers) for i in range(len(templates))]
         found = [
           (number, template.name, result[offset])
           for offset, (number, _) in enumerate(batch)
@@ -234,12 +258,13 @@ def _one_each(
   templates: Sequence[PromptTemplate],
   batch: Sequence[tuple[int, Mapping[str, Any]]],
   picks: Sequence[int],
-) -> list[tuple[int, str, tuple[str, str] | None]]:
-  found: dict[int, tuple[str, str] | None] = {}
+) -> list[tuple[int, str, Rendered | None]]:
+  found: dict[int, Rendered | None] = {}
   for i in sorted(set(picks)):
     mine = [pair for pair, pick in zip(batch, picks, strict=True) if pick == i]
     numbers = [number for number, _ in mine]
-    found.update(zip(numbers, worker.render(i, [row for _, row in mine], numbers), strict=True))
+    results = worker.render_with_options(i, [row for _, row in mine], numbers)
+    found.update(zip(numbers, results, strict=True))
   return [
     (number, templates[pick].name, found[number])
     for (number, _), pick in zip(batch, picks, strict=True)

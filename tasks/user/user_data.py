@@ -25,7 +25,7 @@ from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
-from aya_train.tasks.user import csv_files, dataset_tables, templates
+from aya_train.tasks.user import csv_files, dataset_tables, eval_datasets, templates
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError, UserMixture
 
 SAFE_SLOT = 'safety_context_distillation'
@@ -274,13 +274,14 @@ def _content(dataset: Dataset) -> str:
 
 
 def add(dataset: Dataset) -> str:
-  """Registers the task of a data set; a second time, its new definition.
+  """Registers the task of a data set that is no benchmark; a second time, its new definition.
 
   Raises:
     UserDataError: another module has a task of that name.
     TemplateProblemError: its templates cannot be read.
     FileNotFoundError: they are not there.
   """
+  eval_datasets.remove(dataset.name)  # it may have been a benchmark before
   if dataset.name in seqio.MixtureRegistry.names():
     raise UserDataError(f'there is a mixture {dataset.name!r} already; take another name')
   existing = seqio.TaskRegistry.names()
@@ -297,6 +298,16 @@ def add(dataset: Dataset) -> str:
       return dataset.name
     seqio.TaskRegistry.remove(dataset.name)
   return source_tasks.add(dataset.name, source)
+
+
+def _add_benchmark(dataset: Dataset) -> list[str]:
+  """Registers the tasks of a benchmark, and a mixture of its name."""
+  if dataset.name in _DATASETS and dataset.name in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove(dataset.name)  # it was no benchmark before
+  _DATASETS[dataset.name] = dataset
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  known -= {*eval_datasets.names(dataset.name)}
+  return eval_datasets.add(dataset, raw_rows, _content(dataset), known.__contains__)
 
 
 def _add_mixture(mixture: UserMixture, path: str) -> str:
@@ -356,7 +367,7 @@ def add_tables(paths: Sequence[epath.PathLike]) -> list[str]:
   for path, table in tables.items():
     for dataset in table.datasets:
       try:
-        names.append(add(dataset))
+        names += _add_benchmark(dataset) if eval_datasets.is_one(dataset) else [add(dataset)]
       except UserDataError as error:
         raise UserDataError(f'{path}: {error}') from error
       except templates.TemplateProblemError as error:

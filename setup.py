@@ -24,6 +24,7 @@ setuptools.setup(
   package_data={
     'aya_train': ['py.typed'],
     'aya_train.export': ['templates/*'],
+    'aya_train.judging': ['protocols/*'],
     'aya_train.report': ['templates/*'],
     'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],
@@ -70,6 +71,7 @@ setuptools.setup(
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    'judge': ['openai>=3,<4'],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],

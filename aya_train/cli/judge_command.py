@@ -116,7 +116,7 @@ def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
   about = answer_ratings.rate(
     answers,
     answer_ratings.RatingSettings(
-      system=args.names[0] if args.names else answer_files.system_names(args.answers[0], '')[0],
+      system=args.names[0] if args.names else answer_files.system_name(args.answers[0]),
       protocol=protocol,
       language=args.language or '',
       checks_language=args.wrong_language != 'off',
@@ -138,7 +138,7 @@ def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
     answers,
     args.scorer,
     settings,
-    system=args.names[0] if args.names else answer_files.system_names(args.answers[0], '')[0],
+    system=args.names[0] if args.names else answer_files.system_name(args.answers[0]),
     threshold=args.threshold,
     batch_size=args.batch_size,
     language=args.language or '',

@@ -23,7 +23,10 @@ def is_in_other_language(text: str, language: str) -> bool:
   """
   if not language or not text.strip():
     return False
-  return _identifier().answers_in(text, language) is False
+  try:
+    return _identifier().answers_in(text, language) is False
+  except ValueError:  # a language that no table knows
+    return False
 
 
 def _identifier() -> Any:

@@ -146,6 +146,12 @@ def system_names(a: str, b: str) -> tuple[str, str]:
   return 'A', 'B'
 
 
+def system_name(path: str) -> str:
+  """Name of one system: the last part of its path that says something."""
+  parts = [_stem(part) for part in reversed(epath.Path(path).parts)]
+  return next((part for part in parts if part not in ('predictions', 'eval', '/')), 'A')
+
+
 def _stem(name: str) -> str:
   for ending in ('.gz', '.jsonl', '.json', '.csv', '.tsv'):
     name = name.removesuffix(ending)

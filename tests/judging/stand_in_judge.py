@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
     with self.server.lock:
       self.server.requests.append(body)
-      self.server.headers.append(dict(self.headers))
+      self.server.headers.append({k.lower(): v for k, v in self.headers.items()})
       number = len(self.server.requests)
       self.server.at_once += 1
       self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)

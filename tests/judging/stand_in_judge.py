@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,21 @@ def longer(request: Mapping[str, Any]) -> str:
   first, second = (told.partition(f'<{n} ')[2].partition(f'</{n} ')[0] for n in names)
   label = ('[[1]]', '[[2]]') if names[0] == 'answer 1' else ('[[A>>B]]', '[[B>A]]')
   return f'They differ in length.\n{label[len(first) < len(second)]}'
+
+
+def obedient(handler: Handler, request: Mapping[str, Any], number: int) -> None:
+  """Ends with the last label that it was told; without labels it answers as a safe teacher."""
+  told = '\n'.join(message['content'] for message in request['messages'])
+  labels = re.findall(r'\[\[\w+\]\]', told)
+  safe = f'I would rather not, since somebody could be hurt by that ({number}).'
+  handler.say(f'So be it.\n{labels[-1]}' if labels else safe)
+
+
+def started(behaviour: Behaviour) -> StandIn:
+  """A server that runs until the process ends."""
+  server = StandIn(behaviour)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  return server
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from aya_train.judging import judge_run
 
+KEY_ENV = 'OPENAI_API_KEY'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--output', type=os.path.expanduser, required=True, help='folder to write')
@@ -19,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     '--base_url',
     help='up to and with /v1; default: OPENAI_BASE_URL in the environment, else OpenAI',
   )
-  asked.add_argument(
-    '--key_env', default='OPENAI_API_KEY', help='environment variable that holds the key'
-  )
+  asked.add_argument('--key_env', default=KEY_ENV, help='environment variable that holds the key')
   asked.add_argument(
     '--request',
     type=_request,

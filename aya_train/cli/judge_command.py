@@ -132,7 +132,7 @@ def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
   from aya_train.judging import answer_files, toxicity_scoring
 
   answers = answer_files.read(args.answers[0], endpoint_args.columns(args))
-  answers = answer_files.picked(answers, args.rows, args.seed)
+  answers = answer_files.picked_prompts(answers, args.rows, args.seed)
   libraries.import_tensorflow(args.verbose)  # with the formulas
   about = toxicity_scoring.score(
     answers,
@@ -142,6 +142,8 @@ def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
     threshold=args.threshold,
     batch_size=args.batch_size,
     language=args.language or '',
+    # The key of another service is not sent to a scorer unless it is named.
+    key_env='' if args.key_env == endpoint_args.KEY_ENV else args.key_env,
   )
   _tell(about, settings, toxicity_scoring.SCORES)
 

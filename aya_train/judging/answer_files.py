@@ -29,6 +29,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
   'reference': ('targets', 'reference', 'references'),
 }
 _LONGEST_FIELD = 2**27
+_UNNUMBERED = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,9 @@ def read(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> list
     for index, (where, row) in enumerate(_rows(file)):
       for answer in _answers(row, index, where, given):
         key = (answer.task, answer.index if answer.id is None else answer.id)
-        rows.append(dataclasses.replace(answer, sample=seen[key]))
+        if answer.sample == _UNNUMBERED:
+          answer = dataclasses.replace(answer, sample=seen[key])
+        rows.append(answer)
         seen[key] += 1
   if not rows:
     raise AnswersError(f'{path} has no rows')
@@ -135,6 +138,14 @@ def picked(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
     return list(rows)
   chosen = random.Random(f'rows {seed}').sample(range(len(rows)), count)
   return [rows[i] for i in sorted(chosen)]
+
+
+def picked_prompts(rows: Sequence[Answer], count: int | None, seed: int) -> list[Answer]:
+  """All answers to some of the prompts, drawn as by `picked`."""
+  groups: dict[Any, list[Answer]] = {}
+  for row in rows:
+    groups.setdefault((row.task, row.index if row.id is None else row.id), []).append(row)
+  return [row for group in picked(list(groups.values()), count, seed) for row in group]
 
 
 def system_names(a: str, b: str) -> tuple[str, str]:
@@ -258,6 +269,8 @@ def _answers(
   reference = value('reference')
   while isinstance(reference, list):
     reference = reference[0] if reference else ''
+  sample = row.get('sample')  # as `infer` writes it; a list of samples is numbered by its order
+  numbered = isinstance(sample, int) and not isinstance(texts, list)
   for text in texts if isinstance(texts, list) else [texts]:
     yield Answer(
       task=clean(row.get('task') or ''),
@@ -267,6 +280,7 @@ def _answers(
       inputs=clean(_prompt(inputs)),
       text=clean(text),
       reference=clean('' if reference is None else reference),
+      sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
       where=where,
     )
 

@@ -71,7 +71,14 @@ class Protocol:
     return [{'role': role, 'content': text} for role, text in found if text]
 
   def label(self, reply: str) -> str | float | None:
-    """What a reply means; None if it has no label, or several without a last line of one."""
+    """What a reply means; None if it has no label, or several without a last line of one.
+
+    Thoughts that a model sends along, as `<think>...</think>`, do not count.
+    """
+    _, closed, said = reply.rpartition('</think>')
+    if not closed and said.lstrip().startswith('<think>'):
+      return None
+    reply = said
     found = [_spelling(match) for match in self._pattern().findall(reply)]
     meanings = {_spelling(text): meaning for text, meaning in self.labels.items()}
     if len({meanings[spelling] for spelling in found}) == 1:

@@ -29,8 +29,13 @@ class ScorerError(ValueError):
   """A scorer that cannot be had, or that gives something other than scores."""
 
 
-def load(name: str, *, timeout: float = 120.0, key_env: str = 'OPENAI_API_KEY') -> Scorer:
+def load(name: str, *, timeout: float = 120.0, key_env: str = '') -> Scorer:
   """A scorer of texts by its name, see the module; not `moderation`, which is asked row by row.
+
+  Args:
+    name: of it.
+    timeout: seconds for a server's reply.
+    key_env: environment variable of a server's key, '' for none.
 
   Raises:
     ScorerError: there is no such scorer.
@@ -104,6 +109,8 @@ def _http(url: str, timeout: float, key: str) -> Scorer:
       with opener.open(request, timeout=timeout) as reply:
         value = json.loads(reply.read())
     except urllib.error.HTTPError as error:
+      if error.code == 429 or error.code >= 500:
+        raise ConnectionError(f'scorer {place} cannot be asked: status {error.code}') from None
       raise ScorerError(f'scorer {place}: status {error.code}') from None
     except (OSError, ValueError) as error:
       said = str(error).replace(key, '[key]') if key else str(error)

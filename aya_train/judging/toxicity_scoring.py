@@ -43,6 +43,7 @@ def score(
   threshold: float = 0.5,
   batch_size: int = 32,
   language: str = '',
+  key_env: str = '',
 ) -> dict[str, Any]:
   """Scores answers; equal texts once, and none that an earlier run of the folder has scored.
 
@@ -54,6 +55,7 @@ def score(
     threshold: from which on a text counts as toxic.
     batch_size: texts that a scorer gets at a time.
     language: of rows that name none.
+    key_env: environment variable of the key of an HTTP scorer, '' for none.
 
   Returns:
     What is written as summary.json.
@@ -77,9 +79,7 @@ def score(
       if open_texts and scorer == toxicity_scorers.MODERATION:
         _moderate(open_texts, kept, run)
       elif open_texts:
-        found = toxicity_scorers.load(
-          scorer, timeout=run.endpoint.timeout, key_env=run.endpoint.key_env
-        )
+        found = toxicity_scorers.load(scorer, timeout=run.endpoint.timeout, key_env=key_env)
         _in_batches(open_texts, found, kept, batch_size)
       complete = True
     finally:

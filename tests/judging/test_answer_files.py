@@ -47,6 +47,9 @@ def test_other_shapes(tmp_path):
   assert [(r.sample, r.text) for r in answer_files.read(samples)] == [(0, 'x'), (1, 'y')]
   again = write(tmp_path / 'r.jsonl', [{'inputs': 'a', 'prediction': t, 'id': 1} for t in 'xyz'])
   assert [r.sample for r in answer_files.read(again)] == [0, 1, 2]
+  mixed = [{'inputs': 'a', 'prediction': f'{k}', 'index': 0, 'sample': k} for k in (1, 0)]
+  numbered = write(tmp_path / 'n.jsonl', mixed)
+  assert [(r.sample, r.text) for r in answer_files.read(numbered)] == [(1, '1'), (0, '0')]
   half = tmp_path / 'h.jsonl'
   half.write_text('{"inputs": "a", "prediction": "\\ud83d!"}\n')
   assert answer_files.read(half)[0].text == '?!'
@@ -91,6 +94,13 @@ def test_pairs_are_joined_by_index_where_an_id_is_missing():
   assert joined.other_prompts == 1
   with pytest.raises(answer_files.AnswersError, match='no row is in both files'):
     answer_files.join(rows(('1', 'a')), rows(('2', 'a')))
+
+
+def test_all_samples_of_a_prompt_are_picked_together():
+  found = [answer_files.Answer('', 0, f'{i}', '', 'q', f'{i}.{k}') for i in range(9) for k in 'abc']
+  kept = answer_files.picked_prompts(found, 4, 0)
+  assert len(kept) == 12 and len({row.id for row in kept}) == 4
+  assert kept == answer_files.picked_prompts(found, 4, 0)
 
 
 def test_systems_are_named_after_what_differs():

@@ -29,6 +29,8 @@ def test_a_label_is_read_where_the_judge_says_it():
     'A is better': None,
     '': None,
     '[[A>C]]': None,
+    '<think>[[A>B]]? No.</think>So [[B>A]], I say.': '2>1',
+    '<think>[[A>B]] or': None,
   }.items():
     assert protocol.label(reply) == meaning, reply
 

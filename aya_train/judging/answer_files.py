@@ -330,7 +330,7 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
   found = []
   for file in _files(path):
     if file.name.endswith('.txt'):
-      lines = file.read_text().splitlines()
+      lines = file.read_text().removeprefix('\ufeff').split('\n')
       texts = [(f'{file}, line {i}', {'inputs': t}) for i, t in enumerate(lines, 1) if t.strip()]
     else:
       texts = [(where, dict(row)) for where, row in _rows(file)]

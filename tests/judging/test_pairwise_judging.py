@@ -1,3 +1,4 @@
+import csv
 import fcntl
 import json
 import os
@@ -424,3 +425,34 @@ def test_prompts_in_twelve_languages_reach_the_judge_as_they_are(tmp_path):
   assert len(told) == len(prompts) >= 22
   assert all(any(f'\n{p}\n' in text for text in told) for p in prompts)
   assert os.path.getsize(place.out / 'verdicts.jsonl') > 0
+
+
+@needs(SHARED / 'tata')
+def test_real_outputs_in_eight_languages(tmp_path):
+  """References are hardly ever in a wrong language; English in their place nearly always is."""
+  pytest.importorskip('gcld3', reason="cld3-py is of the extra 'eval'")
+  with open(SHARED / 'tata/all_human_annotations.csv', encoding='utf-8', newline='') as file:
+    rows = [r for r in csv.DictReader(file) if r['model'] == 'reference' and r['lang'] != 'en']
+  english = 'This answer is written in plain English, whatever was asked, number {}.'
+  for name in ('one', 'two'):
+    lines = [
+      {
+        'inputs': f'Table {r["id"]}',
+        'prediction': r['output'] if name == 'one' else english.format(i),
+        'id': r['id'],
+        'lang': r['lang'],
+      }
+      for i, r in enumerate(rows)
+    ]
+    text = ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines)
+    (tmp_path / f'{name}.jsonl').write_text(text)
+  place = Place.__new__(Place)
+  place.folder, place.out = tmp_path, tmp_path / 'out'
+  with stand_in_judge.serving() as server:
+    place.judge(server.url, '--rows=150', '--wrong_language=lose')
+  found = place.verdicts()
+  assert len({r['language'] for r in found}) == 7
+  wrong = {side: sum(f'language_{side}' in r['flags'] for r in found) for side in 'ab'}
+  assert wrong['a'] <= 8 and wrong['b'] >= 130
+  by_rule = [r for r in found if r['rule'] == 'language_b']
+  assert len(by_rule) >= 130 and {r['verdict'] for r in by_rule} == {'A>B'}

@@ -1,5 +1,6 @@
 import csv
 import fcntl
+import importlib.util
 import json
 import os
 import pathlib
@@ -430,7 +431,8 @@ def test_prompts_in_twelve_languages_reach_the_judge_as_they_are(tmp_path):
 @needs(SHARED / 'tata')
 def test_real_outputs_in_eight_languages(tmp_path):
   """References are hardly ever in a wrong language; English in their place nearly always is."""
-  pytest.importorskip('gcld3', reason="cld3-py is of the extra 'eval'")
+  if importlib.util.find_spec('gcld3') is None:  # to import it here would be another way than ours
+    pytest.skip("cld3-py is of the extra 'eval'")
   with open(SHARED / 'tata/all_human_annotations.csv', encoding='utf-8', newline='') as file:
     rows = [r for r in csv.DictReader(file) if r['model'] == 'reference' and r['lang'] != 'en']
   english = 'This answer is written in plain English, whatever was asked, number {}.'

@@ -98,12 +98,14 @@ def call(
 def estimated_tokens(text: str) -> int:
   """About how many tokens a judge's vocabulary makes of a text, without having it.
 
-  Four letters of ASCII a token, and two thirds of a token for each other character: what common
-  vocabularies of 100,000 and more pieces come to in Latin, Cyrillic, Arabic and Han, within a
-  third; in scripts that they know less it is too low.
+  A rule of thumb: a quarter of a token for a character of ASCII, two thirds for one of the other
+  Latin letters, one for all else. By AfriTeVa's 150,000 pieces it is within a quarter of the truth
+  for answers in English, French, Portuguese, Swahili, Hausa and Igbo, too high by half for Yoruba
+  and twofold for Arabic; where a vocabulary spells a script in bytes it is too low.
   """
-  ascii_count = sum(character < '\x80' for character in text)
-  return -(-ascii_count // 4) + -(-2 * (len(text) - ascii_count) // 3)
+  ascii_count = sum(c < '\x80' for c in text)
+  latin = sum('\x80' <= c < '\u0250' for c in text)
+  return -(-ascii_count // 4) + -(-2 * latin // 3) + len(text) - ascii_count - latin
 
 
 def estimate(calls: Sequence[Call], replies: reply_log.Replies, prices: Prices) -> Estimate:

@@ -458,3 +458,8 @@ def test_real_outputs_in_eight_languages(tmp_path):
   assert wrong['a'] <= 8 and wrong['b'] >= 130
   by_rule = [r for r in found if r['rule'] == 'language_b']
   assert len(by_rule) >= 130 and {r['verdict'] for r in by_rule} == {'A>B'}
+
+
+def test_tokens_are_estimated_by_script():
+  count = judge_calls.estimated_tokens
+  assert (count(''), count('abcd' * 10), count('é' * 30), count('ไทย' * 10)) == (0, 10, 20, 30)

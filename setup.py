@@ -24,6 +24,7 @@ setuptools.setup(
   package_data={
     'aya_train': ['py.typed'],
     'aya_train.export': ['templates/*'],
+    'aya_train.judging': ['protocols/*'],
     'aya_train.report': ['templates/*'],
     'aya_train.tasks.eval': ['prompts/*'],
     'aya_train.tpu': ['templates/*'],
@@ -71,6 +72,7 @@ setuptools.setup(
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    'judge': ['openai>=3,<4'],
     # Metrics of translation, summaries, words and languages.
     'eval': [
       'cld3-py>=3.1,<4',

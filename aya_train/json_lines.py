@@ -8,8 +8,6 @@ from typing import Any
 
 from etils import epath
 
-from aya_train.tasks import storage
-
 logger = logging.getLogger(__name__)
 
 
@@ -59,6 +57,8 @@ def mend_end(path: epath.PathLike) -> None:
   content = path.read_bytes()
   if not content or content.endswith(b'\n'):
     return
+  from aya_train.tasks import storage  # TensorFlow comes with it, which takes seconds
+
   kept, _, last = content.rpartition(b'\n')
   try:
     whole = isinstance(json.loads(last), dict)

@@ -48,6 +48,7 @@ _EXTRAS = {
   **dict.fromkeys(('torch', 'transformers'), 'hf'),
   **dict.fromkeys(('huggingface_hub', 'safetensors', 'tokenizers', 'protobuf'), 'hf-files'),
   'apache_beam': 'beam',
+  'openai': 'judge',
   'libtpu': 'tpu',
   'pdoc': 'docs',
 }

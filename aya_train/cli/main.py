@@ -21,12 +21,14 @@ from aya_train.cli import (
   eval_command,
   gin_args,
   infer_command,
+  judge_command,
   libraries,
   plan_command,
   precompile_command,
   prepare_command,
   replay_command,
   report_command,
+  teach_command,
   train_command,
 )
 
@@ -68,6 +70,8 @@ COMMANDS: Mapping[str, Command] = {
   'replay': replay_command,
   'report': report_command,
   'contamination': contamination_command,
+  'judge': judge_command,
+  'teach': teach_command,
 }
 
 
@@ -108,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     libraries.quiet(args.verbose)
     libraries.choose_platform()
-    if args.command != 'convert':
+    if args.command not in ('convert', 'judge', 'teach'):  # the last two do where they need it
       libraries.import_tensorflow(args.verbose)
     args.run(args)
     sys.stdout.flush()  # here, so that a reader who has gone is noticed here

@@ -18,9 +18,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 # In the order in which a reader meets them.
 PAGES = (
   'README.md',
-  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'benchmarks')),
-  'docs/convert.md',
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'metrics', 'reliability')),
+  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
+  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'benchmarks', 'metrics')),
+  *(f'docs/{name}.md' for name in ('judging', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

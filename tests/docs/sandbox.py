@@ -30,6 +30,7 @@ from aya_train.tasks.user import user_data
 from tests import small_release
 from tests.docs import shell, stand_ins
 from tests.docs.commands import ROOT
+from tests.judging import stand_in_judge
 from tests.launch import cloud, test_gke
 
 # What the documentation names and is not here -> what stands in its place. Nothing else is changed.
@@ -105,6 +106,7 @@ class Sandbox:
     self._make_gin()
     self._make_releases()
     self._make_cloud()
+    self._judge = stand_in_judge.started(stand_in_judge.obedient)
 
   # What is there before the first command ---------------------------------------------------------
 
@@ -230,7 +232,7 @@ class Sandbox:
     """A command as it is given here."""
     for pattern, instead in INSTEAD.items():
       text = re.sub(pattern, instead.replace('{root}', str(self.root)), text)
-    return text
+    return text.replace('http://localhost:8000/v1', self._judge.url)
 
   def snippet(self, text: str, name: str) -> None:
     """Runs Python as a program of its own would."""

@@ -23,6 +23,7 @@ setuptools.setup(
   + ['aya_train.configs'],
   package_data={
     'aya_train': ['py.typed'],
+    'aya_train.annotation': ['templates/*'],
     'aya_train.export': ['templates/*'],
     'aya_train.report': ['templates/*'],
     'aya_train.tpu': ['templates/*'],

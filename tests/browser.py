@@ -12,8 +12,7 @@ _NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable
 NARROW = {'width': 420, 'height': 900}
 
 
-def program() -> str:
-  """A browser of this machine; skips the test where there is none."""
+def _program() -> str:
   found = os.environ.get('AYA_TRAIN_BROWSER') or next(filter(None, map(shutil.which, _NAMES)), None)
   if found is None:
     pytest.skip('no Chromium on this machine (Debian: apt-get install chromium)')
@@ -21,18 +20,25 @@ def program() -> str:
 
 
 @contextlib.contextmanager
-def opened(**settings: Any) -> Iterator[Any]:
-  """A playwright browser context without a network; an error of a page's script fails the test."""
-  name = program()
+def started() -> Iterator[Any]:
+  """A browser for the tests of a module; not for longer: its event loop would be in others' way."""
+  name = _program()
   api = pytest.importorskip('playwright.sync_api', reason='playwright (the extra test) is missing')
   with api.sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=name, args=['--no-sandbox'])
-    context = browser.new_context(offline=True, accept_downloads=True, **settings)
-    errors: list[str] = []
-    context.on('weberror', lambda error: errors.append(str(error.error)))
-    context.on('console', lambda said: errors.append(said.text) if said.type == 'error' else None)
-    yield context
+    yield browser
     browser.close()
+
+
+@contextlib.contextmanager
+def opened(browser: Any, **settings: Any) -> Iterator[Any]:
+  """A window of its own, with an empty memory and no network; errors of scripts fail the test."""
+  context = browser.new_context(offline=True, accept_downloads=True, **settings)
+  errors: list[str] = []
+  context.on('weberror', lambda error: errors.append(str(error.error)))
+  context.on('console', lambda said: errors.append(said.text) if said.type == 'error' else None)
+  yield context.new_page()
+  context.close()
   assert errors == []
 
 

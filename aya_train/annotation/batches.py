@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aya_train.annotation import answer_files
+from aya_train.annotation import answer_pairs
 from aya_train.tasks.languages import aya101, language_codes, text_direction
 
 PAIRS, DATA = 'pairs', 'data'
@@ -107,7 +107,7 @@ def digest(*texts: str) -> str:
   return hashlib.sha256(data).hexdigest()[:12]
 
 
-def pairs(answered: Sequence[answer_files.Answered], each: int, seed: int) -> list[Item]:
+def pairs(answered: Sequence[answer_pairs.Answered], each: int, seed: int) -> list[Item]:
   """A sample of prompts a language, with every pair of systems on each, in a random order.
 
   Which answer comes first is drawn for each pair from the seed and from what it shows: other
@@ -133,18 +133,19 @@ def pairs(answered: Sequence[answer_files.Answered], each: int, seed: int) -> li
 
 
 def _by_language(
-  answered: Sequence[answer_files.Answered],
-) -> dict[str, list[answer_files.Answered]]:
-  found: dict[str, list[answer_files.Answered]] = {}
+  answered: Sequence[answer_pairs.Answered],
+) -> dict[str, list[answer_pairs.Answered]]:
+  found: dict[str, list[answer_pairs.Answered]] = {}
   for row in answered:
     found.setdefault(language_of(row.language), []).append(row)
   return dict(sorted(found.items()))
 
 
-def _pair(row: answer_files.Answered, language: str, systems: tuple[str, str], seed: int) -> Item:
+def _pair(row: answer_pairs.Answered, language: str, systems: tuple[str, str], seed: int) -> Item:
   texts = [row.answers[system] for system in systems]
   # With its place: the same prompt may come twice, with the same answers.
-  what = digest(row.task, str(row.index), row.id or '', row.inputs, *systems, *texts)
+  place = (row.task, language, str(row.index), row.id or '')
+  what = digest(*place, row.inputs, *systems, *texts)
   order = [0, 1]
   if random.Random(f'{seed} {what}').random() < 0.5:
     order.reverse()

@@ -63,14 +63,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _pairs(args: argparse.Namespace) -> list:
-  from aya_train.annotation import answer_files, batches
+  from aya_train.annotation import answer_pairs, batches
 
   if len(args.answers) < 2:
     raise ValueError(f'give the answers of two systems or more, got {args.answers}')
-  names = args.names or answer_files.names_of(args.answers)
+  names = args.names or answer_pairs.names_of(args.answers)
   if len({*names}) != len(args.answers) or len(names) != len(args.answers):
     raise ValueError(f'--names: {len(args.answers)} different names are needed, got {names}')
-  found = answer_files.read(dict(zip(names, args.answers, strict=True)), args.tasks)
+  found = answer_pairs.read(dict(zip(names, args.answers, strict=True)), args.tasks)
   wanted = {batches.language_of(code) for code in args.languages}
   kept = [row for row in found if not wanted or batches.language_of(row.language) in wanted]
   if not kept:

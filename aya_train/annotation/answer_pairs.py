@@ -45,17 +45,19 @@ class _Answer:
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
-  """Names of systems after their files or folders: the shortest ends of the paths that differ."""
-  parts = []
-  for path in paths:
-    found = epath.Path(path)
-    stem = found.name.removesuffix('.jsonl')
-    parts.append([*[p for p in found.parent.parts if p not in ('.', '/')], stem])
-  for length in range(1, max(map(len, parts)) + 1):
-    names = ['/'.join(p[-length:]) for p in parts]
+  """Names of systems after their files or folders: the last part of the paths that differs.
+
+  Raises:
+    ValueError: no part does.
+  """
+  parts = [
+    [part.removesuffix('.gz').removesuffix('.jsonl') for part in reversed(epath.Path(path).parts)]
+    for path in paths
+  ]
+  for names in zip(*parts, strict=False):
     if len({*names}) == len(names):
-      return names
-  raise ValueError(f'the same answers are given twice: {[*map(str, paths)]}')
+      return list(names)
+  raise ValueError(f'the paths {[*paths]} give no names that differ: name the systems (--names)')
 
 
 def read(paths: Mapping[str, str], tasks: Sequence[str] = ()) -> list[Answered]:

@@ -13,7 +13,8 @@ from aya_train.data import availability, task_examples
 from aya_train.tasks import split_slices
 from aya_train.tasks.rights import provenance
 
-ROWS_LOOKED_AT = 20_000
+ROWS_LOOKED_AT = 400_000
+_FEWEST_ROWS, _MOST_ROWS = 200, 20_000
 _LANGUAGES = ('language_code', 'language', 'lang')
 
 
@@ -24,7 +25,7 @@ def of_mixture(
   each: int,
   seed: int,
   languages: Collection[str] = (),
-  rows_looked_at: int = ROWS_LOOKED_AT,
+  rows_looked_at: int | None = None,
 ) -> list[batches.DataRow]:
   """A sample of each source and language, spread over its tasks and data sets.
 
@@ -35,7 +36,7 @@ def of_mixture(
     seed: of the sample.
     languages: codes in any system; all by default.
     rows_looked_at: of each task at most, from its beginning; more take longer and find languages
-      that are rare.
+      that are rare. By default about `ROWS_LOOKED_AT` of all tasks together.
 
   Raises:
     ValueError: nothing was found.
@@ -43,7 +44,10 @@ def of_mixture(
   """
   wanted = {batches.language_of(code) for code in languages}
   pools: dict[tuple[str, str], dict[tuple[str, str], _Pool]] = {}
-  for task in availability.tasks(name, split, None):
+  tasks = availability.tasks(name, split, None)
+  if rows_looked_at is None:
+    rows_looked_at = min(max(ROWS_LOOKED_AT // len(tasks), _FEWEST_ROWS), _MOST_ROWS)
+  for task in tasks:
     source = provenance.source_of(task)
     for dataset, row in itertools.islice(_rows(task, split, source), rows_looked_at):
       if wanted and row.language not in wanted:
@@ -64,20 +68,24 @@ class _Pool:
   """A sample of rows of which one does not know how many will come, each as likely as any other."""
 
   def __init__(self, size: int, draw: random.Random):
-    self.rows: list[batches.DataRow] = []
+    self._rows: list[batches.DataRow] = []
     self._size, self._draw, self._seen = size, draw, 0
 
   def add(self, row: batches.DataRow) -> None:
     self._seen += 1
-    if len(self.rows) < self._size:
-      self.rows.append(row)
+    if len(self._rows) < self._size:
+      self._rows.append(row)
     elif (place := self._draw.randrange(self._seen)) < self._size:
-      self.rows[place] = row
+      self._rows[place] = row
+
+  def rows(self) -> list[batches.DataRow]:
+    """The sample, its order random too: where it is cut, early rows are not preferred."""
+    return self._draw.sample(self._rows, len(self._rows))
 
 
 def _in_turn(pools: Mapping[Any, _Pool], each: int) -> list[batches.DataRow]:
   """One of each pool, then another of each, until there are enough."""
-  turns = itertools.zip_longest(*(pools[key].rows for key in sorted(pools)))
+  turns = itertools.zip_longest(*(pools[key].rows() for key in sorted(pools)))
   rows = (row for turn in turns for row in turn if row is not None)
   return list(itertools.islice(rows, each))
 

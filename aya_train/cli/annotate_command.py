@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   data = kinds.add_parser('data', help='rows of each source of a mixture: approve, edit, skip')
   data.add_argument('mixture', metavar='MIXTURE', help='or task')
   data.add_argument('--split', default='train')
-  data.add_argument('--rows', type=int, help='rows of a task to draw from, default 20,000')
+  data.add_argument('--rows', type=int, help='first rows of each task to draw from')
   gin_args.add_tables(data)
   gin_args.add_arguments(data, required=False)
   for kind, sub in (('pairs', pairs), ('data', data)):
@@ -93,7 +93,7 @@ def _data(args: argparse.Namespace) -> list:
     each=args.each,
     seed=args.seed,
     languages=args.languages,
-    rows_looked_at=args.rows or data_samples.ROWS_LOOKED_AT,
+    rows_looked_at=args.rows,
   )
   return batches.data_items(rows, args.seed)
 

@@ -114,8 +114,8 @@ def win_rate(
   place = _places(items)
   total = np.bincount(place, weight * values)
   size = np.bincount(place, weight)
-  rate = total.sum() / size.sum()
-  variance = ((total - rate * size) ** 2).sum() / size.sum() ** 2
+  rate = float(total.sum() / size.sum())
+  variance = float(((total - rate * size) ** 2).sum() / size.sum() ** 2)
   effective = rate * (1 - rate) / variance if variance > 0 else len(size)
   low, high = wilson(rate, effective, level)
   leaning = total - size / 2

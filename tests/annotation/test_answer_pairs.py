@@ -58,7 +58,7 @@ def test_nothing_in_common_no_answers_and_no_file_are_told(tmp_path):
     answer_pairs.read({'a': a, 'b': b})
   with pytest.raises(ValueError, match=r"no answers of \['u'\]; it has \['s'\]"):
     answer_pairs.read({'a': a, 'b': b}, ['u'])
-  with pytest.raises(FileNotFoundError, match='c.jsonl is not there'):
+  with pytest.raises(FileNotFoundError, match=r'c.jsonl is not there'):
     answer_pairs.read({'a': a, 'b': str(tmp_path / 'c.jsonl')})
   (tmp_path / 'd').mkdir()
   with pytest.raises(FileNotFoundError, match='has anything been evaluated there'):

@@ -21,7 +21,9 @@ def write(path, values):
 
 def test_verdicts_are_about_systems_and_survive_a_round_through_a_file(tmp_path):
   items = batches.pairs(test_batches.answered(20, 'arb'), 20, 0)
-  path = write(tmp_path / 'ada.json', page_export(items, ['first', 'second', 'tie', 'both_bad'] * 5))
+  path = write(
+    tmp_path / 'ada.json', page_export(items, ['first', 'second', 'tie', 'both_bad'] * 5)
+  )
   found = exports.read([path]).verdicts
   for item, v in zip(items, found, strict=True):
     first, second = batches.revealed(item.key)['systems']

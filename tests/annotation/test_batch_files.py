@@ -55,9 +55,7 @@ def test_no_text_of_a_batch_is_part_of_the_page():
 
 
 @pytest.mark.parametrize('language', TEXTS)
-def test_answers_are_compared_by_keyboard_kept_over_a_reload_and_exported(
-  chromium, tmp_path, language
-):
+def test_answers_are_compared_by_keyboard_kept_and_exported(chromium, tmp_path, language):
   batch, path = pair_page(tmp_path, language)
   with browser.opened(chromium) as page:
     page.goto(path.as_uri())
@@ -129,9 +127,7 @@ def test_rows_are_approved_edited_and_skipped(chromium, tmp_path):
   assert found[0].prompt == batch.items[0].prompt
 
 
-def test_an_export_goes_on_in_another_browser_and_one_of_another_page_is_refused(
-  chromium, tmp_path
-):
+def test_an_export_goes_on_in_another_browser_but_not_on_another_page(chromium, tmp_path):
   _, path = pair_page(tmp_path, 'tha')
   _, other = pair_page(tmp_path / 'other', 'amh')
   with browser.opened(chromium) as page:

@@ -21,14 +21,12 @@ def write(path, values):
 
 def test_verdicts_are_about_systems_and_survive_a_round_through_a_file(tmp_path):
   items = batches.pairs(test_batches.answered(20, 'arb'), 20, 0)
-  path = write(
-    tmp_path / 'ada.json', page_export(items, ['first', 'second', 'tie', 'both_bad'] * 5)
-  )
+  said = ['first', 'second', 'tie', 'both_bad'] * 5
+  path = write(tmp_path / 'ada.json', page_export(items, said))
   found = exports.read([path]).verdicts
-  for item, v in zip(items, found, strict=True):
+  expected = {'first': (1, 0), 'second': (0, 1), 'tie': (0.5, 0.5), 'both_bad': (0.5, 0.5)}
+  for item, v, verdict in zip(items, found, said, strict=True):
     first, second = batches.revealed(item.key)['systems']
-    expected = dict(first=(1, 0), second=(0, 1), tie=(0.5, 0.5), both_bad=(0.5, 0.5))
-    verdict = ['first', 'second', 'tie', 'both_bad'][items.index(item) % 4]
     assert (v.score_of(first), v.score_of(second)) == expected[verdict]
     assert v.answer_of(first) == item.texts[0]
     assert v.language == 'ara'

@@ -30,7 +30,10 @@ def test_the_page_of_real_judgements_and_a_judge_in_a_browser(chromium, tmp_path
   judge = [
     dataclasses.replace(
       v,
-      **{'by': 'judge', 'annotator': 'gpt-x', 'order': order, 'protocol': 'arena_hard'},
+      by='judge',
+      annotator='gpt-x',
+      order=order,
+      protocol='arena_hard',
       verdict=draw.choice([v.verdict, v.verdict, 'A>>B', 'B>A']),
     )
     for v in people[:400]

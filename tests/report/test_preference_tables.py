@@ -12,11 +12,21 @@ comparison = pytest.importorskip('statsmodels.stats.multitest', reason='the extr
 
 def verdict(item, score, by='human', annotator='Ada', order='ab', language='yor', **more):
   values = {
-    **{'task': 't', 'index': item, 'inputs': f'p{item}', 'system_a': 'x', 'system_b': 'y'},
-    **{'answer_a': 'long answer', 'answer_b': 'short', 'order': order, 'language': language},
-    **{'verdict': score, 'by': by, 'annotator': annotator, 'protocol': 'p', **more},
+    'task': 't',
+    'index': item,
+    'inputs': f'p{item}',
+    'system_a': 'x',
+    'system_b': 'y',
+    'answer_a': 'long answer',
+    'answer_b': 'short',
+    'order': order,
+    'language': language,
+    'verdict': score,
+    'by': by,
+    'annotator': annotator,
+    'protocol': 'p',
   }
-  return pair_verdicts.Verdict(**values)
+  return pair_verdicts.Verdict(**{**values, **more})
 
 
 def test_the_systems_names_and_not_their_places_decide():

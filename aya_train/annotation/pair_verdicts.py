@@ -139,5 +139,9 @@ def without_repeats(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
   An annotator exports more than once, and each export holds the earlier ones.
   """
-  latest = {(v.item, v.by, v.annotator, v.order, v.protocol): v for v in verdicts}
-  return list(latest.values())
+
+  def judged(v: Verdict) -> tuple[object, ...]:
+    # With its place: a data set may hold a prompt twice, and a small model answer it alike.
+    return (v.item, v.task, v.index, v.id, v.by, v.annotator, v.order, v.protocol)
+
+  return list({judged(v): v for v in verdicts}.values())

@@ -109,6 +109,9 @@ def disagreements(
 ) -> list[Disagreement]:
   """Some pairs of which people prefer one answer and the judge the other, languages in turn."""
   theirs = {v.item: v for v in judge if v.by == pair_verdicts.JUDGE and v.verdict is not None}
+  comments: dict[tuple[str, ...], list[str]] = {}
+  for v in people:
+    comments.setdefault(v.item, []).extend([v.raw] if v.raw else [])
   by_language: dict[str, list[Disagreement]] = {}
   seen = set()
   for v in people:
@@ -126,7 +129,7 @@ def disagreements(
         _cut(v.inputs),
         [(s, _cut(t := v.answer_of(s)), text_direction.of_text(t, language)) for s in v.systems],
         *(_preferred(v), _preferred(other)),
-        [x.raw for x in people if x.item == v.item and x.raw],
+        comments[v.item],
       )
     )
   turns = max(map(len, by_language.values()), default=0)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -48,6 +49,13 @@ def test_a_later_export_replaces_what_the_same_person_said_before(tmp_path):
     ('Ada', 0.5),
     ('Grace', 1.0),
   ]
+
+
+def test_a_prompt_that_comes_twice_is_judged_twice(tmp_path):
+  items = batches.pairs(test_batches.answered(1), 1, 0)
+  [v] = exports.read([write(tmp_path / 'a.json', page_export(items, ['tie']))]).verdicts
+  twice = [dataclasses.replace(v, index=i) for i in range(2)]
+  assert pair_verdicts.without_repeats([*twice, *twice]) == twice
 
 
 @pytest.mark.parametrize(

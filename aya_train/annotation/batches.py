@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aya_train.annotation import answer_pairs
-from aya_train.tasks.languages import aya101, language_codes, text_direction
+from aya_train.tasks.languages import aya101, language_codes, writing_direction
 
 PAIRS, DATA = 'pairs', 'data'
 FORMAT = 'aya-train annotations'
@@ -38,14 +38,19 @@ class Item:
   def to_page(self) -> dict[str, Any]:
     """As the page gets it: every text with its direction."""
 
-    def text(value: str) -> dict[str, str]:
-      return {'text': value, 'dir': text_direction.of_text(value, self.language)}
+    def text(value: str) -> dict[str, Any]:
+      ways = [way for _, way in writing_direction.lines(value, self.language)]
+      return {
+        'text': value,
+        'dir': writing_direction.of_text(value, self.language),
+        'lines': ways,
+      }
 
     return {
       'id': self.id,
       'language': described(self.language),
-      'lang': text_direction.html_language(self.language),
-      'dir': text_direction.of_language(self.language),
+      'lang': writing_direction.html_language(self.language),
+      'dir': writing_direction.of_language(self.language),
       'prompt': text(self.prompt),
       'texts': [text(value) for value in self.texts],
       'key': self.key,

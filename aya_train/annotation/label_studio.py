@@ -6,7 +6,7 @@ from typing import Any
 from xml.sax import saxutils
 
 from aya_train.annotation import batches
-from aya_train.tasks.languages import text_direction
+from aya_train.tasks.languages import writing_direction
 
 # Names of controls in the configuration, by which results are found in an export.
 _PAIR, _EQUAL, _DECISION = 'preference', 'equal', 'decision'
@@ -35,7 +35,7 @@ def tasks(batch: batches.Batch) -> list[dict[str, Any]]:
 
 def config(batch: batches.Batch) -> str:
   """The labeling configuration (XML) that goes with `tasks`."""
-  way = text_direction.of_language(batch.language) if batch.language else 'auto'
+  way = writing_direction.of_language(batch.language) if batch.language else 'auto'
   style = 'white-space: pre-wrap; overflow-wrap: anywhere; text-align: start;'
   style += ' unicode-bidi: plaintext;' if way == 'auto' else f' direction: {way};'
   box = f'<View style={saxutils.quoteattr(style)}>'

@@ -11,7 +11,7 @@ from aya_train import destinations
 from aya_train.annotation import batches, exports, pair_verdicts
 from aya_train.report import preference_tables
 from aya_train.tasks import storage
-from aya_train.tasks.languages import text_direction
+from aya_train.tasks.languages import writing_direction
 
 logger = logging.getLogger(__name__)
 PAGE = 'preference.html'
@@ -25,8 +25,8 @@ class Disagreement:
 
   Attributes:
     language, lang, way: name, and values of the attributes `lang` and `dir`.
-    prompt: text.
-    answers: system, answer and its direction.
+    prompt: lines, each with its direction.
+    answers: system, lines of its answer, and the direction of the whole.
     people, judge: whom each prefers, '' for a tie.
     comments: what people wrote.
   """
@@ -34,8 +34,8 @@ class Disagreement:
   language: str
   lang: str
   way: str
-  prompt: str
-  answers: Sequence[tuple[str, str, str]]
+  prompt: Sequence[tuple[str, str]]
+  answers: Sequence[tuple[str, Sequence[tuple[str, str]], str]]
   people: str
   judge: str
   comments: Sequence[str]
@@ -124,10 +124,13 @@ def disagreements(
     language = preference_tables.language_of(v)
     by_language.setdefault(language, []).append(
       Disagreement(
-        *(_described(language), text_direction.html_language(language)),
-        text_direction.of_text(v.inputs, language),
-        _cut(v.inputs),
-        [(s, _cut(t := v.answer_of(s)), text_direction.of_text(t, language)) for s in v.systems],
+        *(_described(language), writing_direction.html_language(language)),
+        writing_direction.of_text(v.inputs, language),
+        _lines(v.inputs, language),
+        [
+          (s, _lines(t := v.answer_of(s), language), writing_direction.of_text(t, language))
+          for s in v.systems
+        ],
         *(_preferred(v), _preferred(other)),
         comments[v.item],
       )
@@ -142,5 +145,6 @@ def _preferred(verdict: pair_verdicts.Verdict) -> str:
   return {1.0: verdict.system_a, 0.0: verdict.system_b}.get(0.5 if score is None else score, '')
 
 
-def _cut(text: str) -> str:
-  return text if len(text) <= _LONGEST else f'{text[:_LONGEST]} …'
+def _lines(text: str, language: str) -> list[tuple[str, str]]:
+  shown = text if len(text) <= _LONGEST else f'{text[:_LONGEST]} …'
+  return writing_direction.lines(shown or '(an empty answer)', language)

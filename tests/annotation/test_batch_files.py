@@ -7,7 +7,7 @@ from tests import browser
 
 NASTY = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 TEXTS = {  # prompt, answers of 'good' and 'bad'
-  'arb': ('ما هي عاصمة مصر؟', 'القاهرة 🐪', f'NASA قالت {NASTY}'),
+  'arb': ('Question, in Arabic?\n\nما هي عاصمة مصر؟', 'القاهرة 🐪', f'NASA قالت {NASTY}'),
   'tha': ('เมืองหลวงของไทยคืออะไร', 'กรุงเทพมหานคร\u2028\u2029จบ', "it's <b>ใหญ่</b> &amp; เก่า"),
   'amh': ('የኢትዮጵያ ዋና ከተማ ምንድን ነው?', 'አዲስ አበባ', ''),
 }
@@ -64,6 +64,9 @@ def test_answers_are_compared_by_keyboard_kept_and_exported(chromium, tmp_path, 
     assert (
       page.get_attribute('#prompt', 'lang') == {'arb': 'ar', 'tha': 'th', 'amh': 'am'}[language]
     )
+    if rtl:  # of a template that mixes languages each line runs its own way
+      ways = page.locator('#prompt span').evaluate_all('all => all.map((e) => e.dir)')
+      assert ways == ['auto', 'rtl', 'rtl']
     left, right = (page.locator(f'#side-{i}').bounding_box()['x'] for i in (0, 1))
     assert (left > right) == rtl  # the first answer stands where reading begins
     for i, item in enumerate(batch.items):

@@ -72,7 +72,7 @@ def test_texts_of_any_script_run_their_way_and_are_no_html(chromium, tmp_path):
     shown = window.locator('.text')
     assert shown.count() == 9
     assert {*shown.all_text_contents()} == {
-      text for texts in test_batch_files.TEXTS.values() for text in texts
+      text or '(an empty answer)' for texts in test_batch_files.TEXTS.values() for text in texts
     }
     assert window.locator('[lang=ar]').first.get_attribute('dir') == 'rtl'
     assert window.locator('[lang=th]').first.get_attribute('dir') == 'ltr'

@@ -44,7 +44,17 @@ function put(id, text) {
   const box = at(id);
   box.dir = text.dir;
   box.classList.toggle('empty', !text.text.trim());
-  box.textContent = text.text.trim() ? text.text : '(an empty answer)';
+  if (!text.text.trim()) {
+    box.textContent = '(an empty answer)';
+    return;
+  }
+  const lines = text.text.split('\n');
+  box.replaceChildren(...lines.map((line, i) => {
+    const span = document.createElement('span');
+    span.dir = text.lines[i];
+    span.textContent = i + 1 < lines.length ? line + '\n' : line;
+    return span;
+  }));
 }
 
 function fill(id, value, dir, lang) {

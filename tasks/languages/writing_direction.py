@@ -40,6 +40,13 @@ def of_text(text: str, code: str) -> str:
   return way if letters & wanted or not letters & {'L', 'R', 'AL'} else 'auto'
 
 
+def lines(text: str, code: str) -> list[tuple[str, str]]:
+  """Lines of a text, each with its line end and its `of_text`: a template may mix languages."""
+  found = [f'{line}\n' for line in text.split('\n')]
+  found[-1] = found[-1][:-1]
+  return [(line, of_text(line, code)) for line in found]
+
+
 @functools.lru_cache(maxsize=1024)
 def html_language(code: str) -> str:
   """Value of the attribute `lang` (BCP 47): 'ar' for 'arb'; '' for a code that no table has."""

@@ -23,6 +23,7 @@ setuptools.setup(
   + ['aya_train.configs'],
   package_data={
     'aya_train': ['py.typed'],
+    'aya_train.annotation': ['templates/*'],
     'aya_train.export': ['templates/*'],
     'aya_train.judging': ['protocols/*'],
     'aya_train.report': ['templates/*'],
@@ -37,6 +38,7 @@ setuptools.setup(
     'babel==2.18.0',  # the CLDR instruction set is pinned to these tables
     'chex>=0.1.88,<0.2',
     'clu>=0.0.12,<0.1',
+    'editdistance>=0.8,<1',
     'etils[epath]>=1.9,<2',
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
@@ -72,7 +74,6 @@ setuptools.setup(
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
-    'judge': ['openai>=3,<4'],
     # Metrics of translation, summaries, words and languages.
     'eval': [
       'cld3-py>=3.1,<4',
@@ -87,12 +88,15 @@ setuptools.setup(
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],
+    # Of preference: asking a judge; strengths and agreement, and the regression on length.
+    'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2,<4', 'statsmodels>=0.15,<0.16'],
     'docs': ['pdoc>=16,<17'],
     'test': [
       'hypothesis>=6.100,<7',
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',
       'pdoc>=16,<17',
+      'playwright>=1.50,<2',  # drives a Chromium of the machine, if there is one
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.12,<1',

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from aya_train import hosts
 from aya_train.cli import (
+  annotate_command,
   contamination_command,
   convert_command,
   error_report,
@@ -69,6 +70,7 @@ COMMANDS: Mapping[str, Command] = {
   'convert': convert_command,
   'replay': replay_command,
   'report': report_command,
+  'annotate': annotate_command,
   'contamination': contamination_command,
   'judge': judge_command,
   'teach': teach_command,

@@ -14,20 +14,31 @@ if TYPE_CHECKING:
   from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
-SUMMARY = 'one HTML page about a run, or about the data of a mixture'
+SUMMARY = 'one HTML page about a run, the data of a mixture, or what people prefer'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-    'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
+    'what',
+    nargs='+',
+    metavar='MODEL_DIR | data MIXTURE | preference FILE...',
+    help='of the run; a mixture or task; or exports of `annotate` and verdicts of `judge`',
   )
   parser.add_argument(
     '--output',
     type=os.path.expanduser,
-    help='of a data report: file to write, default data_MIXTURE.html',
+    help='file to write: of data by default data_MIXTURE.html, of preference preference.html',
   )
   parser.add_argument(
     '--budget', type=int, help='of a data report: examples of a run, for the repeats'
+  )
+  parser.add_argument(
+    '--annotations',
+    nargs='+',
+    default=[],
+    type=os.path.expanduser,
+    metavar='FILE',
+    help='of a data report: what people exported who rated its data',
   )
   gin_args.add_tables(parser)
   gin_args.add_arguments(parser, required=False)
@@ -40,10 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   if args.what[0] == 'data' and len(args.what) == 2:
     path = _report_data(args.what[1], args)
+  elif args.what[0] == 'preference' and len(args.what) > 1:
+    path = _report_preference(args)
   elif len(args.what) == 1:
     path = _report_run(os.path.expanduser(args.what[0]), args)
   else:
-    raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
+    raise ValueError(
+      'report what? Give MODEL_DIR, `data` and a mixture, or `preference` and files; got '
+      f'{args.what}'
+    )
   print(f'wrote {path}')
 
 
@@ -53,6 +69,13 @@ def _report_run(model_dir: str, args: argparse.Namespace) -> object:
   record = run_record.read_measured(model_dir)
   _set_up_tasks(record)
   return run_page.write(record, hf_dir=args.hf, num_prompts=args.prompts)
+
+
+def _report_preference(args: argparse.Namespace) -> object:
+  from aya_train.report import preference_page
+
+  files = [os.path.expanduser(path) for path in args.what[1:]]
+  return preference_page.write(files, args.output or preference_page.PAGE)
 
 
 def _set_up_tasks(record: run_record.Run) -> None:
@@ -89,4 +112,5 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
     prepared_dir=directory,
     lengths=lengths,
     budget=args.budget or data_page.AYA_SAMPLES,
+    annotations=args.annotations,
   )

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import babel
 import jinja2
@@ -14,6 +14,7 @@ import markupsafe
 import seqio
 from etils import epath
 
+from aya_train.annotation import exports
 from aya_train.data import (
   availability,
   batching,
@@ -23,7 +24,7 @@ from aya_train.data import (
   row_counts,
   task_registry,
 )
-from aya_train.report import plots
+from aya_train.report import plots, rating_figures
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.rights import provenance
@@ -100,6 +101,7 @@ def write(
   lengths: Mapping[str, int] | None = None,
   budget: int = AYA_SAMPLES,
   split: str = 'train',
+  annotations: Sequence[epath.PathLike] = (),
 ) -> epath.Path:
   """Writes the page; prepares what is not prepared yet.
 
@@ -110,7 +112,17 @@ def write(
     lengths: in tokens, of each feature, for cutting and packing; default: 1,024 each.
     budget: examples of a run, for the repeats.
     split: to describe.
+    annotations: files of people who rated its rows (`aya-train annotate data`).
+
+  Raises:
+    ValueError: `annotations` hold no rating, besides what reading them raises.
   """
+  ratings = exports.read(annotations).ratings
+  if annotations and not ratings:
+    raise ValueError(
+      f'{", ".join(map(str, annotations))}: no ratings of data; comparisons of answers are '
+      'shown by `report preference`'
+    )
   if not lengths:
     first = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)[0]
     lengths = dict.fromkeys(task_registry.record_features(first), 1024)
@@ -158,6 +170,15 @@ def write(
       ],
       efficiency=100 * efficiency,
       per_row=per_row,
+      ratings=[
+        ('Source', rating_figures.by(ratings, lambda r: r.source)),
+        ('Task', rating_figures.by(ratings, lambda r: r.task)),
+        ('Language', rating_figures.by(ratings, lambda r: _language(r.language))),
+        ('Annotator', rating_figures.by(ratings, lambda r: r.annotator)),
+      ]
+      if ratings
+      else [],
+      smallest_edit=rating_figures.SMALLEST_EDIT,
       samples=samples(kinds, split),
       top=_TOP,
     )

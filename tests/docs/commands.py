@@ -19,8 +19,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
+  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
   *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'benchmarks', 'metrics')),
-  *(f'docs/{name}.md' for name in ('judging', 'reliability')),
+  *(f'docs/{name}.md' for name in ('judging', 'annotation', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

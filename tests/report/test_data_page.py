@@ -3,12 +3,14 @@ import re
 import pytest
 import seqio
 
+from aya_train.annotation import batches
 from aya_train.data import batching, row_counts
 from aya_train.report import data_page, plots
 from aya_train.tasks.cldr import cldr_rows
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.sources import xp3x_templates
 from tests import seqio_tasks
+from tests.annotation import test_exports
 
 
 def kind(code, task_type='t'):
@@ -50,10 +52,20 @@ def test_the_histogram_has_all_of_the_draws():
 
 def test_the_page_of_a_real_mixture(cache, tmp_path):
   lengths = {'inputs': 128, 'targets': 64}
+  rows = [batches.DataRow('cldr', 'cldr.yor', 'yor', f'p{i}', 'kitten') for i in range(4)]
+  done = test_exports.page_export(batches.data_items(rows, 0), ['approved'] * 3 + ['skipped'])
+  done['annotations'][0]['edited_answer'] = 'sitting'
+  annotations = [test_exports.write(tmp_path / 'ada.json', done)]
   path = data_page.write(
-    'cldr_languages_few', tmp_path / 'page.html', lengths=lengths, budget=1_000
+    'cldr_languages_few',
+    tmp_path / 'page.html',
+    lengths=lengths,
+    budget=1_000,
+    annotations=annotations,
   )
   page = path.read_text()
+  rated = '<td class="n">4</td><td class="n">1</td><td class="n">66.7 % <small>21 to 94</small>'
+  assert page.count(f'{rated}</td><td class="n">1</td><td class="n">3.0</td>') == 4
   for text in ('Yoruba (yor)', 'Hebrew', 'Unicode License v3', 'low resource', 'dir="auto"'):
     assert text in page
   assert any(name in page for name in cldr_rows.KINDS)

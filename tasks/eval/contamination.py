@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
+import tensorflow as tf
 
 from aya_train.tasks import split_slices
 
@@ -214,11 +215,20 @@ def compare(
 def texts_of(task: seqio.Task, split: str) -> Iterator[tuple[str, str]]:
   """Inputs and targets of a task's rows as text, without tokenising where its source has them.
 
+  A question with options is one row, its targets are the options, a line each.
+
   Raises:
     ValueError: the task has no text.
   """
   dataset = task.source.get_dataset(split=split, shuffle=False)
   names = ('inputs', 'targets')
+  if {'inputs', 'options'} <= {*dataset.element_spec}:
+    dataset = dataset.map(
+      lambda row: {
+        'inputs': row['inputs'],
+        'targets': tf.strings.reduce_join(row['options'], separator='\n'),
+      }
+    )
   if not set(names) <= set(dataset.element_spec):
     dataset = task.preprocess_precache(dataset, seed=0)
     names = ('inputs_pretokenized', 'targets_pretokenized')

@@ -6,7 +6,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train.tasks import eval_tasks, features, ranked_options
-from aya_train.tasks.eval import eval_releases
+from aya_train.tasks.eval import contamination, eval_releases
 from aya_train.tasks.eval_tasks import HARNESS, T0, EvalTask
 
 QUESTIONS = [
@@ -88,6 +88,11 @@ def test_seqios_evaluator_gives_the_metric_its_scores(tasks, protocol):
   if protocol == HARNESS:
     # By characters: -9/5 < -8/9; -5/8, -3/3, -2/8.
     assert figures['acc_norm'] == 50
+
+
+def test_the_search_for_contamination_takes_a_question_once(tasks):
+  found = list(contamination.texts_of(tasks[T0], 'test'))
+  assert found == [(question['inputs'], '\n'.join(question['options'])) for question in QUESTIONS]
 
 
 def test_another_column_of_any_shape_stays(vocabulary_file):

@@ -24,7 +24,7 @@ setuptools.setup(
   package_data={
     'aya_train': ['py.typed'],
     'aya_train.export': ['templates/*'],
-    'aya_train.report': ['templates/*'],
+    'aya_train.report': ['published/*', 'templates/*'],
     'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],
   },

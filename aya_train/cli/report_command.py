@@ -14,17 +14,31 @@ if TYPE_CHECKING:
   from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
-SUMMARY = 'one HTML page about a run, or about the data of a mixture'
+SUMMARY = 'one HTML page about a run, about evaluations, or about the data of a mixture'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-    'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
+    'what',
+    nargs='+',
+    metavar='MODEL_DIR | data MIXTURE | eval RUN...',
+    help='of the run; or a mixture or task; or folders of `eval`, [NAME=]EVAL_OUTPUT_DIR each',
   )
   parser.add_argument(
     '--output',
     type=os.path.expanduser,
-    help='of a data report: file to write, default data_MIXTURE.html',
+    help='file to write, default data_MIXTURE.html or eval_report.html',
+  )
+  parser.add_argument(
+    '--json', type=os.path.expanduser, help='of evaluations: a file for the same figures'
+  )
+  parser.add_argument(
+    '--markdown', type=os.path.expanduser, help='of evaluations: a file for tables of a model card'
+  )
+  parser.add_argument(
+    '--beside',
+    type=lambda names: [name.strip() for name in names.split(',') if name.strip()],
+    help='of evaluations: published models to draw beside them, default mT0-13B,BLOOMZ',
   )
   parser.add_argument(
     '--budget', type=int, help='of a data report: examples of a run, for the repeats'
@@ -40,10 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   if args.what[0] == 'data' and len(args.what) == 2:
     path = _report_data(args.what[1], args)
+  elif args.what[0] == 'eval' and len(args.what) > 1:
+    path = _report_eval(args.what[1:], args)
   elif len(args.what) == 1:
     path = _report_run(os.path.expanduser(args.what[0]), args)
   else:
-    raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
+    raise ValueError(
+      'report what? Give MODEL_DIR, `data` and a mixture, or `eval` and folders of evaluations; '
+      f'got {args.what}'
+    )
   print(f'wrote {path}')
 
 
@@ -89,4 +108,20 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
     prepared_dir=directory,
     lengths=lengths,
     budget=args.budget or data_page.AYA_SAMPLES,
+  )
+
+
+def _report_eval(runs: list[str], args: argparse.Namespace) -> object:
+  from aya_train.report import eval_page, published_figures
+
+  output = args.output or eval_page.PAGE
+  for path, name in ((output, '--output'), (args.json, '--json'), (args.markdown, '--markdown')):
+    if path is not None:
+      destinations.check_file(path, name)
+  return eval_page.write(
+    [os.path.expanduser(run) for run in runs],
+    output,
+    json_output=args.json,
+    markdown_output=args.markdown,
+    beside=published_figures.BESIDE if args.beside is None else args.beside,
   )

@@ -70,6 +70,17 @@ setuptools.setup(
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    # Metrics of translation, summaries, words and languages.
+    'eval': [
+      'cld3-py>=3.1,<4',
+      'icu4py>=1.2,<2',
+      'py3langid>=0.3,<0.5',
+      'pymorphy3>=2,<3',
+      'pymorphy3-dicts-ru>=2.4,<3',
+      'pymorphy3-dicts-uk>=2.4,<3',
+      'rouge-score>=0.1.2,<0.2',
+      'sacrebleu>=2.4,<3',
+    ],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],

@@ -1,11 +1,14 @@
 """Metric functions of the tasks: (targets, predictions) -> {name: percent}."""
 
 import functools
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sentencepiece
+
+from aya_train.tasks.metrics import intervals, references
 
 
 @functools.cache
@@ -70,3 +73,28 @@ def exact_match_by_language(
   return {'exact_match': overall} | {
     f'exact_match/{language}': _percent(hits[language]) for language in sorted(hits)
   }
+
+
+def _bare(text: str) -> str:
+  """A label without case, surrounding punctuation and quotes."""
+  text = normalize(text).casefold()
+  outer = [i for i, c in enumerate(text) if unicodedata.category(c)[0] in 'LMN']
+  return text[outer[0] : outer[-1] + 1] if outer else text
+
+
+def accuracy(targets: Sequence[Any], predictions: Sequence[str]) -> dict[str, float]:
+  """`accuracy`: percent of answers equal to a reference after `normalize`, with its interval."""
+  return _accuracy(targets, predictions, normalize)
+
+
+def label_accuracy(targets: Sequence[Any], predictions: Sequence[str]) -> dict[str, float]:
+  """As `accuracy`, of labels: case, and punctuation around the answer, do not matter."""
+  return _accuracy(targets, predictions, _bare)
+
+
+def _accuracy(
+  targets: Sequence[Any], predictions: Sequence[str], form: Callable[[str], str]
+) -> dict[str, float]:
+  found, answers, note = references.scored(targets, predictions)
+  hits = [form(answer) in map(form, each) for each, answer in zip(found, answers, strict=True)]
+  return intervals.percent('accuracy', hits) | note

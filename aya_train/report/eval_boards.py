@@ -15,6 +15,8 @@ from aya_train.report.eval_figures import Cell, Cells, Figure, Group, TaskFigure
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.languages import language_codes
 
+_SLOW_ANSWERS = 20_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Board:
@@ -37,14 +39,23 @@ def board(evaluation: eval_runs.Evaluation) -> Board:
   """Reads an evaluation's predictions and computes its figures."""
   problems = list(evaluation.problems)
   tasks: dict[str, TaskFigure] = {}
+  slow = unscored = 0
   for name, result in evaluation.results.items():
     if result.num_examples == 0:
       continue
     if (metric := shown_metric(result, problems)) is None:
       continue
     lines = eval_runs.predictions(evaluation, name, problems)
-    answers = scored_answers.read(result, metric, lines, problems)
+    slow += result.num_examples if scored_answers.is_slow(metric) else 0
+    scored = not scored_answers.is_slow(metric) or slow <= _SLOW_ANSWERS
+    unscored += not scored
+    answers = scored_answers.read(result, metric, lines, problems, scored)
     tasks[name] = TaskFigure(result, metric, _written(evaluation, result, metric), answers)
+  if unscored:
+    problems.append(
+      f'{unscored} tasks are not scored answer by answer, since that takes long for more than '
+      f'{_SLOW_ANSWERS:,} answers: their intervals are those of results.json'
+    )
   gathered: dict[Group, dict[str, list[TaskFigure]]] = collections.defaultdict(
     lambda: collections.defaultdict(list)
   )
@@ -138,7 +149,7 @@ def _splits(groups: Mapping[Group, Cells]) -> dict[Group, Cells]:
     if group.subset:
       continue
     for variety, cell in cells.items():
-      if cell.matrix is None:
+      if cell.matrix is None or not cell.tasks:
         continue
       labels = np.array(cell.tasks[0].answers.groups)  # type: ignore[union-attr]
       for name in sorted({*labels} - {''}):

@@ -126,7 +126,7 @@ def _example(
       continue
     for p in task.answers.kept:
       if p.index == prediction.index:
-        right = scored_answers.is_right(task.result.about, task.metric, p)
+        right = scored_answers.is_right(task.answers, p)
         text = _text(p.prediction, language, script)
         answers.append(Answer(board.evaluation.name, text, right))
   return Example(

@@ -164,9 +164,9 @@ def lower_is_better(metric: str) -> bool:
 
 def script_of(language: str, variety: str = '') -> str:
   """ISO 15924 code of a language, or of a variety that says it ('arb_Latn'); '' if unknown."""
-  for code in (variety, language):
+  for code in filter(None, (variety, language)):
     try:
-      return language_codes.resolve(code).script if code else ''
+      return language_codes.resolve(code).script
     except language_codes.UnknownLanguageError:
       continue
   return ''

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.metrics import example_scores
+from aya_train.tasks.metrics import exact_match, example_scores
 
 KEPT = 12
 """Examples of a task that a page can show: its first ones."""
@@ -19,6 +18,10 @@ _ARGMAX = ('accuracy', 'acc', 'exact_match', 'em')
 _BY_LENGTH = ('accuracy_norm', 'acc_norm', 'accuracy_by_length')
 # Of a whole set of answers, not a mean over them.
 _OF_A_CORPUS = ('bleu', 'spbleu', 'chrf', 'chrf++')
+_SLOW = 'rouge'
+
+Scorer = Callable[[eval_tasks.Prediction], float]
+"""Figure of one prediction, 0 to 100; NaN where it has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,28 +29,27 @@ class Answers:
   """Answers of one model to one task.
 
   Attributes:
-    indices: of the examples, sorted.
-    scores: figure of each in percent, None where the metric is no mean over examples, or where
-      their mean is not the figure of results.json.
-    languages: of each, as `fields` says, '' where it does not.
-    groups: of each, what `fields` says of its cultural sensitivity, '' where it does not.
-    characters: of each answer; of ranked tasks too.
-    reference_characters: of each example's first reference, -1 where there is none.
+    scores: figure of each example that has one, 0 to 100, by index; None where the metric is no
+      mean over examples, or where their mean is not the figure of results.json.
+    indices: of the examples with a score; of all where there are no scores.
+    languages: of those, as `fields` says, '' where it does not.
+    groups: of those, what `fields` says of their cultural sensitivity, '' where it does not.
+    characters: of every answer; of ranked tasks too.
+    reference_characters: of every example's first reference, -1 where there is none.
     chance: accuracy in percent of guessing among the options, None where nothing is ranked.
     kept: the first examples.
+    score: what gives an answer its figure, None where nothing does.
   """
 
-  indices: np.ndarray
   scores: np.ndarray | None
+  indices: np.ndarray
   languages: Sequence[str]
   groups: Sequence[str]
   characters: np.ndarray
   reference_characters: np.ndarray
   chance: float | None
   kept: Sequence[eval_tasks.Prediction]
-
-  def __len__(self) -> int:
-    return len(self.indices)
+  score: Scorer | None
 
 
 _SPLIT_FIELD = 'cultural_sensitivity_label'
@@ -59,6 +61,7 @@ def read(
   metric: str,
   predictions: Iterable[eval_tasks.Prediction],
   problems: list[str],
+  scored: bool = True,
 ) -> Answers | None:
   """Reads all predictions of a task; None where there are none.
 
@@ -67,103 +70,124 @@ def read(
     metric: whose per-example figures are wanted.
     predictions: in any order.
     problems: gets a sentence where predictions and results do not agree.
+    scored: whether to score each answer.
   """
-  rows: list[tuple[int, float, str, str, int, int]] = []
+  rows: list[tuple[int, str, str, int, int]] = []
   kept: list[eval_tasks.Prediction] = []
   chances: list[float] = []
-  score = scorer(result.about, metric)
+  candidates = scorers(result.about, metric) if scored else []
+  values: list[list[float]] = [[] for _ in candidates]
   for p in predictions:
-    value = math.nan if score is None else score(p)
+    for score, column in zip(candidates, values, strict=True):
+      column.append(score(p))
     group = _GROUPS.get(str(p.fields.get(_SPLIT_FIELD, '')), '')
     reference = len(str(p.targets[0])) if p.targets else -1
-    language = str(p.fields.get('language') or '')
-    rows.append((p.index, value, language, group, len(p.prediction), reference))
+    rows.append((p.index, _row_language(p), group, len(p.prediction), reference))
     if p.options:
       chances.append(100 / len(p.options))
     if p.index < KEPT:
       kept.append(p)
   if not rows:
     return None
-  rows.sort()
-  indices, values, languages, groups, characters, references = zip(*rows, strict=True)
   if len(rows) != result.num_examples:
     problems.append(
       f'task {result.about.name}: {len(rows)} predictions can be read, results.json counts '
       f'{result.num_examples} examples'
     )
+  found = _agreeing(result, metric, candidates, [np.array(v) for v in values], problems)
+  order = np.argsort([row[0] for row in rows])
+  if found is not None:
+    order = order[np.isfinite(found[1][order])]
+  indices, languages, groups, characters, references = zip(*rows, strict=True)
   return Answers(
-    np.array(indices),
-    _agreeing(result, metric, np.array(values), problems),
-    languages,
-    groups,
-    np.array(characters),
-    np.array(references),
-    float(np.mean(chances)) if chances else None,
-    sorted(kept, key=lambda p: p.index),
+    scores=None if found is None else found[1][order],
+    indices=np.array(indices)[order],
+    languages=[languages[k] for k in order],
+    groups=[groups[k] for k in order],
+    characters=np.array(characters),
+    reference_characters=np.array(references),
+    chance=float(np.mean(chances)) if chances else None,
+    kept=sorted(kept, key=lambda p: p.index),
+    score=found[0] if found else next(iter(candidates), None),
   )
+
+
+def _row_language(p: eval_tasks.Prediction) -> str:
+  return str(p.fields.get('language') or '')
 
 
 def _agreeing(
-  result: eval_tasks.Result, metric: str, values: np.ndarray, problems: list[str]
-) -> np.ndarray | None:
-  """Per-example figures in percent, if they are those that the task's figure was made from."""
-  if len(values) != result.num_examples or not np.isfinite(values).all():
-    return None
-  figure = result.metrics.get(metric)
-  if figure is None:
-    return None
-  for scale in (100.0, 1.0):  # shares, and figures that are percents already
-    if abs(scale * values.mean() - figure) <= 0.006 + 1e-4 * abs(figure):
-      return scale * values
-  problems.append(
-    f'task {result.about.name}: predictions give {metric} {100 * values.mean():.2f}, results.json '
-    f'says {figure:.2f}; the intervals of results.json are used, and nothing is compared by example'
-  )
+  result: eval_tasks.Result,
+  metric: str,
+  candidates: Sequence[Scorer],
+  values: Sequence[np.ndarray],
+  problems: list[str],
+) -> tuple[Scorer, np.ndarray] | None:
+  """The per-example figures, NaN where there is none, that the task's figure was made from."""
+  figure = result.metrics[metric]
+  means = []
+  for score, column in zip(candidates, values, strict=True):
+    if not np.isfinite(column).any():
+      continue
+    means.append(float(np.nanmean(column)))
+    if abs(means[-1] - figure) <= 0.006 + 1e-4 * abs(figure):
+      return score, column
+  if means:
+    problems.append(
+      f'task {result.about.name}: its predictions give {metric} {means[0]:.2f}, results.json says '
+      f'{figure:.2f}; intervals are those of results.json, and nothing is compared by example'
+    )
   return None
 
 
-Scorer = Callable[[eval_tasks.Prediction], float]
+def is_slow(metric: str) -> bool:
+  """Whether a figure of one answer takes milliseconds."""
+  return metric.casefold().startswith(_SLOW)
 
 
-def scorer(task: eval_tasks.EvalTask, metric: str) -> Scorer | None:
-  """Figure of one prediction, NaN where it has none; None where a metric is no mean of such."""
+def scorers(task: eval_tasks.EvalTask, metric: str) -> list[Scorer]:
+  """What may have given the metric's figures of single answers; none of corpus metrics.
+
+  Accuracy of free answers means equal texts, equal labels or equal numbers, as the task says.
+  """
   if metric.casefold() in _OF_A_CORPUS:
-    return None
+    return []
   if task.protocol in (eval_tasks.T0, eval_tasks.HARNESS):
     if metric in _ARGMAX:
-      return hit
+      return [hit]
     if metric in _BY_LENGTH:
-      return lambda p: hit(p, by_length=True)
-    return None
+      return [lambda p: hit(p, by_length=True)]
+    return []
+  names = ('accuracy', 'mgsm') if metric == 'accuracy' else (metric,)
+  found = [_of(task, name) for name in names if name in example_scores.names()]
+  return found + ([_label] if metric == 'accuracy' else [])
 
+
+def _of(task: eval_tasks.EvalTask, name: str) -> Scorer:
   def score(p: eval_tasks.Prediction) -> float:
-    return float(
-      example_scores.of(metric, _target(p), p.prediction, language=_language(task, p.fields))
-    )
+    if not p.targets:
+      return math.nan
+    language = task.language or _row_language(p)
+    try:
+      return example_scores.of(name, _target(p), p.prediction, language=language)
+    except (ImportError, OSError):  # a library or a file that is not here
+      return math.nan
 
-  return _guarded(score)
+  return score
+
+
+def _label(p: eval_tasks.Prediction) -> float:
+  if not p.targets:
+    return math.nan
+  return exact_match.label_accuracy([_target(p)], [p.prediction])['accuracy']
 
 
 def _target(p: eval_tasks.Prediction) -> list[str]:
   return [str(target) for target in p.targets]
 
 
-def _language(task: eval_tasks.EvalTask, fields: Mapping[str, Any]) -> str:
-  return task.language or str(fields.get('language') or '')
-
-
-def _guarded(score: Scorer) -> Scorer:
-  def guarded(p: eval_tasks.Prediction) -> float:
-    try:
-      return score(p)
-    except (ValueError, TypeError, KeyError, ImportError, OSError):
-      return math.nan  # an unknown metric, or a library that is not installed
-
-  return guarded
-
-
 def hit(p: eval_tasks.Prediction, by_length: bool = False) -> float:
-  """Whether the best option is the right one; the first of several best ones is the answer."""
+  """100 if the best option is the right one, else 0; the first of several best ones counts."""
   if p.label is None or not p.option_scores or len(p.option_scores) != len(p.options):
     return math.nan
   scores = [float(score) for score in p.option_scores]
@@ -171,13 +195,10 @@ def hit(p: eval_tasks.Prediction, by_length: bool = False) -> float:
     scores = [s / max(1, len(text)) for s, text in zip(scores, p.options, strict=True)]
   if any(math.isnan(s) for s in scores):
     return math.nan
-  return float(scores.index(max(scores)) == p.label)
+  return 100.0 * (scores.index(max(scores)) == p.label)
 
 
-def is_right(task: eval_tasks.EvalTask, metric: str, p: eval_tasks.Prediction) -> bool | None:
+def is_right(answers: Answers, p: eval_tasks.Prediction) -> bool | None:
   """Whether an answer is wholly right; None where that cannot be said."""
-  score = scorer(task, metric)
-  if score is None or (not p.targets and p.label is None):
-    return None
-  value = score(p)
-  return None if math.isnan(value) else value >= 1 - 1e-9
+  value = math.nan if answers.score is None else answers.score(p)
+  return None if math.isnan(value) else value >= 100 - 1e-6

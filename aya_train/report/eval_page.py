@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -95,6 +96,7 @@ def markdown(view: Mapping[str, Any]) -> str:
   return _environment().get_template('eval.md.jinja').render(v=view)
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'),

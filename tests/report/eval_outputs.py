@@ -12,7 +12,7 @@ def write(folder, tasks, *, step=None, checkpoint='runs/x', settings=None):
   results = {}
   for about, predictions, metrics in tasks:
     results[about.name] = eval_tasks.Result(about, len(predictions), metrics).to_dict()
-    lines = [json.dumps(p.to_dict(), ensure_ascii=False) + '\n' for p in predictions]
+    lines = [json.dumps(vars(p), ensure_ascii=False) + '\n' for p in predictions]
     (folder / 'predictions' / f'{about.name}.jsonl').write_text(''.join(lines), encoding='utf-8')
   written = {'checkpoint': checkpoint, 'step': step, 'model': 'mt5, tiny', 'tasks': results}
   text = json.dumps({**written, 'settings': settings or {}}, ensure_ascii=False)

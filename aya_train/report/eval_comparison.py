@@ -143,7 +143,13 @@ def _aligned(
 def _cells(a: eval_figures.Cell, b: eval_figures.Cell, metric: str) -> Difference:
   lower = eval_figures.lower_is_better(metric)
   examples = min(a.examples, b.examples)
-  if a.matrix is not None and b.matrix is not None and np.array_equal(a.indices, b.indices):
+  if (
+    a.matrix is not None
+    and b.matrix is not None
+    and a.indices is not None
+    and b.indices is not None
+    and np.array_equal(a.indices, b.indices)
+  ):
     change = eval_figures.difference(b.median, a.median)
     p_value = randomised(a.matrix, b.matrix)
     return Difference(a.median, b.median, change, p_value, 'paired', examples, lower)

@@ -24,10 +24,19 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What one evaluation answered: its name, the answer, whether it is right (None: unknown)."""
+  """What one evaluation answered.
+
+  Attributes:
+    evaluation: its name.
+    text: the answer.
+    metric, score: its figure, 0 to 100, None where it has none alone.
+    right: whether it is the right one, None where answers are right in part.
+  """
 
   evaluation: str
   text: Text
+  metric: str
+  score: float | None
   right: bool | None
 
 
@@ -126,9 +135,11 @@ def _example(
       continue
     for p in task.answers.kept:
       if p.index == prediction.index:
-        right = scored_answers.is_right(task.answers, p)
+        score = scored_answers.score_of(task.answers, p)
+        whole = score is not None and scored_answers.is_hit(task.metric)
+        right = score == 100 if whole else None
         text = _text(p.prediction, language, script)
-        answers.append(Answer(board.evaluation.name, text, right))
+        answers.append(Answer(board.evaluation.name, text, task.metric, score, right))
   return Example(
     script,
     aya101.described(language) if language else 'language not stated',

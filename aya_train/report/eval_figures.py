@@ -58,10 +58,10 @@ def combined(
     figures: at least one.
     by: takes the values, shape (figures,) or (figures, DRAWS), to () or (DRAWS,); default: mean.
   """
-  by = by or functools.partial(np.mean, axis=0)
-  value = float(by(np.array([f.value for f in figures])))
+  made = by if by is not None else functools.partial(np.mean, axis=0)
+  value = float(made(np.array([f.value for f in figures])))
   draws = [f.draws for f in figures if f.draws is not None]
-  return of_draws(value, by(np.stack(draws)) if len(draws) == len(figures) else None)
+  return of_draws(value, made(np.stack(draws)) if len(draws) == len(figures) else None)
 
 
 def difference(a: Figure, b: Figure) -> Figure:

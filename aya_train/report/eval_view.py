@@ -123,7 +123,11 @@ def _group(
     table = {}
   here = [v for v in varieties if v in table]
   paper = [] if group.harness else published_figures.paper_rows(known, group.subset, group.metric)
-  notes = _notes(group, known, every, table, here)
+  languages_here = [v for v in varieties if _cell_of(every, v).language]
+  paper_languages = published_figures.PAPER_LANGUAGES.get(known) if paper else None
+  if len(languages_here) == paper_languages:
+    paper_languages = None
+  notes = _notes(group, known, every, table, here, paper_languages)
   languages = [_language(v, every, table) for v in varieties]
   return {
     'title': group.title,
@@ -156,6 +160,7 @@ def _group(
     'published': _published(known, table, here) if table else [],
     'beside': {m: _mean(known, m, here or table) for m in beside} if table else {},
     'paper': [_paper(p) for p in paper],
+    'paper_languages': paper_languages,
     'paper_beside': {p.model: p.value for p in paper if p.model in _PAPER_BESIDE},
     'others': _others(group, known, every),
     'parity': [_parity(cells, group.metric) for cells in every],
@@ -246,6 +251,7 @@ def _notes(
   every: Sequence[eval_figures.Cells],
   table: Mapping[str, Any],
   here: Sequence[str],
+  paper_languages: int | None,
 ) -> list[str]:
   """What a reader must know before comparing with what was published."""
   notes = []
@@ -271,6 +277,8 @@ def _notes(
   ):
     names = sorted({row.metric for row in rows})
     notes.append(f'The Aya paper published {", ".join(names)} of it, not {group.metric}.')
+  if paper_languages is not None and not table:
+    notes.append(f'The means of the Aya paper are over {paper_languages} languages.')
   if known in published_figures.CONTRADICTIONS:
     notes.append(published_figures.CONTRADICTIONS[known])
   written = collections.Counter(

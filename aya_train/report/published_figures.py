@@ -39,6 +39,15 @@ ROWS: dict[str, dict[str, int]] = {
   'xwinograd': {'eng': 2325, 'fra': 83, 'jpn': 959, 'por': 263, 'rus': 315, 'zho': 504},
 }
 
+PAPER_LANGUAGES = {
+  **{benchmark: len(rows) for benchmark, rows in ROWS.items()},
+  'mmlu': 31,
+  'flores': 93,
+  'xlsum': 43,
+  'tydiqa': 11,
+}
+"""Over how many languages the means of the Aya paper are."""
+
 # Where the paper says two things.
 CONTRADICTIONS: dict[str, str] = {
   'xcopa': 'The mean of mT0x over XCOPA, XNLI, XStoryCloze and XWinograd is 65.8 in Table 5 of the '

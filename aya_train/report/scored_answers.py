@@ -198,7 +198,12 @@ def hit(p: eval_tasks.Prediction, by_length: bool = False) -> float:
   return 100.0 * (scores.index(max(scores)) == p.label)
 
 
-def is_right(answers: Answers, p: eval_tasks.Prediction) -> bool | None:
-  """Whether an answer is wholly right; None where that cannot be said."""
+def score_of(answers: Answers, p: eval_tasks.Prediction) -> float | None:
+  """Figure of one answer, 0 to 100; None where it has none."""
   value = math.nan if answers.score is None else answers.score(p)
-  return None if math.isnan(value) else value >= 100 - 1e-6
+  return None if math.isnan(value) else value
+
+
+def is_hit(metric: str) -> bool:
+  """Whether an answer is right or wrong by a metric, and nothing between."""
+  return metric in _ARGMAX + _BY_LENGTH

@@ -27,7 +27,7 @@ class Evaluation:
     run: name of the run that it belongs to; evaluations of one RUN have one name.
     folder: where it lies.
     checkpoint: what was evaluated, '' if unknown.
-    step: of the checkpoint, None if unknown.
+    step: of the checkpoint, None or 0 if unknown.
     model: what kind of model, in words.
     settings: of the evaluation, as they were written.
     results: task -> its figures; those that are no finite number are left out, see `problems`.
@@ -45,12 +45,12 @@ class Evaluation:
 
   @property
   def name(self) -> str:
-    return self.run if self.step is None else f'{self.run}, step {self.step:,}'
+    return f'{self.run}, step {self.step:,}' if self.step else self.run
 
   @property
   def short(self) -> str:
     """For columns: the run, and the step in few characters."""
-    return self.run if self.step is None else f'{self.run} @ {self.step}'
+    return f'{self.run} @ {self.step}' if self.step else self.run
 
 
 def read_all(runs: Sequence[str]) -> list[Evaluation]:
@@ -144,14 +144,15 @@ def read(folder: epath.PathLike, run: str = '') -> Evaluation:
     problems.append(f'{path} has no tasks yet')
   problems += _left_out(values.get('left_out'))
   step = values.get('step')
-  settings = values.get('settings')
+  model, settings = values.get('model'), values.get('settings')
+  settings = settings if isinstance(settings, dict) else {}
   return Evaluation(
     run or folder.name,
     folder,
     str(values.get('checkpoint') or ''),
     step if isinstance(step, int) else None,
-    _in_words(values.get('model')),
-    settings if isinstance(settings, dict) else {},
+    _in_words(model, settings),
+    {**settings, 'model': model} if isinstance(model, dict) else settings,
     results,
     problems,
   )
@@ -169,12 +170,17 @@ def _left_out(reasons: Any) -> list[str]:
   ]
 
 
-def _in_words(model: Any) -> str:
-  """A model as one line: of an object its plain values."""
+def _in_words(model: Any, settings: Mapping[str, Any]) -> str:
+  """A model as one line: its format, size and what it computes in."""
   if not isinstance(model, dict):
     return str(model or '')
-  plain = [f'{k} {v}' for k, v in model.items() if isinstance(v, (str, int, float)) and v != '']
-  return ', '.join(plain)
+  network = model.get('architecture')
+  network = network if isinstance(network, dict) else {}
+  layers = [network.get(f'num_{side}_layers') for side in ('encoder', 'decoder')]
+  parts = [settings.get('format'), settings.get('activation_dtype')]
+  if None not in layers and 'emb_dim' in network:
+    parts.append(f'{layers[0]} + {layers[1]} layers of width {network["emb_dim"]}')
+  return ', '.join(str(part) for part in parts if part)
 
 
 def _json(path: epath.Path) -> dict[str, Any]:

@@ -105,3 +105,15 @@ def test_a_task_without_predictions_has_none(tmp_path):
   outcome(tmp_path)
   (tmp_path / 'predictions/xcopa.est.p.jsonl').unlink()
   assert list(eval_runs.predictions(eval_runs.read(tmp_path), 'xcopa.est.p', [])) == []
+
+
+def test_a_model_and_its_settings_are_one_line(tmp_path):
+  outcome(tmp_path, step=0)
+  path = tmp_path / 'results.json'
+  network = {'num_encoder_layers': 24, 'num_decoder_layers': 12, 'emb_dim': 4096}
+  written = {**json.loads(path.read_text()), 'model': {'architecture': network}}
+  written['settings'] = {'format': 'hf', 'activation_dtype': 'bfloat16'}
+  path.write_text(json.dumps(written))
+  found = eval_runs.read(tmp_path, 'mine')
+  assert (found.name, found.model) == ('mine', 'hf, bfloat16, 24 + 12 layers of width 4096')
+  assert found.settings['model'] == {'architecture': network}

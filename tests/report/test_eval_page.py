@@ -238,6 +238,25 @@ def test_an_empty_answer_is_said_to_be_one(tmp_path):
   assert (row['empty'], row['mean']['value'], row['references']) == (100, 0, 2)
 
 
+def test_what_the_training_measured_is_shown_where_it_lies(tmp_path):
+  model_dir = tmp_path / 'runs/mine'
+  folder = model_dir / 'checkpoints/20'
+  task = eval_outputs.ranked('tha', 'p', [True, False])
+  eval_outputs.write(tmp_path / 'evals', [task], step=20, checkpoint=str(folder))
+  folder.mkdir(parents=True)
+  (model_dir / 'run.json').write_text(json.dumps({'first_step': 0}))
+  train = {'kind': 'train', 'loss_per_target_token': 2.0, 'accuracy': 0.5}
+  decoded = {'kind': 'infer_eval/xcopa.tha.p', 'accuracy': 60.0}
+  records = [{'step': step, **kind} for step in (10, 20) for kind in (train, decoded)]
+  (model_dir / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in records))
+  boards, view = view_of(tmp_path / 'evals')
+  page = eval_page.render(boards, view)
+  assert 'Loss per target token; training mine' in page
+  assert 'xcopa: accuracy while training, mean of 1 tasks; training mine' in page
+  (model_dir / 'config.gin').write_text('this is = no gin (')
+  assert 'training mine' not in eval_page.render(boards, view)
+
+
 def test_shades_go_from_guessing_to_the_best():
   assert [eval_page.shade(v, 50, 90) for v in (40, 50, 70, 90)] == [0, 0, 35, 70]
   assert [eval_page.shade(v, 90, 50) for v in (90, 50)] == [0, 70]

@@ -49,6 +49,10 @@ def of_draws(value: float, draws: np.ndarray | None) -> Figure:
   return Figure(float(value), float(low), float(high), draws)
 
 
+def _mean(values: np.ndarray) -> np.ndarray:
+  return np.asarray(values.mean(axis=0))
+
+
 def combined(
   figures: Sequence[Figure], by: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> Figure:
@@ -58,7 +62,7 @@ def combined(
     figures: at least one.
     by: takes the values, shape (figures,) or (figures, DRAWS), to () or (DRAWS,); default: mean.
   """
-  made = by if by is not None else functools.partial(np.mean, axis=0)
+  made = by or _mean
   value = float(made(np.array([f.value for f in figures])))
   draws = [f.draws for f in figures if f.draws is not None]
   return of_draws(value, made(np.stack(draws)) if len(draws) == len(figures) else None)

@@ -26,7 +26,7 @@ setuptools.setup(
     'aya_train.annotation': ['templates/*'],
     'aya_train.export': ['templates/*'],
     'aya_train.judging': ['protocols/*'],
-    'aya_train.report': ['templates/*'],
+    'aya_train.report': ['published/*', 'templates/*'],
     'aya_train.tasks.eval': ['prompts/*'],
     'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],

@@ -86,7 +86,7 @@ def shipped(folder, suffixes):
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-  code = shipped(ROOT / 'aya_train', {'.py', '.typed', '.jinja', '.txt'})
+  code = shipped(ROOT / 'aya_train', {'.py', '.typed', '.jinja', '.tsv', '.txt'})
   wanted = {f'aya_train/{path}' for path in code}
   wanted |= {f'aya_train/tasks/{path}' for path in shipped(ROOT / 'tasks', {'.py'})}
   wanted |= {f'aya_train/configs/{path}' for path in shipped(ROOT / 'gin', {'.gin'})}

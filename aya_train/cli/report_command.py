@@ -14,20 +14,32 @@ if TYPE_CHECKING:
   from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
-SUMMARY = 'one HTML page about a run, the data of a mixture, or what people prefer'
+SUMMARY = 'one HTML page about a run, evaluations, the data of a mixture, or what people prefer'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     'what',
     nargs='+',
-    metavar='MODEL_DIR | data MIXTURE | preference FILE...',
-    help='of the run; a mixture or task; or exports of `annotate` and verdicts of `judge`',
+    metavar='MODEL_DIR | data MIXTURE | eval RUN... | preference FILE...',
+    help='of the run; a mixture or task; folders of `eval`, [NAME=]EVAL_OUTPUT_DIR each; or '
+    'exports of `annotate` and verdicts of `judge`',
   )
   parser.add_argument(
     '--output',
     type=os.path.expanduser,
-    help='file to write: of data by default data_MIXTURE.html, of preference preference.html',
+    help='file to write: by default data_MIXTURE.html, eval_report.html, preference.html',
+  )
+  parser.add_argument(
+    '--json', type=os.path.expanduser, help='of evaluations: a file for the same figures'
+  )
+  parser.add_argument(
+    '--markdown', type=os.path.expanduser, help='of evaluations: a file for tables of a model card'
+  )
+  parser.add_argument(
+    '--beside',
+    type=lambda names: [name.strip() for name in names.split(',') if name.strip()],
+    help='of evaluations: published models to draw beside them, default mT0-13B,BLOOMZ',
   )
   parser.add_argument(
     '--budget', type=int, help='of a data report: examples of a run, for the repeats'
@@ -53,12 +65,14 @@ def run(args: argparse.Namespace) -> None:
     path = _report_data(args.what[1], args)
   elif args.what[0] == 'preference' and len(args.what) > 1:
     path = _report_preference(args)
+  elif args.what[0] == 'eval' and len(args.what) > 1:
+    path = _report_eval(args.what[1:], args)
   elif len(args.what) == 1:
     path = _report_run(os.path.expanduser(args.what[0]), args)
   else:
     raise ValueError(
-      'report what? Give MODEL_DIR, `data` and a mixture, or `preference` and files; got '
-      f'{args.what}'
+      'report what? Give MODEL_DIR, `data` and a mixture, `eval` and folders of evaluations, or '
+      f'`preference` and files; got {args.what}'
     )
   print(f'wrote {path}')
 
@@ -113,4 +127,20 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
     lengths=lengths,
     budget=args.budget or data_page.AYA_SAMPLES,
     annotations=args.annotations,
+  )
+
+
+def _report_eval(runs: list[str], args: argparse.Namespace) -> object:
+  from aya_train.report import eval_page, published_figures
+
+  output = args.output or eval_page.PAGE
+  for path, name in ((output, '--output'), (args.json, '--json'), (args.markdown, '--markdown')):
+    if path is not None:
+      destinations.check_file(path, name)
+  return eval_page.write(
+    [os.path.expanduser(run) for run in runs],
+    output,
+    json_output=args.json,
+    markdown_output=args.markdown,
+    beside=published_figures.BESIDE if args.beside is None else args.beside,
   )

@@ -20,6 +20,9 @@ _CSS = {
   '#010205': 'var(--after)',
   '#010206': 'var(--validation)',
   '#010207': 'var(--right)',
+  '#010208': 'var(--fourth, #8e5bd0)',
+  '#010209': 'var(--fifth, #c0392b)',
+  '#01020a': 'var(--sixth, #7f8c8d)',
 }
 _INK, _GRID, *_SERIES = _CSS
 _FEW_POINTS = 40
@@ -27,11 +30,13 @@ _FEW_POINTS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """One curve: steps against values."""
+  """One curve: steps against values, and the ends of their intervals where they have such."""
 
   name: str
   steps: Sequence[int]
   values: Sequence[float]
+  lows: Sequence[float] = ()
+  highs: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +158,8 @@ def chart(title: str, lines: Sequence[Line]) -> Chart:
     ax = fig.subplots()
     for line, colour in zip(lines, _SERIES, strict=False):
       marker = 'o' if len(line.steps) <= _FEW_POINTS else None
+      if line.lows:
+        ax.fill_between(line.steps, line.lows, line.highs, color=colour, alpha=0.18, linewidth=0)
       ax.plot(line.steps, line.values, color=colour, linewidth=2, marker=marker, markersize=4)
     ax.set_xlabel('step')
     ax.set_ylim(bottom=0)

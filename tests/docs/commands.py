@@ -21,7 +21,7 @@ PAGES = (
   *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
   *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
   *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'benchmarks', 'metrics')),
-  *(f'docs/{name}.md' for name in ('judging', 'annotation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('report_eval', 'judging', 'annotation', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

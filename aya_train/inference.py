@@ -202,7 +202,7 @@ def _of_prompts(
       cut.append(index)
     record = {'index': index, **prompt.columns, 'inputs': prompt.text}
     questions.append(_Question([*ids[: length - 1], vocabulary.eos_id], record))
-  _tell_cut(cut, len(prompts), length)
+  _tell_cut(cut, len(prompts), f'longer than {length} tokens and cut there')
   return questions
 
 
@@ -213,7 +213,7 @@ def _of_task(
   if not examples:
     raise ValueError(f'no examples in the split {split!r} of {name!r}')
   full = [i for i, e in enumerate(examples) if len(e.tokens) >= lengths['inputs']]
-  _tell_cut(full, len(examples), lengths['inputs'])
+  _tell_cut(full, len(examples), f'{lengths["inputs"]} tokens long, or were cut there')
   return [
     _Question(
       example.tokens,
@@ -229,12 +229,11 @@ def _of_task(
   ]
 
 
-def _tell_cut(cut: Sequence[int], count: int, length: int) -> None:
+def _tell_cut(cut: Sequence[int], count: int, what: str) -> None:
   if cut and hosts.is_first():
     logger.warning(
-      '%d of %d inputs have %d tokens or more and are cut there, the first at index %d: longer '
-      'TASK_FEATURE_LENGTHS keep them whole',
-      *(len(cut), count, length, cut[0]),
+      '%d of %d inputs are %s, the first at index %d: longer TASK_FEATURE_LENGTHS keep them whole',
+      *(len(cut), count, what, cut[0]),
     )
 
 

@@ -12,6 +12,7 @@ those before it are there; nothing can go on in it.
 
 import contextlib
 import fcntl
+import io
 import json
 import logging
 import os
@@ -90,7 +91,7 @@ class AnswerFile:
     self._records: list[dict[str, Any]] = []  # of a bucket those that are in no part
     self._waiting: dict[int, list[Mapping[str, Any]]] = {}  # of a stream
     self._next, self._part = 0, 0
-    self._file: BinaryIO | None = None
+    self._file: Any = None
     self._written_at = time.monotonic()
     done: list[list[int]] = []
     with hosts.together():
@@ -359,7 +360,7 @@ class AnswerFile:
 
   def close(self) -> None:
     """Ends writing; what is there stays, and the next process goes on."""
-    if self._file is not None and self._file is not sys.stdout.buffer:
+    if self._file is not None:
       self._file.close()
     elif hosts.is_first() and not self.is_stream and not self._is_local:
       self._write_part()
@@ -384,11 +385,29 @@ def is_stream(path: epath.PathLike) -> bool:
   )
 
 
-def _stream(path: epath.Path) -> BinaryIO:
+class _StandardOutput(io.RawIOBase):
+  """Bytes for standard output, also where that is a text alone; closing it leaves it open."""
+
+  def writable(self) -> bool:
+    return True
+
+  def write(self, data: Any) -> int:
+    if (buffer := getattr(sys.stdout, 'buffer', None)) is not None:
+      sys.stdout.flush()
+      buffer.write(data)
+    else:
+      sys.stdout.write(bytes(data).decode())
+    return len(data)
+
+  def flush(self) -> None:
+    if not self.closed:
+      sys.stdout.flush()
+
+
+def _stream(path: epath.Path) -> Any:
   name = os.fspath(path)
   if name in (STDOUT, '/dev/stdout'):
-    sys.stdout.flush()
-    return sys.stdout.buffer
+    return _StandardOutput()
   return open(name, 'ab' if name.startswith(('/dev/fd/', '/proc/')) else 'wb')
 
 

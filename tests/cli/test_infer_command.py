@@ -17,7 +17,6 @@ def cleared():
 
 def macros(*arguments):
   args = main.parser().parse_args(gin_args.rewrite_gin_args(['infer', *FILES, *arguments]))
-  infer_command.add_bindings(args)
   config.parse(args.gin_file, args.gin_bindings, require_all=False)
   return config.macro
 
@@ -33,9 +32,16 @@ def test_arguments_are_macros():
   assert macro('PROMPTS_FILE') is None and macro('DECODE_AS_CHECKPOINT') is False
 
 
-def test_macros_of_the_command_line_win():
-  macro = macros('--num_samples=3', '--decoding=aya_sampling', '--gin.NUM_SAMPLES=2')
-  assert macro('NUM_SAMPLES') == 2
+@pytest.mark.parametrize('order', [1, -1])
+def test_macros_of_the_command_line_win(order):
+  arguments = [
+    '--gin.NUM_SAMPLES=2',
+    '--num_samples=3',
+    '--decoding=aya_sampling',
+    '--gin.TOP_P=0.5',
+  ]
+  macro = macros(*arguments[::order])
+  assert (macro('NUM_SAMPLES'), macro('TOP_P'), macro('TEMPERATURE')) == (2, 0.5, 0.9)
 
 
 @pytest.mark.parametrize('name', infer_command.DECODING)

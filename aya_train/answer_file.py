@@ -91,6 +91,7 @@ class AnswerFile:
     self._records: list[dict[str, Any]] = []  # of a bucket those that are in no part
     self._waiting: dict[int, list[Mapping[str, Any]]] = {}  # of a stream
     self._next, self._part = 0, 0
+    self._finished = self._closed = False
     self._file: Any = None
     self._written_at = time.monotonic()
     done: list[list[int]] = []
@@ -324,6 +325,7 @@ class AnswerFile:
     with hosts.together():
       if hosts.is_first():
         self._finish()
+    self._finished = True
     self.close()
 
   def _finish(self) -> None:
@@ -359,12 +361,19 @@ class AnswerFile:
       self._parts_path.rmtree()
 
   def close(self) -> None:
-    """Ends writing; what is there stays, and the next process goes on."""
+    """Ends writing; what is there stays, and the next process goes on. Nothing leaves nothing."""
+    if self._closed:
+      return
+    self._closed = True
     if self._file is not None:
       self._file.close()
-    elif hosts.is_first() and not self.is_stream and not self._is_local:
+    if self.is_stream or not hosts.is_first():
+      return
+    if not self._is_local:
       self._write_part()
-    self._file = None
+    if not self._finished and not self._size():
+      self._path.unlink(missing_ok=True)
+      self._about_path.unlink(missing_ok=True)
 
   def __enter__(self) -> 'AnswerFile':
     return self

@@ -145,8 +145,6 @@ def _of_rows(
     told = '; '.join(f'row {number} {problem}' for number, problem in bad[:_NAMED])
     more = f'; and {len(bad) - _NAMED} more' if len(bad) > _NAMED else ''
     if bad_rows == 'refuse':
-      raise ValueError(
-        f"{name}: {told}{more}: mend these {len(bad)} rows, or BAD_ROWS = 'leave_out' goes without"
-      )
+      raise ValueError(f"{name}: {told}{more}: mend them, or BAD_ROWS = 'leave_out' goes without")
     logger.warning('%s: %d rows are left out: %s%s', name, len(bad), told, more)
   return prompts

@@ -51,6 +51,12 @@ def test_answers_go_on_where_they_were_stopped_and_end_in_order(path):
   assert read(path) == records(*range(6))
 
 
+def test_nothing_leaves_nothing(path):
+  with opened(path):
+    pass
+  assert not [*path.parent.iterdir()]
+
+
 def test_each_answer_is_there_as_soon_as_it_is_written(tmp_path):
   with opened(tmp_path / 'a.jsonl') as file:
     file.write(records(4))

@@ -69,7 +69,7 @@ def test_bad_rows_are_told_together_or_left_out(tmp_path, caplog):
     "row 4 has no column 'inputs', but ['input'] (PROMPT_COLUMN names another)",
     "row 5 has an empty 'inputs'",
     "row 6 has no text in 'inputs' but int",
-    "and 1 more: mend these 6 rows, or BAD_ROWS = 'leave_out' goes without",
+    "and 1 more: mend them, or BAD_ROWS = 'leave_out' goes without",
   )
   assert str(raised.value) == f'{path}: {"; ".join(told)}'
   assert [prompt.text for prompt in prompt_files.read(path, bad_rows='leave_out')] == ['good']

@@ -18,10 +18,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 # In the order in which a reader meets them.
 PAGES = (
   'README.md',
-  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
-  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'benchmarks', 'metrics')),
-  *(f'docs/{name}.md' for name in ('report_eval', 'judging', 'annotation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
+  *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
+  *(f'docs/{name}.md' for name in ('metrics', 'report_eval', 'judging', 'annotation')),
+  'docs/reliability.md',
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

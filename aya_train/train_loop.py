@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from aya_train import (
+  batch_progress,
   evaluation,
   finiteness,
   hosts,
@@ -238,7 +239,7 @@ def train(
     with watchdog.phase('training'):
       state = loop.run(state, last_step, checkpoint_cfg.period)
   logger.info(
-    'done at step %d after %s', int(state.step), training_progress.clock(time.monotonic() - started)
+    'done at step %d after %s', int(state.step), batch_progress.clock(time.monotonic() - started)
   )
   with hosts.together():
     if evaluations.failures:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aya_train import metric_writer
+from aya_train import batch_progress, metric_writer
 from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)
@@ -41,11 +41,4 @@ class TrainingProgress:
       summary = self._model.train_summary(functools.reduce(metric_writer.add, sums), seconds)
       self._writer.write(step, 'train', summary)
       line = self._model.train_line(summary)
-    logger.info('step %d/%d  %s  ETA %s', step, self._last_step, line, clock(eta))
-
-
-def clock(seconds: float) -> str:
-  """A duration for people: '4m05s', '1h02m'."""
-  hours, rest = divmod(int(seconds), 3600)
-  minutes, rest = divmod(rest, 60)
-  return f'{hours}h{minutes:02d}m' if hours else f'{minutes}m{rest:02d}s'
+    logger.info('step %d/%d  %s  ETA %s', step, self._last_step, line, batch_progress.clock(eta))

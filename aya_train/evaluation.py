@@ -10,6 +10,7 @@ from etils import epath
 
 from aya_train import (
   destinations,
+  eval_metrics,
   finiteness,
   hosts,
   infer_eval,
@@ -182,4 +183,4 @@ class EvaluationError(ValueError):
 
 def describe_failures(failures: Mapping[str, Exception]) -> str:
   """What failed, each with the first line of why."""
-  return '; '.join(f'{name} ({infer_eval.first_line(error)})' for name, error in failures.items())
+  return '; '.join(f'{name} ({eval_metrics.first_line(error)})' for name, error in failures.items())

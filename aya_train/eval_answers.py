@@ -223,9 +223,7 @@ def notes_of(
       empty += not str(record.get('prediction', '')).strip()
   said = []
   if ties:
-    said.append(
-      f'{ties} of {total} questions: the best scores are equal, the first option counts'
-    )
+    said.append(f'{ties} of {total} questions: the best scores are equal, the first option counts')
   if unended:
     said.append(f'{unended} of {total} answers reached {lengths["targets"]} tokens without an end')
   if empty:

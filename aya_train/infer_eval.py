@@ -287,7 +287,7 @@ class InferEvaluator:
     for name in self._opened:
       task = seqio.TaskRegistry.get(name)
       metrics_of_task = task.metric_fns or task.metric_objs
-      key = (*map(id, metrics_of_task), id(task.postprocess_fn))
+      key = (*map(_identity, metrics_of_task), _identity(task.postprocess_fn))
       if key in tried:
         continue
       tried.add(key)
@@ -361,7 +361,7 @@ class InferEvaluator:
     try:
       outcome = self._evaluate(name, params, step, between, store)
       if outcome is not None and not outcome.is_kept:
-        finiteness.check_figures(outcome.metrics, 'metrics', 'Does the metric divide by 0?')
+        finiteness.check_figures(dict(outcome.metrics), 'metrics', 'Does the metric divide by 0?')
     except SystemExit as error:
       failures[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
     except Exception as error:
@@ -443,6 +443,13 @@ class InferEvaluator:
 
 
 GENERATED, SCORED = 'generated', 'scored'  # kinds of answers
+
+
+def _identity(function: Any) -> Any:
+  """What tells functions apart; metrics of our own that differ in an option do the same."""
+  whole = getattr(function, 'func', getattr(function, '__wrapped__', function))
+  module = getattr(whole, '__module__', '')
+  return (module, whole.__qualname__) if '.tasks.metrics.' in f'.{module}' else id(function)
 
 
 def _kinds(task: seqio.Task) -> list[str]:
@@ -588,12 +595,15 @@ def decoder(
   log_dir: str | None,
   *,
   required: bool,
+  answerer: model_answers.Answerer | None = None,
+  keeps_examples: bool = True,
 ) -> InferEvaluator | None:
   """The evaluator of what can be decoded; what cannot, and metrics that will fail, are said.
 
   Args:
     model, partitioner, config, log_dir: see `InferEvaluator`.
     required: refuse a configuration of which nothing can be decoded.
+    answerer, keeps_examples: see `InferEvaluator`.
 
   Returns:
     None if nothing is to be, or can be, decoded.
@@ -611,7 +621,9 @@ def decoder(
           f'{type(model).__name__} decodes nothing, and {config.mixture_or_task_name!r} is to be '
           'decoded: INFER_EVAL_CFG = None'
         )
-      evaluator = InferEvaluator(model, partitioner, config, log_dir)
+      evaluator = InferEvaluator(
+        *(model, partitioner, config, log_dir), answerer=answerer, keeps_examples=keeps_examples
+      )
     except NothingToDecodeError as error:
       if required:
         raise

@@ -207,7 +207,7 @@ def test_scores_of_the_harness_protocol_are_lm_evaluation_harness_own(exported, 
   if python is None:
     pytest.skip('lm_eval is not installed: pip install lm_eval, or AYA_TRAIN_LM_EVAL=PYTHON')
   folder, _, _ = exported
-  asked = [q for q in range(len(QUESTIONS) - 1)]  # the last is cut, at another length there
+  asked = list(range(len(QUESTIONS) - 1))  # the last is cut, at another length there
   pairs = [(QUESTIONS[q][0], option) for q in asked for option in QUESTIONS[q][1]]
   done = subprocess.run(
     [python, '-c', HARNESS_PROGRAM, str(folder), json.dumps(pairs)],

@@ -33,7 +33,7 @@ class Ct2Answers:
       folder: written by `export.ct2_model`.
       vocabulary: of the tasks.
       batch_size: see above.
-      decoding: options of `ctranslate2.Translator.translate_batch`.
+      decoding: of `options_of`.
 
     Raises:
       ModuleNotFoundError: the extra `quantised` is not installed.
@@ -68,13 +68,15 @@ class Ct2Answers:
       max_input_length=0,
       return_scores=True,
       return_end_token=True,
-      length_penalty=0,
       **self._decoding,
     )
-    return [
-      model_answers.Answer([self._ids[piece] for piece in each.hypotheses[0]], each.scores[0])
-      for each in found
-    ]
+    answers = []
+    for each in found:
+      tokens = [self._ids[piece] for piece in each.hypotheses[0]]
+      penalty = len(tokens) ** self._decoding['length_penalty']
+      answers.append(model_answers.Answer(tokens, each.scores[0] * penalty))
+    model_answers.check_scores(np.array([answer.score for answer in answers]))
+    return answers
 
   def score(self, questions: Sequence[model_answers.Scored], *, limit: int) -> list[list[float]]:
     """Log-likelihoods of the targets of each question; CTranslate2 encodes inputs for each."""
@@ -103,6 +105,37 @@ class Ct2Answers:
 
   def _named(self, ids: np.ndarray) -> list[str]:
     return [self._pieces[int(i)] for i in ids]
+
+
+def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """What CTranslate2 calls the settings of a decode function (`decode_settings.of`).
+
+  Raises:
+    ValueError: it knows no such way.
+  """
+  options = {
+    'min_decoding_length': settings.get('min_new_tokens', 0),
+    'repetition_penalty': settings.get('repetition_penalty', 1.0),
+    'no_repeat_ngram_size': settings.get('no_repeat_ngram_size', 0),
+  }
+  if settings.get('function') == 'temperature_sample':
+    options |= {'beam_size': 1, 'length_penalty': 0}
+    if not settings['draws']:
+      return options
+    return options | {
+      'sampling_temperature': settings['temperature'],
+      'sampling_topk': settings['topk'],
+      'sampling_topp': settings['topp'] or 1.0,
+    }
+  if settings.get('function') == 'hf_beam_search':
+    return options | {
+      'beam_size': settings['num_decodes'],
+      'length_penalty': settings['length_penalty'],
+    }
+  raise ValueError(
+    f'CTranslate2 does not answer by {settings.get("function")!r}: DECODE_FN is to be '
+    '@decoding.temperature_sample or @hf_beams.hf_beam_search'
+  )
 
 
 def _check_vocabulary(pieces: Sequence[str], vocabulary: seqio.Vocabulary, where: str) -> None:

@@ -14,6 +14,7 @@ from etils import epath
 from aya_train import (
   ct2_answers,
   ct2_library,
+  decode_settings,
   destinations,
   eval_metrics,
   eval_results,
@@ -29,7 +30,7 @@ from aya_train import (
   watchdog,
 )
 from aya_train.data import batching, task_registry
-from aya_train.objectives import objective
+from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import eval_tasks
 
 Batch = Mapping[str, np.ndarray]
@@ -293,7 +294,10 @@ class _Checkpoint:
         f'{self._path} is a CTranslate2 model, whose loss is not measured: INFER_EVAL_CFG says '
         'what it is to answer'
       )
-    return ct2_answers.Ct2Answers(self._path, self._model.output_vocabulary, cfg.batch_size, {})
+    options = ct2_answers.options_of(_decoding(self._model, cfg.task_feature_lengths))
+    return ct2_answers.Ct2Answers(
+      *(self._path, self._model.output_vocabulary, cfg.batch_size, options)
+    )
 
   def params(self, partitioner: partitioning.Partitioner) -> Any:
     from aya_train.checkpoint import formats
@@ -317,7 +321,7 @@ class _Checkpoint:
       'num_examples': cfg.num_examples,
       'batch_size': cfg.batch_size,
       'seed': cfg.seed,
-      'decoding': _decoding(self._model),
+      'decoding': dict(_decoding(self._model, cfg.task_feature_lengths)),
       'activation_dtype': str(np.dtype(self._model.activation_dtype)),
       'format': 'ctranslate2' if self.source is None else self.source.format.value,
     }
@@ -327,11 +331,11 @@ class _Checkpoint:
     )
 
 
-def _decoding(model: objective.Objective) -> dict[str, Any]:
-  function = getattr(model, 'decode_fn', None)
-  options = dict(getattr(function, 'keywords', {}))
-  named = getattr(function, 'func', function)
-  return {'function': getattr(named, '__qualname__', str(named)), **options}
+def _decoding(model: objective.Objective, lengths: Mapping[str, int]) -> Mapping[str, Any]:
+  """What the decode function does, by name; {} of a model that decodes nothing."""
+  if not isinstance(model, seq2seq.EncoderDecoderModel):
+    return {}
+  return decode_settings.of(model.decode_fn, lengths['targets'])
 
 
 class EvaluationError(ValueError):

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'reliability')),
+  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'evaluation', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

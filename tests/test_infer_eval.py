@@ -139,7 +139,7 @@ def test_a_task_of_a_mixture_without_data_is_left_out_and_a_named_one_refused(ta
   assert reason.startswith('its data is missing') and names == ['tests.gone']
   with pytest.raises((OSError, ValueError, tf.errors.NotFoundError), match=r'gone\.txt'):
     evaluator('tests.gone')
-  with pytest.raises(infer_eval.NothingToDecodeError, match="no split 'train': tests.answers"):
+  with pytest.raises(infer_eval.NothingToDecodeError, match=r"no split 'train': tests\.answers"):
     evaluator('tests.answers', split='train')
 
 

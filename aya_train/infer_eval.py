@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 import fnmatch
-import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -18,6 +16,7 @@ from etils import epath
 from aya_train import (
   eval_answers,
   eval_metrics,
+  eval_reader,
   eval_rows,
   finiteness,
   hosts,
@@ -34,11 +33,7 @@ from aya_train.tasks import eval_tasks, split_slices
 logger = logging.getLogger(__name__)
 PREPROCESSING_SEED = 42
 TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
-_OUTPUT_TYPES = (
-  seqio.metrics.ModelOutputType.PREDICTION,
-  seqio.metrics.ModelOutputType.PREDICTION_WITH_AUX,
-  seqio.metrics.ModelOutputType.SCORE,
-)
+GENERATED, SCORED = eval_reader.GENERATED, eval_reader.SCORED
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,7 +179,7 @@ class InferEvaluator:
     self._log_dir = log_dir if jax.process_index() == 0 else None
     self._keeps_examples = keeps_examples
     self.left_out: dict[str, list[str]] = {}
-    self._opened: dict[str, tuple[seqio.Evaluator, eval_rows.Rows] | None] = {}
+    self._opened: dict[str, eval_reader.Opened | None] = {}
     for named in config.names:
       for task in seqio.get_subtasks(task_registry.get_mixture_or_task(named)):
         if task.name not in self._opened and (reason := self._add(task, named == task.name)):
@@ -218,7 +213,7 @@ class InferEvaluator:
     if not split_slices.has(task, split):
       return f'no split {split!r}'
     needed = {metric.model_output_type for metric in task.metric_objs}
-    if unknown := needed - {*_OUTPUT_TYPES}:
+    if unknown := needed - {*eval_reader.OUTPUT_TYPES}:
       names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
       return f'metrics of outputs that are not computed here ({names})'
     try:
@@ -226,53 +221,26 @@ class InferEvaluator:
         task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
       )
     except (OSError, tf.errors.OpError) as error:
-      if is_named or not _is_missing(error):
+      if is_named or not eval_reader.is_missing(error):
         raise
       return f'its data is missing ({task_examples.reason(error)})'
     if not int(evaluator.cached_task_datasets[task.name].cardinality()):
       return f'no rows in {split!r}'
-    self._opened[task.name] = (
-      (evaluator, self._rows(task, evaluator)) if self._keeps_examples else None
-    )
+    self._opened[task.name] = None
+    if self._keeps_examples:
+      lengths = self._config.lengths_of(task.name)
+      self._opened[task.name] = eval_reader.opened(task.name, evaluator, lengths)
     return ''
 
   def _evaluator(self, name: str, num_examples: int | None, log_dir: str | None) -> seqio.Evaluator:
-    config = self._config
-    split, lengths = config.split_of(name), config.lengths_of(name)
-    with task_registry.registered_with(seqio.TaskRegistry.get(name), split):
-      task = seqio.TaskRegistry.get(name)
-      if _cuts_left(task):
-        del lengths['inputs']
-      if num_examples is not None and eval_rows.is_scored(task):
-        num_examples = eval_rows.questions_of(
-          task.get_dataset(
-            *(lengths, split),
-            use_cached=config.use_cached,
-            shuffle=False,
-            seed=config.seed,
-            num_epochs=1,
-          ).as_numpy_iterator(),
-          num_examples,
-        )
-      return seqio.Evaluator(
-        mixture_or_task_name=name,
-        feature_converter=seqio.EncDecFeatureConverter(pack=False),
-        eval_split=split,
-        use_cached=config.use_cached,
-        seed=config.seed,
-        sequence_length=lengths,
-        num_examples=num_examples,
-        logger_cls=[eval_metrics.StrictJSONLogger] if log_dir else [],
-        log_dir=log_dir,
-        async_compute_metrics=False,
-      )
-
-  def _rows(self, task: seqio.Task, evaluator: seqio.Evaluator) -> eval_rows.Rows:
-    return eval_rows.read(
-      task,
-      evaluator.cached_task_datasets[task.name].as_numpy_iterator(),
-      self._config.lengths_of(task.name),
-      cut_left=_cuts_left(task),
+    return eval_reader.evaluator(
+      name,
+      split=self._config.split_of(name),
+      lengths=self._config.lengths_of(name),
+      num_examples=num_examples,
+      use_cached=self._config.use_cached,
+      seed=self._config.seed,
+      log_dir=log_dir,
     )
 
   def try_metrics(self, num_examples: int = TRIED_EXAMPLES) -> dict[str, str]:
@@ -283,24 +251,18 @@ class InferEvaluator:
     Returns:
       Task name -> what its metrics or postprocessing raised.
     """
-    problems, tried = {}, set()
+    problems, seen = {}, set()
     for name in self._opened:
-      task = seqio.TaskRegistry.get(name)
-      metrics_of_task = task.metric_fns or task.metric_objs
-      key = (*map(_identity, metrics_of_task), _identity(task.postprocess_fn))
-      if key in tried:
+      identity = eval_reader.metrics_identity(seqio.TaskRegistry.get(name))
+      if identity in seen:
         continue
-      tried.add(key)
+      seen.add(identity)
       try:
-        scored = self._evaluator(name, num_examples, None).evaluate(
-          compute_metrics=True,
-          predict_fn=lambda ds, *_: _targets(ds),
-          predict_with_aux_fn=lambda ds, *_: (pairs := _targets(ds), _aux([0.0] * len(pairs))),
-          score_fn=lambda ds, *_: [(i, 0.0) for i, _ in _targets(ds)],
-        )
-        eval_metrics.numbers(scored[0].result()[name])
-      except (Exception, SystemExit) as error:
-        problems[name] = eval_metrics.first_line(error)
+        problem = eval_reader.tried(self._evaluator(name, num_examples, None), name)
+      except Exception as error:
+        problem = eval_metrics.first_line(error)
+      if problem:
+        problems[name] = problem
     return problems
 
   def evaluate(
@@ -382,15 +344,16 @@ class InferEvaluator:
       epath.Path(self._log_dir).mkdir(parents=True, exist_ok=True)
     if self._model_answers is not None:
       self._model_answers.params = params
-    task, lengths = seqio.TaskRegistry.get(name), self._config.lengths_of(name)
+    lengths = self._config.lengths_of(name)
     with hosts.together():
-      evaluator, rows = self._open(name)
+      opened = self._open(name)
+    task, rows = opened.task, opened.rows
     title = f'{name} ({self.tasks.index(name) + 1} of {len(self.tasks)} tasks)'
     answers: dict[str, Any] = {}
     notes: dict[str, None] = dict.fromkeys(rows.notes)
     was_complete = store is not None
     with contextlib.ExitStack() as stack:
-      for kind in _kinds(task):
+      for kind in eval_reader.kinds(task):
         count = len(rows.questions if kind == SCORED else rows.rows)
         if not count:
           raise ValueError(f'no rows in {self._config.split_of(name)!r}')
@@ -414,7 +377,7 @@ class InferEvaluator:
           eval_answers.notes_of(kept.records(), lengths, is_ranked=rows.is_ranked)
         )
       with watchdog.phase(f'metrics of {name}'):
-        values = _metrics(evaluator, rows, answers, lengths['targets'], step)[name]
+        values = opened.metrics(answers, lengths['targets'], step)
     figures = eval_metrics.numbers(values)
     if others := sorted({*values} - {*figures}):
       logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
@@ -423,11 +386,11 @@ class InferEvaluator:
       figures, len(rows.questions if is_ranked else rows.rows), tuple(notes), is_ranked
     )
 
-  def _open(self, name: str) -> tuple[seqio.Evaluator, eval_rows.Rows]:
+  def _open(self, name: str) -> eval_reader.Opened:
     if (opened := self._opened[name]) is not None:
       return opened
     evaluator = self._evaluator(name, self._config.num_examples, self._log_dir)
-    return evaluator, self._rows(seqio.TaskRegistry.get(name), evaluator)
+    return eval_reader.opened(name, evaluator, self._config.lengths_of(name))
 
   def _about(self, name: str, rows: eval_rows.Rows, kind: str) -> dict[str, Any]:
     """What answers depend on besides the model."""
@@ -440,66 +403,6 @@ class InferEvaluator:
       'examples': rows.digest(),
       **({'seed': self._config.seed} if kind == GENERATED else {}),
     }
-
-
-GENERATED, SCORED = 'generated', 'scored'  # kinds of answers
-
-
-def _identity(function: Any) -> Any:
-  """What tells functions apart; metrics of our own that differ in an option do the same."""
-  whole = getattr(function, 'func', getattr(function, '__wrapped__', function))
-  module = getattr(whole, '__module__', '')
-  return (module, whole.__qualname__) if '.tasks.metrics.' in f'.{module}' else id(function)
-
-
-def _kinds(task: seqio.Task) -> list[str]:
-  """Which answers a task's metrics take."""
-  scored = eval_rows.is_scored(task)
-  others = {metric.model_output_type for metric in task.metric_objs} - {_OUTPUT_TYPES[2]}
-  return [kind for kind, wanted in ((GENERATED, others), (SCORED, scored)) if wanted]
-
-
-def _cuts_left(task: seqio.Task) -> bool:
-  """Whether inputs that are too long lose their beginning."""
-  return eval_rows.is_scored(task) or eval_tasks.about(task.name).num_shots > 0
-
-
-def _is_missing(error: BaseException) -> bool:
-  """Whether data is not there; what a source raises inside tf.data comes as a text."""
-  missing = (FileNotFoundError, tf.errors.NotFoundError)
-  return isinstance(error, missing) or 'FileNotFoundError' in str(error)
-
-
-def _metrics(
-  evaluator: seqio.Evaluator,
-  rows: eval_rows.Rows,
-  answers: Mapping[str, Any],
-  length: int,
-  step: int,
-) -> Mapping[str, Any]:
-  """What SeqIO computes of answers, by task."""
-
-  @functools.cache
-  def generated() -> tuple[list[tuple[int, list[int]]], list[float]]:
-    return eval_answers.generated_outputs(answers[GENERATED].records(), length)
-
-  scored, _ = evaluator.evaluate(
-    compute_metrics=True,
-    step=step,
-    predict_fn=lambda *_: generated()[0],
-    # As T5X's predict_batch_with_aux: tokens, and each answer's log-likelihood as `scores`.
-    predict_with_aux_fn=lambda *_: (generated()[0], _aux(generated()[1])),
-    score_fn=lambda *_: eval_answers.scored_outputs(answers[SCORED].records(), rows),
-  )
-  return scored.result()
-
-
-def _aux(scores: list[float]) -> dict[str, list[float]]:
-  return {'scores': scores}
-
-
-def _targets(ds: Any) -> list[tuple[int, list[int]]]:
-  return [(int(i), ex['decoder_target_tokens'].tolist()) for i, ex in ds.as_numpy_iterator()]
 
 
 def decode_prompts(
@@ -525,66 +428,21 @@ def decode_prompts(
   Raises:
     finiteness.NonFiniteError: the model gives an answer no finite log-likelihood.
   """
-  tokens = encode_prompts(model, prompts, lengths)
-  return decode_tokens(
-    model,
-    params,
-    tokens,
-    lengths=lengths,
-    batch_size=batch_size,
-    partitioner=partitioner,
-    seed=seed,
-  )
-
-
-def encode_prompts(
-  model: seq2seq.EncoderDecoderModel, prompts: Sequence[str], lengths: Mapping[str, int]
-) -> list[list[int]]:
-  """Ids of texts, cut to `lengths['inputs']` tokens, each with its end of sequence."""
   vocabulary = model.input_vocabulary
-  return [
-    [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id] for text in prompts
+  rows = [
+    np.array([*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id], np.int32)
+    for text in prompts
   ]
-
-
-def decode_tokens(
-  model: seq2seq.EncoderDecoderModel,
-  params: Any,
-  prompts: Sequence[Sequence[int]],
-  *,
-  lengths: Mapping[str, int],
-  batch_size: int,
-  partitioner: partitioning.Partitioner,
-  seed: int = 0,
-) -> list[list[int]]:
-  """Answers to inputs of ids, as `decode_prompts` gives them.
-
-  Args:
-    prompts: ids of each input, at most `lengths['inputs']`.
-    model, params, lengths, batch_size, partitioner, seed: as for `decode_prompts`.
-  """
-
-  def predict(params: Any, inputs: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    batch = {'encoder_input_tokens': inputs}
-    key = jax.random.key(seed)
-    tokens, scores = model.predict_batch(
-      params, batch, key, ids, max_decode_length=lengths['targets']
-    )
-    return tokens[:, 0], scores[:, 0]
-
-  step = partitioner.jit(predict, out_shardings=partitioner.replicated)
+  answerer = model_answers.ModelAnswers(model, partitioner, batch_size, seed)
+  answerer.params = params
   answers: list[list[int]] = []
-  for start in range(0, len(prompts), batch_size):
-    rows = prompts[start : start + batch_size]
-    width = model_answers.input_width(max(1, *map(len, rows)), lengths['inputs'])
-    inputs = np.zeros((batch_size, width), np.int32)
-    for row, tokens in enumerate(rows):
-      inputs[row, : len(tokens)] = tokens
-    ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
-    decoded, scores = (np.asarray(values) for values in step(params, inputs, ids))
-    model_answers.check_scores(scores[: len(rows)])
-    for row in decoded[: len(rows)]:
-      answers.append([int(t) for t in row if t != 0])
+  for numbers in eval_answers.batched(range(len(rows)), batch_size):
+    found = answerer.generate(
+      *([rows[i] for i in numbers], numbers),
+      limit=lengths['inputs'],
+      max_decode_length=lengths['targets'],
+    )
+    answers += [list(answer.tokens) for answer in found]
   return answers
 
 

@@ -17,7 +17,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from etils import epath
@@ -28,6 +28,7 @@ from aya_train.tasks import storage
 logger = logging.getLogger(__name__)
 ABOUT = '.run.json'  # after the file's name
 PARTS = '.parts'
+STDOUT = '-'
 INDEX = 'index'
 SYNC_SECONDS = 5.0  # a machine that loses its power loses so much at most
 PART_SECONDS = 10.0  # and of a bucket a process that is killed
@@ -38,6 +39,10 @@ class OtherAnswersError(ValueError):
   """The file holds answers of something else."""
 
 
+def _index(record: Mapping[str, Any]) -> int | None:
+  return record[INDEX]
+
+
 class AnswerFile:
   """The records of one set of questions; a context that closes it, finished or not.
 
@@ -46,6 +51,7 @@ class AnswerFile:
   Attributes:
     done: numbers of the questions that earlier processes answered, on every host.
     complete: whether those are all of them.
+    is_stream: whether nothing can go on in it.
   """
 
   def __init__(
@@ -55,6 +61,7 @@ class AnswerFile:
     *,
     num_questions: int,
     records_each: int = 1,
+    number: Callable[[Mapping[str, Any]], int | None] = _index,
     name: str = 'OUTPUT_FILE',
     overwrite: bool = False,
     way_out: str = 'give another file, or OVERWRITE = True',
@@ -66,6 +73,7 @@ class AnswerFile:
       about: all that the answers depend on, JSON by a name that people know.
       num_questions: how many there are.
       records_each: records of a question, such as samples; a question with fewer is not done.
+      number: which question a record belongs to, None if to none; its `index` by default.
       name: what the user calls the file.
       overwrite: begin anew where the file holds answers of something else.
       way_out: what to do about these, for the message.
@@ -74,7 +82,8 @@ class AnswerFile:
       OtherAnswersError: the file is there, is not of the same, and not to be overwritten.
       OSError: it cannot be written, or another process writes to it.
     """
-    self._is_stream = is_stream(path)
+    self.is_stream = is_stream(path)
+    self._number = number
     self._path = epath.Path(os.fspath(path))
     self._about = json.loads(json.dumps(about))
     self._count, self._each, self._name = num_questions, records_each, name
@@ -91,7 +100,7 @@ class AnswerFile:
     self.complete = len(self.done) == num_questions
 
   def _open(self, overwrite: bool, way_out: str) -> set[int]:
-    if self._is_stream:
+    if self.is_stream:
       self._file = _stream(self._path)
       return set()
     destinations.check_file(self._path, self._name)
@@ -191,7 +200,7 @@ class AnswerFile:
     dropped = 0
     for path in self._sources():
       for line in _lines(path):
-        index = self._index(line)
+        index = self._question(line)
         if index is None:
           dropped += 1
         else:
@@ -204,19 +213,26 @@ class AnswerFile:
       partial = storage.temporary(self._path)
       with partial.open('wb') as file:
         for line in _lines(self._path):
-          if self._index(line) in whole:
+          if self._question(line) in whole:
             file.write(line)
       partial.replace(self._path)
     elif self._is_local and self._path.exists():
       _end_line(self._path)
     return whole
 
-  def _index(self, line: bytes) -> int | None:
+  def _question(self, line: bytes) -> int | None:
     try:
-      index = json.loads(line)[INDEX]
-    except (ValueError, RecursionError, KeyError, TypeError, IndexError):
+      record = json.loads(line)
+    except (ValueError, RecursionError):
       return None
-    return index if type(index) is int and 0 <= index < self._count else None
+    return self._question_of(record) if isinstance(record, dict) else None
+
+  def _question_of(self, record: Mapping[str, Any]) -> int | None:
+    try:
+      number = self._number(record)
+    except (KeyError, TypeError):
+      return None
+    return number if type(number) is int and 0 <= number < self._count else None
 
   def write(self, records: Iterable[Mapping[str, Any]]) -> None:
     """Adds records of whole questions, all of each; on other hosts than the first nothing.
@@ -229,9 +245,9 @@ class AnswerFile:
       return
     records = list(records)
     for record in records:
-      if type(record.get(INDEX)) is not int or not 0 <= record[INDEX] < self._count:
+      if self._question_of(record) is None:
         raise ValueError(f'a record needs {INDEX!r} from 0 to {self._count - 1}: {_short(record)}')
-    if self._is_stream:
+    if self.is_stream:
       self._write_in_order(records)
     elif self._is_local:
       self._append(_encoded(records))
@@ -256,7 +272,7 @@ class AnswerFile:
   def _write_in_order(self, records: Iterable[Mapping[str, Any]]) -> None:
     assert self._file is not None
     for record in records:
-      self._waiting.setdefault(record[INDEX], []).append(record)
+      self._waiting.setdefault(self._number(record) or 0, []).append(record)
     while len(self._waiting.get(self._next, ())) == self._each:
       self._file.write(_encoded(self._waiting.pop(self._next)))
       self._next += 1
@@ -272,7 +288,7 @@ class AnswerFile:
 
   def records(self) -> Iterator[dict[str, Any]]:
     """What is written so far, in the order of the questions; on the first host of a file."""
-    if self._is_stream or not hosts.is_first():
+    if self.is_stream or not hosts.is_first():
       return
     if not self._is_local:
       self._write_part()
@@ -285,7 +301,7 @@ class AnswerFile:
     for k, path in enumerate(self._sources()):
       begin = 0
       for line in _lines(path):
-        if (index := self._index(line)) is not None:
+        if (index := self._question(line)) is not None:
           places.append((index, k, begin, len(line)))
         begin += len(line)
     return places
@@ -310,7 +326,7 @@ class AnswerFile:
     self.close()
 
   def _finish(self) -> None:
-    if self._is_stream:
+    if self.is_stream:
       if self._next < self._count:
         raise ValueError(f'{self._path}: {self._next} of {self._count} questions are answered')
       return
@@ -345,7 +361,7 @@ class AnswerFile:
     """Ends writing; what is there stays, and the next process goes on."""
     if self._file is not None and self._file is not sys.stdout.buffer:
       self._file.close()
-    elif hosts.is_first() and not self._is_stream and not self._is_local:
+    elif hosts.is_first() and not self.is_stream and not self._is_local:
       self._write_part()
     self._file = None
 
@@ -359,7 +375,7 @@ class AnswerFile:
 def is_stream(path: epath.PathLike) -> bool:
   """Whether it is a place to which a program writes once: standard output, a device, a pipe."""
   name = os.fspath(path)
-  if name == '-' or name.startswith(('/dev/', '/proc/')):
+  if name == STDOUT or name.startswith(('/dev/', '/proc/')):
     return True
   return (
     destinations.is_local(path)
@@ -370,7 +386,7 @@ def is_stream(path: epath.PathLike) -> bool:
 
 def _stream(path: epath.Path) -> BinaryIO:
   name = os.fspath(path)
-  if name in ('-', '/dev/stdout'):
+  if name in (STDOUT, '/dev/stdout'):
     sys.stdout.flush()
     return sys.stdout.buffer
   return open(name, 'ab' if name.startswith(('/dev/fd/', '/proc/')) else 'wb')

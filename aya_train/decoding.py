@@ -230,7 +230,7 @@ def beam_search(
     )
     logprobs_NV = processors.apply(
       jax.nn.log_softmax(logits_NV),
-      state.live_tokens_BKL.reshape(batch * num_decodes, -1),
+      state.live_tokens_BKL,
       state.position,
       start_id=decoder_start_token_id,
       eos_id=eos_id,

@@ -82,3 +82,16 @@ def _count(leaf: jax.Array) -> jax.Array:
 
 def _is_floating(leaf: Any) -> bool:
   return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def check_scores(values: np.ndarray) -> None:
+  """Looks at the log-likelihoods of a batch of answers.
+
+  Raises:
+    NonFiniteError: how many are NaN or infinite.
+  """
+  if (bad := int(np.sum(~np.isfinite(values)))) > 0:
+    raise NonFiniteError(
+      f'the log-likelihoods of {bad} of {values.size} answers of a batch are NaN or infinite, '
+      "though the parameters are finite: activations overflow. Try ACTIVATION_DTYPE = 'float32'"
+    )

@@ -101,7 +101,7 @@ def hf_beam_search(
     )
     logprobs_NV = processors.apply(
       jax.nn.log_softmax(logits_NV),
-      state.live_tokens_BKL.reshape(batch * beams, -1),
+      state.live_tokens_BKL,
       state.position,
       start_id=decoder_start_token_id,
       eos_id=eos_id,

@@ -57,7 +57,7 @@ class Processors:
   def apply(
     self,
     logits_NV: jax.Array,
-    tokens_NL: jax.Array,
+    tokens: jax.Array,
     position: jax.Array,
     *,
     start_id: int,
@@ -67,13 +67,15 @@ class Processors:
 
     Args:
       logits_NV: float logits, or log-probabilities.
-      tokens_NL: int32 answers so far; what stands from `position` on is not looked at.
+      tokens: int32 [N, L] or [B, K, L], answers so far; what stands from `position` on is not
+        looked at.
       position: int32 [], tokens of each answer so far.
       start_id: what the decoder was fed first.
       eos_id: ends an answer.
     """
     history_NH = None
     if self.repetition_penalty != 1 or self.no_repeat_ngram_size:
+      tokens_NL = tokens.reshape(len(logits_NV), -1)
       start_N1 = jnp.full_like(tokens_NL[:, :1], start_id)
       history_NH = jnp.concatenate([start_N1, tokens_NL], axis=1)
     if history_NH is not None and self.repetition_penalty != 1:

@@ -9,27 +9,35 @@ from typing import Any
 
 import seqio
 
-from aya_train.checkpoint import contents, formats, model_settings
+from aya_train.checkpoint import contents, folder_decoding, formats, model_settings
 from aya_train.checkpoint.hf import hf_vocabulary
 from aya_train.checkpoint.t5x import t5x_settings
 from aya_train.objectives import seq2seq
 
 logger = logging.getLogger(__name__)
-_OTHER_WAYS = ('num_beams', 'do_sample', 'repetition_penalty', 'no_repeat_ngram_size')
 
 
 def adapted(
-  model: seq2seq.EncoderDecoderModel, source: formats.Detected
+  model: seq2seq.EncoderDecoderModel, source: formats.Detected, *, decoding: bool = False
 ) -> seq2seq.EncoderDecoderModel:
   """The model with the start and end of answers of a checkpoint, and its added tokens.
 
   Where the checkpoint has a tokenizer of transformers with tokens that no SentencePiece file holds,
-  texts are read and written by that tokenizer. The way of decoding stays the model's own.
+  texts are read and written by that tokenizer.
+
+  Args:
+    model: the model.
+    source: the checkpoint.
+    decoding: take the way of decoding, and the length of answers, from its generation_config.json
+      too; else they stay the model's own, and what the file asks for is named.
 
   Raises:
-    ValueError: several tokens end an answer, or transformers is needed and not installed.
+    ValueError: several tokens end an answer, transformers is needed and not installed, or the file
+      asks for a way of decoding that is not known, or there is none that says one.
   """
   if _is_silent(source):
+    if decoding:
+      raise ValueError(f'{source.path} says nothing of decoding: DECODE_AS_CHECKPOINT = False')
     return model
   checkpoint = formats.open_checkpoint(source)
   settings = checkpoint.settings
@@ -38,17 +46,21 @@ def adapted(
       f'{source.path} ends answers at each of eos_token_id {list(settings.eos_ids)}: decoding here '
       'knows one. Keep one in a copy of its generation_config.json'
     )
-  others = {key: settings.generation[key] for key in _OTHER_WAYS if settings.generation.get(key)}
-  if others:
-    logger.info(
-      '%s says %s in generation_config.json: how to decode is taken from gin (DECODE_FN)',
-      source.path,
-      others,
-    )
   changes: dict[str, Any] = {
     'decoder_start_token_id': settings.decoder_start_id,
     'eos_token_id': settings.eos_ids[0],
   }
+  others = folder_decoding.asked(settings.generation)
+  if decoding:
+    changes['decode_fn'] = folder_decoding.decode_fn(settings.generation, str(source.path))
+    changes['max_new_tokens'] = settings.max_new_tokens
+    logger.info('decoding as generation_config.json says: %s', others or 'greedily')
+  elif others:
+    logger.info(
+      '%s says %s in generation_config.json, which is not done: how to decode is taken from gin '
+      '(DECODE_FN); --decoding checkpoint does what the file says',
+      *(source.path, others),
+    )
   if (vocabulary := _tokenizer(checkpoint)) is not None:
     changes |= {'input_vocabulary': vocabulary, 'output_vocabulary': vocabulary}
   return dataclasses.replace(model, **changes)

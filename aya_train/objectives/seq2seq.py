@@ -45,6 +45,8 @@ class EncoderDecoderModel(objective.Objective):
     decode_fn: a function of aya_train/decoding.py, with its options bound.
     decoder_start_token_id: what the decoder is fed first when it answers.
     eos_token_id: ends an answer, by default the vocabulary's end of sequence.
+    max_new_tokens: most tokens of an answer, its end included, whatever the caller of
+      `predict_batch` allows; None: what the caller allows.
   """
 
   module: network.Transformer
@@ -57,6 +59,7 @@ class EncoderDecoderModel(objective.Objective):
   decode_fn: Callable[..., Any] = greedy_search
   decoder_start_token_id: int = 0
   eos_token_id: int | None = None
+  max_new_tokens: int | None = None
 
   def __post_init__(self):
     factor = losses.check_loss_normalizing_factor(self.loss_normalizing_factor)
@@ -65,6 +68,8 @@ class EncoderDecoderModel(objective.Objective):
       raise ValueError(f'LABEL_SMOOTHING must be in [0, 1), got {self.label_smoothing!r}')
     if self.z_loss < 0.0:
       raise ValueError(f'Z_LOSS must not be negative, got {self.z_loss!r}')
+    if self.max_new_tokens is not None and self.max_new_tokens < 1:
+      raise ValueError(f'MAX_NEW_TOKENS must be None or at least 1, got {self.max_new_tokens!r}')
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
@@ -319,7 +324,8 @@ class EncoderDecoderModel(objective.Objective):
       batch: encoder_input_tokens int32 [B, S], not packed.
       rng: key for sampling; greedy and beam search need none.
       row_ids: int32 [B], what makes the draws of each row its own; by default its place.
-      max_decode_length: most tokens generated, end of sequence included.
+      max_decode_length: most tokens generated, end of sequence included, unless the model's
+        `max_new_tokens` says.
       decode_fn: overrides the model's own.
 
     Returns:
@@ -327,6 +333,7 @@ class EncoderDecoderModel(objective.Objective):
       scores [B, N], where N is the number of decodes (or beams) asked for.
     """
     decode_fn = decode_fn or self.decode_fn
+    max_decode_length = self.max_new_tokens or max_decode_length
     inputs = batch['encoder_input_tokens']
     variables = {'params': params}
     encoded = self.module.apply(variables, inputs, enable_dropout=False, method='encode')

@@ -6,14 +6,10 @@ EVAL_OUTPUT_DIR/predictions/TASK.jsonl    a `eval_tasks.Prediction` a line, as t
                /earlier/step_N/           the same of a checkpoint that was evaluated before
 """
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
-import os
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -24,7 +20,6 @@ from aya_train.tasks import eval_tasks, storage
 logger = logging.getLogger(__name__)
 SCORES = 'scores'  # a folder
 EARLIER = 'earlier'  # a folder
-_MOST_FILES = 64  # of a bucket, whose sizes are asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,35 +162,3 @@ def result(outcome: infer_eval.Outcome, about: eval_tasks.EvalTask) -> eval_task
   if bad := sorted({*outcome.metrics} - {*finite}):
     notes.append(f'{bad} are NaN or infinite, and left out')
   return eval_tasks.Result(about, outcome.num_examples, finite, notes)
-
-
-def fingerprint(path: epath.PathLike) -> str:
-  """A digest that another checkpoint at the same place has not.
-
-  Of a native checkpoint its own digests of the arrays, which copies share; else names, sizes and
-  times of the files.
-  """
-  path = epath.Path(path)
-  found = hashlib.sha256()
-  if (digests := path / 'digests' / 'metadata').exists():
-    found.update(digests.read_bytes())
-    return found.hexdigest()[:32]
-  with contextlib.suppress(FileNotFoundError):
-    for name, size, time in sorted(_files(path)):
-      found.update(f'{name}\0{size}\0{time}\n'.encode())
-  return found.hexdigest()[:32]
-
-
-def _files(path: epath.Path) -> Iterator[tuple[str, int, float]]:
-  if '://' not in os.fspath(path):
-    folder = pathlib.Path(path)
-    for file in [folder] if folder.is_file() else folder.rglob('*'):
-      if file.is_file():
-        state = file.stat()
-        yield file.relative_to(folder).as_posix(), state.st_size, state.st_mtime
-    return
-  files = [path] if path.is_file() else sorted(path.glob('*'))
-  for i, file in enumerate(files):
-    state_or_none = file.stat() if i < _MOST_FILES else None
-    size, time = (state_or_none.length, state_or_none.mtime) if state_or_none else (0, 0)
-    yield file.name, int(size), float(time)

@@ -308,10 +308,12 @@ class _Checkpoint:
 
   def evaluated(self, cfg: infer_eval.InferEvalConfig) -> eval_results.Evaluated:
     """As results.json says it."""
+    from aya_train.checkpoint import checkpoint_identity
+
     print_of = ''
     with hosts.together():
       if hosts.is_first():
-        print_of = eval_results.fingerprint(self._path)
+        print_of = checkpoint_identity.of(self._path)
     settings = {
       'mixture_or_task_name': list(cfg.names),
       'split': cfg.split,

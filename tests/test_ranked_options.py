@@ -168,7 +168,7 @@ def test_another_checkpoint_or_other_settings_are_no_continuation(exported, tmp_
   evaluate(folder, model, out, names=names, num_examples=2)
   assert 'begun anew, since examples was' in caplog.text
   assert len(predictions(out, 't0')) == 2
-  (other / 'more.txt').write_text('')
+  (other / 'more.json').write_text('{}')
   evaluate(other, model, out, names=names)
   assert 'holds the evaluation of another checkpoint' in caplog.text
   assert (out / 'earlier' / 'step_0' / eval_tasks.RESULTS).exists()

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -102,6 +102,23 @@ class InferEvalConfig:
 
 class NothingToDecodeError(ValueError):
   """No task can be decoded and scored; the message says why."""
+
+
+class KeepingError(OSError):
+  """Answers cannot be kept: those of other tasks could not be either."""
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+  """On several hosts the others wait for the first one, which writes: it may not go on alone."""
+  try:
+    yield
+  except lease.LostError:
+    raise
+  except OSError as error:
+    raise KeepingError(
+      f'answers cannot be kept: {error}. The same command goes on after those that are there'
+    ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +344,7 @@ class InferEvaluator:
     except SystemExit as error:
       failures[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
     except Exception as error:
-      if hosts.is_lost(error) or isinstance(error, lease.LostError):
+      if hosts.is_lost(error) or isinstance(error, lease.LostError | KeepingError):
         raise
       failures[name] = error
     return outcome
@@ -366,10 +383,10 @@ class InferEvaluator:
         return dataclasses.replace(known, is_kept=True) if hosts.is_first() else None
       for kind, kept in answers.items():
         answer = eval_answers.score if kind == SCORED else eval_answers.generate
-        with watchdog.phase('decoding'):
+        with watchdog.phase('decoding'), _writing():
           answer(task, rows, self._answerer, lengths, kept, between, title)
-        if store is not None:
-          kept.finish()
+          if store is not None:
+            kept.finish()
       if not hosts.is_first():
         return None
       for kept in answers.values():

@@ -113,9 +113,9 @@ def _writing() -> Iterator[None]:
   """On several hosts the others wait for the first one, which writes: it may not go on alone."""
   try:
     yield
-  except lease.LostError:
-    raise
-  except OSError as error:
+  except (OSError, hosts.ElsewhereError) as error:
+    if hosts.is_lost(error) or isinstance(error, lease.LostError):
+      raise
     raise KeepingError(
       f'answers cannot be kept: {error}. The same command goes on after those that are there'
     ) from error

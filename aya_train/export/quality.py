@@ -51,8 +51,9 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   """At most `limit` examples of a JSON-lines file, spread evenly over it.
 
   Args:
-    path: lines with the texts `inputs` and `targets`, or those that evaluation keeps in
-      MODEL_DIR/inference_eval (`input` with `inputs_pretokenized` and `targets_pretokenized`).
+    path: lines with the text `inputs` and the text or texts `targets`, of which the first counts
+      (as `infer` writes them), or those that evaluation keeps in MODEL_DIR/inference_eval (`input`
+      with `inputs_pretokenized` and `targets_pretokenized`).
     tokenizer: the model's, from transformers.
     limit: how many.
 
@@ -65,6 +66,7 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   for number, line in itertools.islice(lines, 0, None, step):
     row, ending = (line['input'], '_pretokenized') if 'input' in line else (line, '')
     texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
+    texts = [text[0] if isinstance(text, list) and text else text for text in texts]
     if not all(isinstance(text, str) for text in texts):
       raise ValueError(
         f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line '

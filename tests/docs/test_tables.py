@@ -55,7 +55,7 @@ SENTENCES = [
   ('docs/mixtures.md', r"\*\*DATA_LIC\w+\*\* \(default `([^`]+)`", DEFAULTS, 'DATA_LICENSE_POLICY'),
   ('docs/macros.md', r"`VOCABULARY_FILE = ([^`]+)`", XXL, 'VOCABULARY_FILE'),
   ('docs/macros.md', r"mT5's ([\d,]+) rows", XXL, 't5_config.T5Config.vocab_size'),
-  ('docs/macros.md', r'with a beam of (\d+)', DEFAULTS, 'beam_search.num_decodes'),
+  ('docs/macros.md', r'with a beam of (\d+)', DEFAULTS, 'NUM_BEAMS'),
   ('docs/running.md', r"mT5's own vocabulary, ([\d,]+) rows", XXL, 't5_config.T5Config.vocab_size'),
   ('docs/design.md', r'RELPOS_\w+ = (\w+), the default', DEFAULTS, 'RELPOS_BIAS_PER_LAYER'),
   ('launch/README.md', r"and `([^`]+)` as normalising factor", AYA, 'LOSS_NORMALIZING_FACTOR'),

@@ -18,14 +18,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 # In the order in which a reader meets them.
 PAGES = (
   'README.md',
-<<<<<<< HEAD
-  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'evaluation', 'reliability')),
-=======
-  *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
-  'docs/convert.md',
+  *(f'docs/{name}.md' for name in ('running', 'inference', 'evaluation', 'macros', 'data')),
+  *(f'docs/{name}.md' for name in ('mixtures', 'convert')),
   *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives', 'reliability')),
->>>>>>> dddad6f
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

@@ -32,9 +32,9 @@ _MACRO_TYPES: Mapping[str, Any] = {
     ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'DATA_LICENSE_POLICY'),
     str | None,
   ),
-  'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
   **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
+  'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 # What gin's parser raises for a text; its literals may be nested too deeply, or lists be keys.

@@ -116,8 +116,9 @@ def cuts_left(task: seqio.Task) -> bool:
 
 def is_missing(error: BaseException) -> bool:
   """Whether data is not there; what a source raises inside tf.data comes as a text."""
-  missing = (FileNotFoundError, tf.errors.NotFoundError)
-  return isinstance(error, missing) or 'FileNotFoundError' in str(error)
+  if isinstance(error, OSError | tf.errors.NotFoundError):
+    return True
+  return any(f'{name}: ' in str(error) for name in ('FileNotFoundError', 'OSError'))
 
 
 def tried(found: seqio.Evaluator, name: str) -> str:

@@ -183,7 +183,7 @@ class InferEvaluator:
 
     Raises:
       NothingToDecodeError: no task has metrics, the split, and rows in it.
-      FileNotFoundError: the data of a task that is named is not there.
+      OSError: the data of a task that is named, or all of a mixture's, are not there.
     """
     self._config = config
     self._model_answers: model_answers.ModelAnswers | None = None
@@ -198,9 +198,19 @@ class InferEvaluator:
     self.left_out: dict[str, list[str]] = {}
     self._opened: dict[str, eval_reader.Opened | None] = {}
     for named in config.names:
-      for task in seqio.get_subtasks(task_registry.get_mixture_or_task(named)):
-        if task.name not in self._opened and (reason := self._add(task, named == task.name)):
+      tasks = seqio.get_subtasks(task_registry.get_mixture_or_task(named))
+      missing: Exception | None = None
+      for task in tasks:
+        try:
+          reason = '' if task.name in self._opened else self._add(task)
+        except (OSError, tf.errors.OpError) as error:
+          if not eval_reader.is_missing(error):
+            raise
+          missing, reason = error, f'its data is missing ({task_examples.reason(error)})'
+        if reason:
           self.left_out.setdefault(reason, []).append(task.name)
+      if missing is not None and not any(task.name in self._opened for task in tasks):
+        raise missing
     if not self._opened:
       raise NothingToDecodeError(
         f'nothing of {config.mixture_or_task_name!r} can be decoded and scored: '
@@ -222,7 +232,7 @@ class InferEvaluator:
       for reason, names in self.left_out.items()
     )
 
-  def _add(self, task: seqio.Task, is_named: bool) -> str:
+  def _add(self, task: seqio.Task) -> str:
     """Opens a task; returns why it cannot be decoded, '' if it can."""
     split = self._config.split_of(task.name)
     if not eval_metrics.of_task(task):
@@ -233,14 +243,9 @@ class InferEvaluator:
     if unknown := needed - {*eval_reader.OUTPUT_TYPES}:
       names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
       return f'metrics of outputs that are not computed here ({names})'
-    try:
-      evaluator = self._evaluator(
-        task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
-      )
-    except (OSError, tf.errors.OpError) as error:
-      if is_named or not eval_reader.is_missing(error):
-        raise
-      return f'its data is missing ({task_examples.reason(error)})'
+    evaluator = self._evaluator(
+      task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
+    )
     if not int(evaluator.cached_task_datasets[task.name].cardinality()):
       return f'no rows in {split!r}'
     self._opened[task.name] = None

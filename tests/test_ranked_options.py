@@ -192,10 +192,17 @@ def test_a_ct2_folder_gives_the_same_scores(exported, evaluated, tmp_path):
 
 HARNESS_PROGRAM = """
 import json, sys
+import transformers
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 folder, pairs = sys.argv[1], json.loads(sys.argv[2])
-model = HFLM(pretrained=folder, backend='seq2seq', device='cpu', batch_size=4, dtype='float32')
+# transformers 5 says of every mT5 that its head is tied, and HFLM then ties it: another network.
+network = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype='float32')
+network.config.tie_word_embeddings = False
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+model = HFLM(
+  pretrained=network, tokenizer=tokenizer, backend='seq2seq', device='cpu', batch_size=4
+)
 asked = [Instance('loglikelihood', {}, tuple(pair), i) for i, pair in enumerate(pairs)]
 print('FOUND' + json.dumps([score for score, _ in model.loglikelihood(asked)]))
 """

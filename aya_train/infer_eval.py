@@ -195,6 +195,7 @@ class InferEvaluator:
     self._answerer = answerer
     self._log_dir = log_dir if jax.process_index() == 0 else None
     self._keeps_examples = keeps_examples
+    self._seen: set[tuple[str, ...]] = set()  # data of which examples were read
     self.left_out: dict[str, list[str]] = {}
     self._opened: dict[str, eval_reader.Opened | None] = {}
     for named in config.names:
@@ -243,12 +244,18 @@ class InferEvaluator:
     if unknown := needed - {*eval_reader.OUTPUT_TYPES}:
       names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
       return f'metrics of outputs that are not computed here ({names})'
+    about = eval_tasks.about(task.name)
+    data = (about.benchmark, about.language, about.subset, split)
+    if not self._keeps_examples and data in self._seen:  # with another prompt
+      self._opened[task.name] = None
+      return ''
     evaluator = self._evaluator(
       task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
     )
     if not int(evaluator.cached_task_datasets[task.name].cardinality()):
       return f'no rows in {split!r}'
     self._opened[task.name] = None
+    self._seen.add(data)
     if self._keeps_examples:
       lengths = self._config.lengths_of(task.name)
       self._opened[task.name] = eval_reader.opened(task.name, evaluator, lengths)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aya_train import decode_settings, finiteness, infer_eval, partitioning
+from aya_train import decode_settings, finiteness, model_answers, partitioning
 from aya_train.objectives import seq2seq
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def answers(
   rows = min(batch_size, -(-largest // shards) * shards)
   for batch in batches:
     padded = [*batch, *[batch[0]] * (rows - len(batch))]
-    width = infer_eval.input_width(max(1, *(len(tokens[i]) for i in batch)), input_length)
+    width = model_answers.input_width(max(1, *(len(tokens[i]) for i in batch)), input_length)
     inputs = np.zeros((rows, width), np.int32)
     for row, index in enumerate(padded):
       inputs[row, : len(tokens[index])] = tokens[index]

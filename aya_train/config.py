@@ -29,11 +29,12 @@ _OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.
 # Of macros that no function takes as a parameter.
 _MACRO_TYPES: Mapping[str, Any] = {
   **dict.fromkeys(
-    ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'MIXTURE_OR_TASK_NAME', 'DATA_LICENSE_POLICY'),
+    ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'DATA_LICENSE_POLICY'),
     str | None,
   ),
   **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES', 'EVAL_DATA_DIR'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
+  'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 # What gin's parser raises for a text; its literals may be nested too deeply, or lists be keys.

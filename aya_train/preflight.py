@@ -5,6 +5,7 @@ Nothing is written here but a probe that a folder can be.
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -221,6 +222,47 @@ def decoder(
   log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
   return infer_eval.decoder(model, partitioner, config, log_dir, required=named)
+
+
+def check_monitored(
+  cfg: manager.CheckpointConfig,
+  eval_period: int,
+  infer_eval_period: int | None,
+  data: Data,
+  decoder: infer_eval.InferEvaluator | None,
+  last_step: int,
+) -> None:
+  """Refuses a metric that is never measured at a step that is saved.
+
+  Args:
+    cfg: which metric, and when steps are saved.
+    eval_period, infer_eval_period: steps between two evaluations.
+    data: what the loss is measured on.
+    decoder: what is decoded.
+    last_step: of the run.
+
+  Raises:
+    ValueError: what was asked for, and what there is.
+  """
+  name = cfg.metric_name_to_monitor
+  if name is None:
+    return
+  said = f'CHECKPOINT_METRIC_NAME_TO_MONITOR = {name!r}: '
+  tasks = [] if decoder is None else decoder.tasks
+  kinds = [f'infer_eval/{task}/' for task in tasks]
+  kinds += ['train_eval/'] if data.train_eval is not None else []
+  kinds.append('train/')
+  if not any(name.startswith(kind) and name != kind for kind in kinds):
+    raise ValueError(f'{said}this run measures {[f"{kind}METRIC" for kind in kinds]}')
+  if name.startswith('train/'):
+    return
+  loss = name.startswith('train_eval/')
+  period, macro = (eval_period, 'EVAL') if loss else (infer_eval_period, 'INFER_EVAL')
+  if period is None or math.lcm(period, cfg.period) > last_step:
+    raise ValueError(
+      f'{said}no step before the last is both measured ({macro}_PERIOD {period}) and saved '
+      f'(CHECKPOINT_PERIOD {cfg.period}): let one be a multiple of the other, below {last_step}'
+    )
 
 
 def check_prepare(

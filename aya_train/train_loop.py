@@ -173,6 +173,9 @@ def train(
       preflight.check_steps(first_step, last_step)
     found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
     decoder = preflight.decoder(model, partitioner, infer_eval_cfg, train_dataset_cfg, model_dir)
+    preflight.check_monitored(
+      checkpoint_cfg, schedule.eval_period, schedule.infer_eval_period, found, decoder, last_step
+    )
     if begun is None or begun < last_step:
       steps = last_step - (first_step if begun is None else begun)
       preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
@@ -319,7 +322,8 @@ def _check(
     task_registry.get_mixture_or_task(train_eval_cfg.mixture_or_task_name)
   if infer_eval_cfg is not None:
     partitioner.check_batch_size(infer_eval_cfg.batch_size, name='batch size of infer_eval')
-    task_registry.get_mixture_or_task(infer_eval_cfg.mixture_or_task_name)
+    for name in infer_eval_cfg.names:
+      task_registry.get_mixture_or_task(name)
 
 
 # The loop -----------------------------------------------------------------------------------------
@@ -348,6 +352,7 @@ class _Loop:
     if self.checkpoints.latest_step() is not None:
       due = self._due(step, last_step, save_period)
       self.evaluations.run_missing(state, step, losses=due['losses'], decode=due['decode'])
+      self.checkpoints.note_best()
     elif self.schedule.eval_before_training:
       self._evaluate_first(state, step)
     if step >= last_step:
@@ -390,6 +395,7 @@ class _Loop:
           self.evaluations.run(state, step, losses=due['losses'], decode=due['decode'])
         except stopping.StoppedError:
           ending = True
+        self.checkpoints.note_best()
       progress.go_on()
       if ending and (evaluating or step < last_step):
         self._save(state, step)

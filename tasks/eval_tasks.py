@@ -36,6 +36,8 @@ class EvalTask:
     split: the one that is published.
     version: of the task as this package defines it; raised when its figures change.
     subset: a part of the benchmark that is reported apart ('to_english', 'culturally_sensitive').
+    num_shots: examples that stand in the input before the question. Inputs that are too long lose
+      their beginning where there are any, as those of ranked options do.
   """
 
   name: str
@@ -47,6 +49,7 @@ class EvalTask:
   split: str = 'test'
   version: str = '1.0.0'
   subset: str = ''
+  num_shots: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Prediction:
     options, option_scores: of a ranked task: texts, and their summed log-probabilities.
     label: index of the right option; None where nothing is ranked.
     log_likelihood: of the answer, where it is known.
+    tokens: ids of a generated answer, its end included.
     fields: further columns of the example that are kept (id, language, ...).
   """
 
@@ -73,6 +77,7 @@ class Prediction:
   option_scores: Sequence[float] = ()
   label: int | None = None
   log_likelihood: float | None = None
+  tokens: Sequence[int] = ()
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def to_dict(self) -> dict[str, Any]:
@@ -139,6 +144,11 @@ def remove(name: str) -> None:
 def about(name: str) -> EvalTask:
   """What a SeqIO task measures; of one that nobody described, no more than its name."""
   return _TASKS.get(name) or EvalTask(name, benchmark=name)
+
+
+def is_described(name: str) -> bool:
+  """Whether somebody said what a SeqIO task measures."""
+  return name in _TASKS
 
 
 def all_tasks() -> list[EvalTask]:

@@ -15,10 +15,10 @@ with contextlib.suppress(ImportError):  # after TensorFlow it ends the process, 
 import jax
 import pytest
 
-from aya_train.export import ct2_model
+from aya_train import ct2_library
 from tests.checkpoint import small_model
 
-ct2_model.prefer_mkl()
+ct2_library.prefer_mkl()
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import evaluation, finiteness, infer_eval, partitioning
+from aya_train import evaluation, finiteness, infer_eval, model_answers, partitioning
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -64,7 +64,7 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
 
 
 def test_widths_hold_their_rows_and_are_few():
-  widths = [infer_eval.input_width(n, 100) for n in range(1, 101)]
+  widths = [model_answers.input_width(n, 100) for n in range(1, 101)]
   assert all(w >= n for n, w in enumerate(widths, start=1))
   assert sorted(set(widths)) == [32, 64, 100]
   assert np.all(np.diff(widths) >= 0)

@@ -180,7 +180,7 @@ def test_a_lost_run_json_comes_back_from_the_checkpoint(finished, tmp_path, prep
 
 
 def test_eval_writes_a_folder_of_its_own_and_alone(finished, tmp_path, prepared_dir):
-  model_dir, _ = finished
+  model_dir, state = finished
   ours = settings(model_dir, prepared_dir)
 
   def evaluate(folder):
@@ -203,7 +203,7 @@ def test_eval_writes_a_folder_of_its_own_and_alone(finished, tmp_path, prepared_
     evaluate(tmp_path)
   assert evaluate(tmp_path)['train_eval']['loss'] > 0
   (record,) = metric_writer.read(tmp_path)
-  assert (record['kind'], record['step']) == ('train_eval', 0)
+  assert (record['kind'], record['step']) == ('train_eval', int(state.step))
   assert not (tmp_path / lease.FILE).exists()
 
 

@@ -6,6 +6,7 @@
                                 /metadata    JSON: architecture, vocabulary, versions
                                 /digests     JSON: what all of these are held to (`soundness`)
              /damaged_checkpoints/<step>     a step that was found damaged, kept for study
+             /best_checkpoint.json           which step is the best, if a metric is monitored
 Parameters stand apart so that evaluation and export read nothing else.
 """
 
@@ -25,7 +26,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from aya_train import destinations, hosts, train_state
-from aya_train.checkpoint import digests, restoration, soundness
+from aya_train.checkpoint import best_step, digests, restoration, soundness
 from aya_train.checkpoint.soundness import DamagedError
 
 logger = logging.getLogger(__name__)
@@ -50,12 +51,18 @@ class CheckpointConfig:
     use_async: write in the background while training goes on.
     damaged: what a run does whose newest checkpoint is damaged: 'fall_back' sets it aside and goes
       on from the newest sound one, 'stop' ends with a message.
+    metric_name_to_monitor: a figure of metrics.jsonl by kind and name, such as
+      'infer_eval/xnli.swa/accuracy' or 'train_eval/loss': the checkpoint with the best is kept
+      besides the newest ones, of equal ones the last.
+    metric_mode: 'max' or 'min', which of its values is better.
   """
 
   period: int = 5000
   keep: int | None = None
   use_async: bool = True
   damaged: str = 'fall_back'
+  metric_name_to_monitor: str | None = None
+  metric_mode: str = 'max'
 
   def __post_init__(self):
     if self.period < 1:
@@ -64,12 +71,23 @@ class CheckpointConfig:
       raise ValueError(f'CHECKPOINT_KEEP must be None or at least 1, got {self.keep!r}')
     if self.damaged not in ON_DAMAGE:
       raise ValueError(f'CHECKPOINT_DAMAGED must be one of {ON_DAMAGE}, got {self.damaged!r}')
+    if self.metric_mode not in best_step.MODES:
+      raise ValueError(
+        f'CHECKPOINT_METRIC_MODE must be one of {best_step.MODES}, got {self.metric_mode!r}'
+      )
+
+  @property
+  def monitored(self) -> best_step.Monitored | None:
+    """The metric by which a checkpoint is the best, if there is one."""
+    name = self.metric_name_to_monitor
+    return None if name is None else best_step.Monitored(name, self.metric_mode)
 
   def num_kept(self, steps: int) -> int:
     """Checkpoints that lie on the disk at most, after as many more steps."""
     made = -(-steps // self.period)
-    # A new one is written before the oldest is deleted.
-    return made if self.keep is None else min(made, self.keep + 1)
+    # A new one is written before the oldest is deleted, and the best one may be an old one.
+    more = 1 if self.metric_name_to_monitor is None else 2
+    return made if self.keep is None else min(made, self.keep + more)
 
 
 class _Orbax(ocp.CheckpointManager):
@@ -99,13 +117,18 @@ class CheckpointManager:
     self._metadata = dict(metadata)
     self._model_dir = epath.Path(model_dir).resolve()
     self._on_damage = config.damaged
+    self._monitored = config.monitored
+    kept: dict[str, Any] = {'max_to_keep': config.keep}
+    if self._monitored is not None:
+      policy = best_step.NewestAndBest(self._model_dir, config.keep, self._monitored)
+      kept = {'preservation_policy': policy}
     self._saving: int | None = None
     self._manager = _Orbax(
       self._model_dir / FOLDER,
       options=ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
       if read_only
       else ocp.CheckpointManagerOptions(
-        max_to_keep=config.keep,
+        **kept,
         enable_async_checkpointing=config.use_async,
         # Unlike Orbax's own default, a step is never skipped because it is not a multiple.
         save_interval_steps=1,
@@ -117,6 +140,11 @@ class CheckpointManager:
   def latest_step(self) -> int | None:
     """The newest committed checkpoint's step, None where there is none."""
     return self._manager.latest_step()
+
+  def note_best(self) -> None:
+    """Says which checkpoint is the best by now, after its metric was measured."""
+    if self._monitored is not None:
+      best_step.note(self._model_dir, self._monitored, self._manager.all_steps())
 
   def save(self, state: train_state.TrainState, data: grain.DatasetIterator | None) -> None:
     """Saves the state and the position of the iterator; returns once both are copied.

@@ -12,12 +12,11 @@ fused attention matrices, and twice the matrix at hand in float32.
 """
 
 import logging
-import os
-import platform
 from typing import Any
 
 from etils import epath
 
+from aya_train import ct2_library
 from aya_train.checkpoint import model_settings, work_folder
 from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_torch, hf_vocabulary
@@ -110,7 +109,7 @@ def _check_weights(hf_folder: epath.Path, quantisation: str, allow_float16_overf
 
 
 def _converter(hf_folder: epath.Path, rows: int) -> Any:
-  prefer_mkl()
+  ct2_library.prefer_mkl()
   from ctranslate2 import converters
 
   class Converter(converters.TransformersConverter):
@@ -142,14 +141,3 @@ def add_padding_pieces(tokenizer: Any, rows: int) -> None:
       f'the tokenizer has {len(tokenizer) - added} pieces and the tables {rows} rows, of which '
       f'{added} could be given a name: this is not the tokenizer of this model'
     )
-
-
-def prefer_mkl() -> None:
-  """Lets CTranslate2 multiply int8 matrices with MKL, if the package is not imported yet.
-
-  On processors of AMD it takes oneDNN, whose int8 products without VNNI add pairs in 16 bits and
-  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and
-  not to the quantised weights. Other architectures than x86 have no MKL.
-  """
-  if platform.machine().lower() in ('x86_64', 'amd64'):
-    os.environ.setdefault('CT2_USE_MKL', '1')

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train import json_lines
+from aya_train import ct2_library, json_lines
 
 FILE = 'quantised.json'
 _BATCH = 16
@@ -118,9 +118,8 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
 
 def of_ctranslate2(folder: epath.PathLike, examples: Sequence[Example], max_tokens: int) -> Outcome:
   """A CTranslate2 model on the CPU, in the types it was saved in."""
-  from aya_train.export import ct2_model
 
-  ct2_model.prefer_mkl()
+  ct2_library.prefer_mkl()
   import ctranslate2
 
   names = json.loads((epath.Path(folder) / 'shared_vocabulary.json').read_text())

@@ -231,7 +231,10 @@ class Decoder(nn.Module):
     self_bias = _mask(cfg, target_valid_BT, target_valid_BT, target, target, causal=True)
     if not cfg.relpos_bias_per_layer:
       self_bias = self.relpos_bias.added_to(self_bias)
-    cross_bias = _mask(cfg, target_valid_BT, source_valid_BS, target, source)
+    # Targets may be packed where inputs are not: then all of them see the one input of the row.
+    cross_bias = _mask(
+      cfg, target_valid_BT, source_valid_BS, None if source is None else target, source
+    )
     for layer in self._layers():
       x, _ = layer(x, encoded_BSD, self_bias, cross_bias, deterministic)
     return layers.dropout(cfg, deterministic)(self.decoder_norm(x))

@@ -6,6 +6,7 @@ Evaluation and inference know it by `predict_batch` and `score_batch` too.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from aya_train.objectives import objective
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+SCORED_POSITIONS = 4096  # whose logits are in memory at a time, of all rows of a batch
 greedy_search = functools.partial(decoding.temperature_sample, temperature=0.0)
 PackedFeatures = (
   'encoder_segment_ids',
@@ -263,6 +265,47 @@ class EncoderDecoderModel(objective.Objective):
     token_scores = -losses.token_losses(logits, batch['decoder_target_tokens']).cross_entropy
     weights, _ = losses.loss_weights(None, batch)
     return jnp.sum(token_scores * weights, axis=-1)
+
+  def score_options(self, params: Any, batch: Batch, *, num_options: int) -> Array:
+    """Log-likelihood of each of several targets of one input, whose encoder runs once.
+
+    The targets of a row are packed: each is a segment of the decoder's row, which sees itself and
+    the whole input. The logits of a part of the positions alone are in memory at a time.
+
+    Args:
+      params: parameters.
+      batch: encoder_input_tokens int32 [B, S]; decoder_input_tokens, decoder_target_tokens and
+        decoder_segment_ids int32 [B, T], the segments numbered from 1, 0 for padding.
+      num_options: N, the most targets of a row.
+
+    Returns:
+      float32 [B, N]: sums over the tokens of each target, 0 for what a row has not.
+    """
+    segments, targets = batch['decoder_segment_ids'], batch['decoder_target_tokens']
+    features = self.module.apply(
+      {'params': params},
+      batch['encoder_input_tokens'],
+      batch['decoder_input_tokens'],
+      targets,
+      decoder_segment_ids=segments,
+      enable_dropout=False,
+      method='features',
+    )
+
+    def log_likelihoods(part: tuple[Array, Array]) -> Array:
+      logits = self.module.apply({'params': params}, part[0], method='logits')
+      chosen = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
+      return chosen - jax.scipy.special.logsumexp(logits, axis=-1)
+
+    size, length = targets.shape
+    chunk = math.gcd(length, 1 << max(0, (SCORED_POSITIONS // size).bit_length() - 1))
+    parts = (
+      jnp.moveaxis(x.reshape(size, length // chunk, chunk, *x.shape[2:]), 1, 0)
+      for x in (features, targets)
+    )
+    scores = jnp.moveaxis(jax.lax.map(log_likelihoods, tuple(parts)), 0, 1).reshape(size, length)
+    of_option = segments[..., None] == jnp.arange(1, num_options + 1)[None, None]
+    return jnp.sum(jnp.where(of_option, scores[..., None], 0.0), axis=1)
 
   def predict_batch(
     self,

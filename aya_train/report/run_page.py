@@ -115,7 +115,9 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   problems = []
   decoded = run.macro('INFER_EVAL_SPLIT') or 'validation'
   trained = run.macro('TRAIN_SPLIT') or 'train'
-  for task, split in ((named, decoded), (named, 'test'), (train, trained)):
+  names = (named,) if isinstance(named, str) else tuple(named or ())
+  pairs = [(name, split) for name in names for split in (decoded, 'test')]
+  for task, split in (*pairs, (train, trained)):
     try:
       if picked := inference.picked_texts(task, split, count):
         return picked

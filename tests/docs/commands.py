@@ -20,8 +20,8 @@ PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
   *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
-  *(f'docs/{name}.md' for name in ('metrics', 'report_eval', 'judging', 'annotation')),
-  'docs/reliability.md',
+  *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
+  *(f'docs/{name}.md' for name in ('annotation', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aya_train import infer_eval, partitioning, train_loop, watchdog
+from aya_train import infer_eval, model_answers, partitioning, train_loop, watchdog
 from aya_train.checkpoint import manager
 from tests import test_train_loop
 from tests.faults import forks, tiny_runs
@@ -61,8 +61,8 @@ def in_reading_data() -> None:
 
 
 def in_decoding() -> None:
-  cls: Any = infer_eval.InferEvaluator
-  cls._run_batch = on_call(2, cls._run_batch, hang)
+  cls: Any = model_answers.ModelAnswers
+  cls.generate = on_call(2, cls.generate, hang)
 
 
 def in_a_save() -> None:

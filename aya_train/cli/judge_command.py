@@ -176,10 +176,13 @@ def _tell(about: Mapping[str, Any], settings: judge_run.RunSettings, file: str) 
   spent = about.get('spent', {})
   if spent.get('requests'):
     cost = f', {spent["cost"]:,.4f} at the prices given' if 'cost' in spent else ''
-    unsaid = f' ({spent["without_usage"]:,} replies do not say)' if spent['without_usage'] else ''
+    unsaid = ', of which {:,} replies do not say and are estimated'.format(spent['without_usage'])
+    tokens = [
+      spent[f'{kind}_tokens'] + spent[f'guessed_{kind}_tokens'] for kind in ('prompt', 'completion')
+    ]
     print(
-      f'{spent["requests"]:,} requests, {spent["answered"]:,} answered: {spent["prompt_tokens"]:,} '
-      f'tokens in, {spent["completion_tokens"]:,} out{cost}{unsaid}'
+      f'{spent["requests"]:,} requests, {spent["answered"]:,} answered: {tokens[0]:,} tokens in, '
+      f'{tokens[1]:,} out{unsaid if spent["without_usage"] else ""}{cost}'
     )
     if spent['failures']:
       print(f'failures: {", ".join(f"{key} {n:,}" for key, n in spent["failures"].items())}')

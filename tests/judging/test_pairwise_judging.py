@@ -79,6 +79,7 @@ def test_orders_are_drawn_for_each_row_and_taken_back(tmp_path):
   assert shown == {f'Q{i}' for i in range(30)}
   figures = place.summary()['figures']
   assert (figures['wins_b'], figures['win_rate_a'], figures['with_verdict']) == (30, 0.0, 30)
+  assert 11 < figures['win_rate_a_high'] < 12  # Wilson's of 0 of 30
   assert KEY not in ''.join(p.read_text() for p in place.out.iterdir())
 
 
@@ -227,6 +228,19 @@ def test_cost_is_told_before_and_after_and_limited(tmp_path, capsys, caplog):
   summary = place.summary()
   assert summary['spent']['cost'] == pytest.approx(30 * 0.2)
   assert summary['spent']['requests'] == 30
+
+
+def test_a_limit_of_cost_holds_where_replies_do_not_say_what_they_took(tmp_path, capsys):
+  place = Place(tmp_path, MANY)
+  value = {**stand_in_judge.reply('word ' * 8000 + '[[1]]'), 'usage': None}
+  prices = ('--price_in=0', '--price_out=100', '--concurrency=1', '--reply_tokens=1')
+  with stand_in_judge.serving(lambda h, *_: h.send(200, value)) as server:
+    place.judge(server.url, *prices, '--rows=4')
+    said = capsys.readouterr().out
+    place.judge(server.url, *prices, '--max_cost=5', code=1)
+  assert '4 requests, 4 answered' in said
+  assert 'of which 4 replies do not say and are estimated, 4.0' in said
+  assert 'after 5 of 26 calls' in capsys.readouterr().err
 
 
 def test_a_run_stops_where_it_has_cost_what_it_may_and_goes_on(tmp_path, capsys):

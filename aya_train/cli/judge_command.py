@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aya_train.cli import endpoint_args, libraries
 
 if TYPE_CHECKING:
+  from aya_train.answer_files import Answer
   from aya_train.judging import judge_run
-  from aya_train.judging.answer_files import Answer
 
 SUMMARY = 'have a model judge answers: which of two, or whether they refuse, harm, are toxic'
 _SHOWN = 12  # languages
@@ -68,13 +68,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, judge_protocols, pairwise_judging
+  from aya_train import answer_files
+  from aya_train.judging import judge_protocols, pairwise_judging
 
   protocol = judge_protocols.load(args.protocol or 'aya', judge_protocols.PAIR)
   columns = endpoint_args.columns(args)
   read = [answer_files.read(path, columns) for path in args.answers]
   joined = answer_files.join(*read)
-  names = tuple(args.names or answer_files.system_names(*args.answers))
+  names = tuple(args.names or answer_files.system_names(args.answers))
   if names[0] == names[1]:
     raise ValueError(f'both systems are called {names[0]!r}: give two --names')
   if joined.other_prompts and not args.other_prompts:
@@ -106,7 +107,8 @@ def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
 
 
 def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, answer_ratings, judge_protocols
+  from aya_train import answer_files
+  from aya_train.judging import answer_ratings, judge_protocols
 
   protocol = judge_protocols.load(args.rubric, judge_protocols.SINGLE)
   answers = answer_files.read(args.answers[0], endpoint_args.columns(args))
@@ -129,7 +131,8 @@ def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
 
 
 def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, toxicity_scoring
+  from aya_train import answer_files
+  from aya_train.judging import toxicity_scoring
 
   answers = answer_files.read(args.answers[0], endpoint_args.columns(args))
   answers = answer_files.picked_prompts(answers, args.rows, args.seed)

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  from aya_train.judging import answer_files, answer_filters, reply_log, teacher_answers
+  from aya_train import answer_files
+  from aya_train.judging import answer_filters, reply_log, teacher_answers
 
   by_endpoint = not (args.write_prompts or args.answers)
   settings = endpoint_args.run_settings(args, needs_model=by_endpoint)

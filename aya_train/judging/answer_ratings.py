@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aya_train.answer_files import Answer
 from aya_train.judging import (
   answer_checks,
   judge_calls,
@@ -14,7 +15,6 @@ from aya_train.judging import (
   pairwise_judging,
   verdict_figures,
 )
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_protocols import Protocol
 from aya_train.judging.judge_run import Record, RunSettings, Unit
 

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aya_train.answer_files import Answer
 from aya_train.judging import (
   answer_checks,
   judge_calls,
@@ -17,7 +18,6 @@ from aya_train.judging import (
   judge_run,
   verdict_figures,
 )
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_protocols import Protocol
 from aya_train.judging.judge_run import Record, RunSettings, Unit
 

@@ -18,8 +18,8 @@ from typing import Any
 from etils import epath
 
 from aya_train import destinations
+from aya_train.answer_files import Answer
 from aya_train.judging import answer_checks, answer_filters, judge_calls, judge_run, reply_log
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_run import Record, RunSettings, Unit
 
 logger = logging.getLogger(__name__)

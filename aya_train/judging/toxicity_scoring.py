@@ -16,6 +16,7 @@ from typing import Any
 from etils import epath
 
 from aya_train import destinations
+from aya_train.answer_files import Answer
 from aya_train.judging import (
   answer_checks,
   chat_endpoint,
@@ -24,7 +25,6 @@ from aya_train.judging import (
   reply_log,
   toxicity_scorers,
 )
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_run import Record, RunSettings
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from aya_train import answer_files
 from aya_train.cli import main
 from aya_train.judging import (
   answer_checks,
-  answer_files,
   chat_endpoint,
   judge_calls,
   judge_protocols,

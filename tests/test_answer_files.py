@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from aya_train.judging import answer_files
+from aya_train import answer_files
 from aya_train.tasks import eval_tasks
 from tests.judging.shared_data import ARENA, needs
 
@@ -104,8 +104,10 @@ def test_all_samples_of_a_prompt_are_picked_together():
 
 
 def test_systems_are_named_after_what_differs():
-  assert answer_files.system_names('runs/a/eval', 'runs/b/eval') == ('a', 'b')
-  assert answer_files.system_names('x/aya.jsonl.gz', 'y/mt0.jsonl') == ('aya', 'mt0')
+  assert answer_files.system_names(['runs/a/eval', 'runs/b/eval']) == ['a', 'b']
+  assert answer_files.system_names(['x/aya.jsonl.gz', 'y/mt0.jsonl']) == ['aya', 'mt0']
+  with pytest.raises(answer_files.AnswersError, match='--names'):
+    answer_files.system_names(['runs/a', 'runs/a'])
 
 
 @needs(ARENA)

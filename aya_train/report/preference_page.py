@@ -64,7 +64,9 @@ def write(paths: Sequence[epath.PathLike], output: epath.PathLike = PAGE) -> epa
     )
   page = epath.Path(output)
   page.parent.mkdir(parents=True, exist_ok=True)
-  storage.write_atomically(page, render(found.verdicts).encode('utf-8', 'replace'))
+  storage.write_atomically(
+    page, render(found.verdicts).replace('\0', '\ufffd').encode('utf-8', 'replace')
+  )
   return page
 
 

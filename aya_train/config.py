@@ -8,6 +8,7 @@ import contextlib
 import copy
 import difflib
 import inspect
+import math
 import os
 import re
 import tokenize
@@ -75,6 +76,7 @@ def parse(
   for binding in bindings:
     _parse_binding(binding, known)
   _expand_home()
+  _check_finite()
   if (lengths := macro('TASK_FEATURE_LENGTHS')) is not None:
     feature_converters.check_lengths(lengths)
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
@@ -98,6 +100,19 @@ def _expanded(value: Any) -> Any:
   if isinstance(value, str):
     return os.path.expanduser(value)
   return type(value)(map(_expanded, value)) if type(value) in (tuple, list) else value
+
+
+def _check_finite() -> None:
+  """Refuses infinity, such as 1e999, which gin can read and not write.
+
+  Raises:
+    ValueError: with the name under which the user sets it.
+  """
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for name, value in parameters.items():
+      if isinstance(value, float) and not math.isfinite(value):
+        name = scope if selector == 'gin.macro' else f'{selector}.{name}'
+        raise ValueError(f'{name} = {value}: expected a finite number')
 
 
 def _read_no_packages() -> None:

@@ -57,8 +57,13 @@ def create_learning_rate_scheduler(
     A function from an int32 step to a float32 learning rate.
 
   Raises:
-    ValueError: an unknown factor.
+    ValueError: an unknown factor, a rate below 0.
   """
+  if base_learning_rate < 0:
+    raise ValueError(
+      f'BASE_LEARNING_RATE must be at least 0, got {base_learning_rate}: below 0 the loss '
+      'would climb'
+    )
   names = [name.strip() for name in factors.split('*')]
   if unknown := [name for name in names if name not in SCHEDULE_FACTORS]:
     raise ValueError(

@@ -277,6 +277,17 @@ def test_lengths_are_numbers_of_tokens(length):
     )
 
 
+def test_lengths_name_their_features():
+  with pytest.raises(ValueError, match=r"must name features, as in \{'inputs': .*got 128"):
+    config.parse(SMOKE, [MODEL_DIR, 'TASK_FEATURE_LENGTHS = 128'])
+
+
+@pytest.mark.parametrize('name', ['BASE_LEARNING_RATE', 'optimizer.adafactor.decay_rate'])
+def test_infinity_is_refused_by_name(name):
+  with pytest.raises(ValueError, match=f'{name} = inf: expected a finite number'):
+    config.parse(SMOKE, [MODEL_DIR, f'{name} = 1e999'])
+
+
 def test_the_folder_of_benchmarks_is_applied_and_taken_back(monkeypatch):
   from aya_train.tasks.eval import eval_releases
 

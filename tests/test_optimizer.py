@@ -131,6 +131,11 @@ def test_an_unknown_factor_is_refused():
     optimizer.create_learning_rate_scheduler('constant * linear_warm_up')
 
 
+def test_a_rate_below_zero_is_refused():
+  with pytest.raises(ValueError, match=r'BASE_LEARNING_RATE must be at least 0, got -0\.1'):
+    optimizer.create_learning_rate_scheduler('constant', -0.1)
+
+
 @pytest.mark.t5x
 @pytest.mark.parametrize('factors', optimizer.SCHEDULE_FACTORS)
 def test_schedules_equal_those_of_t5x(factors):

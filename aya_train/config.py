@@ -8,6 +8,7 @@ import contextlib
 import copy
 import difflib
 import inspect
+import io
 import math
 import os
 import re
@@ -23,6 +24,7 @@ from gin import config_parser, resource_reader
 from aya_train import run_dir, user_code, value_types
 from aya_train.data import feature_converters
 from aya_train.tasks import features
+from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
@@ -118,11 +120,23 @@ def _check_finite() -> None:
 def _read_no_packages() -> None:
   """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
 
+  And has it read files as people save them, with a byte-order mark, as all other texts are read.
+
   `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on
   Python's path any folder of that name is one, without the files.
   """
   readers = gin.config._FILE_READERS
-  readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
+  readers[:] = [
+    (_opened if reader is open else reader, exists)
+    for reader, exists in readers
+    if reader is not resource_reader.system_path_reader
+  ]
+
+
+def _opened(path: str) -> io.StringIO:
+  file = io.StringIO(text_files.read(path))
+  file.name = path  # gin tells it with what is wrong
+  return file
 
 
 def _check_values() -> None:

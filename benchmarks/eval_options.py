@@ -18,6 +18,10 @@ from collections.abc import Callable
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+from aya_train.cli import libraries
+
+libraries.import_tensorflow(verbose=False)  # and Triton, which must come before it
+
 import flax.linen as nn
 import jax
 import numpy as np

@@ -18,9 +18,10 @@ from collections.abc import Callable
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from aya_train.cli import libraries
-
-libraries.import_tensorflow(verbose=False)  # and Triton, which must come before it
+try:  # noqa: SIM105 - a call before the imports would not do
+  import triton  # noqa: F401 - before TensorFlow, or it ends the process (cli/libraries.py)
+except ImportError:
+  pass
 
 import flax.linen as nn
 import jax

@@ -164,7 +164,8 @@ def check_scores(values: np.ndarray) -> None:
   Raises:
     finiteness.NonFiniteError: with how many of them.
   """
-  if (bad := int(np.sum(~np.isfinite(values)))) > 0:
+  rows = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))  # questions, of options
+  if (bad := int(np.sum(~rows))) > 0:
     raise finiteness.NonFiniteError(
       f'the log-likelihoods of {bad} of {len(values)} answers of a batch are NaN or infinite, '
       "though the parameters are finite: activations overflow. Try ACTIVATION_DTYPE = 'float32'"

@@ -12,6 +12,8 @@ from etils import epath
 from aya_train.checkpoint import names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 
+logger = logging.getLogger(__name__)
+
 INDEX = 'model.safetensors.index.json'
 WHOLE = 'model.safetensors'
 
@@ -114,7 +116,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
   folder = epath.Path(folder)
   if (folder / WHOLE).exists():
     if _is_sharded(folder):
-      logging.warning(
+      logger.warning(
         '%s holds %s and shards (%s): %s is read, as transformers does, and the shards are not. If '
         'they are what you mean, move it away',
         *(folder, WHOLE, INDEX, WHOLE),

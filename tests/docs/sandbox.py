@@ -42,6 +42,7 @@ INSTEAD = {
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
   r'--size xl': '--size tiny',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
+  r'benchmarks/eval_options\.py': 'benchmarks/eval_options.py --questions 4 --repeats 1',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',
 }
 VOCABULARY = 't5-data/vocabs/mc4.250000.100extra/sentencepiece.model'
@@ -61,6 +62,8 @@ INFER_EVAL_BATCH_SIZE = 8
 EVALUATOR_NUM_EXAMPLES = 8
 NUM_EXAMPLES = 8
 """
+PROGRAMS = os.environ['JAX_COMPILATION_CACHE_DIR']  # of all tests
+
 # Of a step that is only compiled, for a slice that is not there.
 _SHORT = """
 TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
@@ -319,8 +322,8 @@ class Sandbox:
       # What costs time: workers are processes, programs for eight devices, programs compiled again.
       patch.setattr(os, 'cpu_count', lambda: 1)
       patch.setattr(jax, 'devices', lambda *_: [jax.local_devices()[0]])
-      if folder == self.work:  # those for slices cannot be read back
-        _keep_programs(self.root / 'programs')
+      if folder != self.work:  # those for slices cannot be read back
+        _keep_programs(None)
       patch.setattr(releases, 'HUB', self._hub)
       patch.setattr('huggingface_hub.HfApi', stand_ins.Api)
       patch.setattr(logging.getLogger(), 'handlers', [logging.StreamHandler(printed)])
@@ -328,7 +331,7 @@ class Sandbox:
       try:
         yield
       finally:
-        _keep_programs(None)
+        _keep_programs(PROGRAMS)
         gin.clear_config()
         features.set_vocabulary(None)
         aya_mixtures.configure(source_mixture.MixtureSettings())
@@ -341,8 +344,7 @@ class Sandbox:
         self.log += printed.getvalue()
 
 
-def _keep_programs(folder: pathlib.Path | None) -> None:
-  """Whether compiled programs are kept, for the next command that wants the same."""
-  jax.config.update('jax_compilation_cache_dir', folder and str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+def _keep_programs(folder: str | None) -> None:
+  """Where compiled programs are kept, for the next command that wants the same."""
+  jax.config.update('jax_compilation_cache_dir', folder)
   compilation_cache.reset_cache()

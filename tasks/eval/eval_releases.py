@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,8 @@ INTEGER = tf.TensorSpec((), tf.int32)
 logger = logging.getLogger('aya_train.tasks.eval.eval_releases')
 _chosen: str | None = None
 _left_out: set[str] = set()
+_failed: dict[tuple[str, str | None], tuple[float, Exception]] = {}  # listings of the hub
+_WAITED = 60  # seconds until a listing that failed is tried again
 
 Record = Mapping[str, Any]
 Located = tuple[str, Record]  # ('/data/xcopa/et/val.et.jsonl row 3', columns)
@@ -203,7 +206,7 @@ def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> li
     f'that EVAL_DATA_DIR (or {EVAL_DATA_ENV}) names'
   )
   try:
-    commit, files = _hub_listing(repository, release.revision)
+    commit, files = _hub_files(repository, release.revision)
   except ImportError as error:
     raise FileNotFoundError(
       f'{release.folder}: {place}, and huggingface_hub is not installed to get {repository}: '
@@ -243,6 +246,20 @@ def _in_hub_cache(
   return _matching(folder, wanted)
 
 
+def _hub_files(
+  repository: str, revision: str | None
+) -> tuple[str, tuple[releases.ReleasedFile, ...]]:
+  """As `_hub_listing`; what failed is not tried again at once, for each of hundreds of tasks."""
+  key = (repository, revision)
+  if key in _failed and time.monotonic() - _failed[key][0] < _WAITED:
+    raise _failed[key][1]
+  try:
+    return _hub_listing(repository, revision)
+  except Exception as error:
+    _failed[key] = (time.monotonic(), error)
+    raise
+
+
 @functools.lru_cache(maxsize=64)
 def _hub_listing(
   repository: str, revision: str | None
@@ -255,6 +272,7 @@ def forget_listings() -> None:
   """Looks anew, at the next use, which files are there; for tests and notebooks."""
   _listed.cache_clear()
   _hub_listing.cache_clear()
+  _failed.clear()
 
 
 def rows(

@@ -443,7 +443,9 @@ class InferEvaluator:
         return None
       for kept in answers.values():
         notes |= dict.fromkeys(
-          eval_answers.notes_of(kept.records(), lengths, is_ranked=rows.is_ranked)
+          eval_answers.notes_of(
+            kept.records(), lengths, is_ranked=rows.is_ranked, eos_id=_eos_id(task)
+          )
         )
       with watchdog.phase(f'metrics of {name}'):
         values = opened.metrics(answers, lengths['targets'], step)
@@ -476,6 +478,10 @@ class InferEvaluator:
 
 def _provider(name: str) -> seqio.Task | seqio.Mixture:
   return task_registry.get_mixture_or_task(name)
+
+
+def _eos_id(task: seqio.Task) -> int:
+  return int(task.output_features['targets'].vocabulary.eos_id)
 
 
 def _data(task: str, config: InferEvalConfig) -> tuple[str, ...]:

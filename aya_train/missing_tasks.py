@@ -8,8 +8,8 @@ REFUSE, LEAVE_OUT = 'refuse', 'leave_out'
 _LISTED = 8  # languages or names of a group
 
 
-class MissingTasksError(FileNotFoundError):
-  """Data of tasks are missing, and none may be; the message has all of them, by benchmark."""
+class MissingTasksError(FileNotFoundError, ValueError):
+  """Data or splits of tasks are missing, and none may be; the message has all, by benchmark."""
 
 
 def check_policy(policy: str) -> None:

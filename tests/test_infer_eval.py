@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import eval_results, eval_rows, infer_eval, missing_tasks, model_answers
+from aya_train import (
+  eval_answers,
+  eval_results,
+  eval_rows,
+  infer_eval,
+  missing_tasks,
+  model_answers,
+)
 from aya_train.tasks import eval_tasks
 from tests import seqio_tasks
 
@@ -119,6 +126,31 @@ def test_figures_of_other_references_or_columns_are_not_kept(change):
   rows = eval_rows.Rows([row], [[0]], False, ())
   other = dataclasses.replace(rows, rows=[dataclasses.replace(row, **change)])
   assert rows.digest() == dataclasses.replace(rows).digest() != other.digest()
+
+
+def test_figures_say_what_their_own_answers_were_found_with(tasks, tmp_path):
+  """The second command decodes otherwise, and another task."""
+  about = eval_tasks.about
+  for task, decoding in (('tests.answers', 'greedy'), ('tests.options', 'beams')):
+    evaluated = eval_results.Evaluated('somewhere', 'x', 0, {}, {'decoding': decoding})
+    kept = eval_results.Results(tmp_path, evaluated)
+    outcome = evaluator(task).evaluate_task(task, None, 0, failures={}, store=kept)
+    kept.add(eval_results.result(outcome, about(task)))
+  found = json.loads((tmp_path / eval_tasks.RESULTS).read_text())
+  assert found['settings'] == {'decoding': 'beams'}
+  settings = {name: task['settings'] for name, task in found['tasks'].items()}
+  assert settings['tests.answers']['decoding'] == 'greedy'
+  assert settings['tests.answers']['lengths'] == LENGTHS
+  assert 'decoding' not in settings['tests.options']  # options are not decoded
+
+
+@pytest.mark.parametrize('eos_id', [1, 9])
+def test_an_answer_of_full_length_ends_with_the_end_of_its_own_vocabulary(eos_id):
+  records = [{'tokens': [5, 1], 'prediction': 'a'}, {'tokens': [5, 9], 'prediction': 'b'}]
+  notes = eval_answers.notes_of(records, {'targets': 2}, is_ranked=False, eos_id=eos_id)
+  assert notes == ['1 of 2 answers reached 2 tokens without an end']
+  records = [{'tokens': [eos_id], 'prediction': 'a'}] * 2
+  assert not eval_answers.notes_of(records, {'targets': 1}, is_ranked=False, eos_id=eos_id)
 
 
 def test_a_stopped_task_asks_for_what_it_lacks(tasks, tmp_path):

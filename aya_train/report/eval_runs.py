@@ -27,7 +27,7 @@ class Evaluation:
   Attributes:
     run: name of the run that it belongs to; evaluations of one RUN have one name.
     folder: where it lies.
-    checkpoint: what was evaluated, '' if unknown.
+    checkpoint, fingerprint: what was evaluated, and of its files; '' if unknown.
     step: of the checkpoint, None or 0 if unknown.
     model: what kind of model, in words.
     settings: of the evaluation, as they were written.
@@ -43,6 +43,7 @@ class Evaluation:
   settings: Mapping[str, Any]
   results: Mapping[str, eval_tasks.Result]
   problems: Sequence[str] = ()
+  fingerprint: str = ''
 
   @property
   def name(self) -> str:
@@ -157,6 +158,7 @@ def read(folder: epath.PathLike, run: str = '') -> Evaluation:
     {**settings, 'model': model} if isinstance(model, dict) else settings,
     results,
     problems,
+    str(values.get('fingerprint') or ''),
   )
 
 

@@ -332,6 +332,7 @@ def render(
     evaluations=evaluation_entries.rows(evaluations),
     base_model=base_model,
     tied=tied,
+    is_umt5=settings.get('model_type') == 'umt5' and not tied,
     dtype=hf_files.dtype_of(hf_folder),
     file=file,
     decoder_start_token_id=settings.get('decoder_start_token_id', 0),

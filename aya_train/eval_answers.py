@@ -250,9 +250,16 @@ def scored_outputs(
 
 
 def notes_of(
-  records: Iterator[Mapping[str, Any]], lengths: Mapping[str, int], *, is_ranked: bool
+  records: Iterator[Mapping[str, Any]], lengths: Mapping[str, int], *, is_ranked: bool, eos_id: int
 ) -> list[str]:
-  """What is to be known of the answers themselves: ties, and answers that were cut."""
+  """What is to be known of the answers themselves: ties, and answers that were cut.
+
+  Args:
+    records: of `generate` or `score`.
+    lengths: of inputs and targets.
+    is_ranked: whether options were.
+    eos_id: the id that ends an answer.
+  """
   total = ties = unended = empty = 0
   for record in records:
     total += 1
@@ -261,7 +268,7 @@ def notes_of(
       ties += len(best) == 2 and math.isclose(*best, rel_tol=_SAME, abs_tol=_SAME)
     elif 'tokens' in record or 'option_scores' not in record:
       tokens = record.get('tokens', ())
-      unended += len(tokens) >= lengths['targets'] and tokens[-1] != 1
+      unended += len(tokens) >= lengths['targets'] and tokens[-1] != eos_id
       empty += not str(record.get('prediction', '')).strip()
   said = []
   if ties:

@@ -52,7 +52,7 @@ class Results:
     """Goes on with what the folder holds of the same checkpoint; of another it is set aside."""
     self._folder, self._evaluated = epath.Path(folder), evaluated
     self._content: dict[str, Any] = {}
-    self._opened: set[str] = set()
+    self._settings: dict[str, dict[str, Any]] = {}  # of each task whose answers were opened
     with hosts.together():
       if hosts.is_first():
         self._content = self._found()
@@ -62,9 +62,10 @@ class Results:
     """The file of a task's answers, begun anew if what is there answers something else."""
     task = about['task']
     # A task with both kinds of answers has them in two files.
-    folder = SCORES if task in self._opened else eval_tasks.PREDICTIONS
-    self._opened.add(task)
+    folder = SCORES if task in self._settings else eval_tasks.PREDICTIONS
     settings = {k: v for k, v in self._evaluated.settings.items() if k in _OF_ANSWERS[kind]}
+    said = {k: v for k, v in about.items() if k in _SAID}
+    self._settings[task] = {**self._settings.get(task, {}), **said, **settings}
     with hosts.together():
       if hosts.is_first():
         (self._folder / folder).mkdir(parents=True, exist_ok=True)
@@ -91,8 +92,13 @@ class Results:
     return infer_eval.Outcome(result['metrics'], result['num_examples'], tuple(result['notes']))
 
   def add(self, result: eval_tasks.Result) -> None:
-    """Adds figures of a task, in its file at once."""
-    self._content['tasks'][result.about.name] = result.to_dict()
+    """Adds figures of a task, and the settings that its answers depend on, in its file at once.
+
+    The file's own `settings` are those of the newest command; other tasks may be of earlier ones.
+    """
+    task = result.about.name
+    found = dataclasses.replace(result, settings=self._settings.get(task, {}))
+    self._content['tasks'][task] = found.to_dict()
     self._write()
 
   def leave_out(self, reasons: Mapping[str, Sequence[str]]) -> None:
@@ -150,6 +156,7 @@ class Results:
       )
 
 
+_SAID = ('lengths', 'num_examples', 'seed')
 _OF_ANSWERS = {
   infer_eval.GENERATED: ('decoding', 'activation_dtype', 'format'),
   infer_eval.SCORED: ('activation_dtype', 'format'),

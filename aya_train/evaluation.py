@@ -16,6 +16,7 @@ from aya_train import (
   ct2_library,
   decode_settings,
   destinations,
+  eval_decoder,
   eval_metrics,
   eval_results,
   finiteness,
@@ -23,6 +24,7 @@ from aya_train import (
   infer_eval,
   lease,
   metric_writer,
+  missing_tasks,
   partitioning,
   run_dir,
   stopping,
@@ -104,12 +106,14 @@ class LossConfig:
   Attributes:
     mixture_or_task_name: SeqIO task or mixture, or several of them. One of benchmarks alone
       (`tasks.eval_tasks`), or of ranked options, has no loss.
-    task_feature_lengths, split, batch_size, pack, prepared_dir, max_truncated_fraction: as there.
+    split, splits_of_tasks: see `infer_eval.InferEvalConfig`.
+    task_feature_lengths, batch_size, pack, prepared_dir, max_truncated_fraction: as there.
   """
 
   mixture_or_task_name: str | Sequence[str]
   task_feature_lengths: Mapping[str, int]
-  split: str = 'test'
+  split: str | None = None
+  splits_of_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
   batch_size: int = 128
   pack: bool = True
   prepared_dir: str | None = None
@@ -127,9 +131,10 @@ class LossConfig:
       settings = {
         field.name: getattr(self, field.name)
         for field in dataclasses.fields(self)
-        if field.name != 'mixture_or_task_name'
+        if field.name not in ('mixture_or_task_name', 'split', 'splits_of_tasks')
       }
-      found.append(batching.DatasetConfig(each, shuffle=False, **settings))
+      split = infer_eval.split_of(each, self.split, self.splits_of_tasks)
+      found.append(batching.DatasetConfig(each, split=split, shuffle=False, **settings))
     return found
 
 
@@ -188,16 +193,15 @@ def evaluate(
     losses = []
   with hosts.together():
     if jax.process_index() == 0:
-      for cfg in losses:
-        batching.survey(cfg, allow_empty=True)
       destinations.check_folder(output_dir, 'EVAL_OUTPUT_DIR', files=(metric_writer.FILE,))
   with stopping.stop_on_signal() as stop, lease.held(output_dir, 'EVAL_OUTPUT_DIR', 'eval') as held:
-    evaluator = infer_eval.decoder(
-      *(model, partitioner, infer_eval_cfg, output_dir),
+    evaluator = eval_decoder.opened(
+      *(model, partitioner, infer_eval_cfg, None),
       required=not losses,
       answerer=checkpoint.answerer(infer_eval_cfg),
       keeps_examples=False,
     )
+    losses = _there(losses, infer_eval_cfg)
     batches = {
       cfg.mixture_or_task_name: batching.open_eval(
         cfg, hosts.here(partitioner.data_shard), model.feature_converter
@@ -248,6 +252,26 @@ def _datasets(cfg: batching.DatasetConfig | LossConfig | None) -> list[batching.
   if cfg is None:
     return []
   return cfg.datasets() if isinstance(cfg, LossConfig) else [cfg]
+
+
+def _there(
+  losses: Sequence[batching.DatasetConfig], cfg: infer_eval.InferEvalConfig | None
+) -> list[batching.DatasetConfig]:
+  """Those with data; says which others may be, and are, missing."""
+  may_be_missing = cfg is not None and cfg.missing_tasks == missing_tasks.LEAVE_OUT
+  there: list[bool] = []
+  with hosts.together():
+    for dataset in losses if hosts.is_first() else ():
+      try:
+        batching.survey(dataset, allow_empty=True)
+      except FileNotFoundError as error:
+        if not may_be_missing:
+          raise
+        logger.warning('no loss of %s: %s', dataset.mixture_or_task_name, error)
+        there.append(False)
+      else:
+        there.append(True)
+  return [dataset for dataset, found in zip(losses, hosts.first_says(there), strict=True) if found]
 
 
 def _about(task: str, split: str, outcome: infer_eval.Outcome) -> eval_tasks.EvalTask:
@@ -317,7 +341,7 @@ class _Checkpoint:
     settings = {
       'mixture_or_task_name': list(cfg.names),
       'split': cfg.split,
-      'published_split': cfg.published_split,
+      'splits_of_tasks': dict(cfg.splits_of_tasks),
       'task_feature_lengths': dict(cfg.task_feature_lengths),
       'task_feature_lengths_of_tasks': {k: dict(v) for k, v in cfg.lengths_of_tasks.items()},
       'num_examples': cfg.num_examples,

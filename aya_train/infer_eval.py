@@ -21,6 +21,7 @@ from aya_train import (
   hosts,
   lease,
   metric_writer,
+  missing_tasks,
   model_answers,
   partitioning,
   watchdog,
@@ -28,9 +29,11 @@ from aya_train import (
 from aya_train.data import feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import eval_tasks, split_slices
+from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
 PREPROCESSING_SEED = 42
+DEFAULT_SPLIT = 'test'
 TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
 GENERATED, SCORED = eval_reader.GENERATED, eval_reader.SCORED
 
@@ -42,27 +45,34 @@ class InferEvalConfig:
   Attributes:
     mixture_or_task_name: SeqIO task or mixture with metrics, or several of them.
     task_feature_lengths: lengths of inputs and targets; targets bound the answers.
-    split: split to read.
+    split: split to read; None: of a benchmark the one that is published
+      (`eval_tasks.EvalTask.split`), else 'test'.
     batch_size: rows answered at a time, over all hosts; of ranked options the questions.
     num_examples: examples (questions) of each task, None for all.
     use_cached: read SeqIO's offline cache.
     seed: of SeqIO's preprocessing.
     lengths_of_tasks: other lengths of tasks by name; '*' and '?' stand for letters, and the last
       pattern that fits counts: {'mgsm.*': {'inputs': 2048}}.
-    published_split: read benchmarks at the split that is published (`eval_tasks.EvalTask.split`).
+    splits_of_tasks: other splits of tasks by name, as `lengths_of_tasks`: {'xnli.*': 'test[:50]'}.
+    missing_tasks: what is done where data of tasks are missing, or the split of one that is named:
+      'refuse' all, or 'leave_out' these. Of sources of a mixture its own settings say it.
   """
 
   mixture_or_task_name: str | Sequence[str]
   task_feature_lengths: Mapping[str, int]
-  split: str = 'validation'
+  split: str | None = 'validation'
   batch_size: int = 128
   num_examples: int | None = None
   use_cached: bool = False
   seed: int = PREPROCESSING_SEED
   lengths_of_tasks: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
-  published_split: bool = False
+  splits_of_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  missing_tasks: str = missing_tasks.REFUSE
 
   def __post_init__(self):
+    missing_tasks.check_policy(self.missing_tasks)
+    for split in (self.split or DEFAULT_SPLIT, *self.splits_of_tasks.values()):
+      split_slices.parse(split)
     if not self.names:
       raise ValueError('MIXTURE_OR_TASK_NAME names nothing: give a task, a mixture, or a tuple')
     for lengths in (self.task_feature_lengths, *self.lengths_of_tasks.values()):
@@ -95,8 +105,16 @@ class InferEvalConfig:
 
   def split_of(self, task: str) -> str:
     """The split of a task that is read."""
-    about = eval_tasks.about(task)
-    return about.split if self.published_split and eval_tasks.is_described(task) else self.split
+    return split_of(task, self.split, self.splits_of_tasks)
+
+
+def split_of(name: str, split: str | None, of_tasks: Mapping[str, str]) -> str:
+  """The split of a task, or of a mixture that is read as a whole; see `InferEvalConfig`."""
+  for pattern, other in reversed([*of_tasks.items()]):
+    if fnmatch.fnmatchcase(name, pattern):
+      return other
+  described = eval_tasks.about(name).split if eval_tasks.is_described(name) else DEFAULT_SPLIT
+  return described if split is None else split
 
 
 class NothingToDecodeError(ValueError):
@@ -182,7 +200,7 @@ class InferEvaluator:
 
     Raises:
       NothingToDecodeError: no task has metrics, the split, and rows in it.
-      OSError: the data of a task that is named, or all of a mixture's, are not there.
+      missing_tasks.MissingTasksError: data of tasks are not there, and none may be missing.
     """
     self._config = config
     self._model_answers: model_answers.ModelAnswers | None = None
@@ -195,27 +213,49 @@ class InferEvaluator:
     self._log_dir = log_dir if jax.process_index() == 0 else None
     self._keeps_examples = keeps_examples
     self._seen: set[tuple[str, ...]] = set()  # data of which examples were read
+    self._absent: dict[tuple[str, ...], Exception] = {}  # data that are not there
     self.left_out: dict[str, list[str]] = {}
     self._opened: dict[str, eval_reader.Opened | None] = {}
+    missing, refused = self._find(config)
+    if refused:
+      every = {t.name for n in config.names for t in seqio.get_subtasks(_provider(n))}
+      raise missing_tasks.refusal(missing_tasks.grouped(refused), len(every))
+    self.left_out |= missing_tasks.grouped(missing)
+    if not self._opened:
+      raise NothingToDecodeError(
+        f'nothing of {config.mixture_or_task_name!r} can be decoded and scored:\n'
+        f'{self.describe_left_out()}'
+      )
+
+  def _find(self, config: InferEvalConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Opens what is there; says why other tasks are missing, and which may not be."""
+    missing: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for named in config.names:
-      tasks = seqio.get_subtasks(task_registry.get_mixture_or_task(named))
-      missing: Exception | None = None
+      provider = _provider(named)
+      tasks = seqio.get_subtasks(provider)
+      others: dict[str, str] = {}
       for task in tasks:
+        if task.name in self._opened or task.name in missing:
+          continue
         try:
-          reason = '' if task.name in self._opened else self._add(task)
+          reason = self._add(task)
         except (OSError, tf.errors.OpError) as error:
           if not eval_reader.is_missing(error):
             raise
-          missing, reason = error, f'its data is missing ({task_examples.reason(error)})'
+          self._absent[_data(task.name, self._config)] = error
+          missing[task.name] = f'its data is missing ({task_examples.reason(error)})'
+          continue
         if reason:
-          self.left_out.setdefault(reason, []).append(task.name)
-      if missing is not None and not any(task.name in self._opened for task in tasks):
-        raise missing
-    if not self._opened:
-      raise NothingToDecodeError(
-        f'nothing of {config.mixture_or_task_name!r} can be decoded and scored: '
-        f'{self.describe_left_out()}'
-      )
+          others[task.name] = reason
+      if all(self._lacks_split(task) for task in tasks):
+        missing |= others  # a name of which nothing is there
+        others = {}
+      for name, reason in others.items():
+        self.left_out.setdefault(reason, []).append(name)
+      if not _may_be_missing(provider, config):
+        refused |= {task.name: missing[task.name] for task in tasks if task.name in missing}
+    return missing, refused
 
   @property
   def tasks(self) -> list[str]:
@@ -226,28 +266,29 @@ class InferEvaluator:
     self._opened = {name: self._opened[name] for name in names}
 
   def describe_left_out(self) -> str:
-    """What is not decoded and why, '' if everything is."""
-    return '; '.join(
-      f'{reason}: {names[0]}' + (f' and {len(names) - 1} more' if len(names) > 1 else '')
-      for reason, names in self.left_out.items()
-    )
+    """What is not decoded and why, a line for each reason; '' if everything is."""
+    return missing_tasks.described(self.left_out)
+
+  def _lacks_split(self, task: seqio.Task) -> bool:
+    return not split_slices.has(task, self._config.split_of(task.name))
 
   def _add(self, task: seqio.Task) -> str:
     """Opens a task; returns why it cannot be decoded, '' if it can."""
     split = self._config.split_of(task.name)
     if not eval_metrics.of_task(task):
       return 'no metrics'
-    if not split_slices.has(task, split):
+    if self._lacks_split(task):
       return f'no split {split!r}'
     needed = {metric.model_output_type for metric in task.metric_objs}
     if unknown := needed - {*eval_reader.OUTPUT_TYPES}:
       names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
       return f'metrics of outputs that are not computed here ({names})'
-    about = eval_tasks.about(task.name)
-    data = (about.benchmark, about.language, about.subset, split)
+    data = _data(task.name, self._config)
     if not self._keeps_examples and data in self._seen:  # with another prompt
       self._opened[task.name] = None
       return ''
+    if data in self._absent:
+      raise self._absent[data]
     evaluator = self._evaluator(
       task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
     )
@@ -402,7 +443,9 @@ class InferEvaluator:
         return None
       for kept in answers.values():
         notes |= dict.fromkeys(
-          eval_answers.notes_of(kept.records(), lengths, is_ranked=rows.is_ranked)
+          eval_answers.notes_of(
+            kept.records(), lengths, is_ranked=rows.is_ranked, eos_id=_eos_id(task)
+          )
         )
       with watchdog.phase(f'metrics of {name}'):
         values = opened.metrics(answers, lengths['targets'], step)
@@ -433,61 +476,21 @@ class InferEvaluator:
     }
 
 
-def decoder(
-  model: objective.Objective,
-  partitioner: partitioning.Partitioner,
-  config: InferEvalConfig | None,
-  log_dir: str | None,
-  *,
-  required: bool,
-  answerer: model_answers.Answerer | None = None,
-  keeps_examples: bool = True,
-) -> InferEvaluator | None:
-  """The evaluator of what can be decoded; what cannot, and metrics that will fail, are said.
+def _provider(name: str) -> seqio.Task | seqio.Mixture:
+  return task_registry.get_mixture_or_task(name)
 
-  Args:
-    model, partitioner, config, log_dir: see `InferEvaluator`.
-    required: refuse a configuration of which nothing can be decoded.
-    answerer, keeps_examples: see `InferEvaluator`.
 
-  Returns:
-    None if nothing is to be, or can be, decoded.
+def _eos_id(task: seqio.Task) -> int:
+  return int(task.output_features['targets'].vocabulary.eos_id)
 
-  Raises:
-    NothingToDecodeError: that, and it is required.
-  """
-  if config is None:
-    return None
-  evaluator = None
-  with hosts.together():
-    try:
-      if not isinstance(model, seq2seq.EncoderDecoderModel):
-        raise NothingToDecodeError(
-          f'{type(model).__name__} decodes nothing, and {config.mixture_or_task_name!r} is to be '
-          'decoded: INFER_EVAL_CFG = None'
-        )
-      evaluator = InferEvaluator(
-        *(model, partitioner, config, log_dir), answerer=answerer, keeps_examples=keeps_examples
-      )
-    except NothingToDecodeError as error:
-      if required:
-        raise
-      logger.warning('no answers are decoded: %s', error)
-  # Hosts may see other data; they must decode the same tasks, one after the other.
-  names = hosts.first_says([] if evaluator is None else evaluator.tasks)
-  with hosts.together():
-    if missing := sorted({*names} - {*(evaluator.tasks if evaluator else ())}):
-      raise ValueError(f'{missing} can be decoded on the first host, and not on this one')
-  if evaluator is None or not names:
-    return None
-  evaluator.keep(names)
-  if evaluator.left_out:
-    logger.warning('not decoded, %s', evaluator.describe_left_out())
-  for task, problem in evaluator.try_metrics().items():
-    logger.warning(
-      'the metrics of %s fail on its own first targets (%s): they will fail after decoding too, '
-      'and then be left out',
-      task,
-      problem,
-    )
-  return evaluator
+
+def _data(task: str, config: InferEvalConfig) -> tuple[str, ...]:
+  """The same for tasks that read the same examples."""
+  about = eval_tasks.about(task)
+  return (about.benchmark, about.language, about.subset, config.split_of(task))
+
+
+def _may_be_missing(provider: seqio.Task | seqio.Mixture, config: InferEvalConfig) -> bool:
+  if isinstance(provider, source_mixture.SourceMixture):
+    return source_mixture.settings().missing_sources == source_mixture.RENORMALISE
+  return config.missing_tasks == missing_tasks.LEAVE_OUT

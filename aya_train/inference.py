@@ -20,6 +20,7 @@ from aya_train import (
   destinations,
   hosts,
   infer_eval,
+  missing_tasks,
   partitioning,
   prompt_files,
   stopping,
@@ -28,7 +29,7 @@ from aya_train import (
 from aya_train.checkpoint import answering, checkpoint_identity, formats
 from aya_train.data import availability, feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
-from aya_train.tasks import eval_tasks
+from aya_train.tasks import eval_tasks, split_slices
 
 logger = logging.getLogger(__name__)
 _HASHED = 12  # hexadecimal digits of a digest that people see
@@ -56,8 +57,9 @@ def infer(
   prompts_format: prompt_files.Form | None = None,
   bad_rows: prompt_files.BadRows = 'refuse',
   mixture_or_task_name: str | None = None,
-  split: str = 'test',
+  split: str | None = None,
   num_examples: int | None = None,
+  missing: str = missing_tasks.REFUSE,
   num_samples: int = 1,
   decode_as_checkpoint: bool = False,
   overwrite: bool = False,
@@ -84,7 +86,8 @@ def infer(
     batch_size: prompts decoded at a time.
     prompts, prompts_file, mixture_or_task_name: what to answer.
     prompt_column, prompts_format, bad_rows: of the file, see `prompt_files.read`.
-    split, num_examples: which examples of the task.
+    split, num_examples: which examples of the task; no split: see `infer_eval.split_of`.
+    missing: what is done where data of a mixture's tasks are missing (`missing_tasks`).
     num_samples: answers to each prompt.
     decode_as_checkpoint: decode as its generation_config.json says, instead of as the model does.
     overwrite: begin anew where the file holds answers of something else.
@@ -122,7 +125,7 @@ def infer(
       destinations.check_file(output_file, 'OUTPUT_FILE')
       identity = f'{source.path.name} {checkpoint_identity.of(source.path)}'
     if mixture_or_task_name:
-      questions = _of_task(mixture_or_task_name, split, num_examples, task_feature_lengths)
+      questions = _of_task(mixture_or_task_name, split, num_examples, task_feature_lengths, missing)
     else:
       found = (
         prompt_files.of_texts(prompts)
@@ -207,11 +210,15 @@ def _of_prompts(
 
 
 def _of_task(
-  name: str, split: str, num_examples: int | None, lengths: Mapping[str, int]
+  name: str,
+  split: str | None,
+  num_examples: int | None,
+  lengths: Mapping[str, int],
+  missing: str,
 ) -> list[_Question]:
-  examples = task_examples_of(name, split, num_examples, lengths)
+  examples = task_examples_of(name, split, num_examples, lengths, missing)
   if not examples:
-    raise ValueError(f'no examples in the split {split!r} of {name!r}')
+    raise ValueError(f'no examples in the split {split or "that is published"!r} of {name!r}')
   full = [i for i, e in enumerate(examples) if len(e.tokens) >= lengths['inputs']]
   _tell_cut(full, len(examples), f'{lengths["inputs"]} tokens long, or were cut there')
   return [
@@ -309,26 +316,54 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
 
 
 def task_examples_of(
-  name: str, split: str, num_examples: int | None, lengths: Mapping[str, int] | None = None
+  name: str,
+  split: str | None,
+  num_examples: int | None,
+  lengths: Mapping[str, int] | None = None,
+  missing: str = missing_tasks.REFUSE,
 ) -> list[TaskExample]:
   """Examples of a task, in the order of the data set, as `eval` decodes them.
 
   Args:
     name: of a task or mixture; its tasks without the split or without rows in it are left out.
-    split: to read, such as 'test' or 'train[:10]'.
+    split: to read, such as 'test' or 'train[:10]'; None: see `infer_eval.split_of`.
     num_examples: of each task, None for all.
     lengths: of the features in tokens; None: nothing is cut.
+    missing: whether tasks of a mixture whose data are missing are refused or left out.
 
   Raises:
     ValueError: no task has the split, or one has no feature `inputs`.
-    FileNotFoundError: data is missing.
+    FileNotFoundError: data is missing; of a mixture all that is.
   """
+  missing_tasks.check_policy(missing)
   found: list[TaskExample] = []
-  for task in availability.tasks(name, split, None):
+  reasons: dict[str, str] = {}
+  tasks = _tasks_of(name, split)
+  for task, own in tasks:
     task_registry.require_features(task, ('inputs',))
-    if task_examples.has_rows(task, split, 1):
-      found += _examples(task, split, num_examples, lengths)
+    try:
+      if task_examples.has_rows(task, own, 1):
+        found += _examples(task, own, num_examples, lengths)
+    except FileNotFoundError as error:
+      if len(tasks) == 1:
+        raise
+      reasons[task.name] = str(error)
+  groups = missing_tasks.grouped(reasons)
+  if reasons and (missing == missing_tasks.REFUSE or len(reasons) == len(tasks)):
+    raise missing_tasks.refusal(groups, len(tasks))
+  if reasons:
+    logger.warning('not answered:\n%s', missing_tasks.described(groups))
   return found
+
+
+def _tasks_of(name: str, split: str | None) -> list[tuple[seqio.Task, str]]:
+  """Tasks of a name that have the split, each with its own one where none is given."""
+  provider = task_registry.get_mixture_or_task(name)
+  tasks = [(t, infer_eval.split_of(t.name, split, {})) for t in seqio.get_subtasks(provider)]
+  splits = {own for _, own in tasks}
+  if len(splits) == 1:
+    return [(task, own) for own in splits for task in availability.tasks(name, own, None)]
+  return [(split_slices.with_split(t, own), own) for t, own in tasks if split_slices.has(t, own)]
 
 
 def _examples(

@@ -14,7 +14,16 @@ import jax
 import seqio
 from etils import epath
 
-from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
+from aya_train import (
+  destinations,
+  eval_decoder,
+  hosts,
+  infer_eval,
+  metric_writer,
+  missing_tasks,
+  partitioning,
+  run_dir,
+)
 from aya_train.checkpoint import answering, formats, manager
 from aya_train.data import batching, mixing, task_registry
 from aya_train.objectives import objective
@@ -215,13 +224,15 @@ def decoder(
   train: batching.DatasetConfig,
   model_dir: epath.PathLike | None,
 ) -> infer_eval.InferEvaluator | None:
-  """`infer_eval.decoder` of a run: what is named must be decodable, what is a default need not.
+  """`eval_decoder.opened` of a run: what is named must be decodable, what is a default need not.
 
   Without `model_dir` the decoded examples are not written.
   """
   log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
-  return infer_eval.decoder(model, partitioner, config, log_dir, required=named)
+  if config is not None and not named:
+    config = dataclasses.replace(config, missing_tasks=missing_tasks.LEAVE_OUT)
+  return eval_decoder.opened(model, partitioner, config, log_dir, required=named)
 
 
 def check_monitored(

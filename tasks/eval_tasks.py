@@ -106,12 +106,14 @@ class Result:
     num_examples: scored.
     metrics: name -> figure, in percent where it is a share; see the module about intervals.
     notes: what a reader must know: cut inputs, ties, rows without an answer, sample sizes.
+    settings: how its answers were found, JSON: lengths, decoding and more.
   """
 
   about: EvalTask
   num_examples: int
   metrics: Mapping[str, float]
   notes: Sequence[str] = ()
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)

@@ -6,9 +6,15 @@ import json
 import numpy as np
 import pytest
 import seqio
-import tensorflow as tf
 
-from aya_train import eval_results, eval_rows, infer_eval, model_answers
+from aya_train import (
+  eval_answers,
+  eval_results,
+  eval_rows,
+  infer_eval,
+  missing_tasks,
+  model_answers,
+)
 from aya_train.tasks import eval_tasks
 from tests import seqio_tasks
 
@@ -55,7 +61,7 @@ def tasks():
   seqio_tasks.add_task('tests.answers', splits, metric_fns=[accuracy])
   seqio_tasks.ranked('tests.options', QUESTIONS)
   yield
-  for name in ('tests.answers', 'tests.options', 'tests.gone'):
+  for name in ('tests.answers', 'tests.options'):
     seqio.TaskRegistry.remove(name)
   seqio.MixtureRegistry.remove('tests.both')
 
@@ -122,6 +128,31 @@ def test_figures_of_other_references_or_columns_are_not_kept(change):
   assert rows.digest() == dataclasses.replace(rows).digest() != other.digest()
 
 
+def test_figures_say_what_their_own_answers_were_found_with(tasks, tmp_path):
+  """The second command decodes otherwise, and another task."""
+  about = eval_tasks.about
+  for task, decoding in (('tests.answers', 'greedy'), ('tests.options', 'beams')):
+    evaluated = eval_results.Evaluated('somewhere', 'x', 0, {}, {'decoding': decoding})
+    kept = eval_results.Results(tmp_path, evaluated)
+    outcome = evaluator(task).evaluate_task(task, None, 0, failures={}, store=kept)
+    kept.add(eval_results.result(outcome, about(task)))
+  found = json.loads((tmp_path / eval_tasks.RESULTS).read_text())
+  assert found['settings'] == {'decoding': 'beams'}
+  settings = {name: task['settings'] for name, task in found['tasks'].items()}
+  assert settings['tests.answers']['decoding'] == 'greedy'
+  assert settings['tests.answers']['lengths'] == LENGTHS
+  assert 'decoding' not in settings['tests.options']  # options are not decoded
+
+
+@pytest.mark.parametrize('eos_id', [1, 9])
+def test_an_answer_of_full_length_ends_with_the_end_of_its_own_vocabulary(eos_id):
+  records = [{'tokens': [5, 1], 'prediction': 'a'}, {'tokens': [5, 9], 'prediction': 'b'}]
+  notes = eval_answers.notes_of(records, {'targets': 2}, is_ranked=False, eos_id=eos_id)
+  assert notes == ['1 of 2 answers reached 2 tokens without an end']
+  records = [{'tokens': [eos_id], 'prediction': 'a'}] * 2
+  assert not eval_answers.notes_of(records, {'targets': 1}, is_ranked=False, eos_id=eos_id)
+
+
 def test_a_stopped_task_asks_for_what_it_lacks(tasks, tmp_path):
   made = evaluator('tests.answers', Echo(stops_after=2), split='validation')
   with pytest.raises(KeyboardInterrupt):
@@ -133,24 +164,55 @@ def test_a_stopped_task_asks_for_what_it_lacks(tasks, tmp_path):
   assert len(lines(tmp_path, 'tests.answers')) == 5
 
 
-def test_a_task_of_a_mixture_without_data_is_left_out_and_a_named_one_refused(tasks, tmp_path):
-  seqio.TaskRegistry.add(
-    'tests.gone',
-    source=seqio.TextLineDataSource({'test': str(tmp_path / 'gone.txt')}),
-    preprocessors=[lambda ds: ds.map(lambda t: {'inputs': t, 'targets': t})]
-    + list(seqio_tasks.APPEND_EOS),
-    output_features={side: seqio.Feature(seqio_tasks.VOCABULARY) for side in ('inputs', 'targets')},
-    metric_fns=[accuracy],
+@pytest.fixture
+def gone(tasks, tmp_path):
+  """Beside tasks that are there two without their data, of one benchmark, and a mixture of all."""
+  names = ['tests.gone.swa', 'tests.gone.yor']
+  for name in names:
+    seqio.TaskRegistry.add(
+      name,
+      source=seqio.TextLineDataSource({'test': str(tmp_path / f'{name}.txt')}),
+      preprocessors=[lambda ds: ds.map(lambda t: {'inputs': t, 'targets': t})]
+      + list(seqio_tasks.APPEND_EOS),
+      output_features={
+        side: seqio.Feature(seqio_tasks.VOCABULARY) for side in ('inputs', 'targets')
+      },
+      metric_fns=[accuracy],
+    )
+    eval_tasks.add(eval_tasks.EvalTask(name, 'tests.gone', name[-3:]))
+  seqio.MixtureRegistry.add('tests.both', [*names, 'tests.answers'], default_rate=1.0)
+  yield names
+  for name in names:
+    seqio.TaskRegistry.remove(name)
+    eval_tasks.remove(name)
+
+
+def test_missing_data_are_refused_together_or_left_out_where_one_says_so(gone):
+  names = ('tests.both', 'tests.options', 'tests.answers')
+  with pytest.raises(missing_tasks.MissingTasksError) as raised:
+    evaluator(names)
+  first, *others = str(raised.value).split('\n')
+  assert first.startswith('2 of 4 tasks cannot be evaluated') and 'MISSING_TASKS' in first
+  assert len(others) == 1
+  assert others[0].startswith(
+    '- tests.gone, 2 tasks in 2 languages (swa, yor): its data is missing'
   )
-  seqio.MixtureRegistry.add('tests.both', ['tests.gone', 'tests.answers'], default_rate=1.0)
-  made = evaluator(('tests.options', 'tests.both', 'tests.answers'))
-  assert made.tasks == ['tests.options', 'tests.answers']
-  ((reason, names),) = made.left_out.items()
-  assert reason.startswith('its data is missing') and names == ['tests.gone']
-  with pytest.raises((OSError, ValueError, tf.errors.NotFoundError), match=r'gone\.txt'):
-    evaluator('tests.gone')
-  with pytest.raises(infer_eval.NothingToDecodeError, match=r"no split 'train': tests\.answers"):
-    evaluator('tests.answers', split='train')
+  made = evaluator(names, missing_tasks='leave_out')
+  assert made.tasks == ['tests.answers', 'tests.options']
+  assert [*made.left_out.values()] == [gone]
+  with pytest.raises(infer_eval.NothingToDecodeError, match=r'gone\.swa\.txt'):
+    evaluator(tuple(gone), missing_tasks='leave_out')
+  with pytest.raises(ValueError, match='MISSING_TASKS must be'):
+    evaluator('tests.answers', missing_tasks='skip')
+
+
+def test_a_split_that_a_name_lacks_is_missing_and_that_of_a_mixture_s_task_is_not(tasks):
+  seqio.MixtureRegistry.add('tests.both', ['tests.options', 'tests.answers'], default_rate=1.0)
+  with pytest.raises(OSError, match=r"- tests\.options: no split 'validation'"):
+    evaluator(('tests.answers', 'tests.options'), split='validation')
+  assert evaluator('tests.both', split='validation').tasks == ['tests.answers']
+  with pytest.raises(OSError, match=r"tests\.answers, tests\.options: no split 'train'"):
+    evaluator('tests.both', split='train')
 
 
 def test_lengths_and_splits_may_be_those_of_a_task(monkeypatch):
@@ -162,8 +224,9 @@ def test_lengths_and_splits_may_be_those_of_a_task(monkeypatch):
   monkeypatch.setattr(eval_tasks, '_TASKS', {})
   eval_tasks.add(eval_tasks.EvalTask('xnli.fra', 'xnli', split='validation'))
   assert config.split_of('xnli.fra') == 'test'
-  published = infer_eval.InferEvalConfig('x', LENGTHS, 'test', published_split=True)
-  assert [published.split_of(n) for n in ('xnli.fra', 'other')] == ['validation', 'test']
+  published = infer_eval.InferEvalConfig('x', LENGTHS, None, splits_of_tasks={'other*': 'dev[:5]'})
+  names = ('xnli.fra', 'mine', 'others')
+  assert [published.split_of(n) for n in names] == ['validation', 'test', 'dev[:5]']
   with pytest.raises(ValueError, match=r"has lengths of \['input'\]"):
     infer_eval.InferEvalConfig('x', LENGTHS, lengths_of_tasks={'*': {'input': 9}})
   with pytest.raises(ValueError, match='names nothing'):

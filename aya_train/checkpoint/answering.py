@@ -52,7 +52,9 @@ def adapted(
   }
   others = folder_decoding.asked(settings.generation)
   if decoding:
-    changes['decode_fn'] = folder_decoding.decode_fn(settings.generation, str(source.path))
+    changes['decode_fn'] = folder_decoding.decode_fn(
+      *(settings.generation, str(source.path), model.config.vocab_size)
+    )
     changes['max_new_tokens'] = settings.max_new_tokens
     logger.info('decoding as generation_config.json says: %s', others or 'greedily')
   elif others:

@@ -44,12 +44,13 @@ def asked(generation: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def decode_fn(generation: Mapping[str, Any], where: str) -> Callable[..., Any]:
+def decode_fn(generation: Mapping[str, Any], where: str, num_ids: int) -> Callable[..., Any]:
   """A decode function that answers as `generate` would with these entries.
 
   Args:
     generation: of generation_config.json.
     where: the folder, for messages.
+    num_ids: of the model; a `top_k` of more keeps all, as there.
 
   Raises:
     ValueError: it asks for what is not known here, or for sampling among beams.
@@ -77,7 +78,7 @@ def decode_fn(generation: Mapping[str, Any], where: str) -> Callable[..., Any]:
     return functools.partial(
       decoding.temperature_sample,
       temperature=float(wanted.get('temperature', 1.0)),
-      topk=_TOP_K if (top_k := generation.get('top_k')) is None else top_k,
+      topk=min(_TOP_K if (top_k := generation.get('top_k')) is None else top_k, num_ids),
       topp=float(wanted.get('top_p', 1.0)),
       **options,
     )

@@ -70,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   group.add_argument('--license', default='apache-2.0', help='of the weights, for the model card')
   group.add_argument('--base_model', help='id on the Hub of the model that training started from')
   group.add_argument(
+    '--evaluation',
+    nargs='+',
+    action='extend',
+    default=[],
+    type=os.path.expanduser,
+    metavar='EVAL_OUTPUT_DIR',
+    help='evaluations of SRC by `aya-train eval`, for the model card (--to hf)',
+  )
+  group.add_argument(
     '--push', metavar='REPO', help='upload DST; the token is that of hf auth login'
   )
   group.add_argument('--private', action='store_true', help='if the repository is new')
@@ -77,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
+  if args.evaluation and args.to != 'hf':
+    raise ValueError(
+      f'--evaluation goes into the model card of --to hf, not of {args.to}: its figures are of the '
+      'weights as they were evaluated'
+    )
   if args.push:
     from aya_train.export import hub
 
@@ -137,12 +151,18 @@ def _card_writer(args: argparse.Namespace, card: Mapping[str, Any]) -> Callable[
 
   source = formats.detect(args.src)
   libraries.import_tensorflow(args.verbose)
-  from aya_train.export import model_card
+  from aya_train.export import evaluation_entries, model_card
   from aya_train.report import run_record
 
   model_dir = run_record.find(source.path)
   if model_dir is not None:
     model_card.read(model_dir)  # refuses damaged records before any work
+  evaluations = evaluation_entries.read(args.evaluation, source.path) if args.evaluation else []
   return lambda folder: model_card.write(
-    folder, folder, name=work_folder.resolved(args.dst).name, model_dir=model_dir, **card
+    folder,
+    folder,
+    name=work_folder.resolved(args.dst).name,
+    model_dir=model_dir,
+    evaluations=evaluations,
+    **card,
   )

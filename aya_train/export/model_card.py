@@ -16,7 +16,7 @@ import jinja2
 from etils import epath
 
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
-from aya_train.export import quality
+from aya_train.export import evaluation_entries, quality
 from aya_train.report import run_record, run_results
 from aya_train.tasks import catalog
 from aya_train.tasks.languages import aya101
@@ -251,6 +251,7 @@ def write(
   name: str | None = None,
   base_model: str | None = None,
   license: str = 'apache-2.0',
+  evaluations: Sequence[evaluation_entries.Entry] = (),
 ) -> None:
   """Writes README.md, and LICENSE where its text is known.
 
@@ -261,6 +262,7 @@ def write(
     name: of the model, by default the folder's.
     base_model: id on the Hub of the model that training started from.
     license: of the weights, as the Hub names it.
+    evaluations: figures of `aya-train eval`.
 
   Raises:
     ValueError: the manifest is damaged.
@@ -274,6 +276,7 @@ def write(
     report=json.loads(report.read_text()) if report.exists() else None,
     base_model=base_model,
     license=license,
+    evaluations=evaluations,
     file=next((path.name for path in folder.glob('*.gguf')), None),
   )
   (folder / 'README.md').write_text(text)
@@ -296,6 +299,7 @@ def render(
   report: Mapping[str, Any] | None,
   base_model: str | None,
   license: str,
+  evaluations: Sequence[evaluation_entries.Entry] = (),
   file: str | None = None,
 ) -> str:
   """The text of README.md; arguments as for `write`, `report` as `quality.report` returns it."""
@@ -312,15 +316,23 @@ def render(
   environment.filters['size'] = _size
   text = environment.get_template('model_card.md.jinja').render(
     metadata=_metadata(
-      name, card=card, report=report, base_model=base_model, license=license, codes=codes
+      name,
+      card=card,
+      report=report,
+      base_model=base_model,
+      license=license,
+      codes=codes,
+      evaluations=evaluations,
     ),
     name=name,
     network=_describe(network, hf_files.parameter_count(hf_folder)),
     card=card,
     data=data,
     quality=report,
+    evaluations=evaluation_entries.rows(evaluations),
     base_model=base_model,
     tied=tied,
+    is_umt5=settings.get('model_type') == 'umt5' and not tied,
     dtype=hf_files.dtype_of(hf_folder),
     file=file,
     decoder_start_token_id=settings.get('decoder_start_token_id', 0),
@@ -341,6 +353,7 @@ def _metadata(
   base_model: str | None,
   license: str,
   codes: Sequence[str],
+  evaluations: Sequence[evaluation_entries.Entry],
 ) -> str:
   """The YAML block (https://huggingface.co/docs/hub/model-cards)."""
   import huggingface_hub
@@ -362,6 +375,7 @@ def _metadata(
     )
     for task, score in (card.scores if card and not report else {}).items()
   ]
+  results += evaluation_entries.model_index(evaluations)
   metadata = huggingface_hub.ModelCardData(
     model_name=name if results else None,
     language=sorted(codes) or None,

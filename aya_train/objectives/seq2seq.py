@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import seqio
 
-from aya_train import decoding, losses
+from aya_train import decode_settings, decoding, losses
 from aya_train.data import feature_converters, fingerprints
 from aya_train.models import network
 from aya_train.objectives import objective
@@ -23,6 +23,7 @@ from aya_train.objectives import objective
 Array = jax.Array
 Batch = Mapping[str, Array]
 SCORED_POSITIONS = 4096  # whose logits are in memory at a time, of all rows of a batch
+_LONG = 1 << 15  # tokens of an answer that any way of decoding is tried for; nothing is computed
 greedy_search = functools.partial(decoding.temperature_sample, temperature=0.0)
 PackedFeatures = (
   'encoder_segment_ids',
@@ -109,8 +110,14 @@ class EncoderDecoderModel(objective.Objective):
     """Refuses a vocabulary whose ids the embedding has no rows for.
 
     Raises:
-      ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
+      ValueError: more ids than rows, special ids other than pad 0 and eos 1, or decoding that is to
+        keep more ids than there are.
     """
+    if (kept := decode_settings.of(self.decode_fn, _LONG).get('topk', 0)) > self.config.vocab_size:
+      raise ValueError(
+        f'decoding keeps the {kept} most probable ids (topk), and the model has '
+        f'{self.config.vocab_size}: give at most that, or 0 for all'
+      )
     for side, vocabulary in (('input', self.input_vocabulary), ('output', self.output_vocabulary)):
       if vocabulary.vocab_size > self.config.vocab_size:
         raise ValueError(

@@ -13,6 +13,7 @@ from etils import epath
 
 from aya_train.tasks import eval_tasks
 
+_OF_TASKS = ('lengths', 'seed')  # settings that may differ
 _KEYS = ('checkpoint', 'step', 'model', 'settings', 'tasks')
 _DEEPEST = 3  # folders below a RUN in which evaluations of its steps are looked for
 _SHOWN = 5
@@ -26,7 +27,7 @@ class Evaluation:
   Attributes:
     run: name of the run that it belongs to; evaluations of one RUN have one name.
     folder: where it lies.
-    checkpoint: what was evaluated, '' if unknown.
+    checkpoint, fingerprint: what was evaluated, and of its files; '' if unknown.
     step: of the checkpoint, None or 0 if unknown.
     model: what kind of model, in words.
     settings: of the evaluation, as they were written.
@@ -42,6 +43,7 @@ class Evaluation:
   settings: Mapping[str, Any]
   results: Mapping[str, eval_tasks.Result]
   problems: Sequence[str] = ()
+  fingerprint: str = ''
 
   @property
   def name(self) -> str:
@@ -140,6 +142,7 @@ def read(folder: epath.PathLike, run: str = '') -> Evaluation:
       results[name] = _result(name, written, problems)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
       problems.append(f'task {name} is left out, its entry in {path} cannot be read: {error}')
+  problems += _unlike(results)
   if not values['tasks']:
     problems.append(f'{path} has no tasks yet')
   problems += _left_out(values.get('left_out'))
@@ -155,7 +158,28 @@ def read(folder: epath.PathLike, run: str = '') -> Evaluation:
     {**settings, 'model': model} if isinstance(model, dict) else settings,
     results,
     problems,
+    str(values.get('fingerprint') or ''),
   )
+
+
+def _unlike(results: Mapping[str, eval_tasks.Result]) -> list[str]:
+  """Settings that commands changed between tasks; lengths belong to a task."""
+  found: dict[str, dict[str, list[str]]] = {}
+  for name, result in results.items():
+    for key, value in result.settings.items():
+      if key not in _OF_TASKS:
+        found.setdefault(key, {}).setdefault(json.dumps(value, sort_keys=True), []).append(name)
+  return [
+    f'tasks were evaluated with different {key}: '
+    + '; '.join(f'{value}: {_some(names)}' for value, names in by_value.items())
+    for key, by_value in found.items()
+    if len(by_value) > 1
+  ]
+
+
+def _some(names: Sequence[str]) -> str:
+  more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+  return ', '.join(names[:_SHOWN]) + more
 
 
 def _left_out(reasons: Any) -> list[str]:
@@ -163,11 +187,7 @@ def _left_out(reasons: Any) -> list[str]:
   names: dict[str, list[str]] = {}
   for name, reason in reasons.items() if isinstance(reasons, dict) else ():
     names.setdefault(str(reason), []).append(str(name))
-  return [
-    f'not evaluated, {reason}: {", ".join(found[:_SHOWN])}'
-    + (f' and {len(found) - _SHOWN} more' if found[_SHOWN:] else '')
-    for reason, found in names.items()
-  ]
+  return [f'not evaluated, {reason}: {_some(found)}' for reason, found in names.items()]
 
 
 def _in_words(model: Any, settings: Mapping[str, Any]) -> str:
@@ -220,7 +240,11 @@ def _result(name: str, written: Mapping[str, Any], problems: list[str]) -> eval_
     raise ValueError(f'num_examples is {count!r}, expected a count')
   if count == 0:
     problems.append(f'task {name} has no examples')
-  return eval_tasks.Result(task, count, metrics, [notes] if isinstance(notes, str) else [*notes])
+  settings = written.get('settings')
+  return eval_tasks.Result(
+    *(task, count, metrics, [notes] if isinstance(notes, str) else [*notes]),
+    settings if isinstance(settings, dict) else {},
+  )
 
 
 def _has_types(p: eval_tasks.Prediction) -> bool:

@@ -14,9 +14,12 @@ import dataclasses
 import fnmatch
 import functools
 import logging
+import lzma
 import os
 import shutil
+import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,6 +42,13 @@ INTEGER = tf.TensorSpec((), tf.int32)
 logger = logging.getLogger('aya_train.tasks.eval.eval_releases')
 _chosen: str | None = None
 _left_out: set[str] = set()
+_TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
+_ARCHIVE_ERRORS = (
+  *(EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError),
+  *(zlib.error, lzma.LZMAError),
+)
+_failed: dict[tuple[str, str | None], tuple[float, Exception]] = {}  # listings of the hub
+_WAITED = 60  # seconds until a listing that failed is tried again
 
 Record = Mapping[str, Any]
 Located = tuple[str, Record]  # ('/data/xcopa/et/val.et.jsonl row 3', columns)
@@ -82,7 +92,7 @@ class Release:
 
 @dataclasses.dataclass(frozen=True)
 class EvalFile:
-  """A file that was found; inside a zip if `member` is given."""
+  """A file that was found; inside a zip or tar if `member` is given."""
 
   path: epath.Path
   member: str = ''
@@ -100,7 +110,7 @@ def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
     release: of a benchmark.
     *patterns: of the ends of paths, '/'-separated, with '*' and '?': 'et/val.et.jsonl' finds
       '<folder>/data/et/val.et.jsonl'. With or without an ending of compression ('.gz'), and inside
-      of zip files. One pattern may be several, if the files of all of them belong together.
+      of zip and tar files. One pattern may be several, if the files of all of them belong together.
 
   Raises:
     FileNotFoundError: there are none; says what was looked for, where, and what to do.
@@ -160,7 +170,9 @@ def _matching(folder: str, wanted: Sequence[Sequence[str]]) -> list[EvalFile]:
   """Files below a folder, of the first patterns that any matches."""
   files = _listed(folder)
   matches = ([f for f in files if any(_ends_as(f, p) for p in group)] for group in wanted)
-  return next(filter(None, matches), [])
+  found = next(filter(None, matches), [])
+  # An archive that lies beside what was unpacked from it is not read a second time.
+  return [file for file in found if not file.member] or found
 
 
 def _ends_as(file: EvalFile, pattern: str) -> bool:
@@ -171,7 +183,7 @@ def _ends_as(file: EvalFile, pattern: str) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _listed(folder: str) -> tuple[EvalFile, ...]:
-  """Files below a folder, those inside of zip files too, sorted."""
+  """Files below a folder, those inside of zip and tar files too, sorted."""
   found = []
   paths = [epath.Path(folder)]
   while paths:
@@ -179,19 +191,56 @@ def _listed(folder: str) -> tuple[EvalFile, ...]:
       if child.is_dir():
         if child.name not in ('.git', '.ipynb_checkpoints', '.cache'):
           paths.append(child)
-      elif child.suffix.lower() == records.ZIP:
+      elif child.suffix.lower() == records.ZIP or _is_tar(child):
         found += [EvalFile(child, name) for name in _members(child)]
       else:
         found.append(EvalFile(child))
   return tuple(sorted(found, key=lambda file: file.name))
 
 
+def _is_tar(path: epath.Path) -> bool:
+  return path.name.lower().endswith(_TARS)
+
+
 def _members(path: epath.Path) -> list[str]:
+  with _unreadable(path, f'{path}'), path.open('rb') as raw:
+    if _is_tar(path):
+      with tarfile.open(fileobj=raw) as archive:
+        names = [member.name for member in archive if member.isfile()]
+    else:
+      with zipfile.ZipFile(raw) as zipped:
+        names = [name for name in zipped.namelist() if name[-1] != '/']
+  # What macOS adds to the files.
+  parts = ((name, name.split('/')) for name in names)
+  return [n for n, p in parts if '__MACOSX' not in p and not p[-1].startswith('._')]
+
+
+def _copy_member(file: EvalFile, target: epath.Path) -> None:
+  with _unreadable(file.path, file.name), file.path.open('rb') as raw, target.open('wb') as out:
+    if _is_tar(file.path):
+      with tarfile.open(fileobj=raw) as archive:
+        inside = archive.extractfile(file.member)
+        assert inside is not None  # `_members` names files alone
+        shutil.copyfileobj(inside, out)
+    else:
+      with zipfile.ZipFile(raw) as zipped, zipped.open(file.member) as member:
+        shutil.copyfileobj(member, out)
+
+
+@contextlib.contextmanager
+def _unreadable(path: epath.Path, name: str) -> Iterator[None]:
+  """What an archive raises, as what it is: a file that is not whole."""
+  kind = 'tar' if _is_tar(path) else 'zip'
   try:
-    with path.open('rb') as raw, zipfile.ZipFile(raw) as archive:
-      return [n for n in archive.namelist() if not n.startswith('__MACOSX/') and n[-1] != '/']
-  except (EOFError, zipfile.BadZipFile) as error:
-    raise DamagedFileError(f'{path}: not a whole zip file ({error})') from error
+    yield
+  except FileNotFoundError:
+    raise
+  except _ARCHIVE_ERRORS as error:
+    raise DamagedFileError(f'{name}: not a whole {kind} file ({error})') from error
+  except OSError as error:  # of bz2, which gives it no number
+    if error.errno is not None:
+      raise
+    raise DamagedFileError(f'{name}: not a whole {kind} file ({error})') from error
 
 
 def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> list[EvalFile]:
@@ -203,7 +252,7 @@ def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> li
     f'that EVAL_DATA_DIR (or {EVAL_DATA_ENV}) names'
   )
   try:
-    commit, files = _hub_listing(repository, release.revision)
+    commit, files = _hub_files(repository, release.revision)
   except ImportError as error:
     raise FileNotFoundError(
       f'{release.folder}: {place}, and huggingface_hub is not installed to get {repository}: '
@@ -243,6 +292,20 @@ def _in_hub_cache(
   return _matching(folder, wanted)
 
 
+def _hub_files(
+  repository: str, revision: str | None
+) -> tuple[str, tuple[releases.ReleasedFile, ...]]:
+  """As `_hub_listing`; what failed is not tried again at once, for each of hundreds of tasks."""
+  key = (repository, revision)
+  if key in _failed and time.monotonic() - _failed[key][0] < _WAITED:
+    raise _failed[key][1]
+  try:
+    return _hub_listing(repository, revision)
+  except Exception as error:
+    _failed[key] = (time.monotonic(), error)
+    raise
+
+
 @functools.lru_cache(maxsize=64)
 def _hub_listing(
   repository: str, revision: str | None
@@ -255,6 +318,7 @@ def forget_listings() -> None:
   """Looks anew, at the next use, which files are there; for tests and notebooks."""
   _listed.cache_clear()
   _hub_listing.cache_clear()
+  _failed.clear()
 
 
 def rows(
@@ -262,7 +326,7 @@ def rows(
 ) -> Iterator[Located]:
   """Records of the files that `find` finds, each with its place ('FILE row 3').
 
-  Parquet, Arrow, JSON lines, a JSON array, CSV and TSV, compressed or not, or in a zip.
+  Parquet, Arrow, JSON lines, a JSON array, CSV and TSV, compressed or not, or in a zip or tar.
 
   Args:
     release: of a benchmark.
@@ -307,22 +371,13 @@ def lines(release: Release, *patterns: str | Sequence[str]) -> Iterator[tuple[st
 
 @contextlib.contextmanager
 def _local(file: EvalFile) -> Iterator[epath.Path]:
-  """A path to read a file at; what is in a zip lies there for as long."""
+  """A path to read a file at; what is in an archive lies there for as long."""
   if not file.member:
     yield file.path
     return
   with tempfile.TemporaryDirectory() as folder:
     target = epath.Path(folder) / file.member.rsplit('/', 1)[-1]
-    try:
-      with (
-        file.path.open('rb') as raw,
-        zipfile.ZipFile(raw) as archive,
-        archive.open(file.member) as inside,
-        target.open('wb') as out,
-      ):
-        shutil.copyfileobj(inside, out)
-    except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
-      raise DamagedFileError(f'{file.name}: not a whole zip file ({error})') from error
+    _copy_member(file, target)
     yield target
 
 

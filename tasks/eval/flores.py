@@ -24,7 +24,7 @@ from aya_train.tasks.languages import language_codes
 
 RELEASE = eval_releases.Release(
   'flores',
-  'https://github.com/facebookresearch/flores (flores200_dataset.tar.gz, unpacked)',
+  'https://github.com/facebookresearch/flores (flores200_dataset.tar.gz)',
   repository='mteb/flores',
   revision='refs/convert/parquet',
 )

@@ -228,24 +228,11 @@ def find(
     try:
       found = eval_releases.find(with_others, tuple(others))
     except OSError:
-      _refuse_packed(with_others, error)
       raise error from None
     names = sorted({file.name.rsplit(f'/{release.folder}/', 1)[-1] for file in found})
     raise FileNotFoundError(
       f'{release.folder}: nothing of {what}. There are {listed(names)}. Looked for: {error}'
     ) from error
-
-
-def _refuse_packed(release: eval_releases.Release, error: OSError) -> None:
-  """Says that an archive is to be unpacked, where there is nothing else."""
-  try:
-    found = eval_releases.find(release, ('*.tar', '*.tar.gz', '*.tgz', '*.tar.bz2'))
-  except OSError:
-    return
-  raise FileNotFoundError(
-    f'{release.folder}: {listed([file.name for file in found])} must be unpacked where it lies '
-    '(tar -xf); archives of tar are not read'
-  ) from error
 
 
 def listed(names: Sequence[str]) -> str:

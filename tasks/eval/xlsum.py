@@ -63,7 +63,7 @@ VARIETIES = {'chinese_traditional': ('zho', 'zho_Hant'), 'serbian_latin': ('srp'
 
 RELEASE = eval_releases.Release(
   'xlsum',
-  'https://github.com/csebuetnlp/xl-sum, unpacked',
+  'https://github.com/csebuetnlp/xl-sum',
   repository='csebuetnlp/xlsum',
   revision='refs/convert/parquet',
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aya_train.tasks.metrics import comparisons, intervals, references, words
+from aya_train.tasks.metrics import comparisons, exact_match, intervals, references, words
 
 FLORES_ENV = 'FLORES200_SPM'
 FLORES = 'flores200'
@@ -20,6 +20,7 @@ _SPM_FILES = {
   'spBLEU-1K': 'spbleu-1k_tokenizer_spm.model',
 }
 NAMES = ('spbleu', 'bleu', 'chrf++', 'chrf')
+NORMALIZED = '_normalized'  # ending of a figure of texts in the form that mT5's tokenizer keeps
 
 
 class FloresTokenizerMissingError(FileNotFoundError):
@@ -109,16 +110,24 @@ def _figures(
   found, answers, note = references.scored(targets, predictions)
   if not found:
     return note
-  statistics = _statistics(metric, found, answers)
   figure = functools.partial(_figure, metric)
-  interval = intervals.statistic(figure, statistics)
-  return intervals.with_bounds(name, figure(statistics.sum(0)), interval) | note
+  normal = [[exact_match.normalize(text) for text in each] for each in found]
+  pairs = ((found, answers), (normal, [exact_match.normalize(text) for text in answers]))
+  figures: dict[str, float] = {}
+  for ending, (texts, said) in zip(('', NORMALIZED), pairs, strict=True):
+    statistics = _statistics(metric, texts, said)
+    interval = intervals.statistic(figure, statistics)
+    figures |= intervals.with_bounds(f'{name}{ending}', figure(statistics.sum(0)), interval)
+  return figures | note
 
 
 def spbleu(
   targets: Sequence[Any], predictions: Sequence[str], *, tokenize: str = FLORES
 ) -> dict[str, float]:
   """BLEU over SentencePiece tokens: `spbleu`, 0 to 100, with its interval.
+
+  `spbleu_normalized` is the same of texts after `exact_match.normalize`, references and answers: a
+  model with mT5's vocabulary cannot write what the tokenizer has removed or folded from them.
 
   Examples without a reference are left out and counted; several references count together.
 
@@ -132,14 +141,17 @@ def spbleu(
 def bleu(
   targets: Sequence[Any], predictions: Sequence[str], *, tokenize: str = '13a'
 ) -> dict[str, float]:
-  """`bleu`, with a tokenizer of sacrebleu's: 13a, intl, zh, char, ja-mecab, ko-mecab, none."""
+  """`bleu` and `bleu_normalized`, with a tokenizer of sacrebleu's.
+
+  These are 13a, intl, zh, char, ja-mecab, ko-mecab and none.
+  """
   return _figures('bleu', _metric('bleu', tokenize), targets, predictions)
 
 
 def chrf(
   targets: Sequence[Any], predictions: Sequence[str], *, word_order: int = 2
 ) -> dict[str, float]:
-  """`chrf++`, or with word_order 0 `chrf`, with its interval."""
+  """`chrf++`, or with word_order 0 `chrf`, with its interval, and `..._normalized`."""
   name = 'chrf++' if word_order else 'chrf'
   return _figures(name, _metric(name, word_order=word_order), targets, predictions)
 

@@ -12,7 +12,7 @@ OFF = {'num_beams': 1, 'do_sample': False, 'temperature': 1.0, 'repetition_penal
 
 
 def settings(**generation):
-  decode_fn = folder_decoding.decode_fn({**PLAIN, **generation}, 'folder')
+  decode_fn = folder_decoding.decode_fn({**PLAIN, **generation}, 'folder', 40)
   return decode_settings.of(decode_fn, 64)
 
 
@@ -20,7 +20,7 @@ def settings(**generation):
   ('generation', 'expected'),
   [
     (OFF, {'function': 'temperature_sample', 'temperature': 0.0, 'draws': False}),
-    ({'do_sample': True}, {'temperature': 1.0, 'topk': 50, 'topp': 1.0, 'draws': True}),
+    ({'do_sample': True}, {'temperature': 1.0, 'topk': 40, 'topp': 1.0, 'draws': True}),
     (
       {'do_sample': True, 'temperature': 0.7, 'top_k': 0, 'top_p': 0.9},
       {'temperature': 0.7, 'topk': 0, 'topp': 0.9},

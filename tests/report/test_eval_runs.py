@@ -117,3 +117,19 @@ def test_a_model_and_its_settings_are_one_line(tmp_path):
   found = eval_runs.read(tmp_path, 'mine')
   assert (found.name, found.model) == ('mine', 'hf, bfloat16, 24 + 12 layers of width 4096')
   assert found.settings['model'] == {'architecture': network}
+
+
+def test_settings_that_changed_between_tasks_are_told(tmp_path):
+  folder = eval_outputs.write(tmp_path / 'a', [eval_outputs.ranked('swa', p, [1]) for p in 'xyz'])
+  path = folder / 'results.json'
+  content = json.loads(path.read_text())
+  for task, lengths in zip(content['tasks'].values(), (1, 2, 3), strict=True):
+    task['settings'] = {'decoding': 'greedy', 'num_examples': None, 'lengths': lengths}
+  path.write_text(json.dumps(content))
+  assert not eval_runs.read(folder).problems
+  content['tasks']['xcopa.swa.y']['settings']['num_examples'] = 5
+  path.write_text(json.dumps(content))
+  assert eval_runs.read(folder).problems == [
+    'tasks were evaluated with different num_examples: null: xcopa.swa.x, xcopa.swa.z; '
+    '5: xcopa.swa.y'
+  ]

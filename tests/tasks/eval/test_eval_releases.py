@@ -1,7 +1,9 @@
 """Released files of benchmarks are found and read wherever they lie; what is wrong is named."""
 
 import gzip
+import io
 import json
+import tarfile
 import zipfile
 
 import pyarrow
@@ -17,6 +19,16 @@ from aya_train.tasks.eval.eval_releases import EvalDataError
 RELEASE = eval_releases.Release('quiz', 'https://example.org/quiz')
 ON_HUB = eval_releases.Release('quiz', 'https://example.org/quiz', 'someone/quiz', 'a' * 40)
 ROWS = [{'q': 'Une?', 'label': 0}, {'q': 'Deux ?', 'label': 1}]
+
+
+def tar(path, files, mode):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tarfile.open(path, mode) as archive:
+    for name, content in files.items():
+      member = tarfile.TarInfo(name)
+      member.size = len(content)
+      archive.addfile(member, io.BytesIO(content))
+  return path
 
 
 @pytest.fixture
@@ -64,6 +76,44 @@ def test_the_layouts_of_the_hub_and_compressed_and_zipped_files_are_read(data):
   assert columns('es.tsv') == [{'q': '"Uno"?', 'label': '0'}]
   with pytest.raises(DamagedFileError, match=r'all\.zip/all-1\.0/broken\.tsv, row 1 .*1 fields'):
     columns('broken.tsv')
+
+
+@pytest.mark.parametrize(
+  ('ending', 'mode'), [('.tar', 'w'), ('.tar.gz', 'w:gz'), ('.tar.bz2', 'w:bz2')]
+)
+def test_tar_files_are_read_where_they_lie(data, ending, mode):
+  files = {'v2/./fr/test.jsonl': LINES.encode(), 'v2/fr/._test.jsonl': b'\0 of macOS'}
+  path = tar(data / 'quiz' / f'all{ending}', files, mode)
+  assert columns('fr/test.jsonl') == ROWS
+  ((where, _), _) = eval_releases.rows(RELEASE, 'fr/test.jsonl')
+  assert where.startswith(f'{path}/v2/') and where.endswith('test.jsonl row 1')
+  # Unpacked beside it, its rows do not come twice.
+  write(data / 'quiz' / 'v2' / 'fr' / 'test.jsonl')
+  eval_releases.forget_listings()
+  assert columns('fr/test.jsonl') == ROWS
+  write(path, path.read_bytes()[: 100 if ending != '.tar' else 700])
+  (data / 'quiz' / 'v2' / 'fr' / 'test.jsonl').unlink()
+  eval_releases.forget_listings()
+  with pytest.raises(DamagedFileError, match='not a whole tar file'):
+    columns('fr/test.jsonl')
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_for_many_tasks(data, monkeypatch):
+  asked = []
+
+  def fails(repository, revision):
+    asked.append(repository)
+    raise ConnectionError('no network')
+
+  monkeypatch.setattr(releases.HUB, 'list', fails)
+  for _ in range(3):
+    with pytest.raises(OSError, match='no network'):
+      columns('fr/test.jsonl', release=ON_HUB)
+  assert asked == ['someone/quiz']
+  eval_releases.forget_listings()
+  with pytest.raises(OSError, match='no network'):
+    columns('fr/test.jsonl', release=ON_HUB)
+  assert len(asked) == 2
 
 
 @pytest.mark.parametrize('place', [40, 60, 90, 200])

@@ -351,12 +351,6 @@ def test_ids_that_come_again_are_told(tmp_path, caplog):
   assert record.message.endswith('swahili_val.jsonl row 2')
 
 
-def test_an_archive_is_to_be_unpacked(tmp_path):
-  benchmark_files.write(tmp_path, 'flores/flores200_dataset.tar.gz', '')
-  with pytest.raises(FileNotFoundError, match=r'flores200_dataset\.tar\.gz must be unpacked'):
-    benchmark_files.rows('flores.swa.translate.to_english', 'devtest', tmp_path)
-
-
 READMES = {
   'aya_human_annotated': 'aya_open_ended',
   'dolly_human_edited': 'aya_open_ended',

@@ -10,7 +10,7 @@ import pytest
 import sacrebleu
 import sentencepiece
 
-from aya_train.tasks.metrics import translation
+from aya_train.tasks.metrics import exact_match, translation
 from tests.tasks.metrics import sib_texts
 
 REFERENCES = ['The cat sat on the mat today.', 'She reads 3 long books.', 'It rains.'] * 8
@@ -59,6 +59,20 @@ def test_chrf_is_100_for_the_reference_and_low_for_another_sentence(language):
   texts = sib_texts.texts(language)[:20]
   assert translation.chrf(one_each(texts), texts)['chrf++'] == pytest.approx(100.0)
   assert translation.chrf(one_each(texts), texts[1:] + texts[:1])['chrf++'] < 25
+
+
+@sib_texts.needs_them
+@pytest.mark.parametrize('language', ['khm_Khmr', 'zho_Hans', 'yor_Latn'])
+def test_a_perfect_answer_in_the_form_that_mt5_can_write_scores_100_normalized(language):
+  texts = sib_texts.texts(language)[:20]
+  written = [exact_match.normalize(text) for text in texts]
+  found = translation.chrf(one_each(texts), written)
+  assert found['chrf++'] < 99 and found['chrf++_normalized'] == pytest.approx(100.0)
+  assert found['chrf++_normalized_low'] == found['chrf++_normalized_high']
+  worse = translation.chrf(one_each(texts), [*written[:10], *written[:10]])
+  assert worse['chrf++'] < worse['chrf++_normalized'] < 75
+  plain = translation.bleu(one_each(['a b c d e']), ['a b c d f'])
+  assert plain['bleu'] == plain['bleu_normalized']
 
 
 def test_without_its_file_spbleu_says_so_and_fetches_nothing(monkeypatch, tmp_path):

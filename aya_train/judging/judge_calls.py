@@ -16,6 +16,9 @@ from aya_train.judging.chat_endpoint import ChatEndpoint, EndpointError
 logger = logging.getLogger(__name__)
 
 REPLIES = 'replies.jsonl'
+KEPT = {'text': str, 'problem': str, 'model': str, 'finish': str, 'usage': dict}
+"""What a kept reply holds beside its key."""
+
 _SAY_EVERY = 15.0
 _NOT_KEPT = ('failed', 'empty')  # asked again by the next run
 

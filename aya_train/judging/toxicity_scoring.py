@@ -65,7 +65,7 @@ def score(
   """
   folder = epath.Path(run.output)
   destinations.check_folder(folder, '--output')
-  kept = reply_log.Replies(folder / _KEPT)
+  kept = reply_log.Replies(folder / _KEPT, {'score': float})
   identity = f'{scorer}\0{run.endpoint.model}' if scorer == toxicity_scorers.MODERATION else scorer
   keys = [_key(identity, answer.text) for answer in answers]
   with contextlib.closing(kept):

@@ -49,6 +49,19 @@ def check_start(
   return source, step
 
 
+def check_asked_steps(total: int | None, relative: int | None) -> None:
+  """Refuses numbers of steps that no run has, also where a run is continued.
+
+  Raises:
+    ValueError: by the name of its macro.
+  """
+  for name, steps in (('TRAIN_STEPS', total), ('TRAIN_STEPS_RELATIVE', relative)):
+    if steps is not None and steps < 1:
+      raise ValueError(f'{name} must be at least 1, got {steps}')
+  if total is None and relative is None:
+    raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
+
+
 def check_steps(first_step: int, last_step: int) -> None:
   """Refuses a run with nothing to do.
 

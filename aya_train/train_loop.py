@@ -143,6 +143,7 @@ def train(
   started = time.monotonic()
   if not str(model_dir).strip():
     raise ValueError('MODEL_DIR is empty: give a folder or bucket')
+  preflight.check_asked_steps(total_steps, relative_steps)
   micro = num_microbatches or 1
   nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
@@ -166,9 +167,9 @@ def train(
       preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
     elif initial_checkpoint_path is not None:
       initial, first_step = preflight.check_start(initial_checkpoint_path, model, abstract.params)
-    last_step = first_step + relative_steps if relative_steps is not None else total_steps
-    if last_step is None:
-      raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
+    last_step = total_steps or 0
+    if relative_steps is not None:
+      last_step = first_step + relative_steps
     if begun is None:
       preflight.check_steps(first_step, last_step)
     found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)

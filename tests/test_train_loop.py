@@ -144,6 +144,25 @@ def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   assert len(next(inferences).read_text().splitlines()) == 12
 
 
+@pytest.mark.parametrize(
+  ('steps', 'told'),
+  [
+    ({'total_steps': -1}, 'TRAIN_STEPS must be at least 1, got -1'),
+    ({'total_steps': 0}, 'TRAIN_STEPS must be at least 1, got 0'),
+    ({'relative_steps': -3}, 'TRAIN_STEPS_RELATIVE must be at least 1, got -3'),
+    ({'total_steps': None}, 'both None: give one of them'),
+  ],
+)
+def test_steps_that_no_run_has_are_refused_also_of_a_run_that_goes_on(
+  finished, prepared_dir, steps, told
+):
+  model_dir, _ = finished
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=told):
+    train_loop.train(**settings(model_dir, prepared_dir, **steps))
+  assert contents(model_dir) == before
+
+
 def contents(folder):
   return {
     path.relative_to(folder): path.read_bytes() for path in folder.rglob('*') if path.is_file()

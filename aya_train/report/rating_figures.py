@@ -1,7 +1,6 @@
 """What people who rated data found, by source and by language."""
 
 import dataclasses
-import os
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -55,10 +54,16 @@ def distance(before: str, after: str) -> int:
   What both begin and end with is left out before: it changes nothing, and the time that the rest
   takes grows with the square of its length.
   """
-  start = len(os.path.commonprefix([before, after]))
+  start = _same(before, after)
   before, after = before[start:], after[start:]
-  end = len(os.path.commonprefix([before[::-1], after[::-1]]))
+  end = _same(before[::-1], after[::-1])
   return editdistance.eval(before[: len(before) - end], after[: len(after) - end])
+
+
+def _same(one: str, two: str) -> int:
+  """How many characters two texts begin with alike."""
+  pairs = enumerate(zip(one, two, strict=False))
+  return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
 
 
 def _rated(name: str, ratings: Sequence[exports.Rating]) -> Rated:

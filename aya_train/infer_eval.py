@@ -13,6 +13,7 @@ import tensorflow as tf
 from etils import epath
 
 from aya_train import (
+  decode_settings,
   eval_answers,
   eval_metrics,
   eval_reader,
@@ -433,6 +434,20 @@ class InferEvaluator:
     }
 
 
+def check_decoding(model: objective.Objective, config: InferEvalConfig | None) -> None:
+  """Refuses options of decoding that are out of range, which else the first answers would find.
+
+  Raises:
+    ValueError: with the option and its value.
+  """
+  if config is None or not isinstance(model, seq2seq.EncoderDecoderModel):
+    return
+  lengths = [config.task_feature_lengths]
+  lengths += [{**lengths[0], **others} for others in config.lengths_of_tasks.values()]
+  for limit in {model.max_new_tokens or each['targets'] for each in lengths}:
+    decode_settings.of(model.decode_fn, limit)
+
+
 def decoder(
   model: objective.Objective,
   partitioner: partitioning.Partitioner,
@@ -460,6 +475,8 @@ def decoder(
     return None
   evaluator = None
   with hosts.together():
+    if answerer is None:
+      check_decoding(model, config)
     try:
       if not isinstance(model, seq2seq.EncoderDecoderModel):
         raise NothingToDecodeError(

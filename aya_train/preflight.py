@@ -15,7 +15,7 @@ import seqio
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
-from aya_train.checkpoint import answering, formats, manager
+from aya_train.checkpoint import answering, checkpoint_room, formats, manager
 from aya_train.data import batching, mixing, task_registry
 from aya_train.objectives import objective
 from aya_train.tasks import features, split_slices
@@ -198,13 +198,13 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
   Raises:
     OSError: see `destinations.check_folder`.
   """
-  size = manager.num_bytes(state)
+  size = checkpoint_room.num_bytes(state)
   with hosts.together():
     destinations.check_folder(
       model_dir,
       'MODEL_DIR',
       files=(run_dir.FILE, metric_writer.FILE, 'config.gin', 'operative_config.gin'),
-      num_bytes=size - manager.unfinished_bytes(model_dir),
+      num_bytes=size - checkpoint_room.unfinished_bytes(epath.Path(model_dir) / manager.FOLDER),
       what='one checkpoint',
     )
     folder = os.fspath(epath.Path(model_dir) / manager.FOLDER)

@@ -144,6 +144,8 @@ def train(
   if not str(model_dir).strip():
     raise ValueError('MODEL_DIR is empty: give a folder or bucket')
   preflight.check_asked_steps(total_steps, relative_steps)
+  if num_microbatches is not None and num_microbatches < 1:
+    raise ValueError(f'NUM_MICROBATCHES must be None or at least 1, got {num_microbatches}')
   micro = num_microbatches or 1
   nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
@@ -315,6 +317,7 @@ def _check(
     model,
     objective.abstract_batch(model, train_cfg.task_feature_lengths, 1, packed=train_cfg.pack),
   )
+  infer_eval.check_decoding(model, infer_eval_cfg)
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
   task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:

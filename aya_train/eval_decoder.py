@@ -2,10 +2,24 @@
 
 import logging
 
-from aya_train import hosts, infer_eval, model_answers, partitioning
+from aya_train import decode_settings, hosts, infer_eval, model_answers, partitioning
 from aya_train.objectives import objective, seq2seq
 
 logger = logging.getLogger(__name__)
+
+
+def check(model: objective.Objective, config: infer_eval.InferEvalConfig | None) -> None:
+  """Refuses options of decoding that are out of range, which else the first answers would find.
+
+  Raises:
+    ValueError: with the option and its value.
+  """
+  if config is None or not isinstance(model, seq2seq.EncoderDecoderModel):
+    return
+  lengths = [config.task_feature_lengths]
+  lengths += [{**lengths[0], **others} for others in config.lengths_of_tasks.values()]
+  for limit in {model.max_new_tokens or each['targets'] for each in lengths}:
+    decode_settings.of(model.decode_fn, limit)
 
 
 def opened(
@@ -36,6 +50,8 @@ def opened(
     return None
   evaluator = None
   with hosts.together():
+    if answerer is None:
+      check(model, config)
     try:
       if not isinstance(model, seq2seq.EncoderDecoderModel):
         raise infer_eval.NothingToDecodeError(

@@ -29,7 +29,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import destinations, hosts
+from aya_train import destinations, hosts, process_identity
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -428,56 +428,19 @@ def _me(what: str) -> Holder:
     token=uuid.uuid4().hex,
     host=platform.node(),
     pid=os.getpid(),
-    machine=_machine(),
-    process=_stat(os.getpid())[1],
+    machine=process_identity.machine(),
+    process=process_identity.began(os.getpid()),
     since=f'{now:%Y-%m-%d %H:%M:%S} UTC',
     what=what,
     beat_seconds=BEAT_SECONDS,
   )
 
 
-def _machine() -> str:
-  """This machine since it was last started, and the space that its process numbers belong to.
-
-  Containers of one machine have process numbers of their own. '' where the system does not tell.
-  """
-  try:
-    with open('/proc/sys/kernel/random/boot_id', encoding='utf-8') as file:
-      return f'{file.read().strip()} {os.readlink("/proc/self/ns/pid")}'
-  except OSError:
-    return ''
-
-
-def _stat(pid: int) -> tuple[str, str]:
-  """State and time of the beginning of a process, in the kernel's words; '' if there is none."""
-  try:
-    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
-      fields = file.read().rpartition(')')[2].split()
-    return fields[0], fields[19]
-  except (OSError, IndexError):
-    return '', ''
-
-
-def _exists(pid: int) -> bool:
-  try:
-    os.kill(pid, 0)
-  except (ProcessLookupError, OverflowError):
-    return False
-  except PermissionError:  # somebody else's
-    pass
-  return True
-
-
 def _lives_here(holder: Holder) -> bool | None:
   """Whether its process lives; None if that cannot be seen from here, or it is suspended."""
-  if not holder.machine or holder.machine != _machine():
+  if not holder.machine or holder.machine != process_identity.machine():
     return None
-  state, began = _stat(holder.pid)
-  if not state:  # some machines hide the processes of other users
-    return None if _exists(holder.pid) else False
-  if began != holder.process or state in ('Z', 'X'):
-    return False
-  return None if state in ('T', 't') else True
+  return process_identity.lives(holder.pid, holder.process)
 
 
 def _with_sleep() -> float:

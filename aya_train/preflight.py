@@ -24,7 +24,7 @@ from aya_train import (
   partitioning,
   run_dir,
 )
-from aya_train.checkpoint import answering, formats, manager
+from aya_train.checkpoint import answering, checkpoint_room, formats, manager
 from aya_train.data import batching, mixing, task_registry
 from aya_train.objectives import objective
 from aya_train.tasks import features, split_slices
@@ -56,6 +56,19 @@ def check_start(
   if model.config is not None:
     answering.check_plain(source, 'training')
   return source, step
+
+
+def check_asked_steps(total: int | None, relative: int | None) -> None:
+  """Refuses numbers of steps that no run has, also where a run is continued.
+
+  Raises:
+    ValueError: by the name of its macro.
+  """
+  for name, steps in (('TRAIN_STEPS', total), ('TRAIN_STEPS_RELATIVE', relative)):
+    if steps is not None and steps < 1:
+      raise ValueError(f'{name} must be at least 1, got {steps}')
+  if total is None and relative is None:
+    raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
 
 
 def check_steps(first_step: int, last_step: int) -> None:
@@ -194,13 +207,13 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
   Raises:
     OSError: see `destinations.check_folder`.
   """
-  size = manager.num_bytes(state)
+  size = checkpoint_room.num_bytes(state)
   with hosts.together():
     destinations.check_folder(
       model_dir,
       'MODEL_DIR',
       files=(run_dir.FILE, metric_writer.FILE, 'config.gin', 'operative_config.gin'),
-      num_bytes=size - manager.unfinished_bytes(model_dir),
+      num_bytes=size - checkpoint_room.unfinished_bytes(epath.Path(model_dir) / manager.FOLDER),
       what='one checkpoint',
     )
     folder = os.fspath(epath.Path(model_dir) / manager.FOLDER)

@@ -15,6 +15,7 @@ import optax
 
 from aya_train import (
   batch_progress,
+  eval_decoder,
   evaluation,
   finiteness,
   hosts,
@@ -143,6 +144,9 @@ def train(
   started = time.monotonic()
   if not str(model_dir).strip():
     raise ValueError('MODEL_DIR is empty: give a folder or bucket')
+  preflight.check_asked_steps(total_steps, relative_steps)
+  if num_microbatches is not None and num_microbatches < 1:
+    raise ValueError(f'NUM_MICROBATCHES must be None or at least 1, got {num_microbatches}')
   micro = num_microbatches or 1
   nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
@@ -166,9 +170,9 @@ def train(
       preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
     elif initial_checkpoint_path is not None:
       initial, first_step = preflight.check_start(initial_checkpoint_path, model, abstract.params)
-    last_step = first_step + relative_steps if relative_steps is not None else total_steps
-    if last_step is None:
-      raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
+    last_step = total_steps or 0
+    if relative_steps is not None:
+      last_step = first_step + relative_steps
     if begun is None:
       preflight.check_steps(first_step, last_step)
     found = preflight.check_data(train_dataset_cfg, train_eval_dataset_cfg)
@@ -314,6 +318,7 @@ def _check(
     model,
     objective.abstract_batch(model, train_cfg.task_feature_lengths, 1, packed=train_cfg.pack),
   )
+  eval_decoder.check(model, infer_eval_cfg)
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
   task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:

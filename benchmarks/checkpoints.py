@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from aya_train import train_state
-from aya_train.checkpoint import digests, manager
+from aya_train.checkpoint import checkpoint_room, digests, manager
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def measure(times: dict[str, list[float]], state: train_state.TrainState, folder
 
 def main(folder: str | None = None, millions: str = '300', repeats: str = '5') -> None:
   state = jax.block_until_ready(random_state(float(millions)))
-  print(f'{manager.num_bytes(state) / 1e9:.2f} GB on {jax.devices()}')
+  print(f'{checkpoint_room.num_bytes(state) / 1e9:.2f} GB on {jax.devices()}')
   times: dict[str, list[float]] = {}
   with tempfile.TemporaryDirectory(dir=folder) as scratch:
     measure({}, state, pathlib.Path(scratch))  # compiles

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from etils import epath
 
+from aya_train import process_identity
+
 CACHE_ENV = 'AYA_TRAIN_CACHE'
 _TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
 _CLAIM = '.claim-'
@@ -122,27 +124,12 @@ def _host() -> str:
 
 def _me() -> str:
   """Machine, process and the start of the process, since numbers of processes come again."""
-  return f'{_host()}-{os.getpid()}-{_started(os.getpid())}'
+  return f'{_host()}-{os.getpid()}-{process_identity.began(os.getpid()) or 0}'
 
 
 def _is_alive(owner: str) -> bool:
   host, pid, started = owner.rsplit('-', 2)
-  return host != _host() or _started(int(pid)) == int(started)
-
-
-def _started(pid: int) -> int:
-  """When a process began, in the kernel's ticks; -1 if there is none, 0 where that is not told."""
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return -1
-  except PermissionError:
-    pass  # of another user
-  try:
-    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
-      return int(file.read().rpartition(')')[2].split()[19])
-  except (OSError, IndexError, ValueError):
-    return 0
+  return host != _host() or process_identity.lives(int(pid), started) is not False
 
 
 def write_atomically(path: epath.Path, content: str | bytes) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aya_train import destinations, lease
+from aya_train import destinations, lease, process_identity
 
 ELSEWHERE = {'machine': 'another machine', 'host': 'host-b', 'beat_seconds': 0.05}
 
@@ -54,9 +54,9 @@ def test_other_names_of_the_folder_are_the_same_folder(tmp_path, monkeypatch):
 def test_a_process_of_this_machine_that_has_ended_is_replaced_at_once(tmp_path, how):
   child = subprocess.Popen(['true' if how == 'zombie' else 'sleep', '60'])
   if how == 'zombie':
-    while lease._stat(child.pid)[0] != 'Z':
+    while process_identity._stat(child.pid)[0] != 'Z':
       time.sleep(0.01)
-    holder(tmp_path, pid=child.pid, process=lease._stat(child.pid)[1])
+    holder(tmp_path, pid=child.pid, process=process_identity._stat(child.pid)[1])
   elif how == 'recycled':  # its number belongs to another process now
     holder(tmp_path, pid=child.pid, process='1')
   else:
@@ -109,9 +109,9 @@ def test_a_holder_elsewhere_that_gives_signs_of_life_stays(tmp_path):
 def test_a_suspended_process_is_replaced_like_a_silent_one(tmp_path):
   child = subprocess.Popen(['sleep', '60'])
   os.kill(child.pid, signal.SIGSTOP)
-  while lease._stat(child.pid)[0] != 'T':
+  while process_identity._stat(child.pid)[0] != 'T':
     time.sleep(0.01)
-  began = lease._stat(child.pid)[1]
+  began = process_identity._stat(child.pid)[1]
   left = holder(tmp_path, pid=child.pid, process=began, beat_seconds=0.05)
   started = time.monotonic()
   with lease.held(tmp_path, 'MODEL_DIR', 'train'):
@@ -193,9 +193,9 @@ def test_of_many_that_begin_at_once_one_holds(tmp_path, monkeypatch, bucket, lef
 def test_who_waits_goes_on_when_the_other_ends(tmp_path, caplog):
   caplog.set_level('INFO', 'aya_train')
   child = subprocess.Popen(['sleep', '0.5'])
-  holder(tmp_path, pid=child.pid, process=lease._stat(child.pid)[1], beat_seconds=0.4)
+  holder(tmp_path, pid=child.pid, process=process_identity._stat(child.pid)[1], beat_seconds=0.4)
   with lease.held(tmp_path, 'PREPARED_DIR', 'prepare', wait=True):
-    assert lease._stat(child.pid)[0] in ('Z', '')
+    assert process_identity._stat(child.pid)[0] in ('Z', '')
   child.wait()
   assert 'waiting for its end' in caplog.text
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ import tensorflow as tf
 from etils import epath
 
 from aya_train import (
+  decoding,
   evaluation,
   infer_eval,
   lease,
@@ -142,6 +144,58 @@ def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   assert list(model_dir.glob('events.out.tfevents.*'))
   inferences = (model_dir / 'inference_eval').glob('tests.copy-000004.jsonl')
   assert len(next(inferences).read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+  ('steps', 'told'),
+  [
+    ({'total_steps': -1}, 'TRAIN_STEPS must be at least 1, got -1'),
+    ({'total_steps': 0}, 'TRAIN_STEPS must be at least 1, got 0'),
+    ({'relative_steps': -3}, 'TRAIN_STEPS_RELATIVE must be at least 1, got -3'),
+    ({'total_steps': None}, 'both None: give one of them'),
+  ],
+)
+def test_steps_that_no_run_has_are_refused_also_of_a_run_that_goes_on(
+  finished, prepared_dir, steps, told
+):
+  model_dir, _ = finished
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=told):
+    train_loop.train(**settings(model_dir, prepared_dir, **steps))
+  assert contents(model_dir) == before
+
+
+@pytest.mark.parametrize(
+  ('options', 'told'),
+  [
+    ({'min_new_tokens': -1}, 'min_new_tokens must be at least 0'),
+    ({'min_new_tokens': 8}, 'less than the 8 tokens'),
+    ({'repetition_penalty': 0.0}, 'repetition_penalty must be greater than 0'),
+    ({'no_repeat_ngram_size': -1}, 'no_repeat_ngram_size must be at least 0'),
+    ({'num_decodes': 0}, 'num_decodes must be at least 1, got 0'),
+    ({'alpha': -1.0}, 'alpha must be a finite number'),
+  ],
+)
+def test_options_of_decoding_are_looked_at_before_the_first_step(
+  tmp_path, prepared_dir, options, told
+):
+  infer = infer_eval.InferEvalConfig('tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8)
+  wanted = settings(tmp_path / 'run', prepared_dir, infer_eval_cfg=infer)
+  decode_fn = functools.partial(decoding.beam_search, **options)
+  wanted['model'] = dataclasses.replace(wanted['model'], decode_fn=decode_fn)
+  with pytest.raises(ValueError, match=told):
+    train_loop.train(**wanted)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('count', [0, -1])
+def test_parts_that_no_batch_has_are_refused(tmp_path, prepared_dir, count):
+  with pytest.raises(ValueError, match=f'NUM_MICROBATCHES must be None or at least 1, got {count}'):
+    train_loop.train(**settings(tmp_path, prepared_dir, num_microbatches=count))
+  with pytest.raises(
+    ValueError, match=f'LOSS_CHUNK_LENGTH must be None or at least 1, got {count}'
+  ):
+    tiny.model({'loss_chunk_length': count})
 
 
 def contents(folder):

@@ -113,6 +113,7 @@ def _decided(found: Any, what: str) -> Decided:
   verdicts, ratings = [], []
   for place, (who, values) in enumerate(found, 1):
     try:
+      _check(values)
       hidden = batches.revealed(values['key'])
       if 'systems' in hidden:
         verdicts.append(_verdict(values, hidden, who))
@@ -124,6 +125,21 @@ def _decided(found: Any, what: str) -> Decided:
   return Decided(verdicts, ratings)
 
 
+def _check(values: Any) -> None:
+  """Raises ValueError where an annotation of our page, or of `label_studio`, has another form."""
+  if not isinstance(values, Mapping):
+    raise ValueError(f'an annotation is an object, got {values!r}')
+  for name in ('id', 'prompt', 'key', 'verdict'):
+    if not isinstance(values.get(name), str):
+      raise ValueError(f'`{name}` is a text, got {values.get(name)!r}')
+  for name in ('comment', 'edited_prompt', 'edited_answer'):
+    if name in values and not isinstance(values[name], str):
+      raise ValueError(f'`{name}` is a text, got {values[name]!r}')
+  texts = values.get('texts')
+  if not isinstance(texts, list) or any(not isinstance(text, str) for text in texts):
+    raise ValueError(f'`texts` is a list of texts, got {texts!r}')
+
+
 def _verdict(
   values: Mapping[str, Any], hidden: Mapping[str, Any], who: str
 ) -> pair_verdicts.Verdict:
@@ -132,6 +148,8 @@ def _verdict(
     raise ValueError(f'verdict {values["verdict"]!r} is none of {[*_VERDICTS]}')
   first, second = hidden['systems']
   swapped = first > second
+  if len(values['texts']) != 2:
+    raise ValueError(f'a comparison has two texts, got {len(values["texts"])}')
   texts = values['texts'][::-1] if swapped else values['texts']
   a, b = sorted((first, second))
   return pair_verdicts.Verdict.from_dict(
@@ -149,7 +167,7 @@ def _verdict(
       'annotator': who,
       'protocol': 'annotation',
       'flags': [pair_verdicts.BOTH_BAD] if values['verdict'] == 'both_bad' else [],
-      'raw': values.get('comment') or '',
+      'raw': values.get('comment', ''),
       'seconds': values.get('seconds'),
     }
   )
@@ -158,7 +176,12 @@ def _verdict(
 def _rating(values: Mapping[str, Any], hidden: Mapping[str, Any], who: str) -> Rating:
   if values['verdict'] not in (APPROVED, EDITED, SKIPPED):
     raise ValueError(f'verdict {values["verdict"]!r} is none of {[APPROVED, EDITED, SKIPPED]}')
-  prompt, answer = values['prompt'], values['texts'][0]
+  if len(values['texts']) != 1:
+    raise ValueError(f'a row of data has one answer, got {len(values["texts"])}')
+  prompt, [answer] = values['prompt'], values['texts']
+  for name in ('source', 'task', 'language'):
+    if not isinstance(hidden[name], str):
+      raise ValueError(f'the key holds no text but {hidden[name]!r} under `{name}`')
   edited_prompt = values.get('edited_prompt', prompt)
   edited_answer = values.get('edited_answer', answer)
   decision = values['verdict']
@@ -166,5 +189,5 @@ def _rating(values: Mapping[str, Any], hidden: Mapping[str, Any], who: str) -> R
     decision = APPROVED if (edited_prompt, edited_answer) == (prompt, answer) else EDITED
   return Rating(
     *(values['id'], hidden['source'], hidden['task'], hidden['language'], who, decision),
-    *(prompt, answer, edited_prompt, edited_answer, values.get('comment') or ''),
+    *(prompt, answer, edited_prompt, edited_answer, values.get('comment', '')),
   )

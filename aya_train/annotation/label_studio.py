@@ -11,6 +11,8 @@ from aya_train.tasks.languages import writing_direction
 # Names of controls in the configuration, by which results are found in an export.
 _PAIR, _EQUAL, _DECISION = 'preference', 'equal', 'decision'
 _PROMPT, _ANSWER, _COMMENT = 'edited_prompt', 'edited_answer', 'comment'
+_CONTROLS = (_PAIR, _EQUAL, _DECISION, _PROMPT, _ANSWER, _COMMENT)
+_WRITTEN = (_PROMPT, _ANSWER, _COMMENT)
 _SELECTED = {'left': 'first', 'right': 'second'}
 _EQUALS = {'equally good': 'tie', 'both bad': 'both_bad'}
 _DECISIONS = {'approve': 'approved', 'edit': 'edited', 'skip': 'skipped'}
@@ -82,7 +84,8 @@ def annotations(exported: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, di
   left out; texts are those of the task.
 
   Raises:
-    ValueError: a task is not one of `tasks`; it names its place, counted from 1.
+    ValueError: a task is not one of `tasks`, or what was submitted has another form; it names its
+      place, counted from 1.
   """
   for place, task in enumerate(exported, 1):
     data = task.get('data', task)
@@ -95,25 +98,45 @@ def annotations(exported: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, di
     texts = [data[name] for name in ('first', 'second', 'answer') if name in data]
     shown = {'id': str(data.get('id', '')), 'prompt': data['prompt'], 'texts': texts}
     shown['key'] = data['key']
-    for who, found, seconds in _submitted(task):
+    try:
+      submitted = list(_submitted(task))
+    except ValueError as error:
+      raise ValueError(f'task {place} of the export: {error}') from error
+    for who, found, seconds in submitted:
       decided = _decision(found, is_pair='first' in data)
       if decided:
         yield who, {**shown, **decided, 'seconds': seconds}
 
 
-def _submitted(
-  task: Mapping[str, Any],
-) -> Iterator[tuple[str, dict[str, Any], float | None]]:
-  """Annotator, values by the names of controls, and seconds."""
+def _submitted(task: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str | None], Any]]:
+  """Annotator, texts by the names of controls, and seconds.
+
+  Raises:
+    ValueError: annotations or results have another form.
+  """
   if 'data' not in task:  # JSON-MIN: one flat object an annotation
-    controls = (_PAIR, _EQUAL, _DECISION, _PROMPT, _ANSWER, _COMMENT)
-    found = {name: _flat(task[name]) for name in controls if name in task}
+    found = {name: _flat(name, task[name]) for name in _CONTROLS if name in task}
     yield _who(task.get('annotator')), found, task.get('lead_time')
     return
-  for annotation in task.get('annotations') or ():
+  for annotation in _objects(task.get('annotations'), 'annotations'):
     if not annotation.get('was_cancelled'):
-      found = {r.get('from_name'): _flat(r.get('value')) for r in annotation.get('result') or ()}
+      results = _objects(annotation.get('result'), 'result')
+      given = {str(r.get('from_name')): r.get('value') for r in results}
+      found = {name: _flat(name, given[name]) for name in _CONTROLS if name in given}
       yield _who(annotation.get('completed_by')), found, annotation.get('lead_time')
+
+
+def _objects(values: Any, name: str) -> list[Mapping[str, Any]]:
+  """A list of objects; none where it is null."""
+  if values is None:
+    return []
+  if not isinstance(values, list) or any(not isinstance(value, Mapping) for value in values):
+    raise ValueError(f'`{name}` is a list of objects, got {_said(values)}')
+  return values
+
+
+def _said(value: Any) -> str:
+  return json.dumps(value)[:80]
 
 
 def _who(user: Any) -> str:
@@ -122,26 +145,34 @@ def _who(user: Any) -> str:
   return f'Label Studio {user}' if user is not None and '@' not in str(user) else str(user or '')
 
 
-def _flat(value: Any) -> Any:
-  """The one text of a result, in whichever form it comes."""
-  if isinstance(value, str) and value.startswith('{'):
+def _flat(name: str, value: Any) -> str | None:
+  """The one text of a control, in whichever form it comes; None where nothing was chosen.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  given = value
+  # What people wrote is a text, also where it looks like an object.
+  if isinstance(value, str) and value.startswith('{') and name not in _WRITTEN:
     try:
       value = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
       return value
   if isinstance(value, Mapping):
     value = next((value[n] for n in ('selected', 'choices', 'choice', 'text') if n in value), None)
-  if isinstance(value, (list, tuple)):
+  if isinstance(value, list):
     value = value[-1] if value else None
+  if value is not None and not isinstance(value, str):
+    raise ValueError(f'`{name}` holds no text but {_said(given)}')
   return value
 
 
-def _decision(found: Mapping[str, Any], is_pair: bool) -> dict[str, Any]:
+def _decision(found: Mapping[str, str | None], is_pair: bool) -> dict[str, str]:
   comment = {'comment': found.get(_COMMENT) or ''}
   if is_pair:
     # Who chose both said last that they are equal: the control stands below.
-    verdict = _EQUALS.get(found.get(_EQUAL, '')) or _SELECTED.get(found.get(_PAIR, ''))
+    verdict = _EQUALS.get(found.get(_EQUAL) or '') or _SELECTED.get(found.get(_PAIR) or '')
     return {'verdict': verdict, **comment} if verdict else {}
-  verdict = _DECISIONS.get(found.get(_DECISION, ''))
-  edits = {name: found[name] for name in (_PROMPT, _ANSWER) if found.get(name) is not None}
+  verdict = _DECISIONS.get(found.get(_DECISION) or '')
+  edits = {n: text for n in (_PROMPT, _ANSWER) if (text := found.get(n)) is not None}
   return {'verdict': verdict, **edits, **comment} if verdict else {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ SCORES = {'A>>B': 1.0, 'A>B': 1.0, 'A=B': 0.5, 'B>A': 0.0, 'B>>A': 0.0}
 PERSON, JUDGE, RULE = 'human', 'judge', 'rule'
 BOTH_BAD = 'both_bad'
 _TEXTS = ('task', 'inputs', 'system_a', 'system_b', 'answer_a', 'answer_b', 'order', 'by')
-_OPTIONAL = ('language', 'annotator', 'protocol', 'problem', 'rule', 'raw')
+_OPTIONAL = ('language', 'annotator', 'protocol', 'problem', 'rule', 'raw', 'key')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,19 @@ class Verdict:
     for name in (*_TEXTS, *_OPTIONAL):
       if not isinstance(values.get(name, ''), str):
         raise ValueError(f'{name} of a verdict is a text, got {values[name]!r}')
-    if values['verdict'] is not None and values['verdict'] not in SCORES:
+    if type(values.get('id')) is int:
+      values = {**values, 'id': str(values['id'])}
+    if not isinstance(values.get('id'), str | None):
+      raise ValueError(f'id of a verdict is a text or null, got {values["id"]!r}')
+    if type(values['index']) is not int:
+      raise ValueError(f'index of a verdict is a whole number, got {values["index"]!r}')
+    flags = values.get('flags', [])
+    if not isinstance(flags, list | tuple) or any(not isinstance(flag, str) for flag in flags):
+      raise ValueError(f'flags of a verdict are a list of texts, got {flags!r}')
+    seconds = values.get('seconds')
+    if seconds is not None and (type(seconds) not in (int, float) or not math.isfinite(seconds)):
+      raise ValueError(f'seconds of a verdict are a number, got {seconds!r}')
+    if values['verdict'] is not None and values['verdict'] not in [*SCORES]:
       raise ValueError(f'verdict is one of {[*SCORES]} or null, got {values["verdict"]!r}')
     if values['order'] not in ('ab', 'ba'):
       raise ValueError(f"order is 'ab' or 'ba', got {values['order']!r}")

@@ -14,19 +14,17 @@ import dataclasses
 import json
 import logging
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from aya_train import destinations, hosts, train_state
-from aya_train.checkpoint import best_step, digests, restoration, soundness
+from aya_train.checkpoint import best_step, checkpoint_room, digests, restoration, soundness
 from aya_train.checkpoint.soundness import DamagedError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,6 @@ logger = logging.getLogger(__name__)
 FOLDER = 'checkpoints'
 DAMAGED_FOLDER = 'damaged_checkpoints'
 ON_DAMAGE = ('fall_back', 'stop')
-_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 class SaveError(OSError):
@@ -189,7 +186,7 @@ class CheckpointManager:
     folder = self._manager.directory
     try:
       destinations.check_room(
-        folder, 'MODEL_DIR', num_bytes(state), f'the checkpoint of step {step}'
+        folder, 'MODEL_DIR', checkpoint_room.num_bytes(state), f'the checkpoint of step {step}'
       )
     except OSError as error:
       self.wait()
@@ -341,7 +338,7 @@ def newest_sound(model_dir: epath.PathLike, on_damage: str = 'fall_back') -> int
 def _newest_sound(model_dir: epath.PathLike, on_damage: str = 'fall_back') -> int | None:
   folder = epath.Path(model_dir) / FOLDER
   found: dict[int, DamagedError] = {}
-  for step in sorted(_steps(folder), reverse=True):
+  for step in steps(model_dir):
     try:
       _small_files(folder / str(step), with_data=False)
     except DamagedError as error:
@@ -393,29 +390,6 @@ def _data_digests(data: grain.DatasetIterator | None) -> list[str]:
 # Sizes and steps ----------------------------------------------------------------------------------
 
 
-def num_bytes(state: Any) -> int:
-  """Size of a checkpoint of a training state, given as arrays or as their shapes."""
-  # Of random keys only the shape tells.
-  sizes = (
-    8 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.dtype(x.dtype).itemsize
-    for x in jax.tree.leaves(state)
-  )
-  return sum(
-    math.prod(x.shape) * size for x, size in zip(jax.tree.leaves(state), sizes, strict=True)
-  )
-
-
-def unfinished_bytes(model_dir: epath.PathLike) -> int:
-  """Room that checkpoints take which were never finished; the next run frees it."""
-  folder = epath.Path(model_dir) / FOLDER
-  if not destinations.is_local(folder) or not folder.is_dir():
-    return 0
-  halves = [path for path in folder.iterdir() if path.name.endswith(_UNFINISHED)]
-  # epath's own glob does not go into folders.
-  files = (file for half in halves for file in pathlib.Path(half).rglob('*'))
-  return sum(file.stat().st_size for file in files if file.is_file())
-
-
 def step_folder(model_dir: epath.PathLike, step: int) -> epath.Path:
   """Where a step of a run lies."""
   return epath.Path(model_dir) / FOLDER / str(step)
@@ -423,7 +397,12 @@ def step_folder(model_dir: epath.PathLike, step: int) -> epath.Path:
 
 def latest_step(model_dir: epath.PathLike) -> int | None:
   """Step of the newest committed checkpoint of a run, None where there is none; creates nothing."""
-  return max(_steps(epath.Path(model_dir) / FOLDER), default=None)
+  return max(steps(model_dir), default=None)
+
+
+def steps(model_dir: epath.PathLike) -> list[int]:
+  """Steps of the committed checkpoints of a run, the newest first; creates nothing."""
+  return sorted(_steps(epath.Path(model_dir) / FOLDER), reverse=True)
 
 
 def _steps(folder: epath.Path) -> list[int]:

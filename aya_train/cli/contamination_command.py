@@ -33,11 +33,14 @@ def run(args: argparse.Namespace) -> None:
     gin_args.set_up_tables(args)
   else:
     gin_args.set_up_without_gin(args, args.module)
+  from aya_train.data import task_registry
   from aya_train.tasks.eval import contamination
 
   if args.output:
     destinations.check_file(args.output, '--output')
   pairs = [(name.partition(':')[0], name.partition(':')[2] or 'test') for name in args.against]
+  for name, split in [(args.mixture, 'train'), *pairs]:
+    task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
   found = contamination.check(
     args.mixture,
     pairs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SUMMARY = 'have a model judge answers: which of two, or whether they refuse, harm, are toxic'
 _SHOWN = 12  # languages
+_DONE = ('with_verdict', 'rated', 'scored')
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +192,28 @@ def _tell(about: Mapping[str, Any], settings: judge_run.RunSettings, file: str) 
     )
     if spent['failures']:
       print(f'failures: {", ".join(f"{key} {n:,}" for key, n in spent["failures"].items())}')
-  print(f'written: {os.path.join(settings.output, file)}')
+  written = os.path.join(settings.output, file)
+  print(f'written: {written}')
+  _check_done(figures, written)
+
+
+def _check_done(figures: Mapping[str, Any], written: str) -> None:
+  """Warns of rows that got nothing; raises ValueError where none got anything."""
+  done = next(figures[name] for name in _DONE if name in figures)
+  # An empty answer is no fault of the judge.
+  problems = {name: n for name, n in figures['problems'].items() if name != 'empty_answer'}
+  if not problems:
+    return
+  said = ', '.join(f'{name} {count:,}' for name, count in problems.items())
+  again = []
+  if {'failed', 'empty', 'not_scored'} & problems.keys():
+    again.append('the same command asks for those that failed again')
+  if {'nonsense', 'refused', 'filtered'} & problems.keys():
+    again.append('--ask_again asks for the others too')
+  todo = ', '.join(again)
+  if not done:
+    raise ValueError(f'no row was judged ({said}); {written} has what came instead. {todo}')
+  logger.warning('%s rows have no judgement (%s): %s', f'{sum(problems.values()):,}', said, todo)
 
 
 def _with_interval(figures: Mapping[str, Any], name: str) -> str:

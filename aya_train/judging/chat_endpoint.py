@@ -7,10 +7,8 @@ sends it back, it is taken out. The client's own repeats are off, so each reques
 import asyncio
 import contextlib
 import dataclasses
-import email.utils
 import json
 import logging
-import math
 import os
 import random
 import time
@@ -18,7 +16,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train.judging import reply_stream
+from aya_train.judging import reply_stream, wait_times
 
 logger = logging.getLogger(__name__)
 
@@ -260,10 +258,10 @@ class ChatEndpoint:
       grown = max(self.settings.first_wait * 2.0 ** min(max(own - 1, 0), 10), down / 2)
       seconds = min(_LONGEST_WAIT, grown) * random.uniform(0.5, 1.0)
     if down + (error.wait or 0.0) > self.settings.patience:
-      asks = f', which asks to wait {words(error.wait)} more' if error.wait else ''
+      asks = f', which asks to wait {wait_times.words(error.wait)} more' if error.wait else ''
       raise EndpointError(
-        f'{self.place} has answered nothing for {words(down)}{asks} (last: {error}). What was '
-        'answered before is kept; the same command goes on there. --patience waits longer'
+        f'{self.place} has answered nothing for {wait_times.words(down)}{asks} (last: {error}). '
+        'What was answered before is kept; the same command goes on there. --patience waits longer'
       )
     # Others wait too where nothing answers, or where the server asks for it.
     if error.wait is not None or error.limited or self._in_a_row > self.settings.concurrency:
@@ -273,10 +271,10 @@ class ChatEndpoint:
       logger.warning(
         '%s has not answered for %s (%s): trying again in %s, for up to %s',
         self.place,
-        words(down),
+        wait_times.words(down),
         error,
-        words(seconds),
-        words(self.settings.patience),
+        wait_times.words(seconds),
+        wait_times.words(self.settings.patience),
       )
     await self._sleep(seconds)
 
@@ -292,7 +290,9 @@ class ChatEndpoint:
     if self._down_since is not None and self._in_a_row > 2:
       self.tally.waited += now - self._down_since
       if self._said_at >= self._down_since:
-        logger.info('%s answers again after %s', self.place, words(now - self._down_since))
+        logger.info(
+          '%s answers again after %s', self.place, wait_times.words(now - self._down_since)
+        )
     self._down_since, self._in_a_row = None, 0
     self._said_at = -_SAY_EVERY
 
@@ -367,7 +367,7 @@ class ChatEndpoint:
       async with asyncio.timeout(self.settings.timeout):
         content = await send()
     except (TimeoutError, openai.APITimeoutError):
-      raise _PassingError(f'no whole reply in {words(self.settings.timeout)}') from None
+      raise _PassingError(f'no whole reply in {wait_times.words(self.settings.timeout)}') from None
     except openai.APIStatusError as error:
       return self._refusal(error)
     except openai.APIConnectionError as error:
@@ -403,7 +403,9 @@ class ChatEndpoint:
       return Reply(said, 'filtered')
     if status in _TRIES_LATER or status >= 500:
       raise _PassingError(
-        f'status {status}: {said}', wait=_retry_after(error.response.headers), limited=status == 429
+        f'status {status}: {said}',
+        wait=wait_times.asked_for(error.response.headers),
+        limited=status == 429,
       ) from None
     if status in _OF_THE_ROW:
       if 'content_filter' in said or 'content management' in said or status == 451:
@@ -483,25 +485,3 @@ def check_address(url: str) -> str:
       'environment only (--key_env)'
     )
   return url
-
-
-def words(seconds: float | None) -> str:
-  """A time as people say it."""
-  seconds = seconds or 0.0
-  if seconds < 90:
-    return f'{seconds:.3g} s'
-  return f'{seconds / 60:.3g} min' if seconds < 5400 else f'{seconds / 3600:.3g} h'
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-  """Seconds that a server asks for: as a number of them, of thousandths, or as a date."""
-  for name, scale in (('retry-after-ms', 1000.0), ('retry-after', 1.0)):
-    given = headers.get(name)
-    if not given:
-      continue
-    with contextlib.suppress(ValueError):
-      if math.isfinite(seconds := float(given)):
-        return max(0.0, seconds / scale)
-    with contextlib.suppress(ValueError, TypeError):
-      return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - time.time())
-  return None

@@ -10,12 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train.judging import chat_endpoint, reply_log
+from aya_train.judging import chat_endpoint, reply_log, wait_times
 from aya_train.judging.chat_endpoint import ChatEndpoint, EndpointError
 
 logger = logging.getLogger(__name__)
 
 REPLIES = 'replies.jsonl'
+KEPT = {'text': str, 'problem': str, 'model': str, 'finish': str, 'usage': dict}
+"""What a kept reply holds beside its key."""
+
 _SAY_EVERY = 15.0
 _NOT_KEPT = ('failed', 'empty')  # asked again by the next run
 
@@ -256,7 +259,7 @@ class _Progress:
     cost = f', {self._spent():.2f} spent' if self._prices.known else ''
     logger.info(
       '%d of %d calls, %.1f a second, %s left%s',
-      *(self._done, self._total, rate, chat_endpoint.words(left), cost),
+      *(self._done, self._total, rate, wait_times.words(left), cost),
     )
 
   def _spent(self) -> float:

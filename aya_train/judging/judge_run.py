@@ -82,7 +82,7 @@ def run(
   destinations.check_folder(folder, '--output')
   found: dict[int, Record] = {i: u.record for i, u in enumerate(units) if u.call is None}
   calls = {i: u.call for i, u in enumerate(units) if u.call is not None}
-  replies = reply_log.Replies(settings.cache or folder / judge_calls.REPLIES)
+  replies = reply_log.Replies(settings.cache or folder / judge_calls.REPLIES, judge_calls.KEPT)
   tally = chat_endpoint.Tally()
   complete = False
   with contextlib.closing(replies):

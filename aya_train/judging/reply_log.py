@@ -98,16 +98,27 @@ def write_whole(path: epath.PathLike, records: Iterable[Mapping[str, Any]]) -> N
 class Replies:
   """Replies by the hash of what was asked, in a file beside the verdicts."""
 
-  def __init__(self, path: epath.PathLike):
-    """Reads what is there; torn lines are left out.
+  def __init__(self, path: epath.PathLike, types: Mapping[str, type] | None = None):
+    """Reads what is there; torn lines, and records that lack something, are left out.
+
+    Args:
+      path: of the file.
+      types: what each record holds beside its key, which is a text.
 
     Raises:
       OSError: see `GrowingFile`.
     """
+    needed = {'key': str, **(types or {})}
+
+    def fits(record: Any) -> bool:
+      return isinstance(record, dict) and all(
+        isinstance(record.get(name), kind) for name, kind in needed.items()
+      )
+
     self._file = GrowingFile(path)
     self._found: dict[str, Mapping[str, Any]] = {}
     if epath.Path(path).exists():
-      for _, record in json_lines.read(path, lambda r: isinstance(r, dict) and 'key' in r):
+      for _, record in json_lines.read(path, fits):
         self._found[record['key']] = record
 
   def get(self, key: str) -> Mapping[str, Any] | None:

@@ -23,6 +23,7 @@ from aya_train.judging import (
   judge_run,
   reply_log,
   toxicity_scorers,
+  wait_times,
 )
 from aya_train.judging.judge_run import Record, RunSettings
 from aya_train.system_answers import Answer
@@ -65,7 +66,7 @@ def score(
   """
   folder = epath.Path(run.output)
   destinations.check_folder(folder, '--output')
-  kept = reply_log.Replies(folder / _KEPT)
+  kept = reply_log.Replies(folder / _KEPT, {'score': float})
   identity = f'{scorer}\0{run.endpoint.model}' if scorer == toxicity_scorers.MODERATION else scorer
   keys = [_key(identity, answer.text) for answer in answers]
   with contextlib.closing(kept):
@@ -172,7 +173,7 @@ def _in_batches(
     if (now := time.monotonic()) - said > _PATIENT[2]:
       said, done = now, start + len(batch)
       left = (now - began) / done * (len(keys) - done)
-      logger.info('%d of %d texts, %s left', done, len(keys), chat_endpoint.words(left))
+      logger.info('%d of %d texts, %s left', done, len(keys), wait_times.words(left))
 
 
 def _patiently(scorer: toxicity_scorers.Scorer, texts: Sequence[str]) -> Sequence[float]:
@@ -181,7 +182,7 @@ def _patiently(scorer: toxicity_scorers.Scorer, texts: Sequence[str]) -> Sequenc
     try:
       return scorer(texts)
     except ConnectionError as error:
-      logger.warning('%s: trying again in %s', error, chat_endpoint.words(seconds))
+      logger.warning('%s: trying again in %s', error, wait_times.words(seconds))
       time.sleep(seconds)
   return scorer(texts)
 

@@ -69,8 +69,9 @@ class EncoderDecoderModel(objective.Objective):
       raise ValueError(f'LABEL_SMOOTHING must be in [0, 1), got {self.label_smoothing!r}')
     if self.z_loss < 0.0:
       raise ValueError(f'Z_LOSS must not be negative, got {self.z_loss!r}')
-    if self.max_new_tokens is not None and self.max_new_tokens < 1:
-      raise ValueError(f'MAX_NEW_TOKENS must be None or at least 1, got {self.max_new_tokens!r}')
+    for name in ('max_new_tokens', 'loss_chunk_length'):
+      if (value := getattr(self, name)) is not None and value < 1:
+        raise ValueError(f'{name.upper()} must be None or at least 1, got {value!r}')
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]

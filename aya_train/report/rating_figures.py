@@ -48,12 +48,29 @@ def by(ratings: Sequence[exports.Rating], key: Callable[[exports.Rating], str]) 
   return sorted(found, key=lambda r: (-r.rows, r.name))
 
 
+def distance(before: str, after: str) -> int:
+  """Levenshtein's distance, in characters.
+
+  What both begin and end with is left out before: it changes nothing, and the time that the rest
+  takes grows with the square of its length.
+  """
+  start = _same(before, after)
+  before, after = before[start:], after[start:]
+  end = _same(before[::-1], after[::-1])
+  return editdistance.eval(before[: len(before) - end], after[: len(after) - end])
+
+
+def _same(one: str, two: str) -> int:
+  """How many characters two texts begin with alike."""
+  pairs = enumerate(zip(one, two, strict=False))
+  return next((i for i, (a, b) in pairs if a != b), min(len(one), len(two)))
+
+
 def _rated(name: str, ratings: Sequence[exports.Rating]) -> Rated:
   edited = [r for r in ratings if r.decision == exports.EDITED]
   approved = sum(r.decision == exports.APPROVED for r in ratings)
   distances = [
-    editdistance.eval(r.prompt, r.edited_prompt) + editdistance.eval(r.answer, r.edited_answer)
-    for r in edited
+    distance(r.prompt, r.edited_prompt) + distance(r.answer, r.edited_answer) for r in edited
   ]
   longest = [
     max(len(r.prompt), len(r.edited_prompt)) + max(len(r.answer), len(r.edited_answer))

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,20 +56,26 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
   of its training data. Answers have at most 256 tokens.
 
+  A damaged checkpoint costs the page nothing else: the answers are then those of the newest sound
+  one, or left out, and log and page say so.
+
   Args:
     run: with a checkpoint, as `run_record.read_measured` gives it.
     hf_dir: exported folder whose answers are compared, or None.
     num_prompts: how many answers to show.
 
   Raises:
-    FileNotFoundError: the run has no checkpoint.
     ValueError: a macro that the page needs cannot be read, or transformers gave other tokens; in
       the latter case the page is written all the same.
   """
   destinations.check_file(run.model_dir / PAGE, 'the page')
-  samples = _samples(run, hf_dir, num_prompts)
+  damage: dict[int, str] = {}
+  parameters = _of_newest_sound(run, manager.num_params, damage)
+  samples = _samples(run, hf_dir, num_prompts, damage)
+  for step, problem in damage.items():
+    logger.warning('checkpoint %d cannot be read: %s', step, problem)
   page = run.model_dir / PAGE
-  storage.write_atomically(page, _render(run, samples))
+  storage.write_atomically(page, _render(run, samples, parameters, damage))
   _print_table(run, samples)
   if differ := [s.prompt for s in samples if s.same is False]:
     raise ValueError(
@@ -79,14 +85,33 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   return page
 
 
-def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[AnswerSample]:
+def _of_newest_sound(
+  run: run_record.Run, read: Callable[[epath.Path], Any], damage: dict[int, str]
+) -> Any:
+  """What `read` gives of the newest step that it can read, or None; adds others to `damage`."""
+  for step in manager.steps(run.model_dir):
+    if step in damage:
+      continue
+    try:
+      return read(manager.step_folder(run.model_dir, step))
+    except (ValueError, OSError) as error:
+      damage[step] = str(error)
+  return None
+
+
+def _samples(
+  run: run_record.Run, hf_dir: str | None, count: int, damage: dict[int, str]
+) -> list[AnswerSample]:
   picked = _picked(run, count) if count > 0 and _decodes(run) else []
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
   lengths = dict(run.macro('TASK_FEATURE_LENGTHS'))
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
-  model, params = _restore(run)
+  restored = _of_newest_sound(run, lambda folder: _restore(run, folder), damage)
+  if restored is None:
+    return []
+  model, params = restored
   partitioner = partitioning.one_device()
   ours = eval_answers.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
@@ -127,14 +152,14 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   return []
 
 
-def _restore(run: run_record.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
-  """The run's newest model, decoding greedily, and its parameters."""
-  metadata = manager.read_metadata(run.model_dir)
+def _restore(run: run_record.Run, folder: epath.Path) -> tuple[seq2seq.EncoderDecoderModel, Any]:
+  """The model of one of the run's steps, decoding greedily, and its parameters."""
+  metadata = manager.read_metadata(folder)
   vocabulary = seqio.SentencePieceVocabulary(metadata['vocabulary_file'], extra_ids=0)
   dtype = run.macro('ACTIVATION_DTYPE') or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-  return model, formats.read_for(model, partitioning.one_device(), formats.detect(run.model_dir))
+  return model, formats.read_for(model, partitioning.one_device(), formats.detect(folder))
 
 
 def transformers_answers(
@@ -176,7 +201,12 @@ def transformers_answers(
   return answers
 
 
-def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
+def _render(
+  run: run_record.Run,
+  samples: Sequence[AnswerSample],
+  parameters: int | None,
+  damage: Mapping[int, str],
+) -> str:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
@@ -191,7 +221,8 @@ def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
     run=run,
     step=run_results.last_step(run),
     evaluated=run_results.evaluated(run),
-    parameters=manager.num_params(run.model_dir),
+    parameters=parameters,
+    damage=damage,
     kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
     features=dict(run.macro('TASK_FEATURE_LENGTHS')),
     figures=run_results.figures(run),

@@ -105,6 +105,25 @@ def test_answers_are_compared_by_keyboard_kept_and_exported(chromium, tmp_path, 
   assert all(v.seconds is not None for v in found)
 
 
+@pytest.mark.parametrize(
+  ('language', 'words'),
+  [('arb', 'الجواب هنا. '), ('tha', 'ก้'), ('eng', '👩‍👩‍👧')],
+)
+def test_a_very_long_line_is_shown_at_once_and_whole(chromium, tmp_path, language, words):
+  answers = {name: (words * 200_000)[:200_000] + name for name in ('good', 'bad')}
+  rows = [answer_pairs.Answered('t', 0, None, language, '?', answers)]
+  [batch] = batches.split('pairs', batches.pairs(rows, 1, 0), False)
+  [path] = batch_files.write([batch], tmp_path)
+  with browser.opened(chromium, viewport=browser.NARROW) as page:
+    page.goto(path.as_uri(), timeout=20_000)
+    assert [page.text_content(f'#text-{side}') for side in (0, 1)] == [*batch.items[0].texts]
+    pieces = page.locator('#text-0 > span').evaluate_all('all => all.map((e) => e.textContent)')
+    assert max(map(len, pieces)) < 5000
+    # No letter is parted from its marks, nor cut in two.
+    assert not any(p[0] in '\u0e49\u200d' or '\ud800' <= p[0] <= '\udfff' for p in pieces)
+    assert not browser.overflows(page)
+
+
 def test_rows_are_approved_edited_and_skipped(chromium, tmp_path):
   batch, path = data_page(tmp_path)
   with browser.opened(chromium) as page:

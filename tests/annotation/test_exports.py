@@ -1,10 +1,12 @@
+import copy
 import dataclasses
 import json
 
 import pytest
 
-from aya_train.annotation import batches, exports, pair_verdicts
-from tests.annotation import test_batches
+from aya_train.annotation import batches, exports, label_studio, pair_verdicts
+from aya_train.report import rating_figures
+from tests.annotation import test_batches, test_label_studio
 
 
 def page_export(items, verdicts, who='Ada', **more):
@@ -86,6 +88,71 @@ def test_damage_is_named_by_file_and_place(tmp_path):
     exports.read([write(tmp_path / 'x.json', values)])
   with pytest.raises(FileNotFoundError, match=r'none.json is not there'):
     exports.read([tmp_path / 'none.json'])
+
+
+JUNK = (None, 1.5, True, 'x', [], {}, [None], [[]], [{}], '{', float('inf'), {'choices': [{}]})
+
+
+def places(value, path=()):
+  """The path of every value inside of a value."""
+  yield path
+  if isinstance(value, dict | list):
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in [*inner]:
+      yield from places(each, (*path, key))
+
+
+def changed(value, path, new):
+  if not path:
+    return new
+  value = copy.deepcopy(value)
+  inner = value
+  for key in path[:-1]:
+    inner = inner[key]
+  inner[path[-1]] = new
+  return value
+
+
+def export_of(kind):
+  pair, data = test_label_studio.batch(), test_label_studio.batch(mode=batches.DATA)
+  result = test_label_studio.result
+  if kind == 'page':
+    return page_export(pair.items[:1], ['tie'], comment='why')
+  if kind == 'pairs':
+    results = [[result('preference', 'pairwise', selected='left')], [], [], []]
+    return test_label_studio.exported(pair, results)[:1]
+  if kind == 'data':
+    chosen = result('decision', 'choices', choices=['approve'])
+    edited = result('edited_answer', 'textarea', text=['better'])
+    return test_label_studio.exported(data, [[chosen, edited], [], [], []])[:1]
+  values = {'annotator': 7, 'lead_time': 3.5, 'decision': 'edit', 'edited_answer': 'better'}
+  return [{**label_studio.tasks(data)[0]['data'], **values}]
+
+
+@pytest.mark.parametrize('kind', ['page', 'pairs', 'data', 'flat', 'key', 'line'])
+def test_whatever_stands_at_any_place_is_read_or_refused_with_the_file(tmp_path, kind):
+  page = export_of('page')
+  path = tmp_path / ('x.jsonl' if kind == 'line' else 'x.json')
+  if kind == 'line':
+    whole = exports.read([write(tmp_path / 'x.json', page)]).verdicts[0].to_dict()
+  elif kind == 'key':
+    whole = batches.revealed(page['annotations'][0]['key'])
+  else:
+    whole = export_of(kind)
+  refused: list[str] = []
+  for place in places(whole):
+    for junk in JUNK:
+      values = changed(whole, place, junk)
+      if kind == 'key':
+        values = changed(page, ('annotations', 0, 'key'), batches.hidden(values))
+      try:
+        found = exports.read([write(path, values)])
+      except ValueError as error:
+        refused.append(str(error))
+      else:
+        assert len({v.item for v in found.verdicts}) <= 1
+        rating_figures.by(found.ratings, lambda r: r.source + r.annotator)
+  assert len(refused) > 10 and all(said.startswith(str(path)) for said in refused)
 
 
 def test_a_line_that_is_no_verdict_is_named_and_a_torn_one_left_out(tmp_path, caplog):

@@ -106,3 +106,13 @@ def test_a_rating_is_what_was_done_to_the_text(tmp_path):
 def test_an_export_of_another_project_is_refused_by_its_place(tmp_path):
   with pytest.raises(ValueError, match='task 1 of the export'):
     read(tmp_path, [{'id': 1, 'data': {'text': 'x'}, 'annotations': []}])
+
+
+def test_null_is_nothing_and_what_people_wrote_is_a_text_whatever_it_looks_like(tmp_path):
+  made = batch(mode=batches.DATA)
+  [none, *others] = exported(made, [[], [], [], []])
+  none['annotations'] = None
+  others[0]['annotations'][0]['result'] = None
+  assert read(tmp_path, [none, *others]).ratings == []
+  flat = {**label_studio.tasks(made)[0]['data'], 'decision': 'edit', 'edited_answer': '{"a": 1}'}
+  assert [r.edited_answer for r in read(tmp_path, [flat]).ratings] == ['{"a": 1}']

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aya_train import train_state
-from aya_train.checkpoint import manager, restoration, soundness
+from aya_train.checkpoint import checkpoint_room, manager, restoration, soundness
 
 
 class Position:
@@ -287,5 +287,5 @@ def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):
   half = copied / 'checkpoints/4.orbax-checkpoint-tmp' / 'params' / 'd'
   half.mkdir(parents=True)
   (half / 'file').write_bytes(b'x' * 100)
-  assert manager.unfinished_bytes(copied) == 100
+  assert checkpoint_room.unfinished_bytes(copied / manager.FOLDER) == 100
   assert manager.newest_sound(copied) == 3

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aya_train import lease, metric_writer
+from aya_train import lease, metric_writer, process_identity
 from aya_train.checkpoint import manager
 from aya_train.cli import main
 from tests.faults import slow_run
@@ -68,7 +68,7 @@ def test_a_suspended_run_that_was_replaced_stops_before_it_writes(tmp_path):
   first = slow_run.start(tmp_path, CHECKPOINT_PERIOD=1_000_000)
   slow_run.wait_for('step 3/', tmp_path, first)
   first.send_signal(signal.SIGSTOP)
-  slow_run.wait_until(lambda: lease._stat(first.pid)[0] == 'T', tmp_path, first)
+  slow_run.wait_until(lambda: process_identity._stat(first.pid)[0] == 'T', tmp_path, first)
   # Another machine has taken the folder over.
   path = tmp_path / 'run' / lease.FILE
   taker = dataclasses.replace(lease.read(path), token='other', host='host-b', machine='b')

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from aya_train.judging import chat_endpoint
+from aya_train.judging import chat_endpoint, wait_times
 from tests.judging import stand_in_judge
 
 pytest.importorskip('openai', reason="openai is of the extra 'judge'")
@@ -92,10 +92,10 @@ def test_what_passes_is_asked_again_and_counted_once(fail):
 
 def test_a_server_says_how_long_to_wait_in_seconds_or_as_a_date():
   date = email.utils.formatdate(time.time() + 100, usegmt=True)
-  assert 90 < chat_endpoint._retry_after({'retry-after': date}) < 101
-  assert chat_endpoint._retry_after({'retry-after': '7', 'retry-after-ms': '1500'}) == 1.5
-  assert chat_endpoint._retry_after({'retry-after': '-3'}) == 0
-  assert chat_endpoint._retry_after({'retry-after': 'soon'}) is None
+  assert 90 < wait_times.asked_for({'retry-after': date}) < 101
+  assert wait_times.asked_for({'retry-after': '7', 'retry-after-ms': '1500'}) == 1.5
+  assert wait_times.asked_for({'retry-after': '-3'}) == 0
+  assert wait_times.asked_for({'retry-after': 'soon'}) is None
 
 
 def test_a_reply_that_drips_or_does_not_come_is_not_waited_for():

@@ -180,6 +180,35 @@ def test_nonsense_is_counted_kept_and_asked_again_only_if_told(tmp_path, capsys)
   assert place.summary()['figures']['with_verdict'] == 6
 
 
+@pytest.mark.parametrize('words', [[], ['--rubric=refusal'], ['--scorer=moderation']])
+def test_a_run_that_judged_nothing_is_an_error_and_one_that_missed_some_says_so(
+  tmp_path, capsys, caplog, words
+):
+  place = Place(tmp_path, MANY[:6])
+  ways = [{'none': True}]
+
+  def behaviour(handler, request, number):
+    if 'input' in request:
+      scores = {} if ways[0]['none'] or number % 2 else {'hate': 0.5}
+      handler.send(200, {'results': [{'category_scores': scores}]})
+    elif ways[0]['none'] or number % 2:
+      handler.say('Both have something to them.')
+    else:
+      stand_in_judge.obedient(handler, request, number)
+
+  with stand_in_judge.serving(behaviour) as server:
+    command = place.words(server.url, *words, '--concurrency=1', '--ask_again')
+    if words:
+      command.remove(str(tmp_path / 'two.jsonl'))
+    if words == ['--scorer=moderation']:
+      command.remove('--ask_again')
+    assert main.main(command) == 1
+    assert 'no row was judged (n' in capsys.readouterr().err
+    ways[0]['none'] = False
+    assert main.main(command) == 0
+  assert '3 rows have no judgement (n' in caplog.text
+
+
 def test_what_is_answered_is_never_asked_again_whatever_changes_beside_it(tmp_path):
   place = Place(tmp_path, MANY)
   with stand_in_judge.serving() as server:

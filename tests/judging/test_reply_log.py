@@ -34,3 +34,12 @@ def test_a_file_is_written_whole_or_not(tmp_path):
     reply_log.write_whole(path, [{'a': object()}])
   assert path.read_text() == '{"a": 1}\n'
   assert [p.name for p in tmp_path.iterdir()] == ['x.jsonl']
+
+
+def test_records_that_lack_something_are_asked_for_again(tmp_path, caplog):
+  path = tmp_path / 'replies.jsonl'
+  records = [{'key': 'a'}, {'key': ['b'], 'text': 'x'}, {'key': 'c', 'text': 1}, {'text': 'x'}]
+  reply_log.write_whole(path, [*records, {'key': 'd', 'text': 'x'}])
+  replies = reply_log.Replies(path, {'text': str})
+  assert [key for key in 'abcd' if replies.get(key)] == ['d']
+  assert 'line 1, 2, 3, 4 is torn or no record of ours' in caplog.text

@@ -1,3 +1,6 @@
+import random
+
+import editdistance
 import pytest
 
 from aya_train.annotation import exports
@@ -26,3 +29,12 @@ def test_approval_is_of_what_was_not_skipped_and_distances_of_what_was_edited():
   assert big.share == pytest.approx(100 * (3 / 13 + 3 / 9) / 2)
   assert big.small == 2
   assert (small.approved, small.distance, small.share) == (None, None, None)
+
+
+def test_distances_are_levenshtein_s_and_those_of_long_texts_are_quick():
+  draw = random.Random(0)
+  for _ in range(300):
+    one, two = (''.join(draw.choices('aآ', k=draw.randrange(8))) for _ in range(2))
+    assert rating_figures.distance(one, two) == editdistance.eval(one, two)
+  long = 'الجواب هنا. ' * 20_000
+  assert rating_figures.distance(long, f'{long[:100_000]}xyz{long[100_001:]}') == 3

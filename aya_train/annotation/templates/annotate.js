@@ -40,6 +40,28 @@ function change(values) {
   keep();
 }
 
+// Browsers take the square of a paragraph's length to lay it out: minutes for 200,000 letters of
+// Arabic or Thai in one line. Longer ones stand in pieces, cut at a space where there is one.
+const longest = 2000;
+const joined = /^[\p{M}\p{Cf}\uDC00-\uDFFF]/u;
+
+function pieces(line) {
+  const found = [];
+  let from = 0;
+  while (line.length - from > longest) {
+    let to = line.lastIndexOf(' ', from + longest) + 1;
+    if (to <= from + longest / 2) {
+      to = from + longest;
+      if (line.codePointAt(to - 1) > 0xffff) to++;
+      while (to < line.length && to < from + 2 * longest && joined.test(line.slice(to, to + 2))) to++;
+    }
+    found.push(line.slice(from, to));
+    from = to;
+  }
+  found.push(line.slice(from));
+  return found;
+}
+
 function put(id, text) {
   const box = at(id);
   box.dir = text.dir;
@@ -49,12 +71,13 @@ function put(id, text) {
     return;
   }
   const lines = text.text.split('\n');
-  box.replaceChildren(...lines.map((line, i) => {
-    const span = document.createElement('span');
-    span.dir = text.lines[i];
-    span.textContent = i + 1 < lines.length ? line + '\n' : line;
-    return span;
-  }));
+  box.replaceChildren(...lines.flatMap((line, i) =>
+    pieces(i + 1 < lines.length ? line + '\n' : line).map((piece) => {
+      const span = document.createElement('span');
+      span.dir = text.lines[i];
+      span.textContent = piece;
+      return span;
+    })));
 }
 
 function fill(id, value, dir, lang) {

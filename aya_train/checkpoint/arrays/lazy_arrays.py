@@ -14,6 +14,7 @@ import numpy as np
 from aya_train.checkpoint.arrays import blocks
 
 FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
+QUANTISED = 'Quantised weights mean nothing without their scales: give what they were made from'
 _STRIP_ROWS = 16
 
 
@@ -283,4 +284,7 @@ def check_floats(arrays: Arrays, where: str) -> None:
   """Raises ValueError for an array that is no floating point number."""
   wrong = [f'{name} {a.dtype}' for name, a in arrays.items() if a.dtype.name not in FLOATS]
   if wrong:
-    raise ValueError(f'{where}: {len(wrong)} parameters are not of {FLOATS}: {wrong[:5]}')
+    raise ValueError(
+      f'{where}: {len(wrong)} of {len(arrays)} parameters are no weights in {", ".join(FLOATS)}: '
+      f'{wrong[:5]}. {QUANTISED}'
+    )

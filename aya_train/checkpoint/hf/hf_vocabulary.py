@@ -213,9 +213,11 @@ def own_model(folder: epath.PathLike, rows: int, vocabulary_file: str = '') -> b
 
 
 def _rebuilt(content: Mapping[str, Any], tokens: Sequence[Mapping[str, Any]], where: str) -> Any:
-  """The SentencePiece model that a tokenizer.json of T5's class was made of."""
+  """The SentencePiece model that a tokenizer.json of T5's class, or of ours, was made of."""
   from sentencepiece import sentencepiece_model_pb2
 
+  if (ours := hf_tokenizer.rebuilt(content)) is not None:
+    return ours
   way_out = 'give the SentencePiece file that the model was trained with (--vocabulary)'
   inner = content.get('model') or {}
   if inner.get('type') != 'Unigram':

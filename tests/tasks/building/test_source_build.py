@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import aya_train.tasks  # noqa: F401 - registers the tasks
+from aya_train import process_identity
 from aya_train.tasks import storage
 from aya_train.tasks.building import (
   read_report,
@@ -431,7 +432,7 @@ def test_a_data_set_that_another_living_process_makes_stays(root):
   parent = source_builder.folder('aya_dataset').parent
   half = parent / 'incomplete.ABCDEF_1.0.0'
   half.mkdir(parents=True)
-  init = parent / f'.claim-{storage._host()}-1-{storage._started(1)}'
+  init = parent / f'.claim-{storage._host()}-1-{process_identity.began(1)}'
   init.write_text('')
   source_build.build('aya_dataset', root, **SILENT)
   assert half.exists()

@@ -27,7 +27,7 @@ from aya_train.checkpoint import (
 )
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers, zarr_arrays
 from aya_train.checkpoint.hf import hf_vocabulary
-from aya_train.models import network, t5_config
+from aya_train.models import network, sentence_encoder, t5_config
 
 # Beside `params`, if a tokenizer of transformers says more than any SentencePiece file: the file
 # made of it, and the tokenizer itself.
@@ -65,20 +65,30 @@ class NotT5Error(ValueError):
   """A checkpoint is whole, and of an objective that trains no T5 network."""
 
 
-def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+def read_description(
+  path: epath.Path, *, encoder_alone: bool = False
+) -> tuple[t5_config.T5Config, dict[str, Any]]:
   """The network and the rest of what a step folder says of itself.
+
+  Args:
+    path: the folder.
+    encoder_alone: take sentence encoders too, which have no decoder.
 
   Raises:
     ValueError: it is damaged.
   """
   try:
     metadata = manager.read_metadata(path)
-    if (other := metadata['architecture'].get('objective')) is not None:
+    other = metadata['architecture'].get('objective')
+    if other == sentence_encoder.OBJECTIVE and encoder_alone:
+      config = sentence_encoder.from_architecture(metadata['architecture']).config
+    elif other is not None:
       raise NotT5Error(
         f'{path} holds the parameters of the objective {other}, which are no T5 network: only a '
         'run of the same objective reads them'
       )
-    config = t5_config.T5Config(**metadata['architecture'])
+    else:
+      config = t5_config.T5Config(**metadata['architecture'])
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
     if not all(type(n) is int and n >= 4 for n in buckets):
       raise TypeError(f'buckets and distance of relative positions {buckets}')
@@ -106,6 +116,38 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
     'vocabulary': fingerprint,
     'settings': settings,
   }
+
+
+def is_encoder(path: epath.Path) -> bool:
+  """Whether a step folder is of a run that trained a sentence encoder."""
+  return manager.read_metadata(path)['architecture'].get('objective') == sentence_encoder.OBJECTIVE
+
+
+def open_encoder(path: epath.Path) -> tuple[contents.Checkpoint, lazy_arrays.Arrays]:
+  """Opens a step folder of a sentence encoder; each array is held to its digest when it is read.
+
+  Returns:
+    The encoder's share of the network (no array of it is the decoder's), and what the run has
+    besides, such as `projection/kernel`.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged.
+  """
+  config, metadata = read_description(path, encoder_alone=True)
+  known = soundness.read(path)
+  soundness.check_items(path, ['params'])
+  arrays = soundness.open_tree(path, 'params', known)
+  network_arrays = {n: x for n, x in arrays.items() if n.startswith(sentence_encoder.SHARE)}
+  layouts.check(network_arrays, config, str(path), has_decoder=False)
+  checkpoint = contents.Checkpoint(
+    where=str(path),
+    config=config,
+    params=network_arrays,
+    step=metadata['step'],
+    vocabulary_file=metadata['vocabulary_file'],
+    settings=metadata['settings'],
+  )
+  return checkpoint, {n: x for n, x in arrays.items() if n not in network_arrays}
 
 
 def _settings(metadata: Mapping[str, Any]) -> model_settings.ModelSettings:

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -194,7 +194,7 @@ def write(
     name: lazy_arrays.cast(array, dtype, name)
     for name, array in checkpoint.in_layout(config).items()
   }
-  items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
+  items: dict[str, Any] = {'params': params}
   if checkpoint.moments is not None:
     items['training'] = _training(checkpoint, config)
   if own_vocabulary:
@@ -212,6 +212,45 @@ def write(
     metadata['vocabulary'] = vocabularies.fingerprint_of(own_vocabulary)
   elif vocabulary_file and epath.Path(vocabulary_file).exists():
     metadata['vocabulary'] = vocabularies.fingerprint(vocabulary_file)
+
+  def keep_vocabulary() -> None:
+    if own_vocabulary:
+      (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
+      hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
+
+  return _write_items(out, items, metadata, keep_vocabulary)
+
+
+def write_encoder(
+  out: epath.PathLike, arrays: lazy_arrays.Arrays, like: epath.Path, *, dtype: str = 'float32'
+) -> lazy_arrays.Arrays:
+  """Writes a step folder of a sentence encoder, whose arrays are `arrays`; `out` must not exist.
+
+  Args:
+    out: the folder.
+    arrays: by whole name, those of `open_encoder`.
+    like: a step folder, which says all else of the model.
+    dtype: of the parameters.
+
+  Returns:
+    What was written, by the path of each array below `out`.
+  """
+  metadata = {k: v for k, v in manager.read_metadata(like).items() if k != 'run'}
+  params = {name: lazy_arrays.cast(array, dtype, name) for name, array in arrays.items()}
+  return _write_items(epath.Path(out).resolve(), {'params': params}, metadata)
+
+
+def _write_items(
+  out: epath.Path,
+  flat_items: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+  finish: Callable[[], None] = lambda: None,
+) -> lazy_arrays.Arrays:
+  """Writes a step folder; `params` are by whole names, and `finish` adds other files."""
+  items = {
+    item: traverse_util.unflatten_dict(dict(tree), sep='/') if item == 'params' else tree
+    for item, tree in flat_items.items()
+  }
   handlers: dict[str, Any] = {
     item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
   }
@@ -245,9 +284,7 @@ def write(
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
-  if own_vocabulary:
-    (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
-    hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
+  finish()
   soundness.write(
     out, soundness.Digests(stored, digests.of_json(metadata), files=soundness.of_files(out))
   )

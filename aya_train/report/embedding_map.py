@@ -1,7 +1,7 @@
 """What vectors of a run's own pairs say: bitext accuracy by language, and a map in two dimensions.
 
-The texts are those of the run's task that it never trained on: its split 'test', else the one that
-it is validated on. Vectors are compared with those of the untrained encoder that the run began with.
+The texts are those of the run's task that it never trained on: its split 'test', else that which it
+is validated on. Vectors are compared with those of the untrained encoder that the run began with.
 """
 
 import dataclasses

@@ -73,9 +73,10 @@ def run(tmp_path_factory):
   return folder, params
 
 
+@pytest.mark.parametrize('projection', [6, None])
 @pytest.mark.parametrize('config', layouts_of(CONFIG), ids=['scanned', 'unrolled'])
-def test_the_encoder_of_a_whole_network_is_taken(whole, config):
-  model = model_of(config)
+def test_the_encoder_of_a_whole_network_is_taken(whole, config, projection):
+  model = model_of(config, projection=projection)
   found = flat(formats.read_parts(formats.detect(whole), shaped(model), model))
   wanted = contents.relayout(
     formats.open_checkpoint(formats.detect(whole)).params,

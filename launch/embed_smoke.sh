@@ -6,7 +6,8 @@
 #   AYA_TRAIN_EMBED_SMOKE_DIR             where the run goes (runs/embed_smoke in the checkout)
 #   AYA_TRAIN_EMBED_SMOKE_STEPS           so many steps, to see that it works
 set -euo pipefail
-extras=
+extras=hf
+torch_is_optional=1
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
 run=${AYA_TRAIN_EMBED_SMOKE_DIR:-$root/runs/embed_smoke}

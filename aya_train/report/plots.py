@@ -67,10 +67,11 @@ def charts(run: run_record.Run) -> list[Chart]:
     line('training', 'train', 'loss_per_target_token'),
     line('validation', 'train_eval', 'loss_per_target_token'),
   ]
+  own = _others(run, line)
   plots = [
     ('Loss per target token', loss),
-    *_others(run, line),
-    ('Token accuracy, %', accuracy),
+    *own,
+    (f'{"Accuracy" if own else "Token accuracy"}, %', accuracy),
     ('Learning rate', [line('', 'train', 'learning_rate')]),
     ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
     ('Examples per second', [line('', 'train', 'examples_per_second')]),

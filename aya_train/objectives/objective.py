@@ -48,6 +48,20 @@ class Objective(abc.ABC):
   def initial_variables(self, rng: Array) -> Any:
     """Random float32 parameters, boxed with logical axes (flax.linen.LogicallyPartitioned)."""
 
+  def is_shared(self, name: str) -> bool:
+    """Whether a parameter is one of `config`'s network, which T5 checkpoints hold.
+
+    Args:
+      name: the path of the parameter, joined by '/'.
+
+    Returns:
+      True, by default for all. Where some are not, a checkpoint's other parameters are not looked
+      at, and those that it does not hold begin at random: a part of a network, with parts of its
+      own.
+    """
+    del name
+    return True
+
   def check_vocabulary(self) -> None:
     """Refuses, with a ValueError, a vocabulary that does not fit; by default none is looked at."""
     return

@@ -18,6 +18,7 @@ from aya_train.cli import (
   annotate_command,
   contamination_command,
   convert_command,
+  embed_command,
   error_report,
   eval_command,
   gin_args,
@@ -33,7 +34,8 @@ from aya_train.cli import (
   train_command,
 )
 
-MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages')  # lists, empty by default
+# Lists, empty by default; and prompts that are to be none.
+MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages', 'prompt', 'query_prompt', 'passage_prompt')
 READER_IS_GONE = 141  # as of a program that SIGPIPE ends
 EPILOG = """examples:
   aya-train prepare cldr
@@ -64,6 +66,7 @@ COMMANDS: Mapping[str, Command] = {
   'train': train_command,
   'eval': eval_command,
   'infer': infer_command,
+  'embed': embed_command,
   'prepare': prepare_command,
   'precompile': precompile_command,
   'plan': plan_command,

@@ -21,10 +21,12 @@ from aya_train.cli import (
   embed_command,
   error_report,
   eval_command,
+  eval_embeddings_command,
   gin_args,
   infer_command,
   judge_command,
   libraries,
+  mine_command,
   plan_command,
   precompile_command,
   prepare_command,
@@ -35,7 +37,14 @@ from aya_train.cli import (
 )
 
 # Lists, empty by default; and prompts that are to be none.
-MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages', 'prompt', 'query_prompt', 'passage_prompt')
+MAY_BE_EMPTY = (
+  'beam_options',
+  'gin_search_paths',
+  'languages',
+  'prompt',
+  'query_prompt',
+  'passage_prompt',
+)
 READER_IS_GONE = 141  # as of a program that SIGPIPE ends
 EPILOG = """examples:
   aya-train prepare cldr
@@ -67,6 +76,8 @@ COMMANDS: Mapping[str, Command] = {
   'eval': eval_command,
   'infer': infer_command,
   'embed': embed_command,
+  'mine': mine_command,
+  'eval-embeddings': eval_embeddings_command,
   'prepare': prepare_command,
   'precompile': precompile_command,
   'plan': plan_command,

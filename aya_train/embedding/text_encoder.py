@@ -134,8 +134,8 @@ class TextEncoder:
     if kind in (encoder_checkpoint.QUERY, encoder_checkpoint.PASSAGE):
       return ''
     raise ValueError(
-      f'{self.checkpoint.path} has the prompts {sorted(prompts)}, and no {kind!r}: --prompt gives a '
-      'text of your own'
+      f'{self.checkpoint.path} has the prompts {sorted(prompts)}, and no {kind!r}: --prompt gives '
+      'a text of your own'
     )
 
   def vectors(
@@ -161,8 +161,8 @@ class TextEncoder:
       vectors = np.asarray(step(params, placed['tokens']))[: len(places)]
       if not np.isfinite(vectors).all():
         raise finiteness.NonFiniteError(
-          f'{self.checkpoint.path} gives vectors that are NaN or infinite: take another checkpoint, '
-          'or --dtype float32'
+          f'{self.checkpoint.path} gives vectors that are NaN or infinite: take another '
+          'checkpoint, or --dtype float32'
         )
       found[places] = vectors
       advance(len(places))
@@ -225,7 +225,7 @@ def _dimension(checkpoint: encoder_checkpoint.EncoderCheckpoint, asked: int | No
   trained = sorted({*checkpoint.matryoshka_dimensions, whole})
   if asked not in trained:
     logger.warning(
-      '%s was trained for vectors of %s dimensions, not of %d: those may be worth less than need be',
+      '%s was trained for vectors of %s dimensions, not of %d: those may be worth less',
       *(checkpoint.path, ', '.join(map(str, trained)), asked),
     )
   return asked
@@ -248,7 +248,9 @@ def plan(lengths: Sequence[int], rows: int, limit: int) -> Iterator[tuple[int, l
       yield width, places[start : start + rows]
 
 
-def partitioner(model_parallel: int = 1, *, shard_weights: bool = False) -> partitioning.Partitioner:
+def partitioner(
+  model_parallel: int = 1, *, shard_weights: bool = False
+) -> partitioning.Partitioner:
   """All devices: rows are spread over them, and weights too where that is asked for.
 
   Args:

@@ -103,10 +103,11 @@ def table(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
   elif records.is_readable(epath.Path(path).name) or name.endswith(records.ARROW):
     yield from records.read(path)
   else:
-    yield from _lines(path)
+    yield from plain_lines(path)
 
 
-def _lines(path: epath.PathLike) -> Iterator[tuple[str, str]]:
+def plain_lines(path: epath.PathLike) -> Iterator[tuple[str, str]]:
+  """(place, line without its end) of each line of a text file."""
   with text_files.opened(path) as file:
     for number, line in enumerate(file, 1):
       text = text_files.decoded(path, line, f'line {number}')

@@ -180,9 +180,7 @@ class VectorWriter:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-  old, new = (
-    {**x['about'], **{k: v for k, v in x.items() if k != 'about'}} for x in (before, now)
-  )
+  old, new = ({**x['about'], **{k: v for k, v in x.items() if k != 'about'}} for x in (before, now))
   keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
   return '; '.join(f'{key} was {old.get(key)!r}, now {new.get(key)!r}' for key in keys)
 

@@ -176,9 +176,7 @@ def _write_modules(
     for i, kind in enumerate(modules)
   ]
   _write_json(out / encoder_checkpoint.MODULES, entries)
-  _write_json(
-    out / 'sentence_bert_config.json', {'max_seq_length': length, 'do_lower_case': False}
-  )
+  _write_json(out / 'sentence_bert_config.json', {'max_seq_length': length, 'do_lower_case': False})
   for entry in entries[1:]:
     (out / entry['path']).mkdir()
   modes = {f'pooling_mode_{name}': name == 'mean_tokens' for name in _POOLINGS}
@@ -194,9 +192,7 @@ def _write_modules(
     _write_json(out / '2_Dense' / 'config.json', dense)
     kernel = checkpoint.params[encoder_checkpoint.PROJECTION]
     weight = {'linear.weight': lazy_arrays.transpose(kernel)}
-    safetensors_file.write(
-      out / '2_Dense' / hf_files.WHOLE, weight, np.dtype(np.float32), _rounded
-    )
+    safetensors_file.write(out / '2_Dense' / hf_files.WHOLE, weight, np.dtype(np.float32), _rounded)
   prompts = dict(checkpoint.prompts)
   if encoder_checkpoint.PASSAGE in prompts:
     prompts['document'] = prompts[encoder_checkpoint.PASSAGE]

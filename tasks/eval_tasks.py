@@ -33,7 +33,8 @@ class EvalTask:
     language: ISO 639-3 code, 'est'; '' where rows have languages of their own.
     prompt: name of the template, 'best_option'; '' where there is but one.
     protocol: how answers are found: T0 or HARNESS (options ranked by log-probability), GENERATED;
-      or by vectors of texts (EMBEDDED), where `fields` of a prediction hold its own figures, from 0 to 1, by name.
+      or by vectors of texts (EMBEDDED), where `fields` of a prediction hold its own figures, from 0
+      to 1, by name.
     metric: the figure that is published for it, 'accuracy'.
     split: the one that is published.
     version: of the task as this package defines it; raised when its figures change.

@@ -66,6 +66,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   group.add_argument(
     '--max_length', type=int, metavar='N', help='tokens of a text; default: as trained, else 512'
   )
+  group = parser.add_argument_group('mean of several checkpoints (souping)')
+  group.add_argument(
+    '--average',
+    nargs='+',
+    default=[],
+    type=os.path.expanduser,
+    metavar='CHECKPOINT',
+    help='write the mean of SRC and these, weights alone',
+  )
+  group.add_argument(
+    '--average_weights',
+    nargs='+',
+    type=float,
+    metavar='W',
+    help='of SRC and of these; default: all the same',
+  )
   group = parser.add_argument_group('quantised', 'for --to ct2 and --to gguf')
   group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
   group.add_argument(
@@ -105,6 +121,13 @@ def _convert(args: argparse.Namespace) -> None:
     'overwrite': args.overwrite,
     'allow_float16_overflow': args.allow_float16_overflow,
   }
+  if args.average_weights and not args.average:
+    raise ValueError('--average_weights: give the other checkpoints with --average')
+  if args.average and args.to not in ('hf', 'native', 't5x'):
+    raise ValueError(
+      f'--average writes hf, native and t5x checkpoints, not {args.to}: write --to native first, '
+      'and convert that'
+    )
   if args.to in ('ct2', 'gguf'):
     libraries.import_tensorflow(args.verbose)
     from aya_train.export import quantised
@@ -149,6 +172,8 @@ def _convert(args: argparse.Namespace) -> None:
       verify=args.verify,
       allow_non_finite=args.allow_non_finite,
       max_new_tokens=args.max_new_tokens,
+      average=args.average,
+      average_weights=args.average_weights,
       finish=_card_writer(args, card) if args.to == 'hf' else None,
       **common,
     )

@@ -10,10 +10,12 @@ SUMMARY = 'hard negatives of pairs from a corpus, by the vectors of a checkpoint
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   encoder_args.add_arguments(parser)
-  path = {'type': os.path.expanduser, 'required': True}
-  parser.add_argument('--pairs', help='table of queries and positives', **path)
-  parser.add_argument('--corpus', nargs='+', help='files of passages', **path)
-  parser.add_argument('--output', help='JSON lines to write; OUTPUT.vectors/ lies beside', **path)
+  path = os.path.expanduser
+  parser.add_argument('--pairs', type=path, required=True, help='table of queries and positives')
+  parser.add_argument('--corpus', type=path, required=True, nargs='+', help='files of passages')
+  parser.add_argument(
+    '--output', type=path, required=True, help='JSON lines to write; OUTPUT.vectors/ lies beside'
+  )
   parser.add_argument('--query_column', help="default: 'query', 'anchor', 'question' ...")
   parser.add_argument('--positive_column', help="default: 'positive', 'passage', 'answer' ...")
   parser.add_argument('--positive_id_column', help="default: 'positive_id', 'docid' ..., if there")

@@ -178,3 +178,38 @@ class ProportionalSelection(DatasetSelectionMap):
       else:
         counts[node] = k
     return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    """The draws of each of so many parts of the data."""
+    del parts
+    return self
+
+
+class SameSourceSelection(ProportionalSelection):
+  """Draws of which each batch takes from one dataset, in turns by the datasets' rates.
+
+  Args:
+    rates: as for `ProportionalSelection`.
+    batch_size: draws of a whole batch, over all parts.
+    parts: parts that the batch is read in; every one of them has the same datasets in turn.
+  """
+
+  def __init__(self, rates: Iterable[float], batch_size: int, parts: int = 1):
+    self._rates = list(rates)
+    super().__init__(self._rates)
+    self._batch_size, self._block = batch_size, batch_size // parts
+
+  def __getitem__(self, index: int) -> tuple[int, int]:
+    batch, row = divmod(index, self._block)
+    dataset, turn = super().__getitem__(batch)
+    return dataset, turn * self._block + row
+
+  def counts(self, draws: int) -> list[int]:
+    batches, rest = divmod(draws, self._block)
+    counts = [n * self._block for n in super().counts(batches)]
+    if rest:
+      counts[super().__getitem__(batches)[0]] += rest
+    return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    return SameSourceSelection(self._rates, self._batch_size, parts)

@@ -97,8 +97,8 @@ class SharedDraws(DatasetSelectionMap):
   def __init__(
     self, draws: mixing.ProportionalSelection, part: int, parts: int, history: Sequence[Phase]
   ):
-    self._draws, self._part, self._parts = draws, part, parts
-    self._before = draws.counts(first_draw(history, parts))
+    self._draws, self._part, self._parts = draws.of_parts(parts), part, parts
+    self._before = self._draws.counts(first_draw(history, parts))
     self._left = [_Left(draws, phase) for phase in reversed(history)]
 
   def __len__(self) -> int:
@@ -116,6 +116,7 @@ class _Left:
   """What a phase left of each task."""
 
   def __init__(self, draws: mixing.ProportionalSelection, phase: Phase):
+    draws = draws.of_parts(phase.parts)
     before = np.array(draws.counts(phase.start))
     counts = {end: np.array(draws.counts(end)) - before for end in set(phase.ends)}
     # [parts, tasks]

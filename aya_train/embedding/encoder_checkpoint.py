@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train.checkpoint import checkpoint_identity, formats, manager, native, soundness
+from aya_train.checkpoint import checkpoint_identity, formats, manager, native
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer, hf_vocabulary
 from aya_train.embedding import encoder_layout
@@ -112,11 +112,8 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
   source = formats.detect(path)
   if source.format is formats.Format.HF and _is_encoder_alone(source.path):
     return _encoder_folder(source.path)
-  if source.format is formats.Format.NATIVE:
-    metadata = manager.read_metadata(source.path)
-    architecture = metadata.get('architecture')
-    if isinstance(architecture, dict) and architecture.get('objective') == embedding.NAME:
-      return _embedding_run(source.path, metadata)
+  if source.format is formats.Format.NATIVE and native.is_encoder(source.path):
+    return _embedding_run(source.path)
   checkpoint = formats.open_checkpoint(source)
   return EncoderCheckpoint(
     path=source.path,
@@ -128,25 +125,22 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
   )
 
 
-def _embedding_run(path: epath.Path, metadata: Mapping[str, Any]) -> EncoderCheckpoint:
-  vocabulary = metadata.get('vocabulary_file') or ''
-  if vocabulary == native.VOCABULARY_FILE:
-    vocabulary = str(path / native.VOCABULARY_FILE)
-  model = embedding.from_metadata(metadata, None)  # type: ignore[arg-type]
-  soundness.check_items(path, ['params'])
-  arrays = soundness.open_tree(path, 'params', soundness.read(path))
-  params = encoder_layout.share(arrays)
+def _embedding_run(path: epath.Path) -> EncoderCheckpoint:
+  metadata = manager.read_metadata(path)
+  checkpoint, further = native.open_encoder(path)
+  model = embedding.from_metadata(metadata, None)
+  params = dict(checkpoint.params)
   if model.projection is not None:
-    params[PROJECTION] = lazy_arrays.of(arrays[PROJECTION])
+    params[PROJECTION] = lazy_arrays.of(further[PROJECTION])
   lengths = metadata.get('task_feature_lengths') or {}
   prompts = {QUERY: model.query_prompt, PASSAGE: model.passage_prompt}
   return EncoderCheckpoint(
     path=path,
     kind=EMBEDDING_RUN,
-    config=model.config,
+    config=checkpoint.config,
     params=params,
-    step=int(metadata['step']),
-    vocabulary=str(vocabulary),
+    step=checkpoint.step,
+    vocabulary=checkpoint.vocabulary_file,
     prompts={name: text for name, text in prompts.items() if text},
     matryoshka_dimensions=model.matryoshka_dimensions,
     max_length=max(map(int, lengths.values())) if lengths else None,

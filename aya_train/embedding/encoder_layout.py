@@ -1,24 +1,14 @@
-"""The encoder's share of a T5 network: which parameters it is, and their names elsewhere."""
-
-from collections.abc import Iterator
+"""The encoder's share of a T5 network, and its names in transformers."""
 
 from aya_train.checkpoint import layouts, names
 from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.models import t5_config
-
-TABLE = 'token_embedder/embedding'
-_OURS = ('token_embedder/', 'encoder/')
+from aya_train.models import sentence_encoder, t5_config
 
 
 def share(params: lazy_arrays.Arrays) -> dict[str, lazy_arrays.LazyArray]:
   """The encoder and the input table of a whole network's parameters, in any layout."""
-  return {name: array for name, array in params.items() if name.startswith(_OURS)}
-
-
-def _parameters(config: t5_config.T5Config) -> Iterator[tuple[names.Rule, int | None]]:
-  for rule, layer in layouts.table_of(config).parameters():
-    if rule.unrolled.startswith(_OURS):
-      yield rule, layer
+  shared = sentence_encoder.SHARE
+  return {name: lazy_arrays.of(x) for name, x in params.items() if name.startswith(shared)}
 
 
 def from_hf(
@@ -27,32 +17,22 @@ def from_hf(
   """Parameters in the unrolled layout of the state dict of an encoder, or of a whole model.
 
   Raises:
-    ValueError: tensors are missing.
+    ValueError: tensors of the encoder are missing, or there are too many.
   """
-  held = names.hf_names(tensors, tied=False)
-  wanted = {rule.name('hf', layer): (rule, layer) for rule, layer in _parameters(config)}
-  if missing := sorted({*wanted} - {*held}):
-    raise ValueError(f'{where}: {len(missing)} tensors of the encoder are missing: {missing[:5]}')
-  return {
-    rule.name('unrolled', layer): _turned(tensors[held[name]], rule)
-    for name, (rule, layer) in wanted.items()
+  tensors = {
+    name: tensor
+    for name, tensor in tensors.items()
+    if name.startswith('encoder.') or name in (names.HF_TABLE, *names.HF_TABLE_ALIASES)
   }
+  return layouts.from_hf(tensors, layouts.table_of(config, has_decoder=False), where)
 
 
 def to_hf(
   params: lazy_arrays.Arrays, config: t5_config.T5Config
 ) -> dict[str, lazy_arrays.LazyArray]:
   """The inverse of `from_hf`, of either layout; the input table is `shared.weight`."""
-  found = {}
-  for rule, layer in _parameters(config):
-    if config.scan_layers and layer is not None:
-      array = lazy_arrays.take(lazy_arrays.of(params[rule.scanned]), config.param_scan_axis, layer)
-    else:
-      name = rule.scanned if config.scan_layers else rule.name('unrolled', layer)
-      array = lazy_arrays.of(params[name])
-    found[rule.name('hf', layer)] = _turned(array, rule)
-  return found
-
-
-def _turned(array: lazy_arrays.LazyArray, rule: names.Rule) -> lazy_arrays.LazyArray:
-  return lazy_arrays.transpose(array) if rule.transposed else array
+  table = layouts.table_of(config, has_decoder=False)
+  params = share(params)
+  if config.scan_layers:
+    params = layouts.to_unrolled(params, table, config.param_scan_axis)
+  return layouts.to_hf(params, table)

@@ -8,6 +8,7 @@ Dimension letters: B rows, S positions, E the encoder's width, D the width of a 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,6 +18,11 @@ from flax import linen as nn
 from aya_train.models import layers, network, t5_config
 
 Array = jax.Array
+OBJECTIVE = 'EmbeddingModel'
+"""What `architecture` says under 'objective' of a run that trained a sentence encoder."""
+
+SHARE = ('token_embedder/', 'encoder/')
+"""How names of parameters begin that are mT5's; the others are the sentence encoder's own."""
 
 
 class _Network(nn.Module):
@@ -70,6 +76,15 @@ class SentenceEncoder:
     """D."""
     return self.config.emb_dim if self.projection is None else self.projection
 
+  def architecture(self) -> dict[str, Any]:
+    """What decides names and shapes of the parameters and the function, as JSON."""
+    return {
+      'objective': OBJECTIVE,
+      **self.config.architecture(),
+      'projection': self.projection,
+      'learned_temperature': self.initial_log_temperature is not None,
+    }
+
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes.
 
@@ -94,6 +109,32 @@ class SentenceEncoder:
 
   def _network(self) -> _Network:
     return _Network(self.config, self.projection, self.initial_log_temperature)
+
+
+def from_architecture(
+  architecture: Mapping[str, Any], *, dtype: Any = 'float32', attention_kernel: str = 'plain'
+) -> SentenceEncoder:
+  """The encoder of which `SentenceEncoder.architecture` was written.
+
+  Args:
+    architecture: of run.json, or of a checkpoint's metadata.
+    dtype, attention_kernel: of the T5Config.
+
+  Raises:
+    ValueError: it is of another objective, or damaged.
+  """
+  values = dict(architecture)
+  if (name := values.pop('objective', None)) != OBJECTIVE:
+    raise ValueError(
+      f'the run trained {name or "an encoder-decoder"}, no embedding model: expected what a run of '
+      'recipes/embed_*.gin writes'
+    )
+  try:
+    projection, learned = values.pop('projection'), values.pop('learned_temperature')
+    config = t5_config.T5Config(**values, dtype=dtype, attention_kernel=attention_kernel)
+  except (KeyError, TypeError) as error:
+    raise ValueError(f'what a run of embeddings says of itself is damaged ({error!r})') from error
+  return SentenceEncoder(config, projection, 0.0 if learned else None)
 
 
 def masked_mean(x_BSE: Array, valid_BS: Array) -> Array:

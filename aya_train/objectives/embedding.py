@@ -22,10 +22,9 @@ from aya_train.objectives import objective
 
 Array = jax.Array
 Batch = Mapping[str, Array]
-NAME = 'EmbeddingModel'
+NAME = sentence_encoder.OBJECTIVE
 POOLING = 'mean'
 SIMILARITY = 'cosine'
-_SHARE = ('token_embedder/', 'encoder/')
 _TERM, _GRADIENT = 'term_', 'gradient_'
 _COUNTED = ('correct', 'reverse_correct', 'negatives', 'masked', 'positive_score', 'alone')
 
@@ -109,7 +108,7 @@ class EmbeddingModel(objective.Objective):
 
   def is_shared(self, name: str) -> bool:
     """The encoder's and the table's; the projection and the temperature are the objective's own."""
-    return name.startswith(_SHARE)
+    return name.startswith(sentence_encoder.SHARE)
 
   def check(self, platform: str) -> None:
     """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
@@ -144,12 +143,7 @@ class EmbeddingModel(objective.Objective):
     `from_metadata` is the inverse, but for what only training needs.
     """
     return {
-      'architecture': {
-        'objective': NAME,
-        **self.config.architecture(),
-        'projection': self.projection,
-        'learned_temperature': self.learned_temperature,
-      },
+      'architecture': self.encoder.architecture(),
       'vocabulary': fingerprints.of_vocabulary(self.vocabulary),
       'vocabulary_file': str(getattr(self.vocabulary, 'sentencepiece_model_file', '')),
       'embedding': {
@@ -326,24 +320,19 @@ def from_metadata(
   Raises:
     ValueError: it is of another objective, or damaged.
   """
-  architecture = dict(metadata.get('architecture') or {})
-  if (name := architecture.pop('objective', None)) != NAME:
-    raise ValueError(
-      f'the run trained {name or "an encoder-decoder"}, no embedding model: expected what a run of '
-      'recipes/embed_*.gin writes'
-    )
+  encoder = sentence_encoder.from_architecture(
+    metadata.get('architecture') or {}, dtype=dtype, attention_kernel=attention_kernel
+  )
   try:
     about = metadata['embedding']
     if (about['pooling'], about['similarity']) != (POOLING, SIMILARITY):
       raise KeyError(f'pooling {about["pooling"]}, similarity {about["similarity"]}')
-    projection = architecture.pop('projection')
-    learned = architecture.pop('learned_temperature')
     return EmbeddingModel(
-      t5_config.T5Config(**architecture, dtype=dtype, attention_kernel=attention_kernel),
+      encoder.config,
       vocabulary,
-      projection,
+      encoder.projection,
       about['temperature'],
-      learned,
+      encoder.initial_log_temperature is not None,
       matryoshka_dimensions=about['matryoshka_dimensions'],
       query_prompt=about['prompts']['query'],
       passage_prompt=about['prompts']['passage'],

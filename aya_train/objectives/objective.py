@@ -206,6 +206,13 @@ def parameter_axes(objective: Objective) -> tuple[Any, Any]:
   return nn.unbox(boxed), axes
 
 
+def shares_all(objective: Objective, abstract_params: Any) -> bool:
+  """Whether all parameters are those of `config`'s network (`Objective.is_shared`)."""
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(abstract_params)]
+  named = [jax.tree_util.keystr(path, simple=True, separator='/') for path in paths]
+  return all(map(objective.is_shared, named))
+
+
 def abstract_batch(
   objective: Objective, lengths: Mapping[str, int], batch_size: int, *, packed: bool
 ) -> dict[str, jax.ShapeDtypeStruct]:

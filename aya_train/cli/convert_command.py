@@ -8,6 +8,7 @@ from typing import Any
 from aya_train.cli import libraries
 
 SUMMARY = 'turn a checkpoint into another format'
+SENTENCE_TRANSFORMERS = 'sentence-transformers'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument('dst', type=os.path.expanduser, help='folder to make')
   parser.add_argument(
-    '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
+    '--to',
+    choices=('hf', 'native', 't5x', 'ct2', 'gguf', SENTENCE_TRANSFORMERS),
+    default='hf',
+    help='format of DST',
   )
   parser.add_argument(
     '--dtype',
@@ -58,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='stack layers; default: as in SRC where the format stays, else only native ones do',
   )
 
+  group = parser.add_argument_group('embeddings', 'for --to sentence-transformers')
+  group.add_argument(
+    '--max_length', type=int, metavar='N', help='tokens of a text; default: as trained, else 512'
+  )
   group = parser.add_argument_group('mean of several checkpoints (souping)')
   group.add_argument(
     '--average',
@@ -134,6 +142,21 @@ def _convert(args: argparse.Namespace) -> None:
       num_examples=args.num_examples,
       verify=args.verify,
       **common,
+      **card,
+    )
+  elif args.to == SENTENCE_TRANSFORMERS:
+    libraries.import_tensorflow(args.verbose)
+    from aya_train.export import sentence_folder
+
+    sentence_folder.export(
+      args.src,
+      args.dst,
+      dtype=args.dtype,
+      vocabulary_file=args.vocabulary,
+      max_shard_size=args.max_shard_size,
+      max_length=args.max_length,
+      overwrite=args.overwrite,
+      verify=args.verify,
       **card,
     )
   else:

@@ -44,7 +44,7 @@ def check_start(
   """
   source = formats.detect(initial_checkpoint_path)
   step = formats.check(source, abstract_params, model)
-  if model.config is not None and objective.shares_all(model, abstract_params):
+  if model.config is not None and model.is_whole:
     answering.check_plain(source, 'training')
   return source, step
 

@@ -283,7 +283,7 @@ def initial_state(
       return train_state.create(params, tx, seed=seed)
 
     return partitioner.jit(create, out_shardings=shardings)(jnp.uint32(seed))
-  if model.config is not None and not objective.shares_all(model, abstract.params):
+  if model.config is not None and not model.is_whole:
     return _state_of_parts(model, tx, partitioner, abstract, seed, source)
   params, step = formats.read(source, abstract.params, model.config)
   create_from = functools.partial(train_state.create, tx=tx, step=step)
@@ -346,6 +346,7 @@ def _check(
     objective.abstract_batch(model, train_cfg.task_feature_lengths, 1, packed=train_cfg.pack),
   )
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
+  model.check_batch(train_cfg.batch_size, train_cfg.task_feature_lengths)
   task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:
     model.feature_converter.check(train_eval_cfg.task_feature_lengths, pack=train_eval_cfg.pack)

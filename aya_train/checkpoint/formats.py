@@ -143,7 +143,7 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
   """
   if model.config is None:
     return _check_own_kind(source, model)
-  if not objective.shares_all(model, abstract_params):
+  if not model.is_whole:
     _opened_parts(source, abstract_params, model)
     check_vocabulary(source, model.output_vocabulary)
     return 0
@@ -360,7 +360,7 @@ def read_for(
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
   )
-  if model.config is None or objective.shares_all(model, abstract):
+  if model.config is None or model.is_whole:
     params = read(source, abstract, model.config)[0]
   else:
     params = read_parts(source, abstract, model)

@@ -86,6 +86,7 @@ def read_description(
       raise NotT5Error(
         f'{path} holds the parameters of the objective {other}, which are no T5 network: only a '
         'run of the same objective reads them'
+        + ('; --to sentence-transformers exports it' if other == sentence_encoder.OBJECTIVE else '')
       )
     else:
       config = t5_config.T5Config(**metadata['architecture'])

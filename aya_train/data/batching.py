@@ -217,7 +217,9 @@ def _train_rows(
     for old, position in enumerate(last.positions)
     if old % parts == part
   ]
-  return resplit.RowsLeftFirst(ds, resplit.first_draw(history, parts), before)
+  return resplit.RowsLeftFirst(
+    ds, resplit.first_draw(history, parts, draws.of_parts(parts).block), before
+  )
 
 
 def open_eval(
@@ -478,7 +480,9 @@ class _TrainIterator(grain.DatasetIterator):
         f'{len(saved)} parts of one run: copy the checkpoint again, or start the data anew.'
       )
     parts = int(self._identity['host'].split(' of ')[1])
-    start = resplit.first_draw(histories[0], len(names))
+    whole = self._identity.get('same_source_batches')
+    block = self._identity['batch_size'] // len(names) if whole else 1
+    start = resplit.first_draw(histories[0], len(names), block)
     phase = resplit.Phase(start, tuple(saved[name]['position'] for name in names))
     self._batches.close()
     self._begin([*histories[0], phase])

@@ -130,7 +130,12 @@ class ProportionalSelection(DatasetSelectionMap):
   floor(k w / W) of the first k draws. `grain.MapDataset.mix` follows the same law along a list: its
   time grows with the number of datasets, ours with the entropy of their shares. It also rounds
   rates to 1 % of the smallest.
+
+  Attributes:
+    block: draws in a row that are of one dataset, at least.
   """
+
+  block = 1
 
   def __init__(self, rates: Iterable[float]):
     rates = list(rates)
@@ -197,16 +202,16 @@ class SameSourceSelection(ProportionalSelection):
   def __init__(self, rates: Iterable[float], batch_size: int, parts: int = 1):
     self._rates = list(rates)
     super().__init__(self._rates)
-    self._batch_size, self._block = batch_size, batch_size // parts
+    self._batch_size, self.block = batch_size, batch_size // parts
 
   def __getitem__(self, index: int) -> tuple[int, int]:
-    batch, row = divmod(index, self._block)
+    batch, row = divmod(index, self.block)
     dataset, turn = super().__getitem__(batch)
-    return dataset, turn * self._block + row
+    return dataset, turn * self.block + row
 
   def counts(self, draws: int) -> list[int]:
-    batches, rest = divmod(draws, self._block)
-    counts = [n * self._block for n in super().counts(batches)]
+    batches, rest = divmod(draws, self.block)
+    counts = [n * self.block for n in super().counts(batches)]
     if rest:
       counts[super().__getitem__(batches)[0]] += rest
     return counts

@@ -36,7 +36,7 @@ class _Network(nn.Module):
     self.token_embedder = layers.TokenEmbedder(self.config)
     self.encoder = network.Encoder(self.config, self.token_embedder)
     if self.width is not None:
-      self.projection = layers.Dense(self.width, ('embed', None), jnp.float32)
+      self.projection = layers.Dense(self.width, (None, None), jnp.float32)
     if (start := self.initial_log_temperature) is not None:
       constant = nn.with_logical_partitioning(nn.initializers.constant(start), ())
       self.log_temperature = self.param('log_temperature', constant, (), jnp.float32)

@@ -60,6 +60,7 @@ class EmbeddingModel(objective.Objective):
   matryoshka_weights: Sequence[float] | None = None
   query_prompt: str = ''
   passage_prompt: str = ''
+  is_whole = False  # has no decoder
 
   def __post_init__(self):
     if not self.temperature > 0.0:
@@ -117,6 +118,15 @@ class EmbeddingModel(objective.Objective):
       raise ValueError(
         f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
         "bind ATTENTION_KERNEL = 'plain'"
+      )
+
+  def check_batch(self, batch_size: int, lengths: Mapping[str, int]) -> None:
+    """Refuses batches without any negative."""
+    if batch_size < 2 and not pair_converter.negatives_of(lengths):
+      raise ValueError(
+        f'BATCH_SIZE {batch_size}: a pair that is alone in its batch has no negatives, so nothing '
+        "is learnt from it: take a larger batch, or hard negatives ('negative_1' in "
+        'TASK_FEATURE_LENGTHS)'
       )
 
   def check_vocabulary(self) -> None:

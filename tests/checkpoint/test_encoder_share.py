@@ -15,6 +15,7 @@ from aya_train.objectives import embedding, objective
 from tests.checkpoint.t5x import random_leaves, t5x_bytes
 
 CONFIG = random_leaves.wide_config()
+SCANNED = dataclasses.replace(CONFIG, scan_layers=True)
 
 
 class Vocabulary:
@@ -53,8 +54,8 @@ def shaped(model):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """A step folder of a run of `model_of()`, and its parameters."""
-  model = model_of(learned_temperature=True)
+  """A step folder of a run with stacked layers, and its parameters."""
+  model = model_of(SCANNED, learned_temperature=True)
   params = nn.unbox(model.initial_variables(jax.random.key(3)))
   tx = optimizer.adafactor(lambda step: 0.1, objective.parameter_axes(model)[1])
   folder = tmp_path_factory.mktemp('run')
@@ -72,9 +73,10 @@ def run(tmp_path_factory):
   return folder, params
 
 
+@pytest.mark.parametrize('projection', [6, None])
 @pytest.mark.parametrize('config', layouts_of(CONFIG), ids=['scanned', 'unrolled'])
-def test_the_encoder_of_a_whole_network_is_taken(whole, config):
-  model = model_of(config)
+def test_the_encoder_of_a_whole_network_is_taken(whole, config, projection):
+  model = model_of(config, projection=projection)
   found = flat(formats.read_parts(formats.detect(whole), shaped(model), model))
   wanted = contents.relayout(
     formats.open_checkpoint(formats.detect(whole)).params,
@@ -104,8 +106,7 @@ def test_a_run_begins_with_the_encoder_and_a_random_projection(whole):
 
 def test_a_run_of_an_encoder_goes_on_in_another(run):
   folder, params = run
-  unrolled = dataclasses.replace(CONFIG, scan_layers=False)
-  model = model_of(unrolled, learned_temperature=True)
+  model = model_of(CONFIG, learned_temperature=True)
   found = flat(formats.read_parts(formats.detect(folder), shaped(model), model))
   assert {*found} == {*flat(shaped_zeros(model))}
   np.testing.assert_array_equal(found['projection/kernel'], params['projection']['kernel'])
@@ -151,7 +152,7 @@ def test_the_mean_of_encoders_is_an_encoder(tmp_path, run, whole):
   convert.convert(folder, tmp_path / 'soup', to='native', average=[folder], verify=True)
   source = formats.detect(tmp_path / 'soup')
   assert native.is_encoder(source.path)
-  model = model_of(learned_temperature=True)
+  model = model_of(SCANNED, learned_temperature=True)
   found = flat(formats.read_parts(source, shaped(model), model))
   for name, x in flat(params).items():
     np.testing.assert_allclose(found[name], x, rtol=1e-6)

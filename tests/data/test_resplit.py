@@ -64,8 +64,8 @@ def test_batches_of_one_source_stay_so_on_other_numbers_of_parts():
   draws = mixing.SameSourceSelection([5.0, 3.0, 0.5], batch_size=12)
   taken, history, order = [[], [], []], [], []
   for parts, batches in ((1, 5), (4, 7), (2, 6), (3, 40)):
-    start = resplit.first_draw(history, parts)
     rows = 12 // parts
+    start = resplit.first_draw(history, parts, rows)
     shared = [resplit.SharedDraws(draws, part, parts, history) for part in range(parts)]
     for batch in range(batches):
       draws_of_batch = range(start + batch * rows, start + (batch + 1) * rows)

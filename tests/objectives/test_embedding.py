@@ -180,9 +180,8 @@ def test_the_tree_is_a_part_of_mt5s(scan, per_layer):
   assert {*mine} == {'encoder', 'token_embedder', 'projection', 'log_temperature'}
   assert mine['projection']['kernel'].shape == (8, 6)
   assert axes['log_temperature'] == ()
-  assert not objective.shares_all(model, mine)
-  alone = dataclasses.replace(model, projection=None, learned_temperature=False)
-  assert objective.shares_all(alone, objective.parameter_axes(alone)[0])
+  names = ['encoder/x', 'token_embedder/embedding', 'projection/kernel', 'log_temperature']
+  assert [model.is_shared(name) for name in names] == [True, True, False, False]
 
 
 def test_a_run_says_all_that_makes_its_vectors():
@@ -219,3 +218,11 @@ def test_a_run_says_all_that_makes_its_vectors():
 def test_what_makes_no_vectors_is_refused(change, name):
   with pytest.raises(ValueError, match=name):
     dataclasses.replace(MODEL, **change)
+
+
+def test_a_batch_without_negatives_is_refused():
+  lengths = {'inputs': 4, 'targets': 4}
+  MODEL.check_batch(2, lengths)
+  MODEL.check_batch(1, {**lengths, 'negative_1': 4})
+  with pytest.raises(ValueError, match='BATCH_SIZE 1'):
+    MODEL.check_batch(1, lengths)

@@ -29,7 +29,7 @@ def pairs(name, split):
     ('sib200.swa.pairs', 'validation', 99),
     ('sib200.yor.pairs', 'validation', 99),
     ('tatoeba.jpn.pairs', 'test', 1000),
-    ('afriqa.hau.retrieval', 'validation', None),
+    ('afriqa.yor.retrieval', 'train', None),
   ],
 )
 def test_real_files(name, split, count):

@@ -1,4 +1,4 @@
-"""Layouts of retrieval data: what is a pair, what is a negative, and what is refused with its place."""
+"""Layouts of retrieval data: pairs, negatives, and what is refused with its place."""
 
 import pytest
 

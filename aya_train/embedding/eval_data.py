@@ -120,7 +120,7 @@ def _grades(file: epath.Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
   rows: Iterator[tuple[str, Any]]
   if csv_files.is_one(file.name):
     lines = [line.split() for _, line in text_rows.plain_lines(file) if line.strip()]
-    if lines and not _is_number(lines[0][-1]):
+    if lines and len(lines[0]) > 2 and not _is_number(lines[0][-1]):
       lines = lines[1:]
     rows = ((f'row {i}', line) for i, line in enumerate(lines, 1))
   else:

@@ -42,7 +42,7 @@ class Layout:
     form: of the files.
     dtype: of the numbers.
     shard_rows: of each shard but the last.
-    texts: whether the texts are kept beside the ids.
+    keep_texts: whether the texts are kept beside the ids.
   """
 
   count: int
@@ -50,7 +50,7 @@ class Layout:
   form: str = 'npy'
   dtype: str = 'float32'
   shard_rows: int = SHARD_ROWS
-  texts: bool = True
+  keep_texts: bool = True
 
   def __post_init__(self) -> None:
     if self.form not in FORMS:
@@ -163,10 +163,10 @@ class VectorWriter:
     vectors = np.ascontiguousarray(vectors, self._layout.dtype)
     names = self._layout.names(shard)
     if self._layout.form == 'parquet':
-      self._put(names[0], _parquet(ids, texts if self._layout.texts else None, vectors))
+      self._put(names[0], _parquet(ids, texts if self._layout.keep_texts else None, vectors))
       return
     rows = [
-      {'id': own, 'text': text} if self._layout.texts else {'id': own}
+      {'id': own, 'text': text} if self._layout.keep_texts else {'id': own}
       for own, text in zip(ids, texts, strict=True)
     ]
     lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)

@@ -105,6 +105,8 @@ def similarity_figures(
     `spearman`, `pearson` and their bounds; {} where one side is constant, which correlates with
     nothing. Resamples for Spearman's keep the ranks of the whole.
   """
+  if not len(gold):
+    return {}
   pairs = {'spearman': (ranks(scores), ranks(gold)), 'pearson': (scores, gold)}
   figures: dict[str, float] = {}
   for name, (one, other) in pairs.items():

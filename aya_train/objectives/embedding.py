@@ -371,12 +371,13 @@ def _texts(batch: Batch) -> contrastive_losses.Texts:
 
 def _joined(parts: Array) -> Array:
   """Parts [N, B / N, ...] as the batch [B, ...] that they were cut from."""
-  return jnp.moveaxis(parts, 0, 1).reshape(-1, *parts.shape[2:])
+  count, size, *rest = parts.shape  # of no negatives there is no size to be inferred
+  return jnp.moveaxis(parts, 0, 1).reshape(count * size, *rest)
 
 
 def _cut(x: Array, count: int) -> Array:
   """`_joined`'s inverse."""
-  return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+  return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
 
 
 def _means(s: Mapping[str, float]) -> dict[str, float]:

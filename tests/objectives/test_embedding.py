@@ -114,6 +114,14 @@ def test_parts_give_the_gradient_and_the_sums_of_the_whole(params, whole):
   assert_same(whole, gradient_of(MODEL, params, batch(), 4))
 
 
+def test_parts_need_no_negatives(params):
+  arrays = {name: x for name, x in batch().items() if not name.startswith('negative')}
+  step = lambda p, b: train_step.gradients(MODEL, p, b, jax.random.key(1), 4)
+  found, sums = jax.eval_shape(step, params, arrays)
+  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
+  assert {x.shape for x in sums.values()} == {()}
+
+
 @pytest.mark.heavy
 def test_parts_draw_the_same_dropout_twice(params):
   # Were it drawn anew, the surrogate's gradient would not be that of any loss: a step along it

@@ -232,7 +232,7 @@ def _whole_model(folder: epath.Path) -> EncoderCheckpoint:
 def _check_pooling(folder: epath.Path) -> None:
   content = _json(folder / 'config.json', dict)
   modes = {
-    key.removeprefix('pooling_mode_').removesuffix('_tokens')
+    key.removeprefix('pooling_mode_').removesuffix('s').removesuffix('_token')
     for key, value in content.items()
     if key.startswith('pooling_mode_') and value is True
   }

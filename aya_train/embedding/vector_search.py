@@ -202,6 +202,8 @@ def faiss_search(
   """
   k = min(k, len(corpus))
   scores, rows = index.search(np.ascontiguousarray(queries, np.float32), k)
+  order = np.lexsort((rows, -scores), axis=1)  # of equal scores the earlier row first, as here
+  scores, rows = (np.take_along_axis(x, order, axis=1) for x in (scores, rows))
   chosen = np.unique(np.linspace(0, len(queries) - 1, min(SAMPLE, len(queries))).astype(int))
   exact_rows, exact_scores = search(queries[chosen], corpus, k, partitioner)
   hits = [

@@ -12,6 +12,7 @@ from aya_train.models import sentence_encoder
 from tests.embedding import embedding_runs
 
 TEXTS = embedding_runs.TEXTS
+HEAVY = pytest.mark.heavy
 
 
 def encoder_of(path, partitioner=None, **settings):
@@ -44,7 +45,7 @@ def test_a_vector_depends_on_its_text_alone(run, encoder):
   np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
 
 
-@pytest.mark.parametrize('sharded', [pytest.param(False, marks=pytest.mark.heavy), True])
+@pytest.mark.parametrize('sharded', [pytest.param(False, marks=HEAVY), True])
 def test_devices_change_nothing(run, encoder, sharded):
   assert jax.device_count() == 8
   mesh = text_encoder.partitioner(2, shard_weights=sharded)
@@ -63,7 +64,9 @@ def test_the_first_numbers_are_a_vector_again(run, encoder, caplog):
   assert 'was trained for vectors of 4, 12 dimensions, not of 5' in caplog.text
 
 
-@pytest.mark.parametrize('kind', ['mt5', 'umt5', 't5'])
+@pytest.mark.parametrize(
+  'kind', [pytest.param('mt5', marks=HEAVY), 'umt5', pytest.param('t5', marks=HEAVY)]
+)
 def test_the_encoder_of_a_whole_model_with_mean_pooling(kind, tmp_path, vocabulary_file):
   changes = {
     'mt5': {},

@@ -88,6 +88,8 @@ setuptools.setup(
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],
+    # Search of vectors, and what reads exported folders of encoders; umT5's from 5.4 on.
+    'embed': ['aya-train[hf]', 'faiss-cpu>=1.9,<2', 'sentence-transformers>=5.4,<7'],
     # Of preference: asking a judge; strengths and agreement, and the regression on length.
     'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2,<4', 'statsmodels>=0.15,<0.16'],
     'docs': ['pdoc>=16,<17'],

@@ -35,6 +35,7 @@ _MACRO_TYPES: Mapping[str, Any] = {
     ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'DATA_LICENSE_POLICY'),
     str | None,
   ),
+  **dict.fromkeys(('QUERY_PROMPT', 'PASSAGE_PROMPT'), str | None),
   **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES', 'EVAL_DATA_DIR'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
   'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
@@ -371,9 +372,11 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
   """
   from aya_train.tasks.eval import eval_releases
   from aya_train.tasks.mixtures import aya_mixtures, source_mixture
+  from aya_train.tasks.retrieval import pair_tasks
   from aya_train.tasks.user import user_data
 
   eval_releases.set_eval_data_dir(macro('EVAL_DATA_DIR'))
+  pair_tasks.set_prompts(macro('QUERY_PROMPT') or '', macro('PASSAGE_PROMPT') or '')
   user_data.add_tables(macro('DATASET_TABLES') or ())
   chosen = {
     field: macro(name)

@@ -53,7 +53,7 @@ def check_start(
   """
   source = formats.detect(initial_checkpoint_path)
   step = formats.check(source, abstract_params, model)
-  if model.config is not None:
+  if model.config is not None and model.is_whole:
     answering.check_plain(source, 'training')
   return source, step
 

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 from aya_train import (
   batch_progress,
@@ -286,6 +287,8 @@ def initial_state(
       return train_state.create(params, tx, seed=seed)
 
     return partitioner.jit(create, out_shardings=shardings)(jnp.uint32(seed))
+  if model.config is not None and not model.is_whole:
+    return _state_of_parts(model, tx, partitioner, abstract, seed, source)
   params, step = formats.read(source, abstract.params, model.config)
   create_from = functools.partial(train_state.create, tx=tx, step=step)
   create_state = partitioner.jit(
@@ -298,6 +301,34 @@ def initial_state(
     return state
   logger.info('%s: weights and optimizer state of step %d', source.path, step)
   return dataclasses.replace(state, opt_state=opt_state)
+
+
+def _state_of_parts(
+  model: objective.Objective,
+  tx: optax.GradientTransformation,
+  partitioner: partitioning.Partitioner,
+  abstract: train_state.TrainState,
+  seed: int,
+  source: formats.Detected,
+) -> train_state.TrainState:
+  """A state at step 0: what a checkpoint has of the model, and the model's own parts at random."""
+  found = traverse_util.flatten_dict(formats.read_parts(source, abstract.params, model), sep='/')
+
+  def create(found: dict[str, jax.Array], seed: jax.Array) -> train_state.TrainState:
+    fresh = nn.unbox(model.initial_variables(jax.random.key(seed)))
+    params = {**traverse_util.flatten_dict(fresh, sep='/'), **found}
+    return train_state.create(traverse_util.unflatten_dict(params, sep='/'), tx, seed=seed)
+
+  create_state = partitioner.jit(create, out_shardings=jax.tree.map(lambda x: x.sharding, abstract))
+  state = create_state(found, jnp.uint32(seed))
+  fresh = {*traverse_util.flatten_dict(abstract.params, sep='/')} - {*found}
+  logger.info(
+    '%s: weights of %d arrays; %s; training begins at step 0 with a fresh optimizer',
+    source.path,
+    len(found),
+    f'{sorted(fresh)} at random' if fresh else 'all that the model has',
+  )
+  return state
 
 
 # Checks on the way in -----------------------------------------------------------------------------
@@ -320,6 +351,7 @@ def _check(
   )
   eval_decoder.check(model, infer_eval_cfg)
   partitioner.check_batch_size(train_cfg.batch_size, num_microbatches)
+  model.check_batch(train_cfg.batch_size, train_cfg.task_feature_lengths)
   task_registry.get_mixture_or_task(train_cfg.mixture_or_task_name)
   if train_eval_cfg is not None:
     model.feature_converter.check(train_eval_cfg.task_feature_lengths, pack=train_eval_cfg.pack)

@@ -17,6 +17,7 @@ from typing import Any
 
 T0, HARNESS = 'ranked_t0', 'ranked_harness'
 GENERATED = 'generated'
+EMBEDDED = 'embedded'
 PREDICTIONS = 'predictions'  # a folder
 RESULTS = 'results.json'
 LOW, HIGH = '_low', '_high'
@@ -31,7 +32,9 @@ class EvalTask:
     benchmark: 'xcopa'.
     language: ISO 639-3 code, 'est'; '' where rows have languages of their own.
     prompt: name of the template, 'best_option'; '' where there is but one.
-    protocol: how answers are found: T0 or HARNESS (options ranked by log-probability), GENERATED.
+    protocol: how answers are found: T0 or HARNESS (options ranked by log-probability), GENERATED;
+      or by vectors of texts (EMBEDDED), where `fields` of a prediction hold its own figures, from 0
+      to 1, by name.
     metric: the figure that is published for it, 'accuracy'.
     split: the one that is published.
     version: of the task as this package defines it; raised when its figures change.

@@ -53,12 +53,13 @@ def relayout(
   """
   if same_layout(source, target):
     return params
+  whole = any(name.startswith('decoder/') for name in params)
   if source.scan_layers:
-    params = layouts.to_unrolled(params, layouts.table_of(source), source.param_scan_axis)
+    params = layouts.to_unrolled(params, layouts.table_of(source, whole), source.param_scan_axis)
   if source.relpos_bias_per_layer != target.relpos_bias_per_layer:
     params = _relpos(params, '', source, per_layer=target.relpos_bias_per_layer)
   if target.scan_layers:
-    params = layouts.to_scanned(params, layouts.table_of(target), target.param_scan_axis)
+    params = layouts.to_scanned(params, layouts.table_of(target, whole), target.param_scan_axis)
   return params
 
 
@@ -103,6 +104,8 @@ def _relpos(
   ):
     shared = f'{stack}/{RELPOS}{suffix}'
     layers = [f'{stack}/layers_{i}/{RELPOS}{suffix}' for i in range(depth)]
+    if not {shared, *layers} & {*out}:
+      continue  # the encoder by itself
     if per_layer:
       table = out.pop(shared)
       out |= dict.fromkeys(layers, table)

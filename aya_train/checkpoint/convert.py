@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
@@ -25,6 +25,7 @@ from aya_train.checkpoint import (
   progress,
   sample_answers,
   sample_logits,
+  soup,
   work_folder,
 )
 from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays, orbax_tree, spool, workers
@@ -83,6 +84,8 @@ def convert(
   allow_float16_overflow: bool = False,
   allow_non_finite: bool = False,
   max_new_tokens: int | None = None,
+  average: Sequence[epath.PathLike] = (),
+  average_weights: Sequence[float] | None = None,
   finish: Callable[[epath.Path], None] | None = None,
 ) -> epath.Path:
   """Writes `src` into the folder `dst` in another format; `src` is only read.
@@ -109,6 +112,9 @@ def convert(
     allow_non_finite: convert NaN and infinity as they are.
     max_new_tokens: length of answers for generation_config.json; by default what the run was
       trained for, or what the source says (`carrying.settings`).
+    average: more checkpoints of the same network, whose mean with `src` is written, without an
+      optimizer state.
+    average_weights: of `src` and of these; by default all the same.
     finish: is given the complete folder before it takes its name, to add files to it.
 
   Raises:
@@ -121,7 +127,21 @@ def convert(
   source, target = formats.detect(src), work_folder.check(dst, overwrite=overwrite)
   _check(to, dtype, max_new_tokens)
   work_folder.check_apart(source.path, dst)
+  sources = [source, *map(formats.detect, average)]
+  weights = soup.checked_weights(average_weights, len(sources))
+  soup.check_vocabularies(sources)
+  if soup.are_encoders(sources) and to == 'native':
+    with work_folder.replacing(target, overwrite=overwrite) as work:
+      arrays = finite_arrays.checked(soup.mean_encoders(sources, weights), str(src))
+      written = native.write_encoder(work / 'out', arrays, source.path, dtype=dtype or 'float32')
+      if verify:
+        _verify(_read_back(work / 'out', to), written, str(dst))
+    logger.info('wrote %s of %d checkpoints', dst, len(sources))
+    return epath.Path(dst)
   checkpoint = formats.open_checkpoint(source)
+  if average:
+    others = [formats.open_checkpoint(other) for other in sources[1:]]
+    checkpoint = soup.mean(checkpoint, others, weights)
   lazy_arrays.check_floats(checkpoint.params, str(src))
   vocabulary = carrying.vocabulary(checkpoint, to, vocabulary_file, source.path)
   checkpoint = dataclasses.replace(
@@ -136,7 +156,7 @@ def convert(
     allow_float16_overflow=allow_float16_overflow,
     allow_non_finite=allow_non_finite,
   )
-  if not (max_new_tokens or (vocabulary_file and to != 't5x')):
+  if not (average or max_new_tokens or (vocabulary_file and to != 't5x')):
     _check_changes(source, checkpoint, plan)
   with work_folder.replacing(target, overwrite=overwrite) as work:
     out = work / 'out'

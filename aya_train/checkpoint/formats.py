@@ -134,7 +134,8 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
     model: the objective, with the network and the vocabulary wanted.
 
   Returns:
-    The step it was saved at, 0 if unknown.
+    The step it was saved at, 0 if unknown. 0, too, where the model has parts of its own
+    (`Objective.is_shared`): its training begins there.
 
   Raises:
     ValueError: another architecture, with names and shapes; another vocabulary (see
@@ -142,6 +143,10 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
   """
   if model.config is None:
     return _check_own_kind(source, model)
+  if not model.is_whole:
+    _opened_parts(source, abstract_params, model)
+    check_vocabulary(source, model.output_vocabulary)
+    return 0
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step
@@ -176,6 +181,48 @@ def _opened(
   if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
     _check_function(checkpoint, config)
   return have, checkpoint
+
+
+def _opened_parts(
+  source: Detected, abstract_params: Any, model: objective.Objective
+) -> lazy_arrays.Arrays:
+  """Arrays by the model's names: its share of a T5 network, and of its own parts those there are.
+
+  Raises:
+    ValueError: another network; parts of its own that have other shapes, or that the model lacks.
+  """
+  own: lazy_arrays.Arrays = {}
+  if source.format is Format.NATIVE and native.is_encoder(source.path):
+    checkpoint, own = native.open_encoder(source.path)
+  else:
+    checkpoint = open_checkpoint(source)
+  config: t5_config.T5Config = model.config
+  checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
+  layout = dataclasses.replace(
+    checkpoint.config, scan_layers=config.scan_layers, param_scan_axis=config.param_scan_axis
+  )
+  have = {n: x for n, x in checkpoint.in_layout(layout).items() if model.is_shared(n)}
+  wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  restoration.check_same_shapes(
+    traverse_util.unflatten_dict(have, sep='/'),
+    traverse_util.unflatten_dict({n: x for n, x in wanted.items() if model.is_shared(n)}, sep='/'),
+    f'checkpoint {source.path}',
+    'the model',
+  )
+  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+    _check_function(checkpoint, config)
+  differing = [
+    f'{name} {list(x.shape)}, and the model '
+    f'{list(wanted[name].shape) if name in wanted else "none of that name"}'
+    for name, x in own.items()
+    if x.shape and (name not in wanted or tuple(wanted[name].shape) != tuple(x.shape))
+  ]
+  if differing:
+    raise ValueError(
+      f'{source.path} has {"; ".join(differing)}: bind PROJECTION as the run had it, or start from '
+      'the checkpoint that it began with'
+    )
+  return {**have, **{name: x for name, x in own.items() if name in wanted}}
 
 
 def _check_function(checkpoint: contents.Checkpoint, config: t5_config.T5Config) -> None:
@@ -227,7 +274,7 @@ def stored_vocabulary(source: Detected) -> vocabularies.Stored:
   if source.format is Format.HF:
     return vocabularies.of_hf(source.path)
   if source.format is Format.NATIVE:
-    metadata = native.read_description(source.path)[1]
+    metadata = native.read_description(source.path, encoder_alone=True)[1]
     return vocabularies.Stored(metadata['vocabulary'], metadata['vocabulary_file'])
   if source.format is Format.T5X:
     return vocabularies.Stored(file=t5x_settings.vocabulary_file(source.path))
@@ -256,6 +303,21 @@ def read(
   have, checkpoint = _opened(source, abstract_params, config)
   params = {name: restoration.place(have[name], leaf) for name, leaf in wanted.items()}
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
+
+
+def read_parts(source: Detected, abstract_params: Any, model: objective.Objective) -> Any:
+  """Those parameters of a model with parts of its own that a checkpoint has, as a tree.
+
+  Laid out as in `abstract_params`; each host reads the slices that its devices hold. What the tree
+  lacks begins at random.
+
+  Raises:
+    ValueError: as `check`.
+  """
+  wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  have = _opened_parts(source, abstract_params, model)
+  found = {name: restoration.place(x, wanted[name]) for name, x in have.items()}
+  return traverse_util.unflatten_dict(found, sep='/')
 
 
 def read_optimizer_state(
@@ -298,7 +360,11 @@ def read_for(
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
   )
-  params = read(source, abstract, model.config)[0]
+  if model.config is None or model.is_whole:
+    params = read(source, abstract, model.config)[0]
+  else:
+    params = read_parts(source, abstract, model)
+    restoration.check_same_shapes(params, abstract, f'checkpoint {source.path}', 'the model')
   finiteness.check(
     params,
     f'the checkpoint {source.path}',

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from aya_train.checkpoint import (
 )
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers, zarr_arrays
 from aya_train.checkpoint.hf import hf_vocabulary
-from aya_train.models import network, t5_config
+from aya_train.models import network, sentence_encoder, t5_config
 
 # Beside `params`, if a tokenizer of transformers says more than any SentencePiece file: the file
 # made of it, and the tokenizer itself.
@@ -65,20 +65,31 @@ class NotT5Error(ValueError):
   """A checkpoint is whole, and of an objective that trains no T5 network."""
 
 
-def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+def read_description(
+  path: epath.Path, *, encoder_alone: bool = False
+) -> tuple[t5_config.T5Config, dict[str, Any]]:
   """The network and the rest of what a step folder says of itself.
+
+  Args:
+    path: the folder.
+    encoder_alone: take sentence encoders too, which have no decoder.
 
   Raises:
     ValueError: it is damaged.
   """
   try:
     metadata = manager.read_metadata(path)
-    if (other := metadata['architecture'].get('objective')) is not None:
+    other = metadata['architecture'].get('objective')
+    if other == sentence_encoder.OBJECTIVE and encoder_alone:
+      config = sentence_encoder.from_architecture(metadata['architecture']).config
+    elif other is not None:
       raise NotT5Error(
         f'{path} holds the parameters of the objective {other}, which are no T5 network: only a '
         'run of the same objective reads them'
+        + ('; --to sentence-transformers exports it' if other == sentence_encoder.OBJECTIVE else '')
       )
-    config = t5_config.T5Config(**metadata['architecture'])
+    else:
+      config = t5_config.T5Config(**metadata['architecture'])
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
     if not all(type(n) is int and n >= 4 for n in buckets):
       raise TypeError(f'buckets and distance of relative positions {buckets}')
@@ -106,6 +117,38 @@ def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, An
     'vocabulary': fingerprint,
     'settings': settings,
   }
+
+
+def is_encoder(path: epath.Path) -> bool:
+  """Whether a step folder is of a run that trained a sentence encoder."""
+  return manager.read_metadata(path)['architecture'].get('objective') == sentence_encoder.OBJECTIVE
+
+
+def open_encoder(path: epath.Path) -> tuple[contents.Checkpoint, lazy_arrays.Arrays]:
+  """Opens a step folder of a sentence encoder; each array is held to its digest when it is read.
+
+  Returns:
+    The encoder's share of the network (no array of it is the decoder's), and what the run has
+    besides, such as `projection/kernel`.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged.
+  """
+  config, metadata = read_description(path, encoder_alone=True)
+  known = soundness.read(path)
+  soundness.check_items(path, ['params'])
+  arrays = soundness.open_tree(path, 'params', known)
+  network_arrays = {n: x for n, x in arrays.items() if n.startswith(sentence_encoder.SHARE)}
+  layouts.check(network_arrays, config, str(path), has_decoder=False)
+  checkpoint = contents.Checkpoint(
+    where=str(path),
+    config=config,
+    params=network_arrays,
+    step=metadata['step'],
+    vocabulary_file=metadata['vocabulary_file'],
+    settings=metadata['settings'],
+  )
+  return checkpoint, {n: x for n, x in arrays.items() if n not in network_arrays}
 
 
 def _settings(metadata: Mapping[str, Any]) -> model_settings.ModelSettings:
@@ -152,7 +195,7 @@ def write(
     name: lazy_arrays.cast(array, dtype, name)
     for name, array in checkpoint.in_layout(config).items()
   }
-  items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
+  items: dict[str, Any] = {'params': params}
   if checkpoint.moments is not None:
     items['training'] = _training(checkpoint, config)
   if own_vocabulary:
@@ -170,6 +213,45 @@ def write(
     metadata['vocabulary'] = vocabularies.fingerprint_of(own_vocabulary)
   elif vocabulary_file and epath.Path(vocabulary_file).exists():
     metadata['vocabulary'] = vocabularies.fingerprint(vocabulary_file)
+
+  def keep_vocabulary() -> None:
+    if own_vocabulary:
+      (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
+      hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
+
+  return _write_items(out, items, metadata, keep_vocabulary)
+
+
+def write_encoder(
+  out: epath.PathLike, arrays: lazy_arrays.Arrays, like: epath.Path, *, dtype: str = 'float32'
+) -> lazy_arrays.Arrays:
+  """Writes a step folder of a sentence encoder, whose arrays are `arrays`; `out` must not exist.
+
+  Args:
+    out: the folder.
+    arrays: by whole name, those of `open_encoder`.
+    like: a step folder, which says all else of the model.
+    dtype: of the parameters.
+
+  Returns:
+    What was written, by the path of each array below `out`.
+  """
+  metadata = {k: v for k, v in manager.read_metadata(like).items() if k != 'run'}
+  params = {name: lazy_arrays.cast(array, dtype, name) for name, array in arrays.items()}
+  return _write_items(epath.Path(out).resolve(), {'params': params}, metadata)
+
+
+def _write_items(
+  out: epath.Path,
+  flat_items: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+  finish: Callable[[], None] = lambda: None,
+) -> lazy_arrays.Arrays:
+  """Writes a step folder; `params` are by whole names, and `finish` adds other files."""
+  items = {
+    item: traverse_util.unflatten_dict(dict(tree), sep='/') if item == 'params' else tree
+    for item, tree in flat_items.items()
+  }
   handlers: dict[str, Any] = {
     item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
   }
@@ -203,9 +285,7 @@ def write(
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
-  if own_vocabulary:
-    (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
-    hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
+  finish()
   soundness.write(
     out, soundness.Digests(stored, digests.of_json(metadata), files=soundness.of_files(out))
   )

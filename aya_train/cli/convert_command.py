@@ -8,6 +8,7 @@ from typing import Any
 from aya_train.cli import libraries
 
 SUMMARY = 'turn a checkpoint into another format'
+SENTENCE_TRANSFORMERS = 'sentence-transformers'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument('dst', type=os.path.expanduser, help='folder to make')
   parser.add_argument(
-    '--to', choices=('hf', 'native', 't5x', 'ct2', 'gguf'), default='hf', help='format of DST'
+    '--to',
+    choices=('hf', 'native', 't5x', 'ct2', 'gguf', SENTENCE_TRANSFORMERS),
+    default='hf',
+    help='format of DST',
   )
   parser.add_argument(
     '--dtype',
@@ -58,6 +62,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='stack layers; default: as in SRC where the format stays, else only native ones do',
   )
 
+  group = parser.add_argument_group('embeddings', 'for --to sentence-transformers')
+  group.add_argument(
+    '--max_length', type=int, metavar='N', help='tokens of a text; default: as trained, else 512'
+  )
+  group = parser.add_argument_group('mean of several checkpoints (souping)')
+  group.add_argument(
+    '--average',
+    nargs='+',
+    default=[],
+    type=os.path.expanduser,
+    metavar='CHECKPOINT',
+    help='write the mean of SRC and these, weights alone',
+  )
+  group.add_argument(
+    '--average_weights',
+    nargs='+',
+    type=float,
+    metavar='W',
+    help='of SRC and of these; default: all the same',
+  )
   group = parser.add_argument_group('quantised', 'for --to ct2 and --to gguf')
   group.add_argument('--quantisation', help='ct2: int8_float32 ...; gguf: q8_0, q5_0, q4_0 ...')
   group.add_argument(
@@ -111,6 +135,13 @@ def _convert(args: argparse.Namespace) -> None:
     'overwrite': args.overwrite,
     'allow_float16_overflow': args.allow_float16_overflow,
   }
+  if args.average_weights and not args.average:
+    raise ValueError('--average_weights: give the other checkpoints with --average')
+  if args.average and args.to not in ('hf', 'native', 't5x'):
+    raise ValueError(
+      f'--average writes hf, native and t5x checkpoints, not {args.to}: write --to native first, '
+      'and convert that'
+    )
   if args.to in ('ct2', 'gguf'):
     libraries.import_tensorflow(args.verbose)
     from aya_train.export import quantised
@@ -127,6 +158,21 @@ def _convert(args: argparse.Namespace) -> None:
       **common,
       **card,
     )
+  elif args.to == SENTENCE_TRANSFORMERS:
+    libraries.import_tensorflow(args.verbose)
+    from aya_train.export import sentence_folder
+
+    sentence_folder.export(
+      args.src,
+      args.dst,
+      dtype=args.dtype,
+      vocabulary_file=args.vocabulary,
+      max_shard_size=args.max_shard_size,
+      max_length=args.max_length,
+      overwrite=args.overwrite,
+      verify=args.verify,
+      **card,
+    )
   else:
     from aya_train.checkpoint import convert
 
@@ -140,6 +186,8 @@ def _convert(args: argparse.Namespace) -> None:
       verify=args.verify,
       allow_non_finite=args.allow_non_finite,
       max_new_tokens=args.max_new_tokens,
+      average=args.average,
+      average_weights=args.average_weights,
       finish=_card_writer(args, card) if args.to == 'hf' else None,
       **common,
     )

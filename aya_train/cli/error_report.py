@@ -48,6 +48,7 @@ _EXTRAS = {
   **dict.fromkeys(('torch', 'transformers'), 'hf'),
   **dict.fromkeys(('huggingface_hub', 'safetensors', 'tokenizers', 'protobuf'), 'hf-files'),
   'apache_beam': 'beam',
+  **dict.fromkeys(('faiss', 'sentence_transformers'), 'embed'),
   'openai': 'judge',
   'libtpu': 'tpu',
   'pdoc': 'docs',

@@ -18,12 +18,15 @@ from aya_train.cli import (
   annotate_command,
   contamination_command,
   convert_command,
+  embed_command,
   error_report,
   eval_command,
+  eval_embeddings_command,
   gin_args,
   infer_command,
   judge_command,
   libraries,
+  mine_command,
   plan_command,
   precompile_command,
   prepare_command,
@@ -33,7 +36,15 @@ from aya_train.cli import (
   train_command,
 )
 
-MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages')  # lists, empty by default
+# Lists, empty by default; and prompts that are to be none.
+MAY_BE_EMPTY = (
+  'beam_options',
+  'gin_search_paths',
+  'languages',
+  'prompt',
+  'query_prompt',
+  'passage_prompt',
+)
 READER_IS_GONE = 141  # as of a program that SIGPIPE ends
 EPILOG = """examples:
   aya-train prepare cldr
@@ -64,6 +75,9 @@ COMMANDS: Mapping[str, Command] = {
   'train': train_command,
   'eval': eval_command,
   'infer': infer_command,
+  'embed': embed_command,
+  'mine': mine_command,
+  'eval-embeddings': eval_embeddings_command,
   'prepare': prepare_command,
   'precompile': precompile_command,
   'plan': plan_command,

@@ -63,6 +63,8 @@ class DatasetConfig:
       wants a random one draws it once for all hosts and writes it down.
     pack: whether several examples share a row.
     prepared_dir: root of the prepared tasks; None means `prepared/` in the cache directory.
+    same_source_batches: whether all rows of a training batch are of one task of the mixture, the
+      tasks taking turns by their rates; for losses that compare the rows of a batch.
     max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
     num_packing_bins: rows that are open at once. More pack tighter, and take longer to restore.
     num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
@@ -79,6 +81,7 @@ class DatasetConfig:
   pack: bool = True
   prepared_dir: str | os.PathLike[str] | None = None
   max_truncated_fraction: float = 0.1
+  same_source_batches: bool = False
   num_packing_bins: int = 128
   num_read_threads: int = 0
   prefetch_batches: int = 2
@@ -97,6 +100,11 @@ class DatasetConfig:
     if not 0 <= self.max_truncated_fraction <= 1:
       raise ValueError(
         f'max_truncated_fraction must be in [0, 1], got {self.max_truncated_fraction}.'
+      )
+    if self.same_source_batches and self.pack:
+      raise ValueError(
+        'same_source_batches=True (SAME_SOURCE_BATCHES), but packed rows of one task do not fill '
+        'whole batches: PACK = False'
       )
     if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
       raise ValueError(
@@ -158,6 +166,8 @@ def train_iterator(
     # Readers share the repeated stream, not the files: a task may have fewer examples than readers.
     streams.append(ds.repeat(None).map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
   draws = mixing.ProportionalSelection(rates.values())
+  if cfg.same_source_batches:
+    draws = mixing.SameSourceSelection(rates.values(), cfg.batch_size)
 
   def batches(history: Sequence[resplit.Phase]) -> grain.DatasetIterator:
     ds = _train_rows(cfg, streams, draws, part, parts, history)
@@ -207,7 +217,9 @@ def _train_rows(
     for old, position in enumerate(last.positions)
     if old % parts == part
   ]
-  return resplit.RowsLeftFirst(ds, resplit.first_draw(history, parts), before)
+  return resplit.RowsLeftFirst(
+    ds, resplit.first_draw(history, parts, draws.of_parts(parts).block), before
+  )
 
 
 def open_eval(
@@ -385,6 +397,7 @@ def stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
     **{name: getattr(cfg, name) for name in fields},
     'task_feature_lengths': dict(cfg.task_feature_lengths),
     'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+    **({'same_source_batches': True} if cfg.same_source_batches else {}),
   }
 
 
@@ -467,7 +480,9 @@ class _TrainIterator(grain.DatasetIterator):
         f'{len(saved)} parts of one run: copy the checkpoint again, or start the data anew.'
       )
     parts = int(self._identity['host'].split(' of ')[1])
-    start = resplit.first_draw(histories[0], len(names))
+    whole = self._identity.get('same_source_batches')
+    block = self._identity['batch_size'] // len(names) if whole else 1
+    start = resplit.first_draw(histories[0], len(names), block)
     phase = resplit.Phase(start, tuple(saved[name]['position'] for name in names))
     self._batches.close()
     self._begin([*histories[0], phase])

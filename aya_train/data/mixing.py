@@ -130,7 +130,12 @@ class ProportionalSelection(DatasetSelectionMap):
   floor(k w / W) of the first k draws. `grain.MapDataset.mix` follows the same law along a list: its
   time grows with the number of datasets, ours with the entropy of their shares. It also rounds
   rates to 1 % of the smallest.
+
+  Attributes:
+    block: draws in a row that are of one dataset, at least.
   """
+
+  block = 1
 
   def __init__(self, rates: Iterable[float]):
     rates = list(rates)
@@ -178,3 +183,38 @@ class ProportionalSelection(DatasetSelectionMap):
       else:
         counts[node] = k
     return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    """The draws of each of so many parts of the data."""
+    del parts
+    return self
+
+
+class SameSourceSelection(ProportionalSelection):
+  """Draws of which each batch takes from one dataset, in turns by the datasets' rates.
+
+  Args:
+    rates: as for `ProportionalSelection`.
+    batch_size: draws of a whole batch, over all parts.
+    parts: parts that the batch is read in; every one of them has the same datasets in turn.
+  """
+
+  def __init__(self, rates: Iterable[float], batch_size: int, parts: int = 1):
+    self._rates = list(rates)
+    super().__init__(self._rates)
+    self._batch_size, self.block = batch_size, batch_size // parts
+
+  def __getitem__(self, index: int) -> tuple[int, int]:
+    batch, row = divmod(index, self.block)
+    dataset, turn = super().__getitem__(batch)
+    return dataset, turn * self.block + row
+
+  def counts(self, draws: int) -> list[int]:
+    batches, rest = divmod(draws, self.block)
+    counts = [n * self.block for n in super().counts(batches)]
+    if rest:
+      counts[super().__getitem__(batches)[0]] += rest
+    return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    return SameSourceSelection(self._rates, self._batch_size, parts)

@@ -284,6 +284,11 @@ def write(
     (folder / 'LICENSE').write_text(license_text(license))
 
 
+def known_languages(data: TrainingData | None) -> list[str]:
+  """Codes of the languages that a manifest names, most examples first."""
+  return [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
+
+
 def license_text(license: str) -> str:
   """The text of one of LICENSES."""
   return (
@@ -307,8 +312,7 @@ def render(
   tied = hf_files.is_tied(hf_folder)
   network = hf_config.from_hf_config(settings, has_head=not tied, where=str(hf_folder))
   data = card.data if card else None
-  known = [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
-  codes = known or list(card.languages if card else ())
+  codes = known_languages(data) or list(card.languages if card else ())
   vocabulary = epath.Path(hf_folder) / hf_tokenizer.MODEL_FILE
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.export', 'templates'), trim_blocks=True, autoescape=False

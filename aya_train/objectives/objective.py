@@ -33,12 +33,15 @@ class Objective(abc.ABC):
     feature_converter: which features of a prepared record are read, and the arrays made of them.
     config: the T5Config whose weights T5X and Hugging Face checkpoints hold; None if `params` are
       of another kind, which only native checkpoints hold.
+    is_whole: whether `params` are all of the network of `config`, and nothing besides; else
+      `is_shared` tells those that are.
     output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
     activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
   """
 
   feature_converter: feature_converters.FeatureConverter
   config: Any = None
+  is_whole: bool = True
   output_vocabulary: Any = None
   activation_dtype: Any = jnp.float32
 
@@ -47,6 +50,19 @@ class Objective(abc.ABC):
   @abc.abstractmethod
   def initial_variables(self, rng: Array) -> Any:
     """Random float32 parameters, boxed with logical axes (flax.linen.LogicallyPartitioned)."""
+
+  def is_shared(self, name: str) -> bool:
+    """Whether a parameter is one of `config`'s network, which T5 checkpoints hold.
+
+    Args:
+      name: the path of the parameter, joined by '/'.
+
+    Returns:
+      True, by default for all. Asked where `is_whole` is False: then a checkpoint's other
+      parameters are not looked at, and those that it does not hold begin at random.
+    """
+    del name
+    return True
 
   def check_vocabulary(self) -> None:
     """Refuses, with a ValueError, a vocabulary that does not fit; by default none is looked at."""
@@ -63,6 +79,15 @@ class Objective(abc.ABC):
     """
     del platform
     self.check_vocabulary()
+
+  def check_batch(self, batch_size: int, lengths: Mapping[str, int]) -> None:
+    """Refuses, with a ValueError, a batch that nothing is learnt from; by default none.
+
+    Args:
+      batch_size: rows of the batch, over all hosts.
+      lengths: of a row, by task feature.
+    """
+    del batch_size, lengths
 
   def metadata(self) -> dict[str, Any]:
     """What makes a checkpoint usable by another program, as JSON; a run refuses another one's.

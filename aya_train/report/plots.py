@@ -1,5 +1,6 @@
 """Curves of a run as SVG that takes its colours and letters from the page around it."""
 
+import collections
 import dataclasses
 import io
 import itertools
@@ -66,10 +67,11 @@ def charts(run: run_record.Run) -> list[Chart]:
     line('training', 'train', 'loss_per_target_token'),
     line('validation', 'train_eval', 'loss_per_target_token'),
   ]
+  own = _others(run, line)
   plots = [
     ('Loss per target token', loss),
-    *_others(run, line),
-    ('Token accuracy, %', accuracy),
+    *own,
+    (f'{"Accuracy" if own else "Token accuracy"}, %', accuracy),
     ('Learning rate', [line('', 'train', 'learning_rate')]),
     ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
     ('Examples per second', [line('', 'train', 'examples_per_second')]),
@@ -173,6 +175,31 @@ def chart(title: str, lines: Sequence[Line]) -> Chart:
     ax.spines[['top', 'right', 'left']].set_visible(False)
     ax.tick_params(length=0)
     keys = [(x.name, _CSS[c]) for x, c in zip(lines, _SERIES, strict=False) if len(lines) > 1]
+    return Chart(title, keys, _inline(fig, title))
+
+
+def scatter(title: str, points: Any, names: Sequence[str], most: int = 6) -> Chart:
+  """Draws points, those of the most frequent names in a colour each.
+
+  Args:
+    title: of the chart.
+    points: [N, 2].
+    names: of each point.
+    most: names that have a colour.
+  """
+  counts = collections.Counter(names)
+  shown = [name for name, _ in counts.most_common(min(most, len(_SERIES)))]
+  with matplotlib.rc_context(_style(title)):
+    fig = figure.Figure(figsize=(4.6, 4.0), layout='constrained')
+    ax = fig.subplots()
+    for name, colour in ((None, _GRID), *zip(shown, _SERIES, strict=False)):
+      chosen = [i for i, x in enumerate(names) if (x == name if name else x not in shown)]
+      size = 14 if name else 6
+      ax.scatter(points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    keys = [(name, _CSS[c]) for name, c in zip(shown, _SERIES, strict=False)]
     return Chart(title, keys, _inline(fig, title))
 
 

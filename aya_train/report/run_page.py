@@ -15,7 +15,7 @@ from aya_train import destinations, eval_answers, inference, nonfinite_steps, pa
 from aya_train.checkpoint import formats, manager
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
-from aya_train.report import plots, run_record, run_results
+from aya_train.report import embedding_map, plots, run_record, run_results
 from aya_train.tasks import storage
 from aya_train.tasks.metrics import exact_match
 
@@ -75,8 +75,12 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   for step, problem in damage.items():
     logger.warning('checkpoint %d cannot be read: %s', step, problem)
   page = run.model_dir / PAGE
-  storage.write_atomically(page, _render(run, samples, parameters, damage))
+  texts = embedding_map.of_run(run) if embedding_map.is_one(run) else None
+  storage.write_atomically(page, _render(run, samples, parameters, damage, texts))
   _print_table(run, samples)
+  if texts is not None:
+    before = '' if texts.before is None else f'untrained {texts.before:.1f} %, '
+    print(f'Bitext accuracy on {texts.what}: {before}trained {texts.after:.1f} %')
   if differ := [s.prompt for s in samples if s.same is False]:
     raise ValueError(
       f'transformers gave other tokens than ours for {len(differ)} of {len(samples)} prompts, '
@@ -206,6 +210,7 @@ def _render(
   samples: Sequence[AnswerSample],
   parameters: int | None,
   damage: Mapping[int, str],
+  texts: embedding_map.Map | None,
 ) -> str:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
@@ -231,6 +236,7 @@ def _render(
     groups=run_results.by_language(run),
     kinds=run_results.by_kind(run),
     samples=samples,
+    texts=texts,
     compared=any(s.same is not None for s in samples),
     data_rows=rows,
     data_note=note,

@@ -51,12 +51,13 @@ def figures(run: run_record.Run) -> list[Figure]:
   evals = run.of_kind('train_eval')
   if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
     first, last = pair
+    of_tokens = 'loss_per_target_token' in last
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
-      ('accuracy', 'Token accuracy', 100),
+      ('accuracy', 'Token accuracy' if of_tokens else 'Accuracy', 100),
       ('loss', 'Loss', 1),
     ):
-      if name not in last or (name == 'loss' and found):
+      if name not in last or (name == 'loss' and of_tokens):
         continue
       start = None if first is None else factor * first[name]
       found.append(Figure(label, start, factor * last[name], percent=factor == 100))

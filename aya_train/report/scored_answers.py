@@ -158,9 +158,16 @@ def scorers(task: eval_tasks.EvalTask, metric: str) -> list[Scorer]:
     if metric in _BY_LENGTH:
       return [lambda p: hit(p, by_length=True)]
     return []
+  if task.protocol == eval_tasks.EMBEDDED:
+    return [lambda p: _own_figure(p, metric)]
   names = ('accuracy', 'mgsm') if metric == 'accuracy' else (metric,)
   found = [_of(task, name) for name in names if name in example_scores.names()]
   return found + ([_label] if metric == 'accuracy' else [])
+
+
+def _own_figure(p: eval_tasks.Prediction, metric: str) -> float:
+  value = p.fields.get(metric)
+  return 100.0 * value if isinstance(value, int | float) else math.nan
 
 
 def _of(task: eval_tasks.EvalTask, name: str) -> Scorer:

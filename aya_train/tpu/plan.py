@@ -134,7 +134,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
   base = precompile.job(slice_, check=False)
-  if base.model.config is None:
+  if not precompile.is_t5(base.model):
     raise ValueError(
       f'plan searches settings of T5 networks, and MODEL is {type(base.model).__name__}: choose '
       f'MESH_SHAPE by hand, and see with `aya-train precompile --topology={slice_.name}` what fits'

@@ -157,6 +157,11 @@ class Result:
     return record
 
 
+def is_t5(model: objective.Objective) -> bool:
+  """Whether an objective trains a whole T5 network, of which the model's FLOPs are known."""
+  return model.config is not None and model.is_whole
+
+
 def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, Any]) -> Result:
   """Compiles a job's training step for a slice and counts what it costs.
 
@@ -181,10 +186,10 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     settings=settings,
     costs=costs,
     estimate=None
-    if costs is None or job.model.config is None
+    if costs is None or not is_t5(job.model)
     else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
     suggestions=()
-    if overflow is None or job.model.config is None
+    if overflow is None or not is_t5(job.model)
     else on_chip_suggestions(job, overflow)
     if overflow.on_chip
     else suggestions(job, by_kind, peak, slice_.chip.usable_hbm),

@@ -35,6 +35,7 @@ from etils import epath
 from aya_train.tasks import split_slices
 from aya_train.tasks.building import json_arrays, text_files
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.retrieval import pair_layouts
 from aya_train.tasks.user import answer_metrics, csv_files, strict_yaml, templates
 from aya_train.tasks.user.templates import PromptTemplate
 
@@ -70,6 +71,10 @@ class Dataset:
     rank: a benchmark whose answers are options (`eval_datasets`).
     metrics: a benchmark whose answers are generated: names of `answer_metrics`.
     references: column with its right answers, a text or a list of them; '' for the targets.
+    pairs: a layout of `pair_layouts`: the rows are pairs of texts for retrieval, not instructions.
+    query, positive, negatives, group: columns of pairs that have no usual name.
+    queries, corpus, negative_ids, other: files beside those of the pairs, '{split}' in their names
+      standing for the split.
     folder: of the table.
   """
 
@@ -92,6 +97,15 @@ class Dataset:
   rank: bool = False
   metrics: tuple[str, ...] = ()
   references: str = ''
+  pairs: str = ''
+  query: str = ''
+  positive: str = ''
+  negatives: str = ''
+  group: str = ''
+  queries: str = ''
+  corpus: str = ''
+  negative_ids: str = ''
+  other: str = ''
   folder: str = '.'
 
   def paths(self, split: str) -> list[epath.Path]:
@@ -105,8 +119,15 @@ class Dataset:
       raise ValueError(
         f'data set {self.name!r} has no split {split!r}; it has {sorted(self.files)}'
       )
+    return self._found(self.files[split], split)
+
+  def beside(self, pattern: str, split: str) -> list[epath.Path]:
+    """Other files that a split needs, '{split}' in the pattern standing for it; see `paths`."""
+    return self._found([pattern.replace('{split}', split)], split)
+
+  def _found(self, patterns: Sequence[str], split: str) -> list[epath.Path]:
     found: dict[str, epath.Path] = {}
-    for pattern in self.files[split]:
+    for pattern in patterns:
       places = self._places(pattern)
       matches = next((m for place in places if (m := _matching(place))), [])
       if not matches:
@@ -297,6 +318,7 @@ def _dataset(row: dict[str, Any], folder: str) -> Dataset:
   for key in ('all_templates', 'rank'):
     row[key] = _truth(key, row.get(key, False))
   _check_benchmark(row)
+  pair_layouts.check_keys({k: v for k, v in row.items() if v})
   is_benchmark = row['rank'] or row['metrics']
   row['files'] = _patterns(row['files'], 'test' if is_benchmark else 'train')
   return Dataset(**row, folder=folder)

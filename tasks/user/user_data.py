@@ -25,7 +25,14 @@ from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
-from aya_train.tasks.user import csv_files, dataset_tables, eval_datasets, templates
+from aya_train.tasks.retrieval import pair_tasks
+from aya_train.tasks.user import (
+  csv_files,
+  dataset_tables,
+  eval_datasets,
+  pair_datasets,
+  templates,
+)
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError, UserMixture
 
 SAFE_SLOT = 'safety_context_distillation'
@@ -66,7 +73,10 @@ def _rows_of(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[
       f'data set {dataset.name!r}: `columns` name those of a CSV or TSV without a header, and '
       f'{path} says its own: leave `columns` away'
     )
-  for where, record in records.read(path):
+  lists = bool(dataset.pairs)  # of texts, as sentence-transformers has them
+  for where, record in records.read(path, records_are_lists=lists):
+    if lists and isinstance(record, list) and len(record) > 1:
+      record = {'query': record[0], 'positive': record[1], 'negatives': record[2:]}
     if isinstance(record, records.BadRecord) or not isinstance(record, Mapping):
       kind = 'a list' if isinstance(record, list) else type(record).__name__
       detail = getattr(record, 'detail', f'expected an object, got {kind}')
@@ -250,6 +260,23 @@ class UserSource(seqio.DataSource):
     return [f'{dataset.name} ({len(dataset.paths(split))} files)']
 
 
+class UserPairs(pair_tasks.PairSource):
+  """Pairs of texts of a user's data set, read at each use."""
+
+  def __init__(self, dataset: Dataset):
+    self._dataset = dataset
+    super().__init__(
+      dataset.name,
+      lambda split: pair_datasets.pairs(dataset, split, _rows_of),
+      tuple(dataset.files),
+      content=_content(dataset),
+    )
+
+  def paths(self, split: str) -> list[epath.Path]:
+    """Files of a split; see `Dataset.paths`."""
+    return self._dataset.paths(split)
+
+
 def _check_split(dataset: Dataset, split: str) -> None:
   if split not in dataset.files:
     raise ValueError(
@@ -288,8 +315,12 @@ def add(dataset: Dataset) -> str:
   mine = dataset.name in _DATASETS or dataset.name == SAFE_SLOT
   if dataset.name in existing and not mine:
     raise UserDataError(f'there is a task {dataset.name!r} already; take another name')
-  source = UserSource(dataset.name, tuple(dataset.files))
-  source.content = _content(dataset)
+  source: Any
+  if dataset.pairs:
+    source = UserPairs(dataset)
+  else:
+    source = UserSource(dataset.name, tuple(dataset.files))
+    source.content = _content(dataset)
   _DATASETS[dataset.name] = dataset
   _count.cache_clear()
   if dataset.name in existing:
@@ -297,6 +328,8 @@ def add(dataset: Dataset) -> str:
       seqio.TaskRegistry.get(SAFE_SLOT).source.content = source.content
       return dataset.name
     seqio.TaskRegistry.remove(dataset.name)
+  if dataset.pairs:
+    return pair_tasks.add(dataset.name, source)
   return source_tasks.add(dataset.name, source)
 
 

@@ -31,6 +31,7 @@ from aya_train.cli import (
   report_command,
   teach_command,
   train_command,
+  translate_command,
 )
 
 MAY_BE_EMPTY = ('beam_options', 'gin_search_paths', 'languages')  # lists, empty by default
@@ -74,6 +75,7 @@ COMMANDS: Mapping[str, Command] = {
   'contamination': contamination_command,
   'judge': judge_command,
   'teach': teach_command,
+  'translate': translate_command,
 }
 
 

@@ -186,12 +186,12 @@ def _tokenizer(
   folder: epath.Path,
 ) -> tuple[Callable[[str], list[str]], Callable[[Sequence[str]], str]]:
   """Functions from text to pieces and back."""
-  for name in _SOURCE_MODELS:
-    if (folder / name).exists():
-      into = _sentencepiece(folder / name)
-      target = folder / _TARGET_MODEL
-      back = _sentencepiece(target) if target.exists() else into
-      return (lambda text: into.encode(text, out_type=str)), lambda p: back.decode_pieces([*p])
+  found = next((folder / name for name in _SOURCE_MODELS if (folder / name).exists()), None)
+  if found is not None:
+    into = _sentencepiece(found)
+    target = folder / _TARGET_MODEL
+    back = _sentencepiece(target) if target.exists() else into
+    return (lambda text: into.encode(text, out_type=str)), lambda p: back.decode_pieces([*p])
   if (folder / _JSON).exists():
     return _fast_tokenizer(folder / _JSON)
   raise FileNotFoundError(

@@ -5,6 +5,7 @@ headings, quotations, bars of a table) stays, and so do whole blocks of code, fo
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Sequence
 
@@ -14,18 +15,24 @@ _BREAKS = re.compile(r'(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])')
 _FENCE = re.compile(r'\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$')
 _ENVIRONMENT = re.compile(r'\s*(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))')
 _HEAD = re.compile(
-  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\(?(?:\d{1,3}|[٠-٩۰-۹०-९০-৯]{1,3}|[A-Za-zА-Яа-я]|[ivxIVX]{1,4})[.)、:]'
-  r'|\[[ xX]\]|[①-⑳]|\d{1,3}\.(?:\d{1,3}\.?)+)(?:\s+|$))*'
+  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}\.(?:\d{1,3}\.?)+'
+  r'|\(?(?:\d{1,3}|[٠-٩۰-۹०-९০-৯]{1,3}|[A-Za-zА-Яа-я]|[ivxIVX]{1,4})[.)、:]'
+  r')(?:\s+|$))*'
 )
 _TABLE_RULE = re.compile(r'\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$')
 _CODE = re.compile(
-  r'\s*(?:>>> |\.\.\. |\$ \w|#include\b|#!/|(?:async )?def \w+\(|class \w+[(:]|import [\w.]+(?: as \w+)?$'
-  r'|from [\w.]+ import |return\b.*[\w)\]};]$|(?:if|for|while|elif|with|except)\b.*:$|(?:else|try|finally):$'
-  r'|(?:if|for|while|switch)\s*\(.*\)\s*\{?$|\}\s*(?:else|catch|finally)?.*\{?$|(?:public|private|static|'
-  r'const|let|var|func|fn|int|void|double|char)\b.*[;{=(]$|function\s*\w*\(|@\w+(?:\(.*\))?$|print\(.*\)$'
-  r'|//|/\*|\*/|SELECT\b.*\bFROM\b|(?:INSERT INTO|CREATE TABLE|UPDATE \w+ SET)\b|console\.|<\?|<!DOCTYPE'
-  r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*[^=\s].*[\w)\]}\'";,]$|[\w.]+\(.*\)[;{,]?$|[{}\[\]();,]+$'
-  r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*[;{}]$)'
+  r'\s*(?:'
+  r'>>> |\.\.\. |\$ \w|#include\b|#!/|(?:async )?def \w+\(|class \w+[(:]'
+  r'|import [\w.]+(?: as \w+)?$|from [\w.]+ import |return\b.*[\w)\]};]$'
+  r'|(?:if|for|while|elif|with|except)\b.*:$|(?:else|try|finally):$'
+  r'|(?:if|for|while|switch)\s*\(.*\)\s*\{?$|\}\s*(?:else|catch|finally)?.*\{?$'
+  r'|(?:public|private|static|const|let|var|func|fn|int|void|double|char)\b.*[;{=(]$'
+  r'|function\s*\w*\(|@\w+(?:\(.*\))?$|print\(.*\)$|//|/\*|\*/|console\.|<\?|<!DOCTYPE'
+  r'|SELECT\b.*\bFROM\b|(?:INSERT INTO|CREATE TABLE|UPDATE \w+ SET)\b'
+  r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*[^=\s].*[\w)\]}\'";,]$'
+  r'|[\w.]+\(.*\)[;{,]?$|[{}\[\]();,]+$'
+  r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*[;{}]$'
+  r')'
 )
 _PROSE_END = re.compile(r'(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]+')
 
@@ -120,7 +127,7 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
   near = [any(like[max(0, i - 1) : i] + like[i + 1 : i + 2]) for i in range(len(lines))]
   code = [like[i] and (near[i] or _surely_code(lines[i])) for i in range(len(lines))]
   marked = [i for i, is_code in enumerate(code) if is_code]
-  for before, after in zip(marked, marked[1:], strict=False):
+  for before, after in itertools.pairwise(marked):
     between = lines[before + 1 : after]
     if len([line for line in between if line.strip()]) <= 3:
       for i, line in enumerate(between, before + 1):
@@ -150,7 +157,8 @@ def _is_code(line: str) -> bool:
 def _surely_code(line: str) -> bool:
   return bool(
     re.match(
-      r'\s*(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import |import \w+(?:\.\w+)* as '
+      r'\s*(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import '
+      r'|import \w+(?:\.\w+)* as '
       r'|console\.\w+\(|print\(.*\)$|SELECT\b.*\bFROM\b|<!DOCTYPE)',
       line,
     )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-# Ends of sentences that sentencex does not know: Khmer, Tibetan, Tifinagh-era and Indic ones.
+# Ends of sentences that sentencex does not know: Khmer, Tibetan, Mongolian and others.
 _ICU_ENDS = re.compile('[។៕༎།᙮᠃᠉꘎꘏꛳꛷꡶꡷᭞᭟꧉꫰꯫]')
 # A mark that a text without spaces ends a sentence with is one wherever it stands.
 _WITHOUT_SPACE = re.compile('(?<=[。！？｡])(?=[^。！？｡」』”’）)\\]】》〉\\s])')
@@ -71,9 +71,7 @@ def _merged(pieces: list[str]) -> list[str]:
   """Pieces without a letter or digit (a closing quote, a mark) stay with the one before."""
   made: list[str] = []
   for piece in pieces:
-    if made and not any(c.isalnum() for c in piece):
-      made[-1] += piece
-    elif made and not any(c.isalnum() for c in made[-1]):
+    if made and not all(any(c.isalnum() for c in text) for text in (piece, made[-1])):
       made[-1] += piece
     else:
       made.append(piece)

@@ -1,0 +1,168 @@
+"""Units of work: some rows into one language, each a file that appears whole or not at all.
+
+A unit's bytes depend on its rows and the settings, not on who runs it, when, or after how many
+kills. A unit that is there is not made again.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from aya_train.tasks import storage
+from aya_train.translation import ct2_engine, engine_languages, quality_gates, row_translation
+from aya_train.translation.engines import Engine, Identity
+
+JOB = 'job.json'
+ROWS = 'rows'
+UNITS = 'units'
+ENGINES = ('ct2', 'identity')
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec:
+  """What an engine is opened from, in whatever process.
+
+  Attributes:
+    kind: of `ENGINES`.
+    options: keyword arguments of `ct2_engine.Ct2Engine`, and its folder.
+    devices: device indices; unit i runs on the one at i modulo their number.
+  """
+
+  kind: str = 'identity'
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  devices: tuple[int, ...] = (0,)
+
+  def open(self, unit: int = 0) -> Engine:
+    """The engine, loaded once in each process and device."""
+    index = self.devices[unit % len(self.devices)]
+    return _opened(self.kind, json.dumps(dict(self.options), sort_keys=True), index)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(kind: str, options: str, device_index: int) -> Engine:
+  if kind == 'identity':
+    return Identity()
+  if kind != 'ct2':
+    raise ValueError(f'--engine must be one of {ENGINES}, got {kind!r}')
+  return ct2_engine.Ct2Engine(**json.loads(options), device_index=device_index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """All that decides the bytes of the units, and what engine gives them.
+
+  Attributes:
+    source: language of the rows.
+    targets: languages asked for.
+    units: files of rows.
+    settings: of `row_translation`, with thresholds as a table.
+    engine: how it is opened.
+    made_with: `Engine.settings`.
+  """
+
+  source: str
+  targets: tuple[str, ...]
+  units: int
+  settings: Mapping[str, Any]
+  engine: EngineSpec
+  made_with: Mapping[str, Any]
+
+  def to_json(self) -> str:
+    return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1) + '\n'
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Job':
+    value = json.loads(text)
+    engine = value.pop('engine')
+    spec = EngineSpec(engine['kind'], engine['options'], tuple(engine['devices']))
+    return cls(**{**value, 'targets': tuple(value['targets'])}, engine=spec)
+
+
+def settings_of(table: Mapping[str, Any]) -> row_translation.Settings:
+  """`row_translation.Settings` of a job's table.
+
+  Raises:
+    ValueError: thresholds that are none.
+  """
+  values = dict(table)
+  thresholds = quality_gates.thresholds_of(values.pop('thresholds', {}))
+  if 'columns' in values:
+    values['columns'] = tuple(values['columns'])
+  return row_translation.Settings(**values, thresholds=thresholds)
+
+
+def rows_file(folder: epath.PathLike, unit: int) -> epath.Path:
+  """The rows of a unit, in the language that they are translated from."""
+  return epath.Path(folder) / ROWS / f'{unit:05d}.jsonl'
+
+
+def unit_file(folder: epath.PathLike, unit: int, target: str) -> epath.Path:
+  """What became of them in a language: a line a row, then one of counts."""
+  return epath.Path(folder) / UNITS / target / f'{unit:05d}.jsonl'
+
+
+@functools.lru_cache(maxsize=2)
+def _job_at(folder: str) -> Job:
+  return Job.from_json((epath.Path(folder) / JOB).read_text())
+
+
+def run(folder: str, unit: int, target: str) -> tuple[int, int]:
+  """Translates a unit into a language, unless that is done.
+
+  Returns:
+    Rows and tokens, 0 and 0 if there was nothing to do.
+
+  Raises:
+    ValueError: the engine that was opened here is another one than the job's.
+  """
+  final = unit_file(folder, unit, target)
+  if final.exists():
+    return 0, 0
+  job = _job_at(folder)
+  engine = job.engine.open(unit)
+  if (found := dict(engine.settings())) != dict(job.made_with):
+    raise ValueError(
+      f'{folder} was begun with {dict(job.made_with)}, and the engine is now {found}: go on with '
+      'that one, or give another --output'
+    )
+  rows = [json.loads(line) for line in rows_file(folder, unit).read_bytes().split(b'\n') if line]
+  (source,) = engine.languages([job.source])
+  (into,) = engine.languages([target])
+  done, counts = row_translation.translate(rows, engine, source, into, settings_of(job.settings))
+  lines = [_line(result, into, job, engine) for result in done]
+  lines.append(json.dumps({'counts': counts.to_json()}, sort_keys=True))
+  final.parent.mkdir(parents=True, exist_ok=True)
+  storage.write_atomically(final, '\n'.join(lines) + '\n')
+  return counts.rows, counts.tokens
+
+
+def read(path: epath.Path) -> tuple[list[dict[str, Any]], row_translation.Counts]:
+  """Results and counts of a unit's file."""
+  *lines, last = (json.loads(line) for line in path.read_bytes().split(b'\n') if line)
+  return lines, row_translation.Counts.from_json(last['counts'])
+
+
+def _line(
+  result: row_translation.Translated,
+  into: engine_languages.Named,
+  job: Job,
+  engine: Engine,
+) -> str:
+  columns = settings_of(job.settings).columns
+  value = {
+    'row': {
+      **result.row,
+      'language_code': into.code,
+      'script': into.script,
+      'translated_by': engine.name,
+    },
+    'source': {column: result.source[column] for column in columns},
+    'reason': result.reason,
+    'where': result.where,
+    'ratio': result.ratio,
+  }
+  return json.dumps(value, ensure_ascii=False, sort_keys=True)

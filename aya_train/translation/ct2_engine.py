@@ -113,7 +113,7 @@ class Ct2Engine:
     sentences: Sequence[str],
     source: engine_languages.Named,
     target: engine_languages.Named,
-  ) -> list[str]:
+  ) -> list[str | None]:
     """See `engines.Engine`."""
     sources = [self._source(sentence, source, target) for sentence in sentences]
     forced = [target.token] if self.family in ('nllb', 'm2m100') else None
@@ -123,10 +123,14 @@ class Ct2Engine:
       beam_size=self._beam_size,
       max_decoding_length=self._longest,
       max_input_length=0,
+      return_end_token=True,
     )
-    made = []
+    made: list[str | None] = []
     for each in found:
       tokens = each.hypotheses[0]
+      if tokens[-1:] != [_END]:
+        made.append(None)
+        continue
       if forced and tokens[:1] == forced:
         tokens = tokens[1:]
       made.append(self._text(tokens))
@@ -159,7 +163,8 @@ class Ct2Engine:
 
   def _text(self, tokens: Sequence[str]) -> str:
     """Text of pieces; an unknown one stays as `<unk>`, which SentencePiece would hide."""
-    made, run = [], []
+    made: list[str] = []
+    run: list[str] = []
     for token in tokens:
       if token == quality_gates.UNKNOWN:
         made += [self._decode(run), quality_gates.UNKNOWN]

@@ -168,13 +168,19 @@ def _script_of(token: str, usual: str) -> str:
   return last if len(last) == 4 and last.istitle() else usual
 
 
+def _first(asked: str) -> str:
+  """The code of the language alone, lower case; of Nynorsk in three letters."""
+  first = asked.strip('<>_ ').replace('-', '_').partition('_')[0].lower().removeprefix('2')
+  return {'nn': 'nno'}.get(first, first)
+
+
 def _nllb(asked: str, variety: language_codes.Variety) -> list[str]:
   """FLORES codes: that which was asked for, then those of the 101's row in the same script.
 
   Of a language that FLORES has in several scripts or dialects (Kurdish, Arabic, Norwegian) the
   row's first is the default, and the others are asked for by their own code.
   """
-  own = f'{asked.partition("_")[0].strip().lower()}_{variety.script}'
+  own = f'{_first(asked)}_{variety.script}'
   made = [own, f'{variety.code}_{variety.script}']
   if variety.of_aya:
     flores = aya101.BY_CODE[variety.code].flores
@@ -189,8 +195,7 @@ def _dialect(asked: str, variety: language_codes.Variety) -> str:
 
   Egyptian Arabic is not to become Modern Standard Arabic where a model has only that.
   """
-  first = asked.strip('<>_ ').replace('-', '_').partition('_')[0].lower().removeprefix('2')
-  first = {'nn': 'nno'}.get(first, first)
+  first = _first(asked)
   if not variety.of_aya:
     return ''
   others = [code.partition('_')[0] for code in aya101.BY_CODE[variety.code].flores[1:]]

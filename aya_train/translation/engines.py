@@ -35,10 +35,11 @@ class Engine(Protocol):
     sentences: Sequence[str],
     source: engine_languages.Named,
     target: engine_languages.Named,
-  ) -> list[str]:
+  ) -> list[str | None]:
     """A translation for each sentence of a batch, in order, the same for the same sentence.
 
-    `<unk>` stands where the model wrote its unknown token.
+    `<unk>` stands where the model wrote its unknown token; None for an output without an end, cut
+    at the longest that it may be.
     """
     ...
 
@@ -70,7 +71,7 @@ class Identity:
     sentences: Sequence[str],
     source: engine_languages.Named,
     target: engine_languages.Named,
-  ) -> list[str]:
+  ) -> list[str | None]:
     del source, target
     self.calls += len(sentences)
     return list(sentences)

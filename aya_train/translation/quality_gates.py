@@ -16,6 +16,7 @@ from aya_train.translation import protected_spans
 
 UNKNOWN = '<unk>'
 LOST_PROTECTED = 'lost_protected'  # a mark did not come back: `protected_spans.restore`
+UNFINISHED = 'unfinished'  # the model did not come to an end
 _NUMBER = re.compile(r'\d+(?:[.,:/٫٬]\d+)*')
 _LOOP = re.compile(r'(.{1,80}?)\1{3,}', re.DOTALL)
 _WORD = re.compile(r'[^\W\d_]{3,}')
@@ -169,7 +170,7 @@ OF_TEXTS: Mapping[str, Gate] = {
   'untranslated': untranslated,
   'length_ratio': length_ratio,
 }
-REASONS = tuple(dict.fromkeys([LOST_PROTECTED, *OF_SENTENCES, *OF_TEXTS]))
+REASONS = tuple(dict.fromkeys([UNFINISHED, LOST_PROTECTED, *OF_SENTENCES, *OF_TEXTS]))
 
 
 def first_failed(pair: Pair, limits: Thresholds, gates: Mapping[str, Gate]) -> str:

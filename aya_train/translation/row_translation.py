@@ -136,12 +136,11 @@ def translate(
   every = [s for row in cut for parts in row.values() for s in documents.sentences_of(parts)]
   unique = sentence_batches.unique(every)
   counts = Counts(rows=len(rows), sentences=len(every), unique=len(unique))
-  made = _sentences(unique, engine, source, target, settings, counts, progress)
+  made, refused = _sentences(unique, engine, source, target, settings, counts, progress)
   limits = settings.limits(target)
-  refused = {
-    s: quality_gates.LOST_PROTECTED if t is None else _gate(s, t, source, target, limits, True)
-    for s, t in made.items()
-  }
+  for sentence, text in made.items():
+    if text is not None:
+      refused[sentence] = _gate(sentence, text, source, target, limits, True)
   results = []
   for row, parts in zip(rows, cut, strict=True):
     result = _row(row, parts, made, refused, source, target, limits)
@@ -168,25 +167,34 @@ def _sentences(
   settings: Settings,
   counts: Counts,
   progress: Callable[[int], None],
-) -> dict[str, str | None]:
-  """Translations of sentences; None where protected pieces are lost in both ways."""
+) -> tuple[dict[str, str | None], dict[str, str]]:
+  """Translations of sentences, and why some have None: no end, or pieces lost in both ways."""
   masked = {s: protected_spans.mask(s) for s in unique}
   first = _run([m.text for m in masked.values()], engine, source, target, settings, progress)
   counts.tokens += sum(first[1].values())
+  answers = {s: first[0][m.text] for s, m in masked.items()}
   made: dict[str, str | None] = {
-    s: protected_spans.restore(first[0][m.text], m) for s, m in masked.items()
+    s: None if (t := answers[s]) is None else protected_spans.restore(t, m)
+    for s, m in masked.items()
   }
-  lost = [s for s, t in made.items() if t is None]
+  refused = {s: quality_gates.UNFINISHED for s, t in answers.items() if t is None}
+  lost = [s for s, t in made.items() if t is None and s not in refused]
   counts.retried += len(lost)
   cut = {s: _fragments(s) for s in lost}
   texts = [core for parts in cut.values() for _, core, _ in parts if core]
   second = _run(texts, engine, source, target, settings, progress)
   counts.tokens += sum(second[1].values())
   for sentence, parts in cut.items():
-    joined = ''.join(a + (second[0][core] if core else '') + b for a, core, b in parts)
-    whole = all(piece in joined for piece in dict(masked[sentence].pieces).values())
-    made[sentence] = joined if whole else None
-  return made
+    if any(core and second[0][core] is None for _, core, _ in parts):
+      refused[sentence] = quality_gates.UNFINISHED
+      continue
+    joined = ''.join(a + ((second[0][core] or '') if core else '') + b for a, core, b in parts)
+    pieces = Counter(piece for _, piece in masked[sentence].pieces)
+    if any(joined.count(piece) < n for piece, n in pieces.items()):
+      refused[sentence] = quality_gates.LOST_PROTECTED
+    else:
+      made[sentence] = joined
+  return made, refused
 
 
 def _fragments(sentence: str) -> list[tuple[str, str, str]]:
@@ -209,11 +217,11 @@ def _run(
   target: engine_languages.Named,
   settings: Settings,
   progress: Callable[[int], None],
-) -> tuple[dict[str, str], dict[str, int]]:
+) -> tuple[dict[str, str | None], dict[str, int]]:
   """Translations and lengths by text."""
   texts = sentence_batches.unique(texts)
   lengths = dict(zip(texts, engine.lengths(texts), strict=True))
-  found: dict[str, str] = {}
+  found: dict[str, str | None] = {}
   for batch in sentence_batches.batches(
     texts, [*lengths.values()], tokens=settings.batch_tokens, most=settings.batch_sentences
   ):
@@ -221,7 +229,8 @@ def _run(
     if len(answers) != len(batch):
       raise ValueError(f'{engine.name} gave {len(answers)} translations of {len(batch)} sentences')
     # A line of the source stays one line, whatever a model writes.
-    found.update((s, documents.one_line(t)) for s, t in zip(batch, answers, strict=True))
+    for sentence, answer in zip(batch, answers, strict=True):
+      found[sentence] = None if answer is None else documents.one_line(answer)
     progress(sum(lengths[s] for s in batch))
   return found, lengths
 

@@ -1,0 +1,95 @@
+"""CTranslate2 with models of both architectures: languages, equal answers, what lacks is named."""
+
+import pytest
+
+from aya_train.translation import ct2_engine, engine_languages
+from tests.translation import tiny_models
+
+pytest.importorskip('ctranslate2', reason='needs the extra `translate`')
+pytest.importorskip('torch', reason='needs the extra `hf`')
+transformers = pytest.importorskip('transformers', reason='needs the extra `hf`')
+
+SENTENCES = ['The quick brown fox.', 'Where is the station?', 'It is [1] km away; take [2].']
+
+
+@pytest.fixture(scope='module')
+def nllb(tmp_path_factory):
+  return tiny_models.nllb(tmp_path_factory.mktemp('nllb'))
+
+
+@pytest.fixture(scope='module')
+def madlad(tmp_path_factory):
+  return tiny_models.madlad(tmp_path_factory.mktemp('madlad'))
+
+
+def test_nllb_answers_as_transformers_does(nllb):
+  """Source: code, tokens, end; the target's code is forced, and no part of the answer."""
+  import torch
+
+  engine = ct2_engine.Ct2Engine(nllb, beam_size=1, device='cpu', longest=60)
+  source, target = engine.languages(['eng', 'yor'])
+  assert (source.token, target.token) == ('eng_Latn', 'yor_Latn')
+  hf = str(nllb.parent / 'hf')
+  tokenizer = transformers.AutoTokenizer.from_pretrained(hf, src_lang='eng_Latn')
+  model = transformers.M2M100ForConditionalGeneration.from_pretrained(hf).eval()
+  for sentence in SENTENCES:
+    ids = tokenizer(sentence, return_tensors='pt')
+    with torch.no_grad():
+      out = model.generate(
+        **ids,
+        num_beams=1,
+        do_sample=False,
+        max_new_tokens=60,
+        forced_bos_token_id=tokenizer.convert_tokens_to_ids('yor_Latn'),
+      )
+    expected = tokenizer.decode(out[0], skip_special_tokens=True)
+    (made,) = engine.translate([sentence], source, target)
+    ends = int(out[0, -1]) == tokenizer.eos_token_id
+    assert made == (' '.join(expected.split()) if ends else None)
+
+
+def test_the_target_decides_and_the_batch_does_not(nllb):
+  engine = ct2_engine.Ct2Engine(nllb, device='cpu', longest=2)
+  source, yoruba, thai = engine.languages(['eng', 'yor', 'tha'])
+  assert engine.translate(SENTENCES, source, yoruba) == [None] * 3  # nothing ends in 2 tokens
+  engine = ct2_engine.Ct2Engine(nllb, device='cpu', longest=200)
+  together = engine.translate(SENTENCES, source, yoruba)
+  alone = [engine.translate([s], source, yoruba)[0] for s in SENTENCES]
+  assert together == alone
+  assert together != engine.translate(SENTENCES, source, thai)
+
+
+def test_a_language_that_the_model_lacks_is_named(nllb):
+  engine = ct2_engine.Ct2Engine(nllb, device='cpu')
+  with pytest.raises(
+    engine_languages.LacksLanguageError, match=r'Hausa \(hau\)(.|\n)*Zulu \(zul\)'
+  ):
+    engine.languages(['hau', 'yor', 'zul'])
+
+
+def test_t5_takes_the_target_as_first_token(madlad):
+  engine = ct2_engine.Ct2Engine(madlad, device='cpu', longest=12)
+  assert engine.family == 'madlad'
+  source, yoruba, thai = engine.languages(['eng', 'yor', 'tha'])
+  assert yoruba.token == '<2yo>'
+  made = engine.translate(SENTENCES, source, yoruba)
+  assert len(made) == len(SENTENCES)
+  assert made != engine.translate(SENTENCES, source, thai)
+
+
+def test_a_model_of_our_own_is_told_in_words(madlad):
+  engine = ct2_engine.Ct2Engine(
+    madlad, device='cpu', family='prompted', prompt='In {language}: {text}', longest=8
+  )
+  source, target = engine.languages(['eng', 'yor'])
+  assert len(engine.translate(SENTENCES, source, target)) == 3
+  assert engine.settings()['prompt'] == 'In {language}: {text}'
+
+
+def test_a_folder_without_a_model_or_its_tokenizer_is_refused(nllb, tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no model\.bin'):
+    ct2_engine.Ct2Engine(tmp_path)
+  (tmp_path / 'model.bin').write_bytes((nllb / 'model.bin').read_bytes())
+  (tmp_path / 'shared_vocabulary.json').write_bytes((nllb / 'shared_vocabulary.json').read_bytes())
+  with pytest.raises(FileNotFoundError, match='no tokenizer'):
+    ct2_engine.Ct2Engine(tmp_path)

@@ -115,6 +115,15 @@ class Ct2Engine:
     target: engine_languages.Named,
   ) -> list[str | None]:
     """See `engines.Engine`."""
+    return [text if ended else None for text, ended in self.outputs(sentences, source, target)]
+
+  def outputs(
+    self,
+    sentences: Sequence[str],
+    source: engine_languages.Named,
+    target: engine_languages.Named,
+  ) -> list[tuple[str, bool]]:
+    """Texts, and whether the model came to an end, within the longest that it may say."""
     sources = [self._source(sentence, source, target) for sentence in sentences]
     forced = [target.token] if self.family in ('nllb', 'm2m100') else None
     found = self._translator.translate_batch(
@@ -125,15 +134,12 @@ class Ct2Engine:
       max_input_length=0,
       return_end_token=True,
     )
-    made: list[str | None] = []
+    made = []
     for each in found:
       tokens = each.hypotheses[0]
-      if tokens[-1:] != [_END]:
-        made.append(None)
-        continue
       if forced and tokens[:1] == forced:
         tokens = tokens[1:]
-      made.append(self._text(tokens))
+      made.append((self._text(tokens), tokens[-1:] == [_END]))
     return made
 
   def settings(self) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Random translation models of real architectures, converted by CTranslate2's own converter."""
 
 import io
+import json
 import pathlib
 
 import sentencepiece
@@ -32,13 +33,9 @@ def nllb(folder: pathlib.Path, **options) -> pathlib.Path:
   trained.pre_tokenizer = pre_tokenizers.Metaspace()
   first = ['<s>', '<pad>', '</s>', '<unk>']
   trained.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=300, special_tokens=first))
-  state = trained.model.__getstate__()
   path = folder / 'bpe'
   path.mkdir(parents=True)
   trained.model.save(str(path))
-  del state
-  import json
-
   vocab = json.loads((path / 'vocab.json').read_text())
   lines = (path / 'merges.txt').read_text().split('\n')[1:]
   merges = [tuple(line.split(' ')) for line in lines if line]

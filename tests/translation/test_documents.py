@@ -100,10 +100,8 @@ def test_real_texts_are_put_together_as_they_were():
   found += [(text, 'eng') for line in trees for text in texts(json.loads(line))]
   for path in (shared / 'natural_instructions').glob('*.json'):
     found += [(t, 'eng') for t in list(texts(json.loads(path.read_text())))[:40]]
-  found += [
-    (json.loads(line)['turns'][0]['content'], 'eng')
-    for line in (shared / 'arena_hard_v01/question.jsonl').read_text().splitlines()[:40]
-  ]
+  questions = (shared / 'arena_hard_v01/question.jsonl').read_text().splitlines()[:40]
+  found += [(text, 'eng') for line in questions for text in texts(json.loads(line))]
   assert len(found) > 400
   for text, language in found:
     check(text, language)

@@ -11,16 +11,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aya_train.tasks.languages import language_codes
 from aya_train.tasks.metrics import answer_language, scripts
 from aya_train.translation import protected_spans
 
 UNKNOWN = '<unk>'
 LOST_PROTECTED = 'lost_protected'  # a mark did not come back: `protected_spans.restore`
 UNFINISHED = 'unfinished'  # the model did not come to an end
+EMPTY_SOURCE = 'empty_source'  # a column that is to be translated has nothing, or no text
+NO_ANSWER = 'answer_not_in_input'  # an answer that stood in the input does not any more
+BACK_TRANSLATION = 'back_translation'  # its way back is too unlike the source
+LOW_SCORE = 'low_score'  # the scorer that the user named says so
 _NUMBER = re.compile(r'\d+(?:[.,:/٫٬]\d+)*')
 _LOOP = re.compile(r'(.{1,80}?)\1{3,}', re.DOTALL)
 _WORD = re.compile(r'[^\W\d_]{3,}')
 _SPACELESS_WEIGHT = 2.5  # a character of Chinese or Thai, in letters of an alphabet
+
+
+_KINDS: Mapping[Any, Any] = {'float': (int, float), 'int': int, 'str': str, 'bool': bool}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +48,10 @@ class Thresholds:
     numbers: 'same' where every number must be there as it was written; 'value' where digits of
       another script and other separators are the same number; 'off'.
     language: whether the language is identified.
+    answer_from: letters from which on an answer that stands in the input, as words and with its
+      capitals, must stand there in the translation too; 0 for never.
+    min_chrf: of the translation's way back to the source, 0 to 100, where it is made.
+    min_score: of the scorer that is named.
   """
 
   min_ratio: float = 0.3
@@ -52,8 +64,16 @@ class Thresholds:
   untranslated_from: int = 6
   numbers: str = 'same'
   language: bool = True
+  answer_from: int = 4
+  min_chrf: float = 30.0
+  min_score: float = 0.0
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      name = getattr(field.type, '__name__', str(field.type))
+      if not isinstance(value, _KINDS[name]) or (name != 'bool' and isinstance(value, bool)):
+        raise ValueError(f'{field.name} must be a {name}, got {value!r}')
     if self.numbers not in ('same', 'value', 'off'):
       raise ValueError(f"numbers must be 'same', 'value' or 'off', got {self.numbers!r}")
     if not 0 <= self.min_ratio < self.max_ratio:
@@ -170,7 +190,21 @@ OF_TEXTS: Mapping[str, Gate] = {
   'untranslated': untranslated,
   'length_ratio': length_ratio,
 }
-REASONS = tuple(dict.fromkeys([UNFINISHED, LOST_PROTECTED, *OF_SENTENCES, *OF_TEXTS]))
+REASONS = tuple(
+  dict.fromkeys(
+    [
+      EMPTY_SOURCE,
+      UNFINISHED,
+      LOST_PROTECTED,
+      *OF_SENTENCES,
+      *OF_TEXTS,
+      NO_ANSWER,
+      BACK_TRANSLATION,
+      LOW_SCORE,
+    ]
+  )
+)
+"""Names under which rejects are counted; a row has the first that applies, in about this order."""
 
 
 def first_failed(pair: Pair, limits: Thresholds, gates: Mapping[str, Gate]) -> str:
@@ -178,19 +212,49 @@ def first_failed(pair: Pair, limits: Thresholds, gates: Mapping[str, Gate]) -> s
   return next((name for name, gate in gates.items() if gate(pair, limits)), '')
 
 
+def answer_lost(inputs: tuple[str, str], targets: tuple[str, str], limits: Thresholds) -> bool:
+  """An answer stood in the input as it is (extracted, or one of the options), and does not now.
+
+  Args:
+    inputs, targets: (source, translation).
+    limits: see `Thresholds.answer_from`.
+  """
+  answer = _answer(targets[0])
+  if not limits.answer_from or weight(answer) < limits.answer_from:
+    return False
+  if not _stands_in(answer, inputs[0]):
+    return False
+  return _answer(targets[1]).casefold() not in ' '.join(inputs[1].split()).casefold()
+
+
+def chrf(text: str, other: str) -> float:
+  """chrF of a text beside another, 0 to 100."""
+  import sacrebleu
+
+  return round(sacrebleu.sentence_chrf(other, [text]).score, 2)
+
+
 def thresholds_of(table: Mapping[str, Any]) -> dict[str, Thresholds]:
   """Thresholds by language from a table {'default': {...}, 'yor': {...}}.
 
   Raises:
-    ValueError: a name that no threshold has, or a value that it cannot take.
+    ValueError: a language that no table has, a name that no threshold has, or a value that it
+      cannot take.
   """
   known = {field.name for field in dataclasses.fields(Thresholds)}
   default = table.get('default', {})
   made = {}
   for language, values in {'default': {}, **table}.items():
+    if not isinstance(values, Mapping):
+      raise ValueError(f'{language} = {values!r}: expected a table, [default] or [yor]')
+    if language != 'default':
+      language_codes.resolve(language)
     if unknown := sorted(set(values) - known):
       raise ValueError(f'[{language}]: no thresholds {unknown}; there are {sorted(known)}')
-    made[language] = Thresholds(**{**default, **values})
+    try:
+      made[language] = Thresholds(**{**default, **values})
+    except ValueError as error:
+      raise ValueError(f'[{language}]: {error}') from error
   return made
 
 
@@ -211,6 +275,18 @@ def numbers(text: str, how: str = 'same') -> Counter[str]:
   if how == 'value':
     found = [''.join(str(unicodedata.digit(c)) for c in n if c.isdigit()) for n in found]
   return Counter(found)
+
+
+def _answer(text: str) -> str:
+  return ' '.join(text.split()).rstrip('.。।!?')
+
+
+def _stands_in(answer: str, text: str) -> bool:
+  """As whole words; scripts without spaces have none."""
+  before = r'(?<!\w)' if not scripts.is_spaceless(answer[0]) else ''
+  after = r'(?!\w)' if not scripts.is_spaceless(answer[-1]) else ''
+  found = before + re.escape(answer) + after
+  return bool(re.search(found, ' '.join(text.split())))
 
 
 def _protected(text: str) -> Counter[str]:

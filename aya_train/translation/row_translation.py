@@ -7,14 +7,16 @@ translated once more, in the fragments between its protected pieces.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aya_train.tasks.languages import language_codes
 from aya_train.translation import (
   documents,
   engine_languages,
   protected_spans,
   quality_gates,
+  scorers,
   sentence_batches,
 )
 from aya_train.translation.engines import Engine
@@ -33,6 +35,7 @@ class Settings:
     batch_sentences: at most.
     longest: characters of a sentence, see `sentences.split`.
     thresholds: of the gates by language, 'default' for the others.
+    scorer: 'module:function' of `scorers`, '' for none.
   """
 
   columns: tuple[str, ...] = COLUMNS
@@ -42,11 +45,21 @@ class Settings:
   thresholds: Mapping[str, Thresholds] = dataclasses.field(
     default_factory=lambda: {'default': Thresholds()}
   )
+  scorer: str = ''
 
   def limits(self, target: engine_languages.Named) -> Thresholds:
-    """The thresholds of a language: by the code that was asked for, its ISO 639-3, the default."""
-    found = (self.thresholds.get(code) for code in (target.asked, target.code, 'default'))
-    return next((each for each in found if each is not None), Thresholds())
+    """The thresholds of a language: by the code that was asked for, its own, the default."""
+    if target.asked in self.thresholds:
+      return self.thresholds[target.asked]
+    for code, limits in self.thresholds.items():
+      if code != 'default' and _is(code, target):
+        return limits
+    return self.thresholds.get('default', Thresholds())
+
+
+def _is(code: str, target: engine_languages.Named) -> bool:
+  variety = language_codes.resolve(code)
+  return (variety.code, variety.script) == (target.code, target.script)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +72,8 @@ class Translated:
     reason: of `quality_gates.REASONS`, '' for an accepted row.
     where: column, and the sentence that a gate refused, '' for the whole text.
     ratio: length of the translated columns to the source's, in letters.
+    chrf: of the way back to the source's sentences, None where it was not made.
+    score: of the named scorer, the lowest of the columns; None without one.
   """
 
   source: Mapping[str, Any]
@@ -66,6 +81,8 @@ class Translated:
   reason: str
   where: str
   ratio: float
+  chrf: float | None = None
+  score: float | None = None
 
   @property
   def accepted(self) -> bool:
@@ -111,52 +128,130 @@ def translate(
   source: engine_languages.Named,
   target: engine_languages.Named,
   settings: Settings,
-  progress: Callable[[int], None] = lambda tokens: None,
+  way_back: 'WayBack | None' = None,
 ) -> tuple[list[Translated], Counts]:
   """Translates rows.
 
   Args:
-    rows: with text in the columns of the settings.
+    rows: with text in the columns of the settings; a row that is empty in one is rejected.
     engine: that translates.
     source, target: languages as the engine has them.
     settings: see there.
-    progress: called with the number of tokens of each batch that is done.
+    way_back: what translates back, for that gate; None without it.
 
   Returns:
     What became of each row, in order, and the counts.
 
   Raises:
-    ValueError: a row lacks a column, or holds no text in it; the engine gave another number of
-      translations than it was given sentences.
+    ValueError: the engine gave another number of translations than it was given sentences, or the
+      scorer of scores.
   """
   cut = [
-    {c: documents.pieces(_text(row, c, i), source.code, settings.longest) for c in settings.columns}
-    for i, row in enumerate(rows, 1)
+    {c: documents.pieces(_text(row, c), source.code, settings.longest) for c in settings.columns}
+    for row in rows
   ]
   every = [s for row in cut for parts in row.values() for s in documents.sentences_of(parts)]
   unique = sentence_batches.unique(every)
   counts = Counts(rows=len(rows), sentences=len(every), unique=len(unique))
-  made, refused = _sentences(unique, engine, source, target, settings, counts, progress)
+  made, refused = _sentences(unique, engine, source, target, settings, counts)
   limits = settings.limits(target)
   for sentence, text in made.items():
     if text is not None:
       refused[sentence] = _gate(sentence, text, source, target, limits, True)
-  results = []
-  for row, parts in zip(rows, cut, strict=True):
-    result = _row(row, parts, made, refused, source, target, limits)
+  results = [
+    _row(row, parts, made, refused, source, target, limits)
+    for row, parts in zip(rows, cut, strict=True)
+  ]
+  if way_back is not None:
+    results = _with_way_back(results, cut, made, way_back, settings, limits, counts)
+  if settings.scorer:
+    results = _with_scores(results, settings, source, target, limits)
+  for result in results:
     counts.accepted += result.accepted
     counts.rejected.update([result.reason] if result.reason else [])
-    results.append(result)
   return results, counts
 
 
-def _text(row: Mapping[str, Any], column: str, number: int) -> str:
+@dataclasses.dataclass(frozen=True)
+class WayBack:
+  """What translates from the target to the source.
+
+  Attributes:
+    engine: that does.
+    source, target: languages as it has them; its source is the target of the rows.
+  """
+
+  engine: Engine
+  source: engine_languages.Named
+  target: engine_languages.Named
+
+
+def _with_way_back(
+  results: Sequence[Translated],
+  cut: Sequence[Mapping[str, Sequence[documents.Piece]]],
+  made: Mapping[str, str | None],
+  way_back: WayBack,
+  settings: Settings,
+  limits: Thresholds,
+  counts: Counts,
+) -> list[Translated]:
+  """Accepted rows with the chrF of their way back, rejected where it is too low."""
+  sentences = [
+    [s for parts in row.values() for s in documents.sentences_of(parts)] if result.accepted else []
+    for result, row in zip(results, cut, strict=True)
+  ]
+  texts = sentence_batches.unique(made[s] or '' for row in sentences for s in row)
+  back, _ = _sentences(texts, way_back.engine, way_back.source, way_back.target, settings, counts)
+  checked = []
+  for result, row in zip(results, sentences, strict=True):
+    if row:
+      returned = ' '.join(back[made[s] or ''] or '' for s in row)
+      value = quality_gates.chrf(' '.join(row), returned)
+      result = dataclasses.replace(result, chrf=value)
+      if value < limits.min_chrf:
+        result = dataclasses.replace(
+          result, reason=quality_gates.BACK_TRANSLATION, where=f'{returned:.200}'
+        )
+    checked.append(result)
+  return checked
+
+
+def _with_scores(
+  results: Sequence[Translated],
+  settings: Settings,
+  source: engine_languages.Named,
+  target: engine_languages.Named,
+  limits: Thresholds,
+) -> list[Translated]:
+  """Accepted rows with their scores, rejected where a column's is too low."""
+  columns = settings.columns
+  pairs = [(r.source[c], r.row[c]) for r in results if r.accepted for c in columns]
+  found = iter(scorers.scores(settings.scorer, pairs, source.code, target.code))
+  checked = []
+  for result in results:
+    if result.accepted:
+      of_columns = [next(found) for _ in columns]
+      value = min(of_columns)
+      result = dataclasses.replace(result, score=value)
+      if value < limits.min_score:
+        where = columns[of_columns.index(value)]
+        result = dataclasses.replace(result, reason=quality_gates.LOW_SCORE, where=where)
+    checked.append(result)
+  return checked
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+  """The text of a column; '' where there is none, or none that can be written."""
   value = row.get(column)
-  if not isinstance(value, str):
-    raise ValueError(
-      f'row {number}: column {column!r} should be text, got {value!r:.60}; the row has {[*row]}'
-    )
-  return value
+  return value if isinstance(value, str) and _is_sound(value) else ''
+
+
+def _is_sound(text: str) -> bool:
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return '\0' not in text and bool(text.strip())
 
 
 def _sentences(
@@ -166,11 +261,10 @@ def _sentences(
   target: engine_languages.Named,
   settings: Settings,
   counts: Counts,
-  progress: Callable[[int], None],
 ) -> tuple[dict[str, str | None], dict[str, str]]:
   """Translations of sentences, and why some have None: no end, or pieces lost in both ways."""
   masked = {s: protected_spans.mask(s) for s in unique}
-  first = _run([m.text for m in masked.values()], engine, source, target, settings, progress)
+  first = _run([m.text for m in masked.values()], engine, source, target, settings)
   counts.tokens += sum(first[1].values())
   answers = {s: first[0][m.text] for s, m in masked.items()}
   made: dict[str, str | None] = {
@@ -182,7 +276,7 @@ def _sentences(
   counts.retried += len(lost)
   cut = {s: _fragments(s) for s in lost}
   texts = [core for parts in cut.values() for _, core, _ in parts if core]
-  second = _run(texts, engine, source, target, settings, progress)
+  second = _run(texts, engine, source, target, settings)
   counts.tokens += sum(second[1].values())
   for sentence, parts in cut.items():
     if any(core and second[0][core] is None for _, core, _ in parts):
@@ -216,7 +310,6 @@ def _run(
   source: engine_languages.Named,
   target: engine_languages.Named,
   settings: Settings,
-  progress: Callable[[int], None],
 ) -> tuple[dict[str, str | None], dict[str, int]]:
   """Translations and lengths by text."""
   texts = sentence_batches.unique(texts)
@@ -231,7 +324,6 @@ def _run(
     # A line of the source stays one line, whatever a model writes.
     for sentence, answer in zip(batch, answers, strict=True):
       found[sentence] = None if answer is None else documents.one_line(answer)
-    progress(sum(lengths[s] for s in batch))
   return found, lengths
 
 
@@ -258,16 +350,33 @@ def _row(
   limits: Thresholds,
 ) -> Translated:
   texts = {c: documents.join(p, lambda s: made[s] or '') for c, p in parts.items()}
-  reason, where = '', ''
-  for column, pieces in parts.items():
-    bad = next((s for s in documents.sentences_of(pieces) if refused[s]), None)
-    if bad is not None:
-      reason, where = refused[bad], f'{column}: {bad}'
-    elif failed := _gate(row[column], texts[column], source, target, limits, False):
-      reason, where = failed, column
-    if reason:
-      break
-  before = sum(quality_gates.weight(row[c]) for c in parts)
+  before = sum(quality_gates.weight(_text(row, c)) for c in parts)
   after = sum(quality_gates.weight(text) for text in texts.values())
   ratio = round(after / before, 3) if before else 1.0
+  reason, where = _refusal(row, parts, texts, refused, source, target, limits)
   return Translated(row, {**row, **texts}, reason, where, ratio)
+
+
+def _refusal(
+  row: Mapping[str, Any],
+  parts: Mapping[str, Sequence[documents.Piece]],
+  texts: Mapping[str, str],
+  refused: Mapping[str, str],
+  source: engine_languages.Named,
+  target: engine_languages.Named,
+  limits: Thresholds,
+) -> tuple[str, str]:
+  """The reason why a row is rejected, and where; two empty texts if it is not."""
+  for column, pieces in parts.items():
+    if not _text(row, column):
+      return quality_gates.EMPTY_SOURCE, column
+    bad = next((s for s in documents.sentences_of(pieces) if refused[s]), None)
+    if bad is not None:
+      return refused[bad], f'{column}: {bad}'
+    if failed := _gate(row[column], texts[column], source, target, limits, False):
+      return failed, column
+  if {*COLUMNS} <= {*parts}:
+    inputs, targets = ((row[c], texts[c]) for c in COLUMNS)
+    if quality_gates.answer_lost(inputs, targets, limits):
+      return quality_gates.NO_ANSWER, f'targets: {texts["targets"]}'
+  return '', ''

@@ -1,57 +1,85 @@
-"""A data set into many languages: rows divided, units run, files by language, a report, a table.
+"""A data set into many languages: rows divided, units run, and what comes of them written.
 
-The folder that comes out is a user's data set: `datasets.toml` in it is a table for
-DATASET_TABLES, with the licences of the source and of the model.
+A run that was killed goes on when it is given again, to the same bytes; languages may be added to a
+finished one.
 """
 
 import dataclasses
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
+from aya_train import lease
 from aya_train.tasks import storage
 from aya_train.tasks.building import work_runner
-from aya_train.tasks.languages import aya101
-from aya_train.tasks.rights import licenses
-from aya_train.translation import row_translation, translation_units
+from aya_train.translation import (
+  documents,
+  engine_languages,
+  model_licenses,
+  scorers,
+  translation_output,
+  translation_units,
+)
+from aya_train.translation.engines import Engine
+from aya_train.translation.translation_output import Source
 from aya_train.translation.translation_units import EngineSpec, Job
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = 'manifest.json'
-REPORT = 'report.json'
-TABLE = 'datasets.toml'
 WORK = 'in_progress'
-_SAMPLE = 2_000  # sentences whose time is measured for the estimate
-_EXAMPLES = 3
-
-MODEL_LICENSES = {'nllb': 'CC BY-NC 4.0', 'madlad': 'Apache License 2.0', 'm2m100': 'MIT License'}
-"""Of the released weights: the model cards of facebook/nllb-200-3.3B, google/madlad400-3b-mt and
-facebook/m2m100_1.2B."""
+_SAMPLED_ROWS = 100
+_SAMPLE = 64  # sentences whose time is measured for the estimate
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-  """What is translated.
+class Rights:
+  """Licenses that are not the source's.
 
   Attributes:
-    name: of the data set.
-    language: of its rows.
-    license: by name, several between ';'.
-    attribution: whom to name.
-    model_generated_by: models that wrote text of it already.
+    model: of the weights; '' for that of the family's release.
+    scorer: of the scorer.
+    policy: use class that all must admit; '' for any.
   """
 
-  name: str
-  language: str
-  license: str
-  attribution: str = ''
-  model_generated_by: str = ''
+  model: str = ''
+  scorer: str = ''
+  policy: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """What the work will take, by the first rows and a timed sample of them.
+
+  Attributes:
+    units: of work that are not done.
+    tokens: to translate, in the engine's tokens.
+    rate: tokens a second, of one worker.
+    workers: at once.
+    price: of an hour of all workers' devices, None where nobody said.
+  """
+
+  units: int
+  tokens: int
+  rate: float
+  workers: int
+  price: float | None
+
+  @property
+  def hours(self) -> float:
+    """Of the whole work."""
+    return self.tokens / max(self.rate, 1e-6) / 3600 / self.workers
+
+  def __str__(self) -> str:
+    cost = '' if self.price is None else f', about {self.hours * self.price:,.2f} at {self.price}/h'
+    each = f' x {self.workers} workers' if self.workers > 1 else ''
+    return (
+      f'{self.units:,} units of work, about {self.tokens:,} tokens to translate; at '
+      f'{self.rate:,.0f} tokens/s of a first batch{each} {self.hours:,.2f} hours{cost}'
+    )
 
 
 def translate(
@@ -61,11 +89,14 @@ def translate(
   output: epath.PathLike,
   engine: EngineSpec,
   *,
+  back: EngineSpec | None = None,
   settings: Mapping[str, Any] | None = None,
-  model_license: str = '',
-  policy: str = '',
+  rights: Rights = Rights(),
   rows_of_unit: int = 1_000,
-  runner: work_runner.Runner = work_runner.here,
+  workers: int = 1,
+  runner: work_runner.Runner | None = None,
+  price: float | None = None,
+  dry_run: bool = False,
   progress: Callable[[str], None] | None = None,
 ) -> Mapping[str, Any]:
   """Translates rows into languages, or goes on where a kill ended it.
@@ -73,95 +104,130 @@ def translate(
   Args:
     rows: with the columns that the settings name.
     source: what they are.
-    targets: codes of languages.
+    targets: codes of languages; those of the folder's earlier commands stay.
     output: new folder, or one of the same command before.
     engine: that translates.
+    back: what translates back, for the gate of that name; None without it.
     settings: keyword arguments of `row_translation.Settings`, thresholds as a table.
-    model_license: of the weights; by default that of the family's release.
-    policy: use class that source and model must admit; '' for no check.
+    rights: licenses, and the policy that they and the source's are held against.
     rows_of_unit: of a piece of work. Sentences are translated once within a unit.
+    workers: for the estimate, and of `runner` unless one is given.
     runner: where units run.
+    price: of an hour, for the estimate.
+    dry_run: stop after the estimate.
     progress: called with a line now and then; default: the log.
 
   Returns:
-    The report: counts by language.
+    The report (`translation_output`); {} of a dry run.
 
   Raises:
-    ValueError: a language that the model lacks, a licence that the policy does not admit or that
+    ValueError: a language that the model lacks, a license that the policy does not admit or that
       nobody knows, rows without the columns, no rows, or an output of other settings.
   """
   say = progress or logger.info
   output = epath.Path(output)
+  if rows_of_unit < 1:
+    raise ValueError(f'--rows_of_unit must be at least 1, got {rows_of_unit}')
+  run_units = runner or work_runner.processes(workers)
   opened = engine.open()
-  named = opened.languages(targets)
-  opened.languages([source.language])
-  license_name = model_license or MODEL_LICENSES.get(opened.family, '')
-  _check_rights(source, opened.family, engine, license_name, policy)
-  translation_units.settings_of(settings or {})
+  opened_back = None if back is None else back.open()
+  license_name = model_licenses.of_model(opened.family, engine.kind, rights.model)
+  settings = dict(settings or {})
+  _check(source, targets, opened, opened_back, license_name, rights, settings)
+  made_with = translation_units.settings_of_engines(opened, opened_back)
+  job = Job(source.language, tuple(targets), 0, settings, engine, made_with, back)
   work = output / WORK
-  job = _begin(rows, source, targets, work, engine, settings or {}, opened.settings(), rows_of_unit)
-  if (output / MANIFEST).exists():
-    return json.loads((output / REPORT).read_text())
-  pieces = [(str(work), unit, target) for target in targets for unit in range(job.units)]
-  todo = [p for p in pieces if not translation_units.unit_file(*p).exists()]
-  if todo:
-    say(_estimate(job, work, opened, todo))
-  _run(todo, runner, say)
-  report = _finish(output, work, job, source, {n.asked: n for n in named}, license_name)
-  return report
+  with lease.held(work, '--output', 'translate'):
+    job, finished = _begin(rows, source, job, work, rows_of_unit)
+    if finished:
+      return json.loads((output / translation_output.REPORT).read_text())
+    named = {n.asked: n for n in opened.languages(job.targets)}
+    pieces = [(str(work), unit, target) for target in job.targets for unit in range(job.units)]
+    todo = [p for p in pieces if not translation_units.unit_file(*p).exists()]
+    if len(todo) < len(pieces):
+      say(f'{len(pieces) - len(todo):,} of {len(pieces):,} units were done before')
+    if todo:
+      say(str(_estimate(job, work, opened, todo, workers, price)))
+    if dry_run:
+      return {}
+    _run(todo, run_units, say)
+    return translation_output.finish(output, work, job, source, named, license_name, rights.scorer)
 
 
-def _check_rights(
-  source: Source, family: str, engine: EngineSpec, license_name: str, policy: str
+def _check(
+  source: Source,
+  targets: Sequence[str],
+  engine: Engine,
+  back: Engine | None,
+  license_name: str,
+  rights: Rights,
+  settings: Mapping[str, Any],
 ) -> None:
-  if engine.kind != 'identity' and not license_name:
-    raise ValueError(f'a model of the family {family} has no licence known here: --model_license')
-  for name in [*source.license.split(';'), *([license_name] if license_name else [])]:
-    rights = licenses.classify(name.strip())
-    if policy and not licenses.admits(policy, rights.use):
-      raise ValueError(
-        f'{name.strip()} is {rights.use}, and the policy is {policy!r}: take another model '
-        '(MADLAD-400 is under the Apache License 2.0), other data, or the policy that your use '
-        'allows'
-      )
+  """Refuses before anything is written what would fail or must not be."""
+  if not targets:
+    raise ValueError('--to: name at least one language')
+  named = engine.languages(targets)
+  (spoken,) = engine.languages([source.language])
+  if same := [n.asked for n in named if (n.code, n.script) == (spoken.code, spoken.script)]:
+    raise ValueError(f'--to {same[0]}: the source is in that language')
+  if back is not None:
+    if back.family == 'opus' and not any(n.token for n in back.languages([source.language])):
+      logger.info('%s translates back, and is taken to be a model of that direction', back.name)
+    back.languages([*targets, source.language])
+  scorer = translation_units.settings_of(settings).scorer
+  if scorer:
+    if not rights.scorer:
+      raise ValueError(f'--scorer {scorer}: name its license with --scorer_license')
+    scorers.load(scorer)
+  model_licenses.check(
+    [
+      (f'the source {source.name}', source.license),
+      (f'the model {engine.name}', license_name),
+      (f'the scorer {scorer}', rights.scorer),
+    ],
+    rights.policy,
+  )
 
 
 def _begin(
   rows: Iterable[Mapping[str, Any]],
   source: Source,
-  targets: Sequence[str],
+  job: Job,
   work: epath.Path,
-  engine: EngineSpec,
-  settings: Mapping[str, Any],
-  made_with: Mapping[str, Any],
   rows_of_unit: int,
-) -> Job:
-  """Writes the rows of the units and the job; or finds them, the same.
+) -> tuple[Job, bool]:
+  """Writes the rows of the units and the job; or finds them, the same, and adds languages.
+
+  Returns:
+    The job, and whether all of it is finished.
 
   Raises:
     ValueError: the folder is of another job, or there are no rows.
   """
-  columns = translation_units.settings_of(settings).columns
+  columns = translation_units.settings_of(job.settings).columns
   work.mkdir(parents=True, exist_ok=True)
+  path = work / translation_units.JOB
+  begun = path.exists()
   unit = 0
-  held: list[dict[str, Any]] = []
-  changed = f'{work.parent} holds a translation of other rows: give another --output'
-  begun = (work / translation_units.JOB).exists()
+  held: list[str] = []
 
   def put() -> None:
-    path = translation_units.rows_file(work, unit)
-    text = ''.join(json.dumps(r, ensure_ascii=False, sort_keys=True) + '\n' for r in held)
-    if begun and (not path.exists() or path.read_bytes() != text.encode()):
-      raise ValueError(changed)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    file = translation_units.rows_file(work, unit)
+    text = ''.join(held)
+    if begun and (not file.exists() or file.read_bytes() != text.encode()):
+      raise ValueError(f'{work.parent} holds a translation of other rows: give another --output')
     if not begun:
-      storage.write_atomically(path, text)
+      file.parent.mkdir(parents=True, exist_ok=True)
+      storage.write_atomically(file, text)
 
   number = 0
   for number, row in enumerate(rows, 1):
-    if bad := [c for c in columns if not isinstance(row.get(c), str)]:
-      raise ValueError(f'{source.name}, row {number}: no text in {bad}; it has {sorted(row)}')
-    held.append(dict(row))
+    if bad := [c for c in columns if c not in row or not isinstance(row[c], str | None)]:
+      raise ValueError(
+        f'{source.name}, row {number}: no text in {bad}, which --columns names; it has '
+        f'{sorted(row)}'
+      )
+    held.append(translation_units.to_line(dict(row)) + '\n')
     if len(held) == rows_of_unit:
       put()
       unit, held = unit + 1, []
@@ -169,160 +235,80 @@ def _begin(
     put()
     unit += 1
   if not number:
-    raise ValueError(f'{source.name} has no rows')
-  job = Job(source.language, tuple(targets), unit, dict(settings), engine, dict(made_with))
-  path = work / translation_units.JOB
+    raise ValueError(f'{source.name} has no rows in {source.language}')
+  job = dataclasses.replace(job, units=unit)
   if not begun:
     storage.write_atomically(path, job.to_json())
-  else:
-    before = Job.from_json(path.read_text())
-    # Languages may be added, and devices be others; what decides the bytes of a unit may not.
-    same = dataclasses.replace(before, targets=job.targets, engine=job.engine) == job
-    finished = (work.parent / MANIFEST).exists()
-    if not same or (finished and before.targets != job.targets):
-      raise ValueError(
-        f'{work.parent} holds a translation with other settings: give another --output'
-      )
-    storage.write_atomically(path, job.to_json())
-  return job
+    return job, False
+  before = Job.from_json(path.read_text())
+  # Languages may be added, and devices be others; what decides the bytes of a unit may not.
+  if dataclasses.replace(before, targets=job.targets, engine=job.engine, back=job.back) != job:
+    raise ValueError(
+      f'{work.parent} holds a translation with other settings: give another --output'
+    )
+  targets = tuple(dict.fromkeys([*before.targets, *job.targets]))
+  job = dataclasses.replace(job, targets=targets)
+  manifest = work.parent / translation_output.MANIFEST
+  if manifest.exists() and targets == before.targets:
+    return job, True
+  manifest.unlink(missing_ok=True)
+  storage.write_atomically(path, job.to_json())
+  return job, False
 
 
-def _estimate(job: Job, work: epath.Path, engine: Any, todo: Sequence[tuple]) -> str:
-  """What the work will take, by the tokens of the first unit and a timed sample of it."""
-  from aya_train.translation import documents
-
+def _estimate(
+  job: Job,
+  work: epath.Path,
+  engine: Engine,
+  todo: Sequence[tuple],
+  workers: int,
+  price: float | None,
+) -> Estimate:
   settings = translation_units.settings_of(job.settings)
-  text = translation_units.rows_file(work, 0).read_bytes()
-  rows = [json.loads(line) for line in text.split(b'\n') if line][:100]
-  found = [
-    sentence
-    for row in rows
-    for column in settings.columns
-    for sentence in documents.sentences_of(documents.pieces(row[column], job.source))
-  ]
-  unique = list(dict.fromkeys(found))[:_SAMPLE]
-  tokens = sum(engine.lengths(unique))
-  size = sum(translation_units.rows_file(work, u).stat().length for _, u, _ in todo)
-  sampled = sum(len(json.dumps(r, ensure_ascii=False, sort_keys=True).encode()) + 1 for r in rows)
-  total = int(tokens * size / max(sampled, 1))
-  sample = unique[:32]
-  (into,) = engine.languages([job.targets[0]])
-  (source,) = engine.languages([job.source])
-  began = time.monotonic()
-  if sample:
-    engine.translate(sample, source, into)
-  seconds = max(time.monotonic() - began, 1e-6)
-  rate = sum(engine.lengths(sample)) / seconds
-  return (
-    f'{len(todo):,} units, about {total:,} tokens to translate; at {rate:,.0f} tokens/s of a first '
-    f'batch {total / max(rate, 1e-6) / 3600:,.2f} hours of one worker'
+  rows_file = translation_units.rows_file
+  lines = rows_file(work, todo[0][1]).read_bytes().split(b'\n')[:_SAMPLED_ROWS]
+  rows = [json.loads(line) for line in lines if line]
+  unique = list(
+    dict.fromkeys(
+      sentence
+      for row in rows
+      for column in settings.columns
+      for sentence in documents.sentences_of(documents.pieces(row[column] or '', job.source))
+    )
   )
+  sampled = sum(len(line) + 1 for line in lines)
+  size = sum(rows_file(work, unit).stat().length for _, unit, _ in todo)
+  tokens = int(sum(engine.lengths(unique)) * size / max(sampled, 1))
+  sample = unique[:_SAMPLE]
+  (into,) = engine.languages([todo[0][2]])
+  (source,) = engine.languages([job.source])
+  return Estimate(len(todo), tokens, _rate(engine, sample, source, into), workers, price)
+
+
+def _rate(
+  engine: Engine,
+  sample: Sequence[str],
+  source: engine_languages.Named,
+  target: engine_languages.Named,
+) -> float:
+  """Tokens of the source that are translated in a second; the first sentence warms up."""
+  if not sample:
+    return 1.0
+  engine.translate(sample[:1], source, target)
+  began = time.monotonic()
+  engine.translate(sample, source, target)
+  return sum(engine.lengths(sample)) / max(time.monotonic() - began, 1e-6)
 
 
 def _run(
   todo: Sequence[tuple[str, int, str]], runner: work_runner.Runner, say: Callable[[str], None]
 ) -> None:
-  began, told, tokens = time.monotonic(), 0.0, 0
+  began, told, rows, tokens = time.monotonic(), 0.0, 0, 0
   for done, result in enumerate(runner(translation_units.run, todo), 1):
-    tokens += 0 if result is None else result[1]
+    rows, tokens = (rows, tokens) if result is None else (rows + result[0], tokens + result[1])
     seconds = time.monotonic() - began
     if seconds - told > 10 or done == len(todo):
       told = seconds
       left = seconds / done * (len(todo) - done)
-      say(
-        f'{done:,} of {len(todo):,} units, {tokens / max(seconds, 1e-6):,.0f} tokens/s, '
-        f'{left / 60:,.1f} min left'
-      )
-
-
-def _finish(
-  output: epath.Path,
-  work: epath.Path,
-  job: Job,
-  source: Source,
-  named: Mapping[str, Any],
-  license_name: str,
-) -> Mapping[str, Any]:
-  """Writes the files by language, and what is said of them; the manifest last."""
-  languages = {}
-  for target in job.targets:
-    counts = row_translation.Counts()
-    ratios: list[float] = []
-    accepted: list[dict[str, Any]] = []
-    rejected: list[dict[str, Any]] = []
-    examples: list[dict[str, Any]] = []
-    for unit in range(job.units):
-      results, of_unit = translation_units.read(translation_units.unit_file(work, unit, target))
-      counts.add(of_unit)
-      for result in results:
-        ratios.append(result['ratio'])
-        (rejected if result['reason'] else accepted).append(result)
-        if not result['reason'] and len(examples) < _EXAMPLES:
-          examples.append(result)
-    _write(output / 'data' / f'{target}.jsonl', (r['row'] for r in accepted))
-    _write(output / 'rejects' / f'{target}.jsonl', rejected)
-    languages[target] = {
-      **counts.to_json(),
-      'code': named[target].code,
-      'script': named[target].script,
-      'token': named[target].token,
-      'ratio': _quantiles(ratios),
-      'examples': [{'source': r['source'], 'row': r['row']} for r in examples],
-    }
-  totals: Counter[str] = Counter()
-  for each in languages.values():
-    totals.update(each['rejected'])
-  report = {'languages': languages, 'rejected': dict(sorted(totals.items()))}
-  storage.write_atomically(output / REPORT, _json(report))
-  storage.write_atomically(output / TABLE, _table(source, job, license_name, languages))
-  manifest = {
-    'source': dataclasses.asdict(source),
-    'translated_by': {**job.made_with, 'license': license_name},
-    'settings': job.settings,
-    'languages': {
-      t: {k: v[k] for k in ('code', 'script', 'rows', 'accepted')} for t, v in languages.items()
-    },
-  }
-  storage.write_atomically(output / MANIFEST, _json(manifest))
-  return report
-
-
-def _json(value: Any) -> str:
-  return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
-
-
-def _write(path: epath.Path, records: Iterable[Mapping[str, Any]]) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  lines = (json.dumps(r, ensure_ascii=False, sort_keys=True) + '\n' for r in records)
-  storage.write_atomically(path, ''.join(lines))
-
-
-def _quantiles(values: Sequence[float]) -> dict[str, float]:
-  ordered = sorted(values)
-  return {f'p{p}': ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (5, 50, 95)}
-
-
-def _table(
-  source: Source, job: Job, license_name: str, languages: Mapping[str, Mapping[str, Any]]
-) -> str:
-  """The table of user data sets; one without a row of a language leaves it out."""
-  model = job.made_with.get('model', job.made_with['engine'])
-  names = '; '.join(x for x in (source.model_generated_by, model) if x)
-  terms = '; '.join(dict.fromkeys(x for x in (source.license, license_name) if x))
-  rows = []
-  for target, counts in languages.items():
-    if not counts['accepted']:
-      continue
-    described = aya101.described(counts['code'])
-    values = {
-      'name': f'{source.name}.{target}',
-      'files': f'data/{target}.jsonl',
-      'language': f'{counts["code"]}_{counts["script"]}',
-      'license': terms,
-      'attribution': source.attribution,
-      'model_generated_by': names,
-      'terms': f'translated into {described} by {model}',
-    }
-    lines = [f'{k} = {json.dumps(v, ensure_ascii=False)}' for k, v in values.items() if v]
-    rows.append('\n'.join(['[[dataset]]', *lines]))
-  return '\n\n'.join(rows) + '\n'
+      rates = f', {rows:,} rows, {tokens / max(seconds, 1e-6):,.0f} tokens/s' if rows else ''
+      say(f'{done:,} of {len(todo):,} units{rates}, {left / 60:,.1f} min left')

@@ -7,6 +7,8 @@ kills. A unit that is there is not made again.
 import dataclasses
 import functools
 import json
+import multiprocessing
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ JOB = 'job.json'
 ROWS = 'rows'
 UNITS = 'units'
 ENGINES = ('ct2', 'identity')
+_WORKER = re.compile(r'^SpawnProcess-(\d+)$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,8 @@ class EngineSpec:
   Attributes:
     kind: of `ENGINES`.
     options: keyword arguments of `ct2_engine.Ct2Engine`, and its folder.
-    devices: device indices; unit i runs on the one at i modulo their number.
+    devices: device indices; a worker has one of them for all its units, where they are processes of
+      `work_runner`; else unit i runs on the one at i modulo their number.
   """
 
   kind: str = 'identity'
@@ -38,11 +42,13 @@ class EngineSpec:
 
   def open(self, unit: int = 0) -> Engine:
     """The engine, loaded once in each process and device."""
-    index = self.devices[unit % len(self.devices)]
+    worker = _WORKER.search(multiprocessing.current_process().name)
+    number = int(worker[1]) - 1 if worker else unit
+    index = self.devices[number % len(self.devices)]
     return _opened(self.kind, json.dumps(dict(self.options), sort_keys=True), index)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _opened(kind: str, options: str, device_index: int) -> Engine:
   if kind == 'identity':
     return Identity()
@@ -61,7 +67,8 @@ class Job:
     units: files of rows.
     settings: of `row_translation`, with thresholds as a table.
     engine: how it is opened.
-    made_with: `Engine.settings`.
+    made_with: `Engine.settings`, and under 'back' those of the way back.
+    back: what translates back, None for nothing.
   """
 
   source: str
@@ -70,6 +77,7 @@ class Job:
   settings: Mapping[str, Any]
   engine: EngineSpec
   made_with: Mapping[str, Any]
+  back: EngineSpec | None = None
 
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1) + '\n'
@@ -77,9 +85,11 @@ class Job:
   @classmethod
   def from_json(cls, text: str) -> 'Job':
     value = json.loads(text)
-    engine = value.pop('engine')
-    spec = EngineSpec(engine['kind'], engine['options'], tuple(engine['devices']))
-    return cls(**{**value, 'targets': tuple(value['targets'])}, engine=spec)
+    engine, back = (
+      spec and EngineSpec(spec['kind'], spec['options'], tuple(spec['devices']))
+      for spec in (value.pop('engine'), value.pop('back'))
+    )
+    return cls(**{**value, 'targets': tuple(value['targets'])}, engine=engine, back=back)
 
 
 def settings_of(table: Mapping[str, Any]) -> row_translation.Settings:
@@ -105,6 +115,11 @@ def unit_file(folder: epath.PathLike, unit: int, target: str) -> epath.Path:
   return epath.Path(folder) / UNITS / target / f'{unit:05d}.jsonl'
 
 
+def settings_of_engines(engine: Engine, back: Engine | None) -> dict[str, Any]:
+  """What decides the output of a job's engines, as JSON."""
+  return {**engine.settings(), **({'back': dict(back.settings())} if back else {})}
+
+
 @functools.lru_cache(maxsize=2)
 def _job_at(folder: str) -> Job:
   return Job.from_json((epath.Path(folder) / JOB).read_text())
@@ -124,7 +139,8 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
     return 0, 0
   job = _job_at(folder)
   engine = job.engine.open(unit)
-  if (found := dict(engine.settings())) != dict(job.made_with):
+  back = None if job.back is None else job.back.open(unit)
+  if (found := settings_of_engines(engine, back)) != dict(job.made_with):
     raise ValueError(
       f'{folder} was begun with {dict(job.made_with)}, and the engine is now {found}: go on with '
       'that one, or give another --output'
@@ -132,18 +148,47 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
   rows = [json.loads(line) for line in rows_file(folder, unit).read_bytes().split(b'\n') if line]
   (source,) = engine.languages([job.source])
   (into,) = engine.languages([target])
-  done, counts = row_translation.translate(rows, engine, source, into, settings_of(job.settings))
+  way_back = back and row_translation.WayBack(
+    back, *(back.languages([code])[0] for code in (target, job.source))
+  )
+  done, counts = row_translation.translate(
+    rows, engine, source, into, settings_of(job.settings), way_back or None
+  )
   lines = [_line(result, into, job, engine) for result in done]
-  lines.append(json.dumps({'counts': counts.to_json()}, sort_keys=True))
+  lines.append(to_line({'counts': counts.to_json()}))
   final.parent.mkdir(parents=True, exist_ok=True)
   storage.write_atomically(final, '\n'.join(lines) + '\n')
   return counts.rows, counts.tokens
 
 
 def read(path: epath.Path) -> tuple[list[dict[str, Any]], row_translation.Counts]:
-  """Results and counts of a unit's file."""
-  *lines, last = (json.loads(line) for line in path.read_bytes().split(b'\n') if line)
-  return lines, row_translation.Counts.from_json(last['counts'])
+  """Results and counts of a unit's file.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  try:
+    *lines, last = (json.loads(line) for line in path.read_bytes().split(b'\n') if line)
+    return lines, row_translation.Counts.from_json(last['counts'])
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error!r}): remove it and give the command again'
+    ) from error
+
+
+def to_line(value: Any) -> str:
+  """One line of JSON with sorted keys; escaped where it holds what is no UTF-8."""
+  line = json.dumps(value, ensure_ascii=False, sort_keys=True)
+  return line if line.isascii() or is_utf8(line) else json.dumps(value, sort_keys=True)
+
+
+def is_utf8(text: str) -> bool:
+  """Whether a text can be written in UTF-8: it holds no lone surrogate."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _line(
@@ -160,9 +205,10 @@ def _line(
       'script': into.script,
       'translated_by': engine.name,
     },
-    'source': {column: result.source[column] for column in columns},
+    'source': {column: result.source.get(column) for column in columns},
     'reason': result.reason,
     'where': result.where,
     'ratio': result.ratio,
+    **{k: v for k in ('chrf', 'score') if (v := getattr(result, k)) is not None},
   }
-  return json.dumps(value, ensure_ascii=False, sort_keys=True)
+  return to_line(value)

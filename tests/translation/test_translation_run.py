@@ -6,11 +6,18 @@ import random
 
 import pytest
 import seqio
+import tensorflow_datasets as tfds
 
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import user_data
-from aya_train.translation import row_translation, translation_run, translation_units
+from aya_train.translation import (
+  row_translation,
+  translated_shards,
+  translation_output,
+  translation_run,
+  translation_units,
+)
 from aya_train.translation.engines import Identity
 
 pytest.importorskip('sentencex', reason='needs the extra `translate`')
@@ -66,6 +73,12 @@ def contents(folder):
   }
 
 
+def shard_rows(folder, split):
+  builder = tfds.builder_from_directory(str(translated_shards.folder(folder, 'quiz')))
+  rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
+  return [{k: v.decode() for k, v in row.items()} for row in rows]
+
+
 def run(output, targets=('yor', 'tha'), **options):
   options = {'settings': OPEN, 'rows_of_unit': 5, 'progress': lambda line: None} | options
   return translation_run.translate(rows(), SOURCE, targets, output, SPEC, **options)
@@ -91,7 +104,7 @@ def test_a_killed_translation_goes_on_to_the_same_bytes(engine, tmp_path, monkey
       run(tmp_path / 'killed', runner=shuffled)
       break
     except KeyboardInterrupt:
-      assert not (tmp_path / 'killed' / translation_run.MANIFEST).exists()
+      assert not (tmp_path / 'killed' / translation_output.MANIFEST).exists()
   assert contents(tmp_path / 'killed') == contents(tmp_path / 'whole')
   before = engine.calls
   run(tmp_path / 'killed')
@@ -120,10 +133,9 @@ def test_rejects_are_kept_with_their_reasons_and_counted(engine, tmp_path):
     assert counts['rejected'] == {'lost_numbers': 1, 'unfinished': 1}
     assert {r['row']['id'] for r in found} == {'3', '4'}
     assert counts['rows'] == 23 == counts['accepted'] + len(found)
-    accepted = (tmp_path / 'data' / f'{target}.jsonl').read_text().splitlines()
+    accepted = shard_rows(tmp_path, f'train_{target}')
     assert len(accepted) == counts['accepted']
-    for line in accepted:
-      row = json.loads(line)
+    for row in accepted:
       assert f'```\ncode {row["id"]}\n```' in row['inputs'] and '{x}' in row['inputs']
       assert f'\n- {row["targets"]}\n' in row['inputs']  # the answer is one of the options
       assert row['targets'] == 'on yaw' and row['language_code'] == target
@@ -141,21 +153,22 @@ def test_a_sentence_is_translated_once_and_again_in_fragments_if_it_lost_a_mark(
 
 
 def test_what_comes_out_is_a_data_set_with_both_licenses(engine, tmp_path):
-  run(tmp_path, model_license='CC BY-NC 4.0')
-  names = user_data.add_tables([tmp_path / translation_run.TABLE])
+  run(tmp_path, rights=translation_run.Rights('CC BY-NC 4.0'))
+  names = user_data.add_tables([tmp_path / translation_output.TABLE])
   try:
-    assert names == ['quiz.yor', 'quiz.tha']
+    assert names == ['quiz.yor', 'quiz.tha', 'quiz.translated']
     (row, *_) = seqio.TaskRegistry.get('quiz.yor').source.get_dataset('train').as_numpy_iterator()
     assert row['targets'] == b'on yaw'
     record = provenance.record_of('quiz.yor')
     assert record.rights.use == 'non-commercial'
     assert record.model_generated_by == ('identity',)
   finally:
+    seqio.MixtureRegistry.remove(names.pop())
     for name in names:
       seqio.TaskRegistry.remove(name)
 
 
 def test_the_policy_is_that_of_source_and_model(engine, tmp_path):
   with pytest.raises(ValueError, match=r'CC BY-NC 4\.0 is non-commercial'):
-    run(tmp_path, model_license='CC BY-NC 4.0', policy='commercial')
+    run(tmp_path, rights=translation_run.Rights('CC BY-NC 4.0', policy='commercial'))
   assert not list(tmp_path.iterdir())

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--prompt', help="of a model that is told in words: 'Translate to {language}: {text}'"
   )
-  parser.add_argument('--name', help='of the data set; default: from SOURCE_OR_TABLE')
+  parser.add_argument(
+    '--name', help='of what comes out, tasks NAME.LANGUAGE; default: of the source, and _translated'
+  )
   parser.add_argument('--datasets', help='of a table, with commas; default: all')
   parser.add_argument('--license', help='of the source, several between ;')
   parser.add_argument('--attribution', help='whom to name for the source')
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--rows_of_unit', type=int, default=1_000)
   parser.add_argument('--beam_size', type=int, default=4)
   parser.add_argument('--batch_tokens', type=int, default=8_192)
+  parser.add_argument('--max_output_tokens', type=int, default=512, help='of a sentence')
   parser.add_argument('--longest', type=int, default=600, help='characters of a sentence')
   parser.add_argument('--device', default='auto', help='cpu, cuda or auto')
   parser.add_argument('--device_index', default='0', help='of GPUs, with commas')
@@ -98,6 +101,10 @@ def run(args: argparse.Namespace) -> None:
     columns=_listed(args.columns),
     only=_listed(args.datasets or ''),
   )
+  if args.name and len(found) > 1:
+    raise ValueError(
+      f'--name is of one data set, and {args.source} has {len(found)}: choose one with --datasets'
+    )
   for each in found:
     output = args.output
     if len(found) > 1:
@@ -111,7 +118,7 @@ def _translate(found: instruction_rows.Found, output: str, args: argparse.Namesp
 
   from aya_train.translation import translation_output, translation_run
 
-  asked = {'name': args.name, 'license': args.license, 'attribution': args.attribution}
+  asked = {'makes': args.name, 'license': args.license, 'attribution': args.attribution}
   found.source = dataclasses.replace(found.source, **{k: v for k, v in asked.items() if v})
   if not found.source.license:
     raise ValueError('--license: the license of the source, which what is made of it inherits')
@@ -169,6 +176,7 @@ def _engine(
     'device': args.device,
     'compute_type': args.compute_type,
     'threads': args.threads,
+    'max_output_tokens': args.max_output_tokens,
   }
   if args.prompt:
     options |= {'prompt': args.prompt, 'family': 'prompted'}

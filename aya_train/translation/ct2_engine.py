@@ -16,7 +16,8 @@ from aya_train.tasks.languages import aya101
 from aya_train.translation import engine_languages, quality_gates
 
 _END = '</s>'
-_SOURCE_MODELS = ('sentencepiece.bpe.model', 'spiece.model', 'sentencepiece.model', 'source.spm')
+_OPUS_MODEL = 'source.spm'
+_SOURCE_MODELS = ('sentencepiece.bpe.model', 'spiece.model', 'sentencepiece.model', _OPUS_MODEL)
 _TARGET_MODEL = 'target.spm'
 _JSON = 'tokenizer.json'
 _VOCABULARIES = ('shared_vocabulary', 'source_vocabulary')
@@ -43,7 +44,7 @@ class Ct2Engine:
     device_index: int = 0,
     compute_type: str = 'default',
     threads: int = 0,
-    longest: int = 512,
+    max_output_tokens: int = 512,
     prompt: str = PROMPT,
   ):
     """Loads the folder.
@@ -56,7 +57,7 @@ class Ct2Engine:
       beam_size: 1 is greedy.
       device, device_index, compute_type: as CTranslate2 takes them.
       threads: of a processor; 0 leaves it to CTranslate2.
-      longest: tokens of an output; one that has so many is an unfinished one.
+      max_output_tokens: of an output; one that has so many is unfinished.
       prompt: of a 'prompted' model, with {text} and {language}.
 
     Raises:
@@ -76,10 +77,10 @@ class Ct2Engine:
       )
     self._tokens = _vocabulary(folder)
     self._has = frozenset(self._tokens)
-    self.family = family or engine_languages.family_of(self._has) or 'opus'
+    self.family = family or engine_languages.family_of(self._has) or _untagged(folder, self._has)
     self.name = name or folder.name
     self._encode, self._decode = _tokenizer(folder)
-    self._beam_size, self._longest, self._prompt = beam_size, longest, prompt
+    self._beam_size, self._longest, self._prompt = beam_size, max_output_tokens, prompt
     self._compute_type = compute_type
     self._digest = _digest(folder)
     ct2_library.prefer_mkl()
@@ -104,6 +105,10 @@ class Ct2Engine:
     """See `engines.Engine`."""
     return engine_languages.find_all(asked, self.family, self._has)
 
+  def spoken(self, code: str) -> engine_languages.Named:
+    """See `engines.Engine`."""
+    return engine_languages.spoken(code, self.family, self._has)
+
   def lengths(self, sentences: Sequence[str]) -> list[int]:
     """See `engines.Engine`."""
     return [len(self._encode(sentence)) + 2 for sentence in sentences]
@@ -126,14 +131,17 @@ class Ct2Engine:
     """Texts, and whether the model came to an end, within the longest that it may say."""
     sources = [self._source(sentence, source, target) for sentence in sentences]
     forced = [target.token] if self.family in ('nllb', 'm2m100') else None
-    found = self._translator.translate_batch(
-      sources,
-      target_prefix=[forced] * len(sources) if forced else None,
-      beam_size=self._beam_size,
-      max_decoding_length=self._longest,
-      max_input_length=0,
-      return_end_token=True,
-    )
+    try:
+      found = self._translator.translate_batch(
+        sources,
+        target_prefix=[forced] * len(sources) if forced else None,
+        beam_size=self._beam_size,
+        max_decoding_length=self._longest,
+        max_input_length=0,
+        return_end_token=True,
+      )
+    except RuntimeError as error:
+      raise ValueError(f'{self.name}: CTranslate2 gave up: {error}. {_advice(error)}') from error
     made = []
     for each in found:
       tokens = each.hypotheses[0]
@@ -179,6 +187,35 @@ class Ct2Engine:
         run.append(token)
     made.append(self._decode(run))
     return ' '.join(part for part in made if part)
+
+
+def _untagged(folder: epath.Path, vocabulary: frozenset[str]) -> engine_languages.Family:
+  """The family of a model whose vocabulary has no languages.
+
+  Raises:
+    ValueError: it is no model of OPUS-MT, and so must be told in words.
+  """
+  if (folder / _OPUS_MODEL).exists():
+    return 'opus'
+  if 'madeupword0' in vocabulary:
+    raise ValueError(
+      f"{folder}: the vocabulary has lost M2M-100's languages, as CTranslate2's converter (4.8) "
+      'does with transformers 5: convert the model with transformers below 5'
+    )
+  raise ValueError(
+    f'{folder}: no language in its vocabulary, and no {_OPUS_MODEL} of OPUS-MT: a model that is '
+    "told in words needs --prompt 'Translate to {language}: {text}'; of OPUS-MT, "
+    'ct2-transformers-converter --copy_files source.spm target.spm'
+  )
+
+
+def _advice(error: RuntimeError) -> str:
+  said = str(error).lower()
+  if 'position' in said:
+    return 'Its sentences are shorter: give smaller --max_output_tokens, and --longest'
+  if 'memory' in said:
+    return 'Give smaller --batch_tokens, or a smaller --compute_type'
+  return 'Give another --device, --compute_type or model'
 
 
 def _vocabulary(folder: epath.Path) -> list[str]:

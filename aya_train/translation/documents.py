@@ -4,6 +4,7 @@ Lines stay lines. What begins or ends a line but is no language (bullets, number
 headings, quotations, bars of a table) stays, and so do whole blocks of code, formulas and rules.
 """
 
+import collections
 import dataclasses
 import itertools
 import re
@@ -36,6 +37,20 @@ _CODE = re.compile(
 )
 _PROSE_END = re.compile(r'(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]+')
 
+# What a few-shot block calls its parts: a sentence by itself, so that it is the same in each.
+_LABEL = re.compile(r'(?P<label>[^\W\d_][^:：.!?|\n]{0,40})(?P<colon>\s?[:：](?:\s+|$))')
+_LABELS = frozenset(
+  """
+  answer answers article assistant body caption choices claim class code comment context conclusion
+  definition dialogue document example explanation fact facts final_answer headline hint human
+  hypothesis input inputs instruction instructions keywords label language negative_example note
+  option options output outputs paragraph paraphrase passage positive_example premise prompt
+  question rationale reason reference reply response review sentence sentence_1 sentence_2 solution
+  source statement story summary system target task text title topic translation tweet user
+  """.split()  # noqa: SIM905
+)
+_OPTION = re.compile(r'(?:(?<=[\s,;])|^)(?:\(?(?P<letter>[A-Ha-h])[.)]|\(?(?P<digit>[1-8])\))\s+')
+
 _COMMENT = re.compile(r'\s*(?:#(?!#)|//|/\*|\*\s|--\s|;)')
 
 
@@ -63,8 +78,9 @@ def pieces(text: str, language: str, longest: int = sentences.LONGEST) -> list[P
   made: list[Piece] = []
   parts = _BREAKS.split(text)
   lines, breaks = parts[::2], [*parts[1::2], '']
+  labels = _labels(lines)
   for line, end, stays in zip(lines, breaks, _stays(lines), strict=True):
-    made += [Piece(line, False)] if stays else _line(line, language, longest)
+    made += [Piece(line, False)] if stays else _line(line, labels, language, longest)
     made.append(Piece(end, False))
   return _joined(made)
 
@@ -175,16 +191,52 @@ def _has_words(text: str) -> bool:
   return len(letters) > 1 or any(c.lower() == c.upper() for c in letters)
 
 
-def _line(line: str, language: str, longest: int) -> list[Piece]:
+def _line(line: str, labels: frozenset[str], language: str, longest: int) -> list[Piece]:
   if _is_row(line):
     made = []
     for cell in re.split(r'((?<!\\)\||\t)', line):
       fixed = cell in ('|', '\t')
       made += [Piece(cell, False)] if fixed else _text(cell, language, longest)
     return made
-  head = _HEAD.match(line)
-  at = head.end() if head else 0
-  return [Piece(line[:at], False), *_text(line[at:], language, longest)]
+  made = []
+  for marker, text in _options(line):
+    head = _HEAD.match(text)
+    at = head.end() if head else 0
+    made += [Piece(marker + text[:at], False)]
+    if (label := _LABEL.match(text, at)) and _key(label['label']) in labels:
+      made += [Piece(label['label'], True), Piece(label['colon'], False)]
+      at = label.end()
+    made += _text(text[at:], language, longest)
+  return made
+
+
+def _options(line: str) -> list[tuple[str, str]]:
+  """(mark, what follows it): the options of a line, '(A) red (B) blue'; one part without any."""
+  found: list[re.Match[str]] = []
+  for match in _OPTION.finditer(line):
+    mark = match['letter'] or match['digit']
+    wanted = chr(ord((found[-1]['letter'] or found[-1]['digit'])[0]) + 1) if found else mark
+    if mark == wanted and (found or mark in 'Aa1'):
+      found.append(match)
+  if len(found) < 2:
+    return [('', line)]
+  ends = [*(m.start() for m in found[1:]), len(line)]
+  texts = [(m[0], line[m.end() : end]) for m, end in zip(found, ends, strict=True)]
+  return [('', line[: found[0].start()]), *texts]
+
+
+def _labels(lines: Sequence[str]) -> frozenset[str]:
+  """Labels of a text, 'Question' of 'Question: who?': known ones, and those that come again."""
+  counted = collections.Counter(
+    _key(found['label'])
+    for line in lines
+    if (found := _LABEL.match(line, head.end() if (head := _HEAD.match(line)) else 0))
+  )
+  return frozenset(label for label, n in counted.items() if n > 1 or label in _LABELS)
+
+
+def _key(label: str) -> str:
+  return re.sub(r'\s+', '_', label.strip().lower()).replace('.', '')
 
 
 def _is_row(line: str) -> bool:

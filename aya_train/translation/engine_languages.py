@@ -121,6 +121,20 @@ def find_all(asked: Sequence[str], family: Family, vocabulary: Collection[str]) 
   return list(found.values())
 
 
+def spoken(code: str, family: Family, vocabulary: Collection[str]) -> Named:
+  """The language of a source: its token where the family is told it, else none is needed.
+
+  NLLB and M2M-100 are told both languages, MADLAD-400 and OPUS-MT the target alone.
+
+  Raises:
+    LacksLanguageError, language_codes.UnknownLanguageError: as `find`.
+  """
+  if family in ('nllb', 'm2m100'):
+    return find(code, family, vocabulary)
+  variety = _variety(code)
+  return Named(code, variety.code, variety.script, '')
+
+
 def candidates(asked: str, family: Family) -> list[str]:
   """Tokens that a language may have in the vocabularies of a family, the likeliest first."""
   variety = _variety(asked)

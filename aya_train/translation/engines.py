@@ -26,6 +26,14 @@ class Engine(Protocol):
     """
     ...
 
+  def spoken(self, code: str) -> engine_languages.Named:
+    """The language of what is to be translated, as the model has it.
+
+    Raises:
+      engine_languages.LacksLanguageError: the model is told it, and lacks it.
+    """
+    ...
+
   def lengths(self, sentences: Sequence[str]) -> list[int]:
     """Tokens of each sentence, by which batches are made."""
     ...
@@ -62,6 +70,9 @@ class Identity:
 
   def languages(self, asked: Sequence[str]) -> list[engine_languages.Named]:
     return engine_languages.find_all(asked, self.family, ())
+
+  def spoken(self, code: str) -> engine_languages.Named:
+    return engine_languages.spoken(code, self.family, ())
 
   def lengths(self, sentences: Sequence[str]) -> list[int]:
     return [len(s) for s in sentences]

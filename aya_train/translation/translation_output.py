@@ -40,6 +40,8 @@ class Source:
     model_generated_by: models that wrote text of it already.
     split: of it, and of what comes out.
     terms: other terms that bind.
+    makes: name of what comes out, a task for each language and a mixture of them; '' for the name
+      of the source and `_translated`.
   """
 
   name: str
@@ -49,6 +51,12 @@ class Source:
   model_generated_by: str = ''
   split: str = 'train'
   terms: str = ''
+  makes: str = ''
+
+  @property
+  def result(self) -> str:
+    """Name of the mixture that comes out."""
+    return re.sub(r'\W+', '_', self.makes or f'{self.name}_translated', flags=re.ASCII)
 
 
 def finish(
@@ -83,6 +91,7 @@ def finish(
     **({'scorer': {'name': name, 'license': scorer_license}} if (name := _scorer(job)) else {}),
   }
   report = {
+    'name': source.result,
     'source': dataclasses.asdict(source),
     'translated_by': made_with,
     'columns': list(translation_units.settings_of(job.settings).columns),
@@ -95,7 +104,7 @@ def finish(
   if survey.rows:
     lengths = translated_shards.write(
       output,
-      source.name,
+      source.result,
       survey,
       lambda split: (
         result['row'] for result in _results(work, job, splits[split]) if not result['reason']
@@ -107,6 +116,7 @@ def finish(
   storage.write_atomically(output / REPORT, _json(report))
   storage.write_atomically(output / CARD, _card(source, job, made_with, terms, languages))
   manifest = {
+    'name': source.result,
     'source': report['source'],
     'translated_by': made_with,
     'settings': job.settings,
@@ -231,7 +241,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def task_name(source: Source, target: str) -> str:
   """Of the SeqIO task of a language."""
-  return f'{re.sub(r"[^A-Za-z0-9_.:]+", "_", source.name)}.{_word(target)}'
+  return f'{source.result}.{_word(target)}'
 
 
 def _table(source: Source, job: Job, terms: str, languages: Mapping[str, Mapping[str, Any]]) -> str:
@@ -242,7 +252,8 @@ def _table(source: Source, job: Job, terms: str, languages: Mapping[str, Mapping
   made = []
   for target in there:
     code, script = languages[target]['code'], languages[target]['script']
-    said = f'translated into {aya101.described(code)} by {model}'
+    dialect = f', as {each["token"]},' if (each := languages[target])['token'] else ''
+    said = f'translated into {aya101.described(code)}{dialect} by {model}'
     values = {
       'name': task_name(source, target),
       'language': f'{code}_{script}',
@@ -252,13 +263,12 @@ def _table(source: Source, job: Job, terms: str, languages: Mapping[str, Mapping
       'terms': '; '.join(x for x in (source.terms, said) if x),
     }
     lines = [f'{key} = {_toml(value)}' for key, value in values.items() if value]
-    files = translated_shards.pattern(source.name, _split(source, target))
+    files = translated_shards.pattern(source.result, _split(source, target))
     lines.insert(1, f'files = {{{_toml(source.split)} = {_toml(files)}}}')
     made.append('\n'.join(['[[dataset]]', *lines]))
   if there:
     tasks = ', '.join(_toml(task_name(source, target)) for target in there)
-    name = _toml(f'{task_name(source, "translated")}')
-    made.append(f'[[mixture]]\nname = {name}\nrates = [{tasks}]')
+    made.append(f'[[mixture]]\nname = {_toml(source.result)}\nrates = [{tasks}]')
   return '\n\n'.join(made) + '\n'
 
 
@@ -276,9 +286,10 @@ def _card(
 ) -> str:
   """What is in the folder, for people: where it is from, what translated it, what was left out."""
   lines = [
-    f'# {source.name}, translated',
+    f'# {source.result}',
     '',
-    f'Translated from {aya101.described(job.source)} by {model_of(job)} with aya-train.',
+    f'{source.name}, translated from {aya101.described(job.source)} by {model_of(job)} with '
+    'aya-train.',
     '',
     f'- License: {terms}',
     f'- License of the source: {source.license}'

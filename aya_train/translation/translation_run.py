@@ -167,13 +167,13 @@ def _check(
   if not targets:
     raise ValueError('--to: name at least one language')
   named = engine.languages(targets)
-  (spoken,) = engine.languages([source.language])
+  spoken = engine.spoken(source.language)
   if same := [n.asked for n in named if (n.code, n.script) == (spoken.code, spoken.script)]:
     raise ValueError(f'--to {same[0]}: the source is in that language')
   if back is not None:
-    if back.family == 'opus' and not any(n.token for n in back.languages([source.language])):
-      logger.info('%s translates back, and is taken to be a model of that direction', back.name)
-    back.languages([*targets, source.language])
+    back.languages([source.language])
+    for target in targets:
+      back.spoken(target)
   scorer = translation_units.settings_of(settings).scorer
   if scorer:
     if not rights.scorer:
@@ -281,7 +281,7 @@ def _estimate(
   tokens = int(sum(engine.lengths(unique)) * size / max(sampled, 1))
   sample = unique[:_SAMPLE]
   (into,) = engine.languages([todo[0][2]])
-  (source,) = engine.languages([job.source])
+  source = engine.spoken(job.source)
   return Estimate(len(todo), tokens, _rate(engine, sample, source, into), workers, price)
 
 

@@ -146,13 +146,14 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
       'that one, or give another --output'
     )
   rows = [json.loads(line) for line in rows_file(folder, unit).read_bytes().split(b'\n') if line]
-  (source,) = engine.languages([job.source])
+  source = engine.spoken(job.source)
   (into,) = engine.languages([target])
-  way_back = back and row_translation.WayBack(
-    back, *(back.languages([code])[0] for code in (target, job.source))
-  )
+  way_back = None
+  if back is not None:
+    (home,) = back.languages([job.source])
+    way_back = row_translation.WayBack(back, back.spoken(target), home)
   done, counts = row_translation.translate(
-    rows, engine, source, into, settings_of(job.settings), way_back or None
+    rows, engine, source, into, settings_of(job.settings), way_back
   )
   lines = [_line(result, into, job, engine) for result in done]
   lines.append(to_line({'counts': counts.to_json()}))

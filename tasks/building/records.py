@@ -99,8 +99,8 @@ def read(
     yield from _read_lines(path, part, records_are_lists)
   else:
     raise ValueError(
-      f'{path}: unknown kind of file; expected {PARQUET}, .tfrecord, {", ".join(JSON_LINES)}, or with '
-      f'{", ".join(text_files.COMPRESSED)}, or {ZIP}'
+      f'{path}: unknown kind of file; expected {PARQUET}, .tfrecord, {", ".join(JSON_LINES)}, or '
+      f'with {", ".join(text_files.COMPRESSED)}, or {ZIP}'
     )
 
 

@@ -74,7 +74,7 @@ def contents(folder):
 
 
 def shard_rows(folder, split):
-  builder = tfds.builder_from_directory(str(translated_shards.folder(folder, 'quiz')))
+  builder = tfds.builder_from_directory(str(translated_shards.folder(folder, 'quiz_translated')))
   rows = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
   return [{k: v.decode() for k, v in row.items()} for row in rows]
 
@@ -156,10 +156,12 @@ def test_what_comes_out_is_a_data_set_with_both_licenses(engine, tmp_path):
   run(tmp_path, rights=translation_run.Rights('CC BY-NC 4.0'))
   names = user_data.add_tables([tmp_path / translation_output.TABLE])
   try:
-    assert names == ['quiz.yor', 'quiz.tha', 'quiz.translated']
-    (row, *_) = seqio.TaskRegistry.get('quiz.yor').source.get_dataset('train').as_numpy_iterator()
+    assert names == ['quiz_translated.yor', 'quiz_translated.tha', 'quiz_translated']
+    (row, *_) = (
+      seqio.TaskRegistry.get('quiz_translated.yor').source.get_dataset('train').as_numpy_iterator()
+    )
     assert row['targets'] == b'on yaw'
-    record = provenance.record_of('quiz.yor')
+    record = provenance.record_of('quiz_translated.yor')
     assert record.rights.use == 'non-commercial'
     assert record.model_generated_by == ('identity',)
   finally:

@@ -96,6 +96,7 @@ setuptools.setup(
       'ctranslate2>=4.8.1,<5',
       'icu4py>=1.2,<2',
       'py3langid>=0.3,<0.5',
+      'sacrebleu>=2.4,<3',
       'sentencex>=1.0.30,<2',
       'tokenizers>=0.22,<1',
     ],

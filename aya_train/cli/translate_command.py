@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--scorer', help='function that scores translations, as module:function')
   parser.add_argument('--scorer_license', help='of the scorer')
   parser.add_argument('--rows', type=int, help='the first so many')
+  parser.add_argument(
+    '--sample', type=int, default=0, help='rows drawn for each language, for each another sample'
+  )
   parser.add_argument('--rows_of_unit', type=int, default=1_000)
   parser.add_argument('--beam_size', type=int, default=4)
   parser.add_argument('--batch_tokens', type=int, default=8_192)
@@ -142,6 +145,7 @@ def _translate(found: instruction_rows.Found, output: str, args: argparse.Namesp
       args.model_license or '', args.scorer_license or '', args.policy or ''
     ),
     rows_of_unit=args.rows_of_unit,
+    sample=args.sample,
     workers=workers,
     runner=_runner(args, workers),
     price=args.price_per_hour,

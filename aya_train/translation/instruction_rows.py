@@ -14,7 +14,7 @@ import seqio
 from etils import epath
 
 from aya_train.data import task_examples
-from aya_train.tasks import features, source_tasks
+from aya_train.tasks import features, source_tasks, split_slices
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import dataset_tables, user_data
@@ -30,10 +30,12 @@ class Found:
 
   Attributes:
     source: what is known of it.
+    split: to read; of a task a slice too.
     left_out: rows in other languages, by code; complete when `rows` has been read.
   """
 
   source: Source
+  split: str
   task: seqio.Task | None = None
   dataset: dataset_tables.Dataset | None = None
   columns: tuple[str, ...] = ('inputs', 'targets')
@@ -67,12 +69,12 @@ class Found:
   def _all(self) -> Iterator[Mapping[str, Any]]:
     if self.dataset is None:
       assert self.task is not None
-      yield from _task_rows(self.task, self.source.split)
+      yield from _task_rows(self.task, self.split)
     elif self.columns == ('inputs', 'targets') and self.dataset.templates:
-      for row in user_data.instructions(self.dataset, self.source.split):
+      for row in user_data.instructions(self.dataset, self.split):
         yield row._asdict()
     else:
-      for _, columns in user_data.raw_rows(self.dataset, self.source.split):
+      for _, columns in user_data.raw_rows(self.dataset, self.split):
         yield _with_code(columns, self.dataset)
 
 
@@ -119,12 +121,13 @@ def find(
     dataset = dataset_tables.Dataset(stem, {split: (os.path.abspath(name),)}, language)
     if '://' in name:
       dataset = dataclasses.replace(dataset, files={split: (name,)})
-    return [Found(Source(stem, language, '', split=split), None, dataset, chosen)]
+    return [Found(Source(stem, language, '', split=split), split, None, dataset, chosen)]
   if (owned := user_data.find(name)) is not None:
     return [_of_table(owned, language, split, chosen)]
   if name in seqio.TaskRegistry.names():
     task = seqio.TaskRegistry.get(name)
-    return [Found(_source_of(task, language, split), task, None, chosen)]
+    whole = split_slices.parse(split)[0].split
+    return [Found(_source_of(task, language, whole), split, task, None, chosen)]
   if name in seqio.MixtureRegistry.names():
     raise ValueError(
       f'{name} is a mixture: translate its tasks one by one, such as '
@@ -156,6 +159,7 @@ def _of_table(
       split,
       dataset.terms,
     ),
+    split,
     None,
     dataset,
     columns,
@@ -178,8 +182,8 @@ def _source_of(task: seqio.Task, language: str, split: str) -> Source:
 
 def _task_rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, Any]]:
   """Examples as text: what a task's preprocessors give before they tokenise."""
-  if split not in task.splits:
-    raise ValueError(f'{task.name} has no split {split!r}; it has {list(task.splits)}')
+  if unknown := [s.split for s in split_slices.parse(split) if s.split not in task.splits]:
+    raise ValueError(f'{task.name} has no split {unknown[0]!r}; it has {list(task.splits)}')
   data = task.source.get_dataset(split=split, shuffle=False)
   kept = []
   for preprocess in task.preprocessors:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from aya_train.tasks import storage
@@ -110,7 +111,7 @@ def write(
     )
     infos.append(tfds.core.SplitInfo(split, lengths[split], size, template))
   features = {
-    column: tfds.features.Scalar('int64') if kind == WHOLE_NUMBER else tfds.features.Text()
+    column: tfds.features.Scalar(np.int64) if kind == WHOLE_NUMBER else tfds.features.Text()
     for column, kind in sorted(survey.kinds.items())
   }
   tfds.folder_dataset.write_metadata(

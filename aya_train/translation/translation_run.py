@@ -93,6 +93,7 @@ def translate(
   settings: Mapping[str, Any] | None = None,
   rights: Rights = Rights(),
   rows_of_unit: int = 1_000,
+  sample: int = 0,
   workers: int = 1,
   runner: work_runner.Runner | None = None,
   price: float | None = None,
@@ -111,6 +112,7 @@ def translate(
     settings: keyword arguments of `row_translation.Settings`, thresholds as a table.
     rights: licenses, and the policy that they and the source's are held against.
     rows_of_unit: of a piece of work. Sentences are translated once within a unit.
+    sample: rows that are drawn for each language, a different sample for each; 0 for all.
     workers: for the estimate, and of `runner` unless one is given.
     runner: where units run.
     price: of an hour, for the estimate.
@@ -128,6 +130,8 @@ def translate(
   output = epath.Path(output)
   if rows_of_unit < 1:
     raise ValueError(f'--rows_of_unit must be at least 1, got {rows_of_unit}')
+  if sample < 0:
+    raise ValueError(f'--sample must be at least 1, got {sample}')
   run_units = runner or work_runner.processes(workers)
   opened = engine.open()
   opened_back = None if back is None else back.open()
@@ -135,10 +139,20 @@ def translate(
   settings = dict(settings or {})
   _check(source, targets, opened, opened_back, license_name, rights, settings)
   made_with = translation_units.settings_of_engines(opened, opened_back)
-  job = Job(source.language, tuple(targets), 0, settings, engine, made_with, back)
+  job = Job(
+    source.language,
+    tuple(targets),
+    0,
+    settings,
+    engine,
+    made_with,
+    back,
+    rows_of_unit=rows_of_unit,
+    sample=sample,
+  )
   work = output / WORK
   with lease.held(work, '--output', 'translate'):
-    job, finished = _begin(rows, source, job, work, rows_of_unit)
+    job, finished = _begin(rows, source, job, work)
     if finished:
       return json.loads((output / translation_output.REPORT).read_text())
     named = {n.asked: n for n in opened.languages(job.targets)}
@@ -194,7 +208,6 @@ def _begin(
   source: Source,
   job: Job,
   work: epath.Path,
-  rows_of_unit: int,
 ) -> tuple[Job, bool]:
   """Writes the rows of the units and the job; or finds them, the same, and adds languages.
 
@@ -228,7 +241,7 @@ def _begin(
         f'{sorted(row)}'
       )
     held.append(translation_units.to_line(dict(row)) + '\n')
-    if len(held) == rows_of_unit:
+    if len(held) == job.rows_of_unit:
       put()
       unit, held = unit + 1, []
   if held:
@@ -236,7 +249,7 @@ def _begin(
     unit += 1
   if not number:
     raise ValueError(f'{source.name} has no rows in {source.language}')
-  job = dataclasses.replace(job, units=unit)
+  job = dataclasses.replace(job, units=unit, rows=number)
   if not begun:
     storage.write_atomically(path, job.to_json())
     return job, False
@@ -278,7 +291,8 @@ def _estimate(
   )
   sampled = sum(len(line) + 1 for line in lines)
   size = sum(rows_file(work, unit).stat().length for _, unit, _ in todo)
-  tokens = int(sum(engine.lengths(unique)) * size / max(sampled, 1))
+  share = min(job.sample / job.rows, 1.0) if job.sample else 1.0
+  tokens = int(sum(engine.lengths(unique)) * size / max(sampled, 1) * share)
   sample = unique[:_SAMPLE]
   (into,) = engine.languages([todo[0][2]])
   source = engine.spoken(job.source)

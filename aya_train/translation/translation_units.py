@@ -6,12 +6,14 @@ kills. A unit that is there is not made again.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import multiprocessing
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from aya_train.tasks import storage
@@ -69,6 +71,9 @@ class Job:
     engine: how it is opened.
     made_with: `Engine.settings`, and under 'back' those of the way back.
     back: what translates back, None for nothing.
+    rows: of all units.
+    rows_of_unit: of each but the last.
+    sample: rows that are drawn for a language, each language its own; 0 for all.
   """
 
   source: str
@@ -78,6 +83,9 @@ class Job:
   engine: EngineSpec
   made_with: Mapping[str, Any]
   back: EngineSpec | None = None
+  rows: int = 0
+  rows_of_unit: int = 0
+  sample: int = 0
 
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1) + '\n'
@@ -146,6 +154,10 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
       'that one, or give another --output'
     )
   rows = [json.loads(line) for line in rows_file(folder, unit).read_bytes().split(b'\n') if line]
+  if 0 < job.sample < job.rows:
+    chosen = drawn(job.rows, job.sample, target)
+    first = unit * job.rows_of_unit
+    rows = [row for number, row in enumerate(rows, first) if number in chosen]
   source = engine.spoken(job.source)
   (into,) = engine.languages([target])
   way_back = None
@@ -160,6 +172,13 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
   final.parent.mkdir(parents=True, exist_ok=True)
   storage.write_atomically(final, '\n'.join(lines) + '\n')
   return counts.rows, counts.tokens
+
+
+@functools.lru_cache(maxsize=4)
+def drawn(rows: int, sample: int, target: str) -> frozenset[int]:
+  """Numbers of the rows, from 0, that are drawn for a language; the same on every machine."""
+  seed = int.from_bytes(hashlib.blake2b(target.encode(), digest_size=4).digest(), 'little')
+  return frozenset(np.random.RandomState(seed).permutation(rows)[:sample].tolist())
 
 
 def read(path: epath.Path) -> tuple[list[dict[str, Any]], row_translation.Counts]:

@@ -143,3 +143,21 @@ def test_a_mark_that_is_lost_or_twice_there_is_not_repaired():
 def test_prose_that_ends_like_code_is_prose():
   text = 'We went to the old town;\nthe weather was fine;\nimport taxes (see above) rose;'
   assert documents.sentences_of(documents.pieces(text, 'eng')) == text.split('\n')
+
+
+@pytest.mark.parametrize(
+  ('text', 'found'),
+  [
+    ('Question: Who?\nAnswer: Ada\nQuestion: Where?', ['Question', 'Who?', 'Answer', 'Ada']),
+    ('- Item: a cat\n- Item: a dog', ['Item', 'a cat', 'Item', 'a dog']),
+    ('Note well: this', ['Note well: this']),
+    ('Pick: (A) red (B) blue', ['Pick:', 'red', 'blue']),
+    ('a) yes b) no way', ['yes', 'no way']),
+    ('Is it 1) good 2) bad?', ['Is it', 'good', 'bad?']),
+    ('Vitamin B. C is it.', ['Vitamin B. C is it.']),
+  ],
+)
+def test_labels_and_options_are_sentences_by_themselves(text, found):
+  parts = documents.pieces(text, 'eng')
+  assert ''.join(part.text for part in parts) == text
+  assert documents.sentences_of(parts)[: len(found)] == found

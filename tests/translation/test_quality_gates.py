@@ -1,6 +1,8 @@
 """Each gate refuses what it is named after, and lets pass what is like it."""
 
+import dataclasses
 import importlib.util
+import pathlib
 
 import pytest
 
@@ -79,3 +81,52 @@ def test_a_table_sets_thresholds_by_language():
     quality_gates.thresholds_of({'yor': {'min_ration': 1}})
   with pytest.raises(ValueError, match='numbers must be'):
     quality_gates.thresholds_of({'yor': {'numbers': 'some'}})
+
+
+@pytest.mark.parametrize(
+  ('inputs', 'targets', 'lost'),
+  [
+    (('Ada Lovelace wrote it.', 'C’est Ada Lovelace.'), ('Ada Lovelace', 'Ada Lovelace'), False),
+    (('It is positive or negative.', 'Positif ou négatif.'), ('positive', 'favorable'), True),
+    (('It is positive or negative.', 'Positif ou négatif.'), ('positive.', 'positif'), False),
+    (('Disapproval is there.', 'Refus.'), ('approval', 'accord'), False),  # no whole word
+    (('Say yes or no.', 'Oui ou non.'), ('no', 'pas'), False),  # short: by chance
+    (('首都是北京吗？', '수도는 서울?'), ('首都是北京', '수도는 베이징'), True),
+    (('No answer here.', 'Rien.'), ('Paris', 'Paris'), False),
+  ],
+)
+def test_an_answer_that_stood_in_the_input_stands_there_still(inputs, targets, lost):
+  assert quality_gates.answer_lost(inputs, targets, Thresholds()) is lost
+  assert not quality_gates.answer_lost(inputs, targets, Thresholds(answer_from=0))
+
+
+@pytest.mark.parametrize(
+  ('table', 'said'),
+  [
+    ({'default': {'min_ration': 1}}, 'no thresholds'),
+    ({'yor': {'min_ratio': '1'}}, r'\[yor\]: min_ratio must be a float'),
+    ({'yor': {'language': 1}}, 'must be a bool'),
+    ({'default': {'loop_from': True}}, 'must be a int'),
+    ({'min_ratio': 1}, 'expected a table'),
+    ({'klingonese': {}}, 'klingonese'),
+  ],
+)
+def test_thresholds_that_are_none_are_refused(table, said):
+  with pytest.raises(ValueError, match=said):
+    quality_gates.thresholds_of(table)
+
+
+def table_of(header):
+  """First two columns of a table of the docs."""
+  text = (pathlib.Path(__file__).parents[2] / 'docs/translation.md').read_text()
+  lines = text[text.index(f'| {header} |') :].split('\n\n')[0].splitlines()[2:]
+  return [[cell.strip().strip('`') for cell in line.split('|')[1:3]] for line in lines]
+
+
+def test_the_documentation_tells_the_reasons_and_thresholds_of_the_code():
+  defaults = {
+    field.name: str(field.default).replace('True', 'true')
+    for field in dataclasses.fields(Thresholds)
+  }
+  assert dict(table_of('threshold')) == defaults
+  assert {name for name, _ in table_of('reason')} == {*quality_gates.REASONS}

@@ -2,13 +2,14 @@
 
 import collections
 import json
+import multiprocessing
 import random
 
 import pytest
 import seqio
 import tensorflow_datasets as tfds
 
-from aya_train.tasks.building import work_runner
+from aya_train.tasks.building import records, work_runner
 from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import user_data
 from aya_train.translation import (
@@ -174,3 +175,120 @@ def test_the_policy_is_that_of_source_and_model(engine, tmp_path):
   with pytest.raises(ValueError, match=r'CC BY-NC 4\.0 is non-commercial'):
     run(tmp_path, rights=translation_run.Rights('CC BY-NC 4.0', policy='commercial'))
   assert not list(tmp_path.iterdir())
+
+
+def test_languages_can_be_added_to_what_is_finished(engine, tmp_path):
+  run(tmp_path / 'together', ('yor', 'tha'))
+  run(tmp_path / 'added', ('yor',))
+  before = engine.calls
+  run(tmp_path / 'added', ('tha',))
+  assert engine.calls - before < before * 1.1  # Yoruba is not made again
+  assert contents(tmp_path / 'added') == contents(tmp_path / 'together')
+  run(tmp_path / 'added', ('yor',))
+  assert contents(tmp_path / 'added') == contents(tmp_path / 'together')
+
+
+def test_each_language_has_a_sample_of_its_own(engine, tmp_path):
+  report = run(tmp_path, sample=9)
+  kept = []
+  for target in ('yor', 'tha'):
+    assert report['languages'][target]['rows'] == 9
+    of_units = [
+      translation_units.read(path)[0]
+      for path in sorted((tmp_path / translation_run.WORK / 'units' / target).iterdir())
+    ]
+    kept.append([result['row']['id'] for results in of_units for result in results])
+    assert kept[-1] == sorted(set(kept[-1]), key=int)
+  assert kept[0] != kept[1]
+  assert run(tmp_path / 'all', sample=100)['languages']['yor']['rows'] == 23
+
+
+def test_what_a_row_lacks_is_counted_and_leaves_the_output_readable(engine, tmp_path):
+  given = [
+    {'inputs': 'Who is it?', 'targets': '', 'n': 1},
+    {'inputs': None, 'targets': 'Ada', 'n': 2},
+    {'inputs': 'half a pair \ud800', 'targets': 'Ada', 'n': 3},
+    {'inputs': ' \n', 'targets': 'Ada', 'n': 4},
+    {'inputs': 'Who?', 'targets': 'Ada', 'n': 5, 'more': ['a', None]},
+  ]
+  report = translation_run.translate(
+    given, SOURCE, ['yor'], tmp_path, SPEC, settings=OPEN, progress=lambda line: None
+  )
+  assert report['languages']['yor']['rejected'] == {'empty_source': 4}
+  (row,) = [
+    row
+    for path in tmp_path.glob('quiz_translated/1.0.0/*tfrecord*')
+    for _, row in records.read(path)
+  ]
+  assert (row['n'], json.loads(row['more']), row['inputs']) == (5, ['a', None], '?ohW')
+  with pytest.raises(ValueError, match=r"row 2: no text in \['targets'\]"):
+    translation_run.translate(
+      [given[4], {'inputs': 'x'}], SOURCE, ['yor'], tmp_path / 'new', SPEC, settings=OPEN
+    )
+
+
+class Forgetful(Identity):
+  """The way back of `Reversing`, which knows no foxes."""
+
+  def translate(self, sentences, source, target):
+    return ['' if 'xof' in s else ' '.join(w[::-1] for w in s.split()) for s in sentences]
+
+
+def test_the_way_back_and_a_scorer_are_gates_with_their_figures(monkeypatch, tmp_path):
+  engines = {'there': Reversing(), 'back': Forgetful()}
+  monkeypatch.setattr(translation_units, '_opened', lambda kind, *args: engines[kind])
+  given = [
+    {'inputs': 'the dog', 'targets': 'barks'},
+    {'inputs': 'the fox', 'targets': 'fox'},
+    {'inputs': 'a bad one', 'targets': 'it'},
+  ]
+  options = {
+    'settings': OPEN | {'scorer': f'{__name__}:worst_of_bad', 'columns': ['inputs', 'targets']},
+    'back': translation_units.EngineSpec('back'),
+  }
+  options['settings']['thresholds'] = {
+    'default': OPEN['thresholds']['default'] | {'min_score': 0.5}
+  }
+  there = translation_units.EngineSpec('there')
+  rights = translation_run.Rights('MIT', 'CC BY-NC-SA 4.0')
+  with pytest.raises(ValueError, match='--scorer_license'):
+    translation_run.translate(
+      given, SOURCE, ['yor'], tmp_path, there, **options, rights=translation_run.Rights('MIT')
+    )
+  with pytest.raises(ValueError, match='the scorer .* is non-commercial'):
+    strict = translation_run.Rights('MIT', 'CC BY-NC-SA 4.0', 'commercial')
+    translation_run.translate(given, SOURCE, ['yor'], tmp_path, there, **options, rights=strict)
+  report = translation_run.translate(
+    given, SOURCE, ['yor'], tmp_path, there, **options, rights=rights, progress=print
+  )
+  counts = report['languages']['yor']
+  assert counts['rejected'] == {'back_translation': 1, 'low_score': 1}
+  assert counts['chrf']['p95'] == 100.0 and counts['score'] == {'p5': 0.1, 'p50': 0.9, 'p95': 0.9}
+  manifest = json.loads((tmp_path / translation_output.MANIFEST).read_text())
+  assert manifest['translated_by']['scorer']['license'] == 'CC BY-NC-SA 4.0'
+  assert manifest['translated_by']['back'] == {'engine': 'identity'}
+  assert 'CC BY-NC-SA 4.0' in (tmp_path / translation_output.CARD).read_text()
+
+
+def worst_of_bad(sources, translations, source, target):
+  assert (source, target) == ('eng', 'yor') and len(sources) == len(translations)
+  return [0.1 if 'bad' in text else 0.9 for text in sources]
+
+
+def test_a_worker_keeps_its_device(monkeypatch):
+  opened = []
+  monkeypatch.setattr(translation_units, '_opened', lambda kind, options, i: opened.append(i))
+  spec = translation_units.EngineSpec('identity', {}, (4, 7))
+  for unit in range(3):
+    spec.open(unit)
+  monkeypatch.setattr(multiprocessing.current_process(), '_name', 'SpawnProcess-2')
+  for unit in range(3):
+    spec.open(unit)
+  assert opened == [4, 7, 4, 7, 7, 7]
+
+
+def test_the_estimate_says_what_it_will_cost(engine, tmp_path):
+  said = []
+  assert run(tmp_path, dry_run=True, price=2.0, workers=2, progress=said.append) == {}
+  assert 'at 2.0/h' in said[-1] and 'x 2 workers' in said[-1]
+  assert not (tmp_path / translation_output.MANIFEST).exists()

@@ -120,11 +120,16 @@ def m2m100(folder: pathlib.Path) -> pathlib.Path:
   made.save_pretrained(str(hf))
   tokenizer.save_pretrained(str(hf))
   out = folder / 'tiny-m2m100'
-  converter = ctranslate2.converters.TransformersConverter(
-    str(hf), copy_files=['sentencepiece.bpe.model']
-  )
-  converter.convert(str(out))
-  # With transformers 5 the converter writes made up words in place of the languages.
+
+  class Converter(ctranslate2.converters.TransformersConverter):
+    """With transformers 5 it would write 8 made up words, and no languages."""
+
+    def load_tokenizer(self, *args, **kwargs):
+      loaded = super().load_tokenizer(*args, **kwargs)
+      loaded.num_madeup_words = 108
+      return loaded
+
+  Converter(str(hf), copy_files=['sentencepiece.bpe.model']).convert(str(out))
   path = out / 'shared_vocabulary.json'
   tokens = json.loads(path.read_text())
   for token, number in tokenizer.lang_token_to_id.items():

@@ -204,7 +204,8 @@ def _line(line: str, labels: frozenset[str], language: str, longest: int) -> lis
     at = head.end() if head else 0
     made += [Piece(marker + text[:at], False)]
     if (label := _LABEL.match(text, at)) and _key(label['label']) in labels:
-      made += [Piece(label['label'], True), Piece(label['colon'], False)]
+      name = label['label'].rstrip()
+      made += [Piece(name, True), Piece(text[at + len(name) : label.end()], False)]
       at = label.end()
     made += _text(text[at:], language, longest)
   return made

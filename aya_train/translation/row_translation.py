@@ -147,7 +147,7 @@ def translate(
       scorer of scores.
   """
   cut = [
-    {c: documents.pieces(_text(row, c), source.code, settings.longest) for c in settings.columns}
+    {c: documents.pieces(text_of(row, c), source.code, settings.longest) for c in settings.columns}
     for row in rows
   ]
   every = [s for row in cut for parts in row.values() for s in documents.sentences_of(parts)]
@@ -240,7 +240,7 @@ def _with_scores(
   return checked
 
 
-def _text(row: Mapping[str, Any], column: str) -> str:
+def text_of(row: Mapping[str, Any], column: str) -> str:
   """The text of a column; '' where there is none, or none that can be written."""
   value = row.get(column)
   return value if isinstance(value, str) and _is_sound(value) else ''
@@ -350,7 +350,7 @@ def _row(
   limits: Thresholds,
 ) -> Translated:
   texts = {c: documents.join(p, lambda s: made[s] or '') for c, p in parts.items()}
-  before = sum(quality_gates.weight(_text(row, c)) for c in parts)
+  before = sum(quality_gates.weight(text_of(row, c)) for c in parts)
   after = sum(quality_gates.weight(text) for text in texts.values())
   ratio = round(after / before, 3) if before else 1.0
   reason, where = _refusal(row, parts, texts, refused, source, target, limits)
@@ -368,7 +368,7 @@ def _refusal(
 ) -> tuple[str, str]:
   """The reason why a row is rejected, and where; two empty texts if it is not."""
   for column, pieces in parts.items():
-    if not _text(row, column):
+    if not text_of(row, column):
       return quality_gates.EMPTY_SOURCE, column
     bad = next((s for s in documents.sentences_of(pieces) if refused[s]), None)
     if bad is not None:

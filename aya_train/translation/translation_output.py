@@ -205,7 +205,7 @@ def _language(
           survey.add(_split(source, named.asked), result['row'], len(json.dumps(result['row'])))
           if len(examples) < EXAMPLES:
             examples.append(_example(result, job))
-  partial.rename(path)
+  partial.replace(path)
   return {
     **counts.to_json(),
     'code': named.code,

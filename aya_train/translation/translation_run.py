@@ -20,6 +20,7 @@ from aya_train.translation import (
   documents,
   engine_languages,
   model_licenses,
+  row_translation,
   scorers,
   translation_output,
   translation_units,
@@ -281,12 +282,13 @@ def _estimate(
   rows_file = translation_units.rows_file
   lines = rows_file(work, todo[0][1]).read_bytes().split(b'\n')[:_SAMPLED_ROWS]
   rows = [json.loads(line) for line in lines if line]
+  text_of = row_translation.text_of
   unique = list(
     dict.fromkeys(
       sentence
       for row in rows
       for column in settings.columns
-      for sentence in documents.sentences_of(documents.pieces(row[column] or '', job.source))
+      for sentence in documents.sentences_of(documents.pieces(text_of(row, column), job.source))
     )
   )
   sampled = sum(len(line) + 1 for line in lines)

@@ -37,7 +37,7 @@ def test_damage_is_told(tmp_path):
   with pytest.raises(DamagedFileError, match='after row 2'):
     [*records.read(path)]
   path = write(tmp_path / 'y.tfrecord', [b'\xff no example'])
-  with pytest.raises(DamagedFileError, match='no tf.train.Example'):
+  with pytest.raises(DamagedFileError, match=r'no tf\.train\.Example'):
     [*records.read(path)]
 
 

@@ -14,6 +14,7 @@ from aya_train.translation import protected_spans, sentences
 
 _BREAKS = re.compile(r'(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])')
 _FENCE = re.compile(r'\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$')
+_OPENS_LATE = re.compile(r'```\w*\s*$')
 _ENVIRONMENT = re.compile(r'\s*(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))')
 _HEAD = re.compile(
   r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}\.(?:\d{1,3}\.?)+'
@@ -128,6 +129,8 @@ def _stays(lines: Sequence[str]) -> list[bool]:
       closing = None if end in line[opened.end() :] else end
     else:
       made.append(bool(_TABLE_RULE.match(line)) or not _has_words(line))
+      # A block may begin behind words: 'Explain: ```python'.
+      closing = '```' if line.count('```') == 1 and _OPENS_LATE.search(line) else None
   for i, is_code in enumerate(_code_lines(lines)):
     made[i] = made[i] or is_code
   return made

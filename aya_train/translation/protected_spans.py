@@ -11,7 +11,7 @@ import re
 # In this order: an earlier pattern wins where two begin at the same character, as a longer one
 # would be cut by a shorter (a URL in a link, a field in a tag).
 _PATTERNS = {
-  'code': r'(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)',
+  'code': r'(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|`{2,}\w*',
   'formula': (
     r'\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]'
     r'|(?<![\w$])\$(?=[^\s\d$])[^$\n]{0,200}?[^\s$]\$(?!\w)'

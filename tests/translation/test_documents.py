@@ -161,3 +161,10 @@ def test_labels_and_options_are_sentences_by_themselves(text, found):
   parts = documents.pieces(text, 'eng')
   assert ''.join(part.text for part in parts) == text
   assert documents.sentences_of(parts)[: len(found)] == found
+
+
+def test_a_block_of_code_may_begin_behind_words():
+  text = 'Explain this: ```python\nsome words of code\n```\nWhat is it?'
+  parts = documents.pieces(text, 'eng')
+  assert documents.sentences_of(parts) == ['Explain this: ```python', 'What is it?']
+  assert protected_spans.mask('Explain this: ```python').text == 'Explain this: [1]'

@@ -66,11 +66,11 @@ def test_a_file_of_any_kind(tmp_path):
 def test_a_table_gives_its_data_sets_with_licenses_and_templates(tmp_path):
   (tmp_path / 'a.jsonl').write_text(json.dumps({'inputs': 'Who?', 'targets': 'Ada'}) + '\n')
   (tmp_path / 'b.jsonl').write_text(json.dumps({'w': 'cat'}) + '\n')
-  (tmp_path / 't.yaml').write_text("templates:\n  one: 'Is it {{ w }}? ||| {{ w }}'\n")
+  (tmp_path / 't.jinja').write_text('Is it {{ w }}? ||| {{ w }}')
   table = tmp_path / 'sets.toml'
   table.write_text(
     "[[dataset]]\nname = 'a'\nfiles = 'a.jsonl'\nlanguage = 'eng'\nlicense = 'MIT'\n"
-    "[[dataset]]\nname = 'b'\nfiles = 'b.jsonl'\nlanguage = 'fra'\ntemplates = 't.yaml'\n"
+    "[[dataset]]\nname = 'b'\nfiles = 'b.jsonl'\nlanguage = 'fra'\ntemplates = 't.jinja'\n"
   )
   a, b = find(table)
   assert (a.source.license, b.source.license) == ('MIT', 'Unspecified')

@@ -255,8 +255,8 @@ def test_the_way_back_and_a_scorer_are_gates_with_their_figures(monkeypatch, tmp
     translation_run.translate(
       given, SOURCE, ['yor'], tmp_path, there, **options, rights=translation_run.Rights('MIT')
     )
+  strict = translation_run.Rights('MIT', 'CC BY-NC-SA 4.0', 'commercial')
   with pytest.raises(ValueError, match=r'the scorer .* is non-commercial'):
-    strict = translation_run.Rights('MIT', 'CC BY-NC-SA 4.0', 'commercial')
     translation_run.translate(given, SOURCE, ['yor'], tmp_path, there, **options, rights=strict)
   report = translation_run.translate(
     given, SOURCE, ['yor'], tmp_path, there, **options, rights=rights, progress=print

@@ -1,5 +1,7 @@
 """CTranslate2 with models of both architectures: languages, equal answers, what lacks is named."""
 
+import re
+
 import pytest
 
 from aya_train.translation import ct2_engine, engine_languages
@@ -119,7 +121,12 @@ def test_m2m100_answers_as_transformers_does(tmp_path):
   for sentence in SENTENCES:
     expected = generated(tmp_path / 'hf', sentence, target='yo')
     ((made, _),) = engine.outputs([sentence], source, target)
-    assert made.replace('<unk>', '').split() == expected.split()
+    assert written(made) == written(expected)
+
+
+def written(text):
+  """Words without what the two show differently: unknown ones, and the code that was forced."""
+  return re.sub(r'<unk>|madeupword\d+|^\s*__yo__', '', text).split()
 
 
 @pytest.mark.parametrize('languages', [(), ('>>fra<<', '>>yor<<')])

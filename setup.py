@@ -92,6 +92,16 @@ setuptools.setup(
     'embed': ['aya-train[hf]', 'faiss-cpu>=1.9,<2', 'sentence-transformers>=5.4,<7'],
     # Of preference: asking a judge; strengths and agreement, and the regression on length.
     'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2,<4', 'statsmodels>=0.15,<0.16'],
+    # Translation: engine, tokenizers, splitters of sentences; languages are told by `eval`'s.
+    'translate': [
+      'cld3-py>=3.1,<4',
+      'ctranslate2>=4.8.1,<5',
+      'icu4py>=1.2,<2',
+      'py3langid>=0.3,<0.5',
+      'sacrebleu>=2.4,<3',
+      'sentencex>=1.0.30,<2',
+      'tokenizers>=0.22,<1',
+    ],
     'docs': ['pdoc>=16,<17'],
     'test': [
       'hypothesis>=6.100,<7',

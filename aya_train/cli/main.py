@@ -34,6 +34,7 @@ from aya_train.cli import (
   report_command,
   teach_command,
   train_command,
+  translate_command,
 )
 
 # Lists, empty by default; and prompts that are to be none.
@@ -88,6 +89,7 @@ COMMANDS: Mapping[str, Command] = {
   'contamination': contamination_command,
   'judge': judge_command,
   'teach': teach_command,
+  'translate': translate_command,
 }
 
 

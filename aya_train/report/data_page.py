@@ -24,7 +24,7 @@ from aya_train.data import (
   row_counts,
   task_registry,
 )
-from aya_train.report import plots, rating_figures
+from aya_train.report import plots, rating_figures, translated_sources
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.rights import provenance
@@ -179,6 +179,7 @@ def write(
       if ratings
       else [],
       smallest_edit=rating_figures.SMALLEST_EDIT,
+      translated=translated_sources.find(shares),
       samples=samples(kinds, split),
       top=_TOP,
     )

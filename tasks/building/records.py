@@ -1,4 +1,6 @@
-"""Reads released files record by record: parquet, JSON lines or a JSON array, compressed or in zip.
+"""Reads released files record by record: parquet, Arrow, TFRecord, JSON lines or a JSON array.
+
+Text may be compressed or in a zip.
 
 Memory is bounded by a batch of rows, by one line or by one element of an array. A file that ends
 too early is damaged, and says so before its caller can take it for whole; a bad record inside a
@@ -16,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from etils import epath
 
-from aya_train.tasks.building import json_arrays, text_files
+from aya_train.tasks.building import json_arrays, text_files, tfrecord_files
 from aya_train.tasks.building.read_report import DamagedFileError
 
 PARQUET = '.parquet'
@@ -89,14 +91,16 @@ def read(
     yield from _read_parquet(path, part, columns)
   elif name.endswith(ARROW):
     yield from _read_arrow(path)
+  elif tfrecord_files.is_one(name):
+    yield from _read_tfrecord(path)
   elif name.endswith(ZIP):
     yield from _read_zip(path)
   elif is_readable(name):
     yield from _read_lines(path, part, records_are_lists)
   else:
     raise ValueError(
-      f'{path}: unknown kind of file; expected {PARQUET}, {", ".join(JSON_LINES)}, or with '
-      f'{", ".join(text_files.COMPRESSED)}, or {ZIP}'
+      f'{path}: unknown kind of file; expected {PARQUET}, .tfrecord, {", ".join(JSON_LINES)}, or '
+      f'with {", ".join(text_files.COMPRESSED)}, or {ZIP}'
     )
 
 
@@ -224,6 +228,13 @@ def _read_arrow(path: epath.Path) -> Iterator[Found]:
           yield f'row {row}', record
     except (pa.ArrowException, OSError) as error:
       raise DamagedFileError(f'{path}: not a whole Arrow file ({_line(error)})') from error
+
+
+def _read_tfrecord(path: epath.Path) -> Iterator[Found]:
+  with path.open('rb') as raw:
+    _refuse_pointer(path, raw)
+  for row, record in enumerate(tfrecord_files.read(path), 1):
+    yield f'row {row}', record
 
 
 def _read_zip(path: epath.Path) -> Iterator[Found]:

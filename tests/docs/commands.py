@@ -21,7 +21,8 @@ PAGES = (
   *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
   *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
   *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
-  *(f'docs/{name}.md' for name in ('annotation', 'reliability', 'embeddings', 'embedding_use')),
+  *(f'docs/{name}.md' for name in ('annotation', 'translation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('embeddings', 'embedding_use')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )
@@ -29,6 +30,7 @@ PROGRAMS = (
   *('aya-train', 'bash', 'python', 'pip', 'pytest', 'launch/tpu_pod', 'launch/gke/apply', 'uv'),
   *(
     'hf',
+    'ct2-transformers-converter',
     'llama-completion',
     'llama-simple',
     'git',

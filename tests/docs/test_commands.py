@@ -16,6 +16,10 @@ from tests.docs.reader import EXECUTED, SHOWN, products
 # What is shown and not executed here, with the reason.
 NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `-m t5x` does',
+  'ct2-transformers-converter --model facebook/nllb-200-3.3B --quantization float16 '
+  '--copy_files tokenizer.json --output_dir nllb-200-3.3B': 'the weights are on the hub',
+  'aya-train translate aya_dataset --to yor,hau,tha --model nllb-200-3.3B --device cuda '
+  '--device_index 0,1,2,3 --policy non-commercial --output translated_aya': 'so are these',
   'xpk workload create': 'the name of a command of another program',
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
   'python -m tests.faults.fuzz --inputs 1000000': 'minutes; tests/faults/test_fuzz.py does',

@@ -1,0 +1,391 @@
+"""Preference tuning of an encoder-decoder: of two answers to a prompt one was preferred.
+
+The encoder runs once a prompt, whose features both answers see. Dropout is off, in training too:
+the policy must be the model that the reference is held against. What a loss is, is said in
+aya_train/preference_losses.py; here are the network, the sums of a batch and the figures.
+
+Letters: B rows, T decoder positions, N places for pairs in a row: 1, or if packed 2 T.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aya_train import losses, preference_losses
+from aya_train.data import feature_converters
+from aya_train.objectives import objective, seq2seq
+
+Array = jax.Array
+Batch = Mapping[str, Array]
+Answers = preference_losses.Answers
+
+LOSSES = ('dpo', 'ipo', 'simpo', 'orpo', 'cpo', 'kto', 'sft')
+WITH_REFERENCE = ('dpo', 'ipo', 'kto')
+OF_SUMS = ('dpo', 'ipo', 'cpo')  # others say themselves what an answer's length does
+LENGTHS = ('summed', 'normalised', 'desensitised')
+DEFAULT_NLL_WEIGHT = {'orpo': 1.0, 'cpo': 1.0}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PreferenceModel(seq2seq.EncoderDecoderModel):
+  """mT5 trained on pairs of answers; it decodes and is exported as an EncoderDecoderModel.
+
+  Attributes:
+    loss: one of LOSSES.
+    beta: scale of the implicit reward.
+    label_smoothing: chance in [0, 0.5) that a pair's label is wrong; of dpo, cpo and simpo.
+    z_loss: must be 0.
+    gamma: margin that simpo wants between the rewards.
+    nll_weight: of the negative log-likelihood of chosen answers, a token; None: 1 in orpo and cpo,
+      as published, 0 elsewhere.
+    length: 'summed' log-likelihoods; 'normalised', by the token; or 'desensitised', where the
+      policy's log-likelihood of tokens beyond the shorter answer weighs `tail_weight`. Of dpo, ipo
+      and cpo.
+    tail_weight: in [0, 1].
+    desirable_weight, undesirable_weight: of kto's answers.
+    reference_point: kto's z.
+  """
+
+  z_loss: float = 0.0
+  loss: str = 'dpo'
+  beta: float = 0.1
+  gamma: float = 1.0
+  nll_weight: float | None = None
+  length: str = 'summed'
+  tail_weight: float = 0.5
+  desirable_weight: float = 1.0
+  undesirable_weight: float = 1.0
+  reference_point: float = 0.0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.loss not in LOSSES:
+      raise ValueError(f'PREFERENCE_LOSS must be one of {LOSSES}, got {self.loss!r}')
+    if self.length not in LENGTHS:
+      raise ValueError(f'PREFERENCE_LENGTH must be one of {LENGTHS}, got {self.length!r}')
+    if self.length != 'summed' and self.loss not in OF_SUMS:
+      raise ValueError(
+        f"PREFERENCE_LENGTH {self.length!r} is for {OF_SUMS}; the loss {self.loss!r} needs 'summed'"
+      )
+    if self.beta <= 0.0:
+      raise ValueError(f'PREFERENCE_BETA must be above 0, got {self.beta!r}')
+    if self.label_smoothing >= 0.5:
+      raise ValueError(
+        f'PREFERENCE_LABEL_SMOOTHING must be in [0, 0.5), got {self.label_smoothing!r}: at 0.5 a '
+        'label says nothing'
+      )
+    if self.label_smoothing and self.loss not in ('dpo', 'cpo', 'simpo'):
+      raise ValueError(
+        f'PREFERENCE_LABEL_SMOOTHING is for dpo, cpo and simpo; {self.loss!r} has none'
+      )
+    if self.z_loss or self.loss_normalizing_factor is not None:
+      raise ValueError(
+        'preference losses have no z-loss and count pairs: Z_LOSS = 0.0 and '
+        f'LOSS_NORMALIZING_FACTOR = None, got {self.z_loss!r}, {self.loss_normalizing_factor!r}'
+      )
+    if not 0.0 <= self.tail_weight <= 1.0:
+      raise ValueError(f'PREFERENCE_TAIL_WEIGHT must be in [0, 1], got {self.tail_weight!r}')
+
+  @property
+  def uses_reference(self) -> bool:
+    """Whether rows must hold the log-likelihoods of a reference model."""
+    return self.loss in WITH_REFERENCE
+
+  @property
+  def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
+    features = ('inputs', *feature_converters.PAIR)
+    if self.uses_reference:
+      features = (*features, 'reference')
+    return feature_converters.PairFeatureConverter(features)
+
+  def weigh(self, batch: Batch) -> tuple[Batch, Array]:
+    """Weighs each pair, or each answer where they are judged one by one.
+
+    Returns:
+      The batch with `pair_weights` float32 [B, N], or [B, 2, N] of single answers, 1 for each that
+      counts; `token_weights` float32 [B], the weight of a chosen token's log-likelihood; and the
+      number of those that count. So the loss is a mean over pairs plus a mean over chosen tokens.
+    """
+    lengths = _lengths(batch)
+    there = lengths > 0
+    counted = {'kto': there, 'sft': there[:, 0]}.get(self.loss, there.all(axis=1))
+    weights = counted.astype(jnp.float32)
+    denominator = jnp.sum(weights)
+    paired = weights if self.loss != 'kto' else there[:, 0].astype(jnp.float32)
+    tokens = jnp.sum(lengths[:, 0] * paired)
+    per_token = denominator / jnp.maximum(tokens, 1.0)
+    rows = batch['encoder_input_tokens'].shape[0]
+    return {
+      **batch,
+      'pair_weights': weights,
+      'token_weights': jnp.full((rows,), per_token),
+    }, denominator
+
+  def sums(
+    self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
+  ) -> tuple[Array, objective.Sums]:
+    """The loss, and what is counted of pairs; there is no dropout.
+
+    Returns:
+      The normalised loss, float32 [], and sums, each float32 []: of pairs, and over them of
+      rewards, of the pairs that the rewards order right and of both log-likelihoods; of answers of
+      either side, their tokens, and over them of the log ratio.
+    """
+    del dropout_key
+    tokens = self._token_log_likelihoods(params, batch)
+    lengths = _lengths(batch)
+    plain, scored = self._answers(tokens, lengths, batch)
+    there = lengths > 0
+    both = there.all(axis=1).astype(jnp.float32)
+    total = jnp.sum(self._losses(plain, scored) * batch['pair_weights'])
+    nll_weight = DEFAULT_NLL_WEIGHT.get(self.loss, 0.0)
+    nll_weight = nll_weight if self.nll_weight is None else self.nll_weight
+    nll_weight = 1.0 if self.loss == 'sft' else nll_weight
+    nll = jnp.sum(self._nll(plain[0], both, there) * batch['token_weights'][:, None])
+    rewards = [self.beta * self._reward(side) for side in scored]
+    margin = rewards[0] - rewards[1]
+    sums = {
+      'nll': nll / denominator,
+      'pairs': jnp.sum(both),
+      'margin': jnp.sum(margin * both),
+      'accurate': jnp.sum((margin > 0) * both),
+      'all_tokens': jnp.float32(
+        batch['encoder_input_tokens'].size + batch['decoder_target_tokens'].size
+      ),
+      'real_tokens': jnp.sum(batch['encoder_input_tokens'] > 0, dtype=jnp.float32)
+      + jnp.sum(lengths),
+    }
+    for i, name in enumerate(feature_converters.PAIR):
+      real = there[:, i].astype(jnp.float32)
+      sums |= {
+        f'{name}_answers': jnp.sum(real),
+        f'{name}_tokens': jnp.sum(lengths[:, i]),
+        f'{name}_reward': jnp.sum(rewards[i] * real),
+        f'{name}_log_likelihood': jnp.sum(plain[i].log_likelihood * real),
+      }
+      if self.uses_reference:
+        sums[f'{name}_log_ratio'] = jnp.sum(plain[i].log_ratio * real)
+    return (total + nll_weight * nll) / denominator, sums
+
+  def _losses(self, plain: list[Answers], scored: list[Answers]) -> Array:
+    """Of each pair, float32 [B, N]; of each answer, [B, 2, N], where they are judged alone."""
+    smoothing = {'label_smoothing': self.label_smoothing}
+    match self.loss:
+      case 'dpo':
+        return preference_losses.dpo(*scored, beta=self.beta, **smoothing)
+      case 'ipo':
+        return preference_losses.ipo(*scored, beta=self.beta)
+      case 'cpo':
+        return preference_losses.cpo(*scored, beta=self.beta, **smoothing)
+      case 'simpo':
+        return preference_losses.simpo(*plain, beta=self.beta, gamma=self.gamma, **smoothing)
+      case 'orpo':
+        return preference_losses.orpo(*plain, beta=self.beta)
+      case 'kto':
+        options = {
+          'beta': self.beta,
+          'reference_point': self.reference_point,
+          'desirable_weight': self.desirable_weight,
+          'undesirable_weight': self.undesirable_weight,
+        }
+        good = (jnp.bool_(True), jnp.bool_(False))
+        return jnp.stack(
+          [preference_losses.kto(x, y, **options) for x, y in zip(plain, good, strict=True)],
+          axis=1,
+        )
+    return jnp.zeros_like(plain[0].length)  # sft: the likelihood alone
+
+  def _nll(self, chosen: Answers, both: Array, there: Array) -> Array:
+    counted = there[:, 0] if self.loss in ('sft', 'kto') else both
+    return preference_losses.nll(chosen) * counted
+
+  def _reward(self, answers: Answers) -> Array:
+    """What beta is multiplied with, [B, N]."""
+    return (answers.normalised() if self.loss in ('simpo', 'orpo') else answers).log_ratio
+
+  def _answers(
+    self, tokens: Array, lengths: Array, batch: Batch
+  ) -> tuple[list[Answers], list[Answers]]:
+    """The two answers of each pair, [B, N] each: as they are, and as `length` has them."""
+    places = lengths.shape[2]
+    summed = _per_answer(tokens, batch, places)
+    reference = jnp.zeros_like(summed)
+    if self.uses_reference:
+      given = jnp.moveaxis(batch['reference'], 2, 1)[:, :, :places]
+      reference = jnp.pad(given, ((0, 0), (0, 0), (0, places - given.shape[2])))
+    plain = [Answers(summed[:, i], reference[:, i], lengths[:, i]) for i in (0, 1)]
+    if self.length == 'normalised':
+      return plain, [side.normalised() for side in plain]
+    if self.length == 'desensitised':
+      shorter = jnp.min(lengths, axis=1, keepdims=True)
+      head = _per_answer(_heads(tokens, shorter, batch), batch, places)
+      weighed = preference_losses.desensitised(head, summed - head, self.tail_weight)
+      return plain, [
+        dataclasses.replace(side, log_likelihood=weighed[:, i]) for i, side in enumerate(plain)
+      ]
+    return plain, plain
+
+  def _token_log_likelihoods(self, params: Any, batch: Batch) -> Array:
+    """Of each target token, float32 [B, 2, T], 0 at padding."""
+    variables = {'params': params}
+    inputs, segments = batch['encoder_input_tokens'], batch.get('encoder_segment_ids')
+    encoded = self.module.apply(variables, inputs, segments, enable_dropout=False, method='encode')
+
+    def twice(x: Array | None) -> Array | None:
+      # Both answers of a row stay beside each other, so on the device of their prompt.
+      return None if x is None else jnp.repeat(x, 2, axis=0)
+
+    def flat(name: str) -> Array | None:
+      return None if name not in batch else batch[name].reshape(-1, batch[name].shape[-1])
+
+    targets = batch['decoder_target_tokens'].reshape(-1, batch['decoder_target_tokens'].shape[-1])
+    features = self.module.apply(
+      variables,
+      twice(encoded),
+      twice(inputs),
+      flat('decoder_input_tokens'),
+      targets,
+      twice(segments),
+      flat('decoder_segment_ids'),
+      enable_dropout=False,
+      method='decode_features',
+    )
+
+    def head(x: Array) -> Array:
+      return self.module.apply(variables, x, method='logits')
+
+    if self.loss_chunk_length is None:
+      token = losses.token_losses(head(features), targets)
+    else:
+      token = losses.chunked_token_losses(head, features, targets, self.loss_chunk_length)
+    found = jnp.where(targets > 0, -token.cross_entropy, 0.0)
+    return found.reshape(batch['decoder_target_tokens'].shape)
+
+  def score_pairs(self, params: Any, batch: Batch) -> Array:
+    """Log-likelihood of both answers of each pair, float32 [B, 2, N]; 0 for what is not there.
+
+    A reference model scores with it, once; `feature_converters.as_integers` writes them down.
+    """
+    tokens = self._token_log_likelihoods(params, batch)
+    return _per_answer(tokens, batch, _lengths(batch).shape[2])
+
+  # What people see
+
+  def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each row's `examples`: texts of `inputs`, `chosen` and `rejected`."""
+    inputs, targets = batch['encoder_input_tokens'], batch['decoder_target_tokens']
+    of_inputs = batch.get('encoder_segment_ids', (inputs > 0).astype(np.int32))
+    of_targets = batch.get('decoder_segment_ids', (targets > 0).astype(np.int32))
+    rows = []
+    for i in range(len(inputs)):
+      sides = (
+        ('inputs', self.input_vocabulary, inputs[i], of_inputs[i]),
+        ('chosen', self.output_vocabulary, targets[i, 0], of_targets[i, 0]),
+        ('rejected', self.output_vocabulary, targets[i, 1], of_targets[i, 1]),
+      )
+      count = int(max(segments.max(initial=0) for *_, segments in sides))
+      examples = [
+        {name: str(words.decode(ids[at == k].tolist())) for name, words, ids, at in sides}
+        for k in range(1, count + 1)
+      ]
+      rows.append({'examples': examples})
+    return rows
+
+  def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """Means over steps and pairs, and rates.
+
+    Returns:
+      `loss`, `nll` (its part of chosen tokens), `grad_norm`, `learning_rate`: means over steps;
+      what `_pair_summary` gives; `steps_per_second`, `pairs_per_second`, `tokens_per_second`
+      (non-padding, prompts once), `pairs_per_step`.
+    """
+    s = {name: float(value) for name, value in sums.items()}
+    return {
+      **{name: s[name] / s['steps'] for name in ('loss', 'nll', 'grad_norm', 'learning_rate')},
+      **_pair_summary(s),
+      'steps_per_second': s['steps'] / seconds,
+      'pairs_per_second': s['pairs'] / seconds,
+      'tokens_per_second': s['real_tokens'] / seconds,
+      'pairs_per_step': s['pairs'] / s['steps'],
+    }
+
+  def eval_summary(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """The same of an evaluation: the loss is a mean over all pairs."""
+    s = {name: float(value) for name, value in sums.items()}
+    denominator = max(s['denominator'], 1e-30)
+    means = {name: s[name] / denominator for name in ('loss', 'nll')}
+    return {**means, **_pair_summary(s), 'pairs': s['pairs']}
+
+  def train_line(self, summary: Mapping[str, float]) -> str:
+    return (
+      f'{self.eval_line(summary)}  {summary["tokens_per_second"]:.0f} tokens/s'
+      f'  {summary["pairs_per_second"]:.1f} pairs/s'
+    )
+
+  def eval_line(self, summary: Mapping[str, float]) -> str:
+    return (
+      f'loss {summary["loss"]:.4f}  margin {summary["margin"]:.4f}'
+      f'  right {100 * summary["accuracy"]:.1f} %'
+      f'  tokens {summary["chosen_length"]:.0f} / {summary["rejected_length"]:.0f}'
+    )
+
+
+def _lengths(batch: Batch) -> Array:
+  """Tokens of each answer, float32 [B, 2, N]."""
+  targets = batch['decoder_target_tokens']
+  places = 2 * targets.shape[2] if 'decoder_segment_ids' in batch else 1
+  return _per_answer((targets > 0).astype(jnp.float32), batch, places)
+
+
+def _per_answer(values: Array, batch: Batch, places: int) -> Array:
+  """Sums of values [B, 2, T] over the tokens of each answer, float32 [B, 2, N]."""
+  segments = batch.get('decoder_segment_ids')
+  if segments is None:
+    return jnp.sum(values, axis=-1, keepdims=True)
+
+  def one(values: Array, segments: Array) -> Array:
+    return jax.ops.segment_sum(values, segments, num_segments=places + 1)[1:]
+
+  return jax.vmap(jax.vmap(one))(values, segments)
+
+
+def _heads(tokens: Array, shorter: Array, batch: Batch) -> Array:
+  """Tokens' values [B, 2, T] up to the length of the pair's shorter answer [B, 1, N], then 0."""
+  targets = batch['decoder_target_tokens']
+  at = jnp.broadcast_to(jnp.arange(targets.shape[2]), targets.shape)
+  segments = batch.get('decoder_segment_ids')
+  if segments is None:
+    return jnp.where(at < shorter, tokens, 0.0)
+  starts = jax.lax.cummax(jnp.where(segments != jnp.roll(segments, 1, axis=2), at, 0), axis=2)
+  limits = jnp.pad(jnp.broadcast_to(shorter, (shorter.shape[0], 2, shorter.shape[2])), _ONE_BEFORE)
+  limit = jnp.take_along_axis(limits, segments, axis=2)
+  return jnp.where(at - starts < limit, tokens, 0.0)
+
+
+_ONE_BEFORE = ((0, 0), (0, 0), (1, 0))  # segment 0 is padding
+
+
+def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:
+  """`margin`, `accuracy` over pairs; of each side's answers mean `_reward`, `_length` in tokens,
+  `_log_likelihood_per_token` and, if there is a reference, `_log_ratio_per_token`.
+  """
+  pairs = max(s['pairs'], 1.0)
+  summary = {
+    'margin': s['margin'] / pairs,
+    'accuracy': s['accurate'] / pairs,
+    'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
+  }
+  for name in feature_converters.PAIR:
+    answers, tokens = (max(s[f'{name}_{what}'], 1.0) for what in ('answers', 'tokens'))
+    summary |= {
+      f'{name}_reward': s[f'{name}_reward'] / answers,
+      f'{name}_length': s[f'{name}_tokens'] / answers,
+      f'{name}_log_likelihood_per_token': s[f'{name}_log_likelihood'] / tokens,
+    }
+    if f'{name}_log_ratio' in s:
+      summary[f'{name}_log_ratio_per_token'] = s[f'{name}_log_ratio'] / tokens
+  return summary

@@ -202,7 +202,7 @@ def with_tokens(batch):
 
 
 def by_hand():
-  """Of both answers of each pair, [4, 2]: likelihoods, references, lengths, likelihoods of heads."""
+  """Likelihoods, references, lengths and likelihoods of heads, [4, 2] each."""
   ids = [[x[n] for n in feature_converters.PAIR] for x in PAIRS]
   tokens = [[-(answer % 13 + 1) / 7 for answer in pair] for pair in ids]
   lengths = np.asarray([[len(answer) for answer in pair] for pair in ids], np.float64)

@@ -124,7 +124,7 @@ def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
   root = tree.get('prompt')
   if not isinstance(root, Mapping):
     raise RowProblemError('bad_tree', f'expected a tree with a prompt, got {sorted(tree)}')
-  waiting = [(root, ())]
+  waiting: list[tuple[Mapping[str, Any], tuple[tuple[str, str], ...]]] = [(root, ())]
   while waiting:
     message, before = waiting.pop()
     role, text = message.get('role'), message.get('text')

@@ -97,10 +97,8 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
-    features = ('inputs', *feature_converters.PAIR)
-    if self.uses_reference:
-      features = (*features, 'reference')
-    return feature_converters.PairFeatureConverter(features)
+    reference = ('reference',) if self.uses_reference else ()
+    return feature_converters.PairFeatureConverter(('inputs', *feature_converters.PAIR, *reference))
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Weighs each pair, or each answer where they are judged one by one.
@@ -173,7 +171,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   def _losses(self, plain: list[Answers], scored: list[Answers]) -> Array:
     """Of each pair, float32 [B, N]; of each answer, [B, 2, N], where they are judged alone."""
-    smoothing = {'label_smoothing': self.label_smoothing}
+    smoothing: dict[str, Any] = {'label_smoothing': self.label_smoothing}
     match self.loss:
       case 'dpo':
         return preference_losses.dpo(*scored, beta=self.beta, **smoothing)
@@ -186,7 +184,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       case 'orpo':
         return preference_losses.orpo(*plain, beta=self.beta)
       case 'kto':
-        options = {
+        options: dict[str, Any] = {
           'beta': self.beta,
           'reference_point': self.reference_point,
           'desirable_weight': self.desirable_weight,

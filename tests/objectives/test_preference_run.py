@@ -27,14 +27,14 @@ def test_the_recipe_builds_the_objective():
     'INITIAL_CHECKPOINT_PATH = None',
     'PREFERENCE_LOSS = "simpo"',
     'PREFERENCE_BETA = 2.5',
-    'VOCABULARY = None',
   ]
   try:
     config.parse(
       ['models/mt5_small.gin', 'recipes/preference.gin', 'hardware/cpu_local.gin'], bindings
     )
-    assert gin.query_parameter('preference.PreferenceModel.beta').selector == 'gin.macro'
+    assert 'PreferenceModel' in str(config.macro('MODEL'))
     assert config.macro('PREFERENCE_BETA') == 2.5
+    assert config.macro('INFER_EVAL_CFG') is None
   finally:
     gin.clear_config()
 

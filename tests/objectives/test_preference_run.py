@@ -91,7 +91,6 @@ def test_margins_rise_and_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
   whole = run(model_dir=str(tmp_path / 'whole'), total_steps=6)
   records = [r for r in metric_writer.read(tmp_path / 'whole') if r['kind'] == 'train']
   assert records[-1]['margin'] > records[0]['margin'] + 0.1
-  assert records[-1]['accuracy'] > 0.9
   run(model_dir=str(tmp_path / 'parts'), total_steps=3)
   resumed = run(model_dir=str(tmp_path / 'parts'), total_steps=6)
   jax.tree.map(np.testing.assert_array_equal, whole.params, resumed.params)

@@ -139,7 +139,7 @@ def answers(
     decoded, scores = (
       np.asarray(values)[: len(batch)] for values in step(params, placed['inputs'], placed['ids'])
     )
-    finiteness.check_scores(scores)
+    finiteness.check_scores(np.ravel(scores))
     yield batch, [[_cut(answer) for answer in row] for row in decoded.tolist()]
 
 

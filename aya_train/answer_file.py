@@ -158,7 +158,7 @@ class AnswerFile:
     try:
       before = json.loads(self._about_path.read_text())
       old, counts = before['about'], (before['num_questions'], before['records_each'])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
       return None
     said = [
       f'{key} was {_short(old.get(key))}, now {_short(self._about.get(key))}'

@@ -8,6 +8,8 @@ import contextlib
 import copy
 import difflib
 import inspect
+import io
+import math
 import os
 import re
 import tokenize
@@ -22,6 +24,7 @@ from gin import config_parser, resource_reader
 from aya_train import run_dir, user_code, value_types
 from aya_train.data import feature_converters
 from aya_train.tasks import features
+from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
@@ -76,6 +79,7 @@ def parse(
   for binding in bindings:
     _parse_binding(binding, known)
   _expand_home()
+  _check_finite()
   if (lengths := macro('TASK_FEATURE_LENGTHS')) is not None:
     feature_converters.check_lengths(lengths)
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
@@ -101,14 +105,39 @@ def _expanded(value: Any) -> Any:
   return type(value)(map(_expanded, value)) if type(value) in (tuple, list) else value
 
 
+def _check_finite() -> None:
+  """Refuses infinity, such as 1e999, which gin can read and not write.
+
+  Raises:
+    ValueError: with the name under which the user sets it.
+  """
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for name, value in parameters.items():
+      if isinstance(value, float) and not math.isfinite(value):
+        name = scope if selector == 'gin.macro' else f'{selector}.{name}'
+        raise ValueError(f'{name} = {value}: expected a finite number')
+
+
 def _read_no_packages() -> None:
   """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
+
+  And has it read files as people save them, with a byte-order mark, as all other texts are read.
 
   `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on
   Python's path any folder of that name is one, without the files.
   """
   readers = gin.config._FILE_READERS
-  readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
+  readers[:] = [
+    (_opened if reader is open else reader, exists)
+    for reader, exists in readers
+    if reader is not resource_reader.system_path_reader
+  ]
+
+
+def _opened(path: str) -> io.StringIO:
+  file = io.StringIO(text_files.read(path))
+  file.name = path  # gin tells it with what is wrong
+  return file
 
 
 def _check_values() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import ct2_library, model_answers
+from aya_train import ct2_library, finiteness, model_answers
 
 _COMPARED = 200  # ids whose pieces are compared with the vocabulary's
 
@@ -75,7 +75,7 @@ class Ct2Answers:
       tokens = [self._ids[piece] for piece in each.hypotheses[0]]
       penalty = len(tokens) ** self._decoding['length_penalty']
       answers.append(model_answers.Answer(tokens, each.scores[0] * penalty))
-    model_answers.check_scores(np.array([answer.score for answer in answers]))
+    finiteness.check_scores(np.array([answer.score for answer in answers]))
     return answers
 
   def score(self, questions: Sequence[model_answers.Scored], *, limit: int) -> list[list[float]]:
@@ -100,7 +100,7 @@ class Ct2Answers:
     )
     found = [[next(values) if len(t) else 0.0 for t in q.targets] for q in questions]
     for each in found:
-      model_answers.check_scores(np.asarray(each))
+      finiteness.check_scores(np.asarray(each))
     return found
 
   def _named(self, ids: np.ndarray) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import seqio
 
-from aya_train import batch_progress, eval_rows, hosts, model_answers, watchdog
+from aya_train import batch_progress, eval_rows, hosts, model_answers, partitioning, watchdog
+from aya_train.objectives import seq2seq
 from aya_train.tasks import eval_tasks
 
 _SAME = 1e-6  # of a log-probability: what float32 cannot tell apart
@@ -113,6 +114,47 @@ def score(
     kept.write([_ranked(task.name, rows, k, scores) for k in questions])
     progress.add(len(questions))
     watchdog.beat()
+
+
+def decode_prompts(
+  model: seq2seq.EncoderDecoderModel,
+  params: Any,
+  prompts: Sequence[str],
+  *,
+  lengths: Mapping[str, int],
+  batch_size: int,
+  partitioner: partitioning.Partitioner,
+  seed: int = 0,
+) -> list[list[int]]:
+  """Answers to texts as ids without padding, cut after the end of sequence.
+
+  Args:
+    model, params: the model.
+    prompts: texts; longer than `lengths['inputs']` tokens they are cut, end of sequence kept.
+    lengths: 'inputs' and 'targets' in tokens.
+    batch_size: prompts at a time.
+    partitioner: mesh.
+    seed: for sampling.
+
+  Raises:
+    finiteness.NonFiniteError: the model gives an answer no finite log-likelihood.
+  """
+  vocabulary = model.input_vocabulary
+  rows = [
+    np.array([*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id], np.int32)
+    for text in prompts
+  ]
+  answerer = model_answers.ModelAnswers(model, partitioner, batch_size, seed)
+  answerer.params = params
+  answers: list[list[int]] = []
+  for numbers in batched(range(len(rows)), batch_size):
+    found = answerer.generate(
+      *([rows[i] for i in numbers], numbers),
+      limit=lengths['inputs'],
+      max_decode_length=lengths['targets'],
+    )
+    answers += [list(answer.tokens) for answer in found]
+  return answers
 
 
 class _Part:

@@ -118,7 +118,7 @@ class Results:
     try:
       before = json.loads(path.read_text())
       old, step, tasks = before['fingerprint'], before['step'], dict(before['tasks'])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
       logger.warning('%s is damaged, and made anew from the predictions', path)
       return fresh
     if old == now.fingerprint:

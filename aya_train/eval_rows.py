@@ -61,12 +61,13 @@ class Rows:
   notes: Sequence[str]
 
   def digest(self) -> str:
-    """Of all that a model gets, and what is held to be right."""
+    """Of all that a model gets, and all that metrics are told besides: what is right, columns."""
     found = hashlib.sha256()
     for row in self.rows:
       for part in (row.inputs, row.targets):
         found.update(len(part).to_bytes(4, 'little') + part.astype('<i4').tobytes())
-      found.update(repr((row.question, row.is_correct)).encode())
+      right = (row.question, row.is_correct, row.references, sorted(row.fields.items()))
+      found.update(repr(right).encode('utf-8', 'backslashreplace'))
     return found.hexdigest()[:32]
 
 

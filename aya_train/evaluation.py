@@ -273,7 +273,7 @@ class _Checkpoint:
     from aya_train.checkpoint import answering, formats
 
     self._model = model
-    self.source: formats.Detected | None = None
+    self.source: Any = None
     self._path, self.step = epath.Path(path), 0
     if ct2_library.is_folder(path):
       if hosts.several():

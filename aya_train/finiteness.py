@@ -87,11 +87,15 @@ def _is_floating(leaf: Any) -> bool:
 def check_scores(values: np.ndarray) -> None:
   """Looks at the log-likelihoods of a batch of answers.
 
+  Args:
+    values: [B] of answers, or [B, ...] of the options of questions.
+
   Raises:
-    NonFiniteError: how many are NaN or infinite.
+    NonFiniteError: of how many rows they are NaN or infinite.
   """
-  if (bad := int(np.sum(~np.isfinite(values)))) > 0:
+  rows = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+  if (bad := int(np.sum(~rows))) > 0:
     raise NonFiniteError(
-      f'the log-likelihoods of {bad} of {values.size} answers of a batch are NaN or infinite, '
+      f'the log-likelihoods of {bad} of {len(values)} answers of a batch are NaN or infinite, '
       "though the parameters are finite: activations overflow. Try ACTIVATION_DTYPE = 'float32'"
     )

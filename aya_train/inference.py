@@ -379,7 +379,7 @@ def _readable(value: Any) -> Any:
   if array.ndim == 1 and array.dtype == object:
     return [_readable(item) for item in array.tolist()]
   if array.ndim == 0 and array.dtype.kind in 'biuf':
-    return array.item()
+    return array.item() if np.isfinite(array) else None
   return value if isinstance(value, str) else None
 
 

@@ -96,7 +96,7 @@ class ModelAnswers:
     batch, placed = self._partitioner.place(rows), self._partitioner.place({'ids': numbers})
     step = self._generator(max_decode_length)
     tokens, scores = (np.asarray(x) for x in step(self.params, batch, placed['ids']))
-    check_scores(scores[: len(inputs)])
+    finiteness.check_scores(scores[: len(inputs)])
     pairs = zip(tokens[: len(inputs)].tolist(), scores.tolist(), strict=False)
     return [Answer(_without_padding(row), score) for row, score in pairs]
 
@@ -119,7 +119,7 @@ class ModelAnswers:
       'decoder_segment_ids': segments,
     }
     found = np.asarray(self._scorer(count)(self.params, self._partitioner.place(rows)))
-    check_scores(found[: len(questions)])
+    finiteness.check_scores(found[: len(questions)])
     return [found[i, : len(q.targets)].tolist() for i, q in enumerate(questions)]
 
   def _generator(self, max_decode_length: int) -> Callable[..., Any]:
@@ -156,19 +156,6 @@ def in_rows(inputs: np.ndarray, targets: Sequence[np.ndarray]) -> list[Scored]:
       kept = []
     kept.append(target)
   return [*found, Scored(inputs, kept)]
-
-
-def check_scores(values: np.ndarray) -> None:
-  """Refuses answers whose log-likelihoods are NaN or infinite.
-
-  Raises:
-    finiteness.NonFiniteError: with how many of them.
-  """
-  if (bad := int(np.sum(~np.isfinite(values)))) > 0:
-    raise finiteness.NonFiniteError(
-      f'the log-likelihoods of {bad} of {len(values)} answers of a batch are NaN or infinite, '
-      "though the parameters are finite: activations overflow. Try ACTIVATION_DTYPE = 'float32'"
-    )
 
 
 def input_width(num_tokens: int, limit: int) -> int:

@@ -27,6 +27,8 @@ SCHEDULE_FACTORS = (
   'cosine_decay',
 )
 
+_OF_WARMUP = frozenset(['linear_warmup', 'linear_decay', 'rsqrt_decay', 'rsqrt_normalized_decay'])
+
 
 def create_learning_rate_scheduler(
   factors: str = 'constant * linear_warmup * rsqrt_decay',
@@ -57,12 +59,22 @@ def create_learning_rate_scheduler(
     A function from an int32 step to a float32 learning rate.
 
   Raises:
-    ValueError: an unknown factor.
+    ValueError: an unknown factor, a rate below 0, no step to warm up in.
   """
+  if base_learning_rate < 0:
+    raise ValueError(
+      f'BASE_LEARNING_RATE must be at least 0, got {base_learning_rate}: below 0 the loss '
+      'would climb'
+    )
   names = [name.strip() for name in factors.split('*')]
   if unknown := [name for name in names if name not in SCHEDULE_FACTORS]:
     raise ValueError(
       f'learning rate factors {unknown} in {factors!r} are unknown; known: {SCHEDULE_FACTORS}'
+    )
+  if warmup_steps < 1 and _OF_WARMUP.intersection(names):
+    raise ValueError(
+      f'WARMUP_STEPS must be at least 1 for LEARNING_RATE_FACTORS {factors!r}, got {warmup_steps}: '
+      "the rate is divided by it; without a warm-up take other factors, such as 'constant'"
     )
 
   def value(name: str, step: jax.Array) -> jax.Array | float:

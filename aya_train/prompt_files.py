@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from etils import epath
 
+from aya_train import answer_file
 from aya_train.tasks.building import text_files
 
 logger = logging.getLogger(__name__)
@@ -34,11 +36,13 @@ def of_texts(texts: Sequence[str], name: str = 'PROMPTS') -> list[Prompt]:
   """Prompts of texts.
 
   Raises:
-    ValueError: one is empty.
+    ValueError: one is empty, or no text.
   """
   for number, text in enumerate(texts, 1):
     if not text.strip():
       raise ValueError(f'{name}: text {number} is empty: give each prompt at least a word')
+    if not _is_text(text):
+      raise ValueError(f'{name}: text {number} is not UTF-8: {text!r}; write it so, or in a file')
   return [Prompt(text) for text in texts]
 
 
@@ -52,7 +56,7 @@ def read(
   """Prompts of a file, '-' is standard input.
 
   A file is JSON lines if its name says so (`.jsonl`, `.json`, compressed too) or, of standard
-  input, if it begins with an object; else each line that is not blank is a prompt.
+  input and pipes, if it holds objects; else each line that is not blank is a prompt.
 
   Args:
     path: of this machine or a bucket; compressed or not.
@@ -93,18 +97,34 @@ def _text(path: epath.PathLike) -> tuple[str, str]:
 
 
 def _form(path: epath.PathLike, text: str) -> Form:
-  if path != STDIN:
+  if not answer_file.is_stream(path):
     name = text_files.plain_name(str(path)).lower()
     return 'jsonl' if name.endswith(('.jsonl', '.json', '.ndjson')) else 'text'
-  first = next((line for line in text.split('\n') if line.strip()), '')
-  return 'jsonl' if isinstance(_parsed(first), dict) else 'text'
+  # One torn row does not make prompts of the others' JSON.
+  begins = text.lstrip().startswith(('{', '['))
+  return 'jsonl' if begins and any(isinstance(row, dict) for _, row in _rows(text)) else 'text'
 
 
 def _parsed(line: str) -> Any:
+  """JSON, or None; also in place of numbers that JSON has no words for, such as NaN."""
   try:
-    return json.loads(line)
+    return json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
   except (ValueError, RecursionError):
     return None
+
+
+def _finite(digits: str) -> float | None:
+  number = float(digits)
+  return number if math.isfinite(number) else None
+
+
+def _is_text(value: str) -> bool:
+  """Whether it is Unicode; halves of surrogate pairs are not."""
+  try:
+    value.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def _rows(text: str) -> Iterable[tuple[int, Any]]:
@@ -127,20 +147,21 @@ def _of_rows(
     if not isinstance(row, dict):
       bad.append((number, 'is torn or no JSON object'))
       continue
-    if column is None:
-      column = next((key for key in COLUMNS if key in row), None)
-    if column is None or column not in row:
+    key = next((key for key in ([column] if column else COLUMNS) if key in row), None)
+    if key is None:
       wanted = f'no column {column!r}' if column else f'no column of {list(COLUMNS)}'
       bad.append((number, f'has {wanted}, but {sorted(row)[:8]} (PROMPT_COLUMN names another)'))
-    elif not isinstance(row[column], str):
-      bad.append((number, f'has no text in {column!r} but {type(row[column]).__name__}'))
-    elif not row[column].strip():
-      bad.append((number, f'has an empty {column!r}'))
+    elif not isinstance(row[key], str):
+      bad.append((number, f'has no text in {key!r} but {type(row[key]).__name__}'))
+    elif not row[key].strip():
+      bad.append((number, f'has an empty {key!r}'))
+    elif not _is_text(row[key]):
+      bad.append((number, f'has half of a surrogate pair in {key!r}, which is no text'))
     elif ID in row and (first := ids.setdefault(json.dumps(row[ID]), number)) != number:
       bad.append((number, f'has the {ID} {row[ID]!r} of row {first}'))
     else:
-      kept = {key: value for key, value in row.items() if key not in (column, *OWN)}
-      prompts.append(Prompt(row[column], kept))
+      kept = {name: value for name, value in row.items() if name not in (key, *OWN)}
+      prompts.append(Prompt(row[key], kept))
   if bad:
     told = '; '.join(f'row {number} {problem}' for number, problem in bad[:_NAMED])
     more = f'; and {len(bad) - _NAMED} more' if len(bad) > _NAMED else ''

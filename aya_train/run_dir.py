@@ -144,6 +144,8 @@ def check(
       f'MODEL_DIR {model_dir} holds a run with another vocabulary ({known["vocabulary_file"]}); '
       f'this one is {mine["vocabulary_file"]}. Take another MODEL_DIR or the same VOCABULARY_FILE'
     )
+  if random_seed is not None and not 0 <= random_seed < 2**31:
+    raise ValueError(f'RANDOM_SEED must be in [0, 2**31), got {random_seed}')
   seed = known.get('seed')
   if seed is not None and random_seed not in (None, seed):
     raise ValueError(

@@ -40,7 +40,9 @@ def gradients(
 
   grad_fn = jax.grad(loss_fn, has_aux=True)
   if num_microbatches == 1:
-    return grad_fn(params, batch, dropout_key)
+    keys = dropout_key[None]
+    parts = objective.look_ahead(gather(params), jax.tree.map(lambda x: x[None], batch), keys)
+    return grad_fn(params, jax.tree.map(lambda x: x[0], parts), dropout_key)
 
   def split(x: Array) -> Array:
     # Strided, so that each device keeps its own rows in every part.
@@ -49,8 +51,8 @@ def gradients(
   def add(total: Any, part: tuple[Batch, Array]) -> tuple[Any, None]:
     return jax.tree.map(jnp.add, total, grad_fn(params, *part)), None
 
-  parts = jax.tree.map(split, batch)
   keys = jax.random.split(dropout_key, num_microbatches)
+  parts = objective.look_ahead(gather(params), jax.tree.map(split, batch), keys)
   first = jax.tree.map(lambda x: x[0], parts)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad_fn, params, first, keys[0])
@@ -123,7 +125,9 @@ def eval_step(params: Any, batch: Batch, *, objective: Objective) -> Sums:
     The objective's sums with a denominator of 1, the loss and the denominator, and 1 for the batch.
   """
   batch, denominator = objective.weigh(batch)
-  loss, sums = objective.sums(params, batch, jnp.float32(1.0), None)
+  parts = objective.look_ahead(params, jax.tree.map(lambda x: x[None], batch), None)
+  part = jax.tree.map(lambda x: x[0], parts)
+  loss, sums = objective.sums(params, part, jnp.float32(1.0), None)
   sums = {'loss': loss, **sums}
   sums['denominator'] = denominator
   sums['steps'] = jnp.float32(1.0)

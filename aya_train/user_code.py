@@ -1,5 +1,6 @@
 """Whose code raised an error: this package's, a library's, or that of the person who runs it."""
 
+import builtins
 import os
 import re
 import site
@@ -22,6 +23,9 @@ _LIBRARIES = tuple(
 )
 # TensorFlow gives the traceback of what Python raised inside a graph as a part of the message.
 _IN_TEXT = re.compile(r'File "([^"]+)", line (\d+), in')
+_RAISED_INSIDE = re.compile(
+  r'(?:^|\s)((\w+(?:Error|Exception)): (.*?))\s*\nTraceback \(most', re.DOTALL
+)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -55,6 +59,24 @@ def raised_here(error: BaseException) -> bool:
   """Whether this package itself raised an error, in words that are meant for its user."""
   frames = traceback.extract_tb(error.__traceback__)
   return bool(frames) and is_ours(frames[-1].filename)
+
+
+def inside_graph(error: BaseException) -> str:
+  """What Python raised inside a graph of TensorFlow: 'ValueError: ...', '' if it raised nothing."""
+  found = _RAISED_INSIDE.search(str(error))
+  return found[1].strip() if found else ''
+
+
+def told_inside_graph(error: BaseException) -> str:
+  """What this package itself raised inside a graph in words meant for its user, '' if nothing.
+
+  A ValueError, an OSError or an error of its own kind; TensorFlow gives only its text.
+  """
+  found, files = _RAISED_INSIDE.search(str(error)), _IN_TEXT.findall(str(error))
+  if not found or not files or not is_ours(files[-1][0]):
+    return ''
+  kind = getattr(builtins, found[2], ValueError)  # what Python has no name for is our own kind
+  return found[3].strip() if issubclass(kind, ValueError | OSError) else ''
 
 
 def place(error: BaseException) -> str:

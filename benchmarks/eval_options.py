@@ -18,6 +18,11 @@ from collections.abc import Callable
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+try:  # noqa: SIM105 - a call before the imports would not do
+  import triton  # noqa: F401 - before TensorFlow, or it ends the process (cli/libraries.py)
+except ImportError:
+  pass
+
 import flax.linen as nn
 import jax
 import numpy as np

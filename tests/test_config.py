@@ -277,6 +277,30 @@ def test_lengths_are_numbers_of_tokens(length):
     )
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_gin_file_may_have_a_byte_order_mark(encoding, tmp_path):
+  (tmp_path / 'a.gin').write_bytes("BATCH_SIZE = 3\r\nMODEL_DIR = 'é'\r\n".encode(encoding))
+  config.parse([*SMOKE, str(tmp_path / 'a.gin')], [])
+  assert (config.macro('BATCH_SIZE'), config.macro('MODEL_DIR')) == (3, 'é')
+
+
+def test_a_gin_file_of_other_bytes_is_named(tmp_path):
+  (tmp_path / 'a.gin').write_bytes(b'BATCH_SIZE = 3  # caf\xe9\n')
+  with pytest.raises(ValueError, match=r'a\.gin.*is not UTF-8'):
+    config.parse([*SMOKE, str(tmp_path / 'a.gin')], [MODEL_DIR])
+
+
+def test_lengths_name_their_features():
+  with pytest.raises(ValueError, match=r"must name features, as in \{'inputs': .*got 128"):
+    config.parse(SMOKE, [MODEL_DIR, 'TASK_FEATURE_LENGTHS = 128'])
+
+
+@pytest.mark.parametrize('name', ['BASE_LEARNING_RATE', 'optimizer.adafactor.decay_rate'])
+def test_infinity_is_refused_by_name(name):
+  with pytest.raises(ValueError, match=f'{name} = inf: expected a finite number'):
+    config.parse(SMOKE, [MODEL_DIR, f'{name} = 1e999'])
+
+
 def test_the_folder_of_benchmarks_is_applied_and_taken_back(monkeypatch):
   from aya_train.tasks.eval import eval_releases
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import evaluation, finiteness, infer_eval, model_answers, partitioning
+from aya_train import (
+  eval_answers,
+  evaluation,
+  finiteness,
+  infer_eval,
+  model_answers,
+  partitioning,
+)
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -26,8 +33,8 @@ def test_an_answer_does_not_depend_on_the_other_prompts(setup):
   model, params, partitioner = setup
   prompts = ['a', 'b' * 30, 'cde', 'f' * 60]
   options = {'lengths': LENGTHS, 'partitioner': partitioner}
-  together = infer_eval.decode_prompts(model, params, prompts, batch_size=4, **options)
-  alone = infer_eval.decode_prompts(model, params, prompts, batch_size=1, **options)
+  together = eval_answers.decode_prompts(model, params, prompts, batch_size=4, **options)
+  alone = eval_answers.decode_prompts(model, params, prompts, batch_size=1, **options)
   assert together == alone
   assert len({tuple(answer) for answer in together}) > 1
 
@@ -48,7 +55,7 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
     result = infer_eval.InferEvaluator(model, partitioner, config).evaluate(params, 0)
   finally:
     seqio.TaskRegistry.remove('tests.evaluation')
-  expected = infer_eval.decode_prompts(
+  expected = eval_answers.decode_prompts(
     model,
     params,
     [text for text, _ in pairs],
@@ -100,6 +107,6 @@ def test_answers_without_a_finite_log_likelihood_are_refused(setup):
   head = {'kernel': params['decoder']['logits_dense']['kernel'] + 3e38}
   huge = {**params, 'decoder': {**params['decoder'], 'logits_dense': head}}
   with pytest.raises(finiteness.NonFiniteError, match=r'log-likelihoods of \d of 2 answers'):
-    infer_eval.decode_prompts(
+    eval_answers.decode_prompts(
       model, huge, ['a', 'b'], lengths=LENGTHS, partitioner=partitioner, batch_size=4
     )

@@ -66,9 +66,8 @@ def pair(tmp_path_factory):
   return Pair(tmp_path_factory.mktemp('generate') / 'model', num_layers=2)
 
 
-@pytest.mark.parametrize(
-  'penalties', [pytest.param({}, marks=pytest.mark.heavy), PENALTIES], ids=str
-)
+@pytest.mark.heavy  # fast: test_logits_processors.py has the penalties, test_decoding.py the search
+@pytest.mark.parametrize('penalties', [{}, PENALTIES], ids=str)
 def test_greedy(pair, penalties):
   greedy = functools.partial(decoding.temperature_sample, temperature=0.0, **penalties)
   expected = pair.generate(1, **penalties)

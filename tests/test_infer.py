@@ -97,24 +97,29 @@ def killed_after(monkeypatch, batches):
   return lambda: monkeypatch.setattr(answer_file.AnswerFile, 'write', write)
 
 
-def test_samples_are_the_same_for_every_batch_device_and_stop(infer, monkeypatch, tmp_path):
+def test_samples_are_the_same_for_every_batch_and_stop(infer, monkeypatch, tmp_path):
   together = infer('a.jsonl', SAMPLING, True, num_samples=2, batch_size=32)
   assert [(r['index'], r['sample']) for r in together] == [(i, k) for i in range(9) for k in (0, 1)]
   assert [r['inputs'] for r in together[::2]] == list(PROMPTS)
   assert len({r['prediction'] for r in together}) > 9
-  mesh = partitioning.Partitioner(
-    {'data': 8, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()
-  )
-  assert infer('b.jsonl', SAMPLING, True, num_samples=2, batch_size=8, partitioner=mesh) == together
-  one = infer('c.jsonl', SAMPLING, True, num_samples=1, batch_size=7)
-  assert [r['prediction'] for r in one] == [r['prediction'] for r in together[::2]]
 
   revive = killed_after(monkeypatch, 1)
   with pytest.raises(KilledError):
     infer('d.jsonl', SAMPLING, True, num_samples=2, batch_size=7)
   revive()
   assert len(read(tmp_path / 'd.jsonl')) == 14
-  assert infer('d.jsonl', SAMPLING, True, num_samples=2, batch_size=7) == together
+  assert infer('d.jsonl', SAMPLING, True, num_samples=2, batch_size=32) == together
+
+
+@pytest.mark.heavy
+def test_samples_are_the_same_for_every_device_and_number(infer):
+  together = infer('a.jsonl', SAMPLING, True, num_samples=2, batch_size=7)
+  mesh = partitioning.Partitioner(
+    {'data': 8, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()
+  )
+  assert infer('b.jsonl', SAMPLING, True, num_samples=2, batch_size=8, partitioner=mesh) == together
+  one = infer('c.jsonl', SAMPLING, True, num_samples=1, batch_size=1)
+  assert [r['prediction'] for r in one] == [r['prediction'] for r in together[::2]]
 
 
 def test_nothing_is_decoded_twice(infer, monkeypatch, caplog):
@@ -220,6 +225,7 @@ def test_what_cannot_be_is_refused_before_weights_are_read(
     infer(decode_fn=decode_fn, **options)
 
 
+@pytest.mark.heavy
 def test_a_beam_gives_its_best_answers(infer):
   beams = functools.partial(hf_beams.hf_beam_search, num_decodes=3)
   found = infer(decode_fn=beams, decoded=True, num_samples=2, prompts=PROMPTS[:2])

@@ -1,5 +1,6 @@
 """What is read, cut, left out and noted of tasks; a stand-in answers at once."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import eval_results, infer_eval, model_answers
+from aya_train import eval_results, eval_rows, infer_eval, model_answers
 from aya_train.tasks import eval_tasks
 from tests import seqio_tasks
 
@@ -110,6 +111,15 @@ def test_options_lose_the_beginning_of_their_input_and_are_not_torn_apart(tasks,
   assert len(answerer.seen[0]) == 2  # one input a question
   one = evaluator('tests.options', num_examples=1)
   assert one.evaluate_task('tests.options', None, 0, failures={}).num_examples == 1
+
+
+@pytest.mark.parametrize('change', [{'references': ('a', 'b')}, {'fields': {'gender': 'female'}}])
+def test_figures_of_other_references_or_columns_are_not_kept(change):
+  ids = np.array([5, 1], np.int32)
+  row = eval_rows.Row(ids, ids, 'a', 'a', ('a',), None, False, {'gender': 'male'})
+  rows = eval_rows.Rows([row], [[0]], False, ())
+  other = dataclasses.replace(rows, rows=[dataclasses.replace(row, **change)])
+  assert rows.digest() == dataclasses.replace(rows).digest() != other.digest()
 
 
 def test_a_stopped_task_asks_for_what_it_lacks(tasks, tmp_path):

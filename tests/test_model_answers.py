@@ -53,41 +53,50 @@ def row_by_row(model, params, questions):
   return [[next(found) for _ in q.targets] for q in questions]
 
 
-@pytest.mark.parametrize('kernel', ['plain', 'interpreted'])
-def test_scores_of_options_are_those_of_one_row_an_option(kernel):
-  model = tiny.model(attention_kernel=kernel)
-  params = tiny.params(model)
-  questions = draw(4)
-  expected = row_by_row(tiny.model(), params, questions)
-  found = answers(model, params).score(questions, limit=LIMIT)
-  for mine, theirs in zip(found, expected, strict=True):
-    np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
+@pytest.fixture(scope='module')
+def expected(setup):
+  return row_by_row(*setup, draw())
 
 
-@pytest.mark.parametrize(('batch_size', 'devices'), [(1, 1), (7, 1), (32, 1), (7, 8)])
-def test_scores_depend_on_no_batch_and_no_device(setup, batch_size, devices):
-  if jax.device_count() < devices:
-    pytest.skip(f'needs {devices} devices')
-  model, params = setup
-  questions = draw()
-  expected = row_by_row(model, params, questions)
-  answerer = answers(model, params, batch_size, devices)
-  found = []
-  for start in range(0, len(questions), batch_size):
-    found += answerer.score(questions[start : start + batch_size], limit=LIMIT)
+@pytest.fixture(scope='module')
+def shared(setup):
+  """Its programs are compiled once for all tests that ask it for batches of one shape."""
+  return answers(*setup)
+
+
+def same(found, expected):
   for mine, theirs in zip(found, expected, strict=True):
     np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
     assert np.argmax(mine) == np.argmax(theirs)
 
 
-def test_logits_of_a_part_of_the_positions_are_in_memory_at_a_time(setup, monkeypatch):
-  model, params = setup
-  questions = draw(3)
-  expected = answers(model, params).score(questions, limit=LIMIT)
+def test_scores_of_options_are_those_of_one_row_an_option(shared, expected):
+  same(shared.score(draw(4), limit=LIMIT), expected[:4])
+
+
+@pytest.mark.heavy
+def test_a_kernel_of_attention_gives_the_same_scores(setup, expected):
+  model = tiny.model(attention_kernel='interpreted')
+  same(answers(model, setup[1]).score(draw(4), limit=LIMIT), expected[:4])
+
+
+@pytest.mark.parametrize(('batch_size', 'devices'), [(1, 1), (7, 1), (32, 1), (7, 8)])
+def test_scores_depend_on_no_batch_and_no_device(setup, expected, batch_size, devices, monkeypatch):
+  if jax.device_count() < devices:
+    pytest.skip(f'needs {devices} devices')
+  if batch_size == 1:  # one program for all
+    monkeypatch.setattr(model_answers, '_NARROWEST_INPUTS', LIMIT)
+    monkeypatch.setattr(model_answers, '_NARROWEST_OPTIONS', 32)
+  answerer = answers(*setup, batch_size, devices)
+  questions, found = draw(), []
+  for start in range(0, len(questions), batch_size):
+    found += answerer.score(questions[start : start + batch_size], limit=LIMIT)
+  same(found, expected)
+
+
+def test_logits_of_a_part_of_the_positions_are_in_memory_at_a_time(setup, expected, monkeypatch):
   monkeypatch.setattr('aya_train.objectives.seq2seq.SCORED_POSITIONS', 8)
-  found = answers(model, params).score(questions, limit=LIMIT)
-  for mine, theirs in zip(found, expected, strict=True):
-    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+  same(answers(*setup).score(draw(4), limit=LIMIT), expected[:4])
 
 
 def test_many_options_go_into_several_rows_in_their_order():
@@ -96,21 +105,20 @@ def test_many_options_go_into_several_rows_in_their_order():
   assert [[len(t) for t in part.targets] for part in parts] == [[300, 200], [100], [600], [1]]
 
 
-def test_an_option_without_tokens_has_probability_one(setup):
-  model, params = setup
+def test_an_option_without_tokens_has_probability_one(shared):
+  first, second, *others = draw(4)
   empty = np.zeros(0, np.int32)
-  question = model_answers.Scored(np.array([5, 6], np.int32), [empty, np.array([7], np.int32)])
-  ((first, second),) = answers(model, params).score([question], limit=LIMIT)
-  assert first == 0.0 > second
-  ((alone,),) = answers(model, params).score(
-    [model_answers.Scored(question.inputs, [empty])], limit=LIMIT
-  )
-  assert alone == 0.0
+  with_others = model_answers.Scored(first.inputs, [empty, *first.targets[:3]])
+  alone = model_answers.Scored(second.inputs, [empty])
+  found = shared.score([with_others, alone, *others], limit=LIMIT)
+  assert found[0][0] == 0.0 > max(found[0][1:])
+  assert found[1] == [0.0]
 
 
-def test_scores_that_are_not_finite_are_refused(setup):
-  model, params = setup
+def test_scores_that_are_not_finite_are_refused(setup, shared, monkeypatch):
+  _, params = setup
   head = {'kernel': params['decoder']['logits_dense']['kernel'] * np.inf}
   huge = {**params, 'decoder': {**params['decoder'], 'logits_dense': head}}
-  with pytest.raises(finiteness.NonFiniteError, match=r'log-likelihoods of \d of 1 answers'):
-    answers(model, huge).score(draw(1), limit=LIMIT)
+  monkeypatch.setattr(shared, 'params', huge)
+  with pytest.raises(finiteness.NonFiniteError, match=r'log-likelihoods of \d of 4 answers'):
+    shared.score(draw(4), limit=LIMIT)

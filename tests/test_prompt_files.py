@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 
 import pytest
 
@@ -41,11 +42,49 @@ def test_inputs_go_before_prompt_and_columns_of_answers_are_not_kept(tmp_path):
 
 @pytest.mark.parametrize(
   ('text', 'texts'),
-  [('{"inputs": "a"}\n{"inputs": "b"}\n', ['a', 'b']), ('{a}\nb\n', ['{a}', 'b'])],
+  [
+    ('{"inputs": "a"}\n{"inputs": "b"}\n', ['a', 'b']),
+    ('\n[\n{"inputs": "a"},\n{"inputs": "b"}]', ['a', 'b']),
+    ('{a}\nb\n', ['{a}', 'b']),
+    ('[1, 2]\n', ['[1, 2]']),
+  ],
 )
-def test_standard_input_is_what_it_begins_with(monkeypatch, text, texts):
+def test_standard_input_is_what_it_holds(monkeypatch, text, texts):
   monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(b'\xef\xbb\xbf' + text.encode())))
   assert [prompt.text for prompt in prompt_files.read('-')] == texts
+
+
+def test_a_torn_first_row_of_standard_input_makes_no_prompts_of_json(monkeypatch):
+  text = '{"inputs": "a\n{"inputs": "b"}\n'
+  monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO(text.encode())))
+  with pytest.raises(ValueError, match='row 1 is torn or no JSON object'):
+    prompt_files.read('-')
+
+
+def test_a_pipe_is_what_it_holds(tmp_path):
+  read_end, write_end = os.pipe()
+  os.write(write_end, b'{"inputs": "a", "id": 1}\n')
+  os.close(write_end)
+  [found] = prompt_files.read(f'/dev/fd/{read_end}')
+  assert (found.text, found.columns) == ('a', {'id': 1})
+
+
+def test_each_row_has_its_prompt_in_one_of_the_columns(tmp_path):
+  rows = '{"prompt": "a"}\n{"inputs": "b", "prompt": "c"}\n{"prompt": "d"}'
+  assert [prompt.text for prompt in prompt_files.read(written(tmp_path, rows))] == ['a', 'b', 'd']
+
+
+def test_columns_can_be_written_as_json(tmp_path):
+  row = '{"inputs": "a", "x": [NaN, {"y": -Infinity}], "z": 1e999, "n": 12345678901234567890123}'
+  [found] = prompt_files.read(written(tmp_path, row))
+  assert found.columns == {'x': [None, {'y': None}], 'z': None, 'n': 12345678901234567890123}
+
+
+def test_halves_of_surrogate_pairs_are_no_prompt(tmp_path):
+  with pytest.raises(ValueError, match=r"row 1 has half of a surrogate pair in 'inputs'"):
+    prompt_files.read(written(tmp_path, r'{"inputs": "a \ud800 b"}'))
+  with pytest.raises(ValueError, match='text 1 is not UTF-8'):
+    prompt_files.of_texts([b'a \xff'.decode('utf-8', 'surrogateescape')])
 
 
 BAD = [
@@ -66,7 +105,7 @@ def test_bad_rows_are_told_together_or_left_out(tmp_path, caplog):
   told = (
     'row 2 is torn or no JSON object',
     'row 3 is torn or no JSON object',
-    "row 4 has no column 'inputs', but ['input'] (PROMPT_COLUMN names another)",
+    "row 4 has no column of ['inputs', 'prompt'], but ['input'] (PROMPT_COLUMN names another)",
     "row 5 has an empty 'inputs'",
     "row 6 has no text in 'inputs' but int",
     "and 1 more: mend them, or BAD_ROWS = 'leave_out' goes without",

@@ -123,10 +123,14 @@ def test_results_say_what_was_cut_and_what_is_equal(evaluated):
   assert same[0] == same[3]  # bit for bit
 
 
-def test_finished_tasks_are_kept_and_half_done_ones_go_on(exported, tmp_path, caplog, monkeypatch):
+@pytest.fixture
+def copied(evaluated, tmp_path):
+  return shutil.copytree(evaluated[0], tmp_path / 'copied')
+
+
+def test_finished_tasks_are_kept_and_half_done_ones_go_on(exported, copied, caplog, monkeypatch):
   folder, model, _ = exported
-  evaluate(folder, model, tmp_path)
-  before = (tmp_path / eval_tasks.RESULTS).read_bytes()
+  before = (copied / eval_tasks.RESULTS).read_bytes()
   asked = []
   score = seq2seq.EncoderDecoderModel.score_options
 
@@ -136,45 +140,45 @@ def test_finished_tasks_are_kept_and_half_done_ones_go_on(exported, tmp_path, ca
 
   monkeypatch.setattr(seq2seq.EncoderDecoderModel, 'score_options', counted)
   caplog.set_level('INFO')
-  again = evaluate(folder, model, tmp_path, batch_size=5)
-  assert not asked and (tmp_path / eval_tasks.RESULTS).read_bytes() != b''
-  assert json.loads(before)['tasks'] == json.loads((tmp_path / 'results.json').read_text())['tasks']
+  again = evaluate(folder, model, copied, batch_size=5)
+  assert not asked and (copied / eval_tasks.RESULTS).read_bytes() != b''
+  assert json.loads(before)['tasks'] == json.loads((copied / 'results.json').read_text())['tasks']
   assert again['infer_eval/tests.ranked.t0']['accuracy'] >= 0
   assert 'tests.ranked.t0: done before, and kept' in caplog.text
   # A killed process leaves a part of the lines, and half of one.
-  path = tmp_path / eval_tasks.PREDICTIONS / 'tests.ranked.harness.jsonl'
+  path = copied / eval_tasks.PREDICTIONS / 'tests.ranked.harness.jsonl'
   whole = path.read_text().splitlines(keepends=True)
   path.write_text(''.join(whole[:2]) + whole[2][:20])
-  evaluate(folder, model, tmp_path)
+  evaluate(folder, model, copied)
   assert asked
   for mine, theirs in zip(path.read_text().splitlines(), whole, strict=True):
     mine, theirs = json.loads(mine), json.loads(theirs)
     np.testing.assert_allclose(mine['option_scores'], theirs['option_scores'], rtol=1e-5)
   # Figures without answers are computed from the answers.
   asked.clear()
-  (tmp_path / eval_tasks.RESULTS).unlink()
-  evaluate(folder, model, tmp_path)
-  assert not asked and (tmp_path / eval_tasks.RESULTS).exists()
+  (copied / eval_tasks.RESULTS).unlink()
+  evaluate(folder, model, copied)
+  assert not asked and (copied / eval_tasks.RESULTS).exists()
 
 
-def test_another_checkpoint_or_other_settings_are_no_continuation(exported, tmp_path, caplog):
+def test_another_checkpoint_or_other_settings_are_no_continuation(
+  exported, copied, tmp_path, caplog
+):
   folder, model, _ = exported
-  other = tmp_path / 'hf'
-  shutil.copytree(folder, other)
-  out = tmp_path / 'out'
+  other = shutil.copytree(folder, tmp_path / 'hf')
   names = ('tests.ranked.t0',)
-  evaluate(folder, model, out, names=names)
   caplog.set_level('INFO')
-  evaluate(folder, model, out, names=names, num_examples=2)
+  evaluate(folder, model, copied, names=names, num_examples=2)
   assert 'begun anew, since examples was' in caplog.text
-  assert len(predictions(out, 't0')) == 2
+  assert len(predictions(copied, 't0')) == 2
   (other / 'more.json').write_text('{}')
-  evaluate(other, model, out, names=names)
+  evaluate(other, model, copied, names=names)
   assert 'holds the evaluation of another checkpoint' in caplog.text
-  assert (out / 'earlier' / 'step_0' / eval_tasks.RESULTS).exists()
-  assert len(predictions(out, 't0')) == len(QUESTIONS)
+  assert (copied / 'earlier' / 'step_0' / eval_tasks.RESULTS).exists()
+  assert len(predictions(copied, 't0')) == len(QUESTIONS)
 
 
+@pytest.mark.heavy
 def test_a_ct2_folder_gives_the_same_scores(exported, evaluated, tmp_path):
   pytest.importorskip('ctranslate2', reason='needs the extra `quantised`')
   from aya_train.export import ct2_model

@@ -55,3 +55,9 @@ def test_what_is_the_same_is_not_written_again(tmp_path):
   run_dir.write(tmp_path, RUN)
   assert (tmp_path / run_dir.FILE).stat().st_mtime_ns == before
   assert json.loads((tmp_path / run_dir.FILE).read_text()) == RUN
+
+
+@pytest.mark.parametrize('seed', [-1, 2**31])
+def test_a_seed_that_generators_do_not_take_is_refused(tmp_path, seed):
+  with pytest.raises(ValueError, match=r'RANDOM_SEED must be in \[0, 2\*\*31\), got'):
+    run_dir.check(tmp_path, {}, {}, seed)

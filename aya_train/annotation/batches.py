@@ -39,7 +39,7 @@ class Item:
     """As the page gets it: every text with its direction."""
 
     def text(value: str) -> dict[str, Any]:
-      ways = [way for _, way in writing_direction.lines(value, self.language)]
+      ways = [line.direction for line in writing_direction.lines(value, self.language)]
       return {
         'text': value,
         'dir': writing_direction.of_text(value, self.language),

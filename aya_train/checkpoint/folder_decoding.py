@@ -61,8 +61,10 @@ def decode_fn(generation: Mapping[str, Any], where: str) -> Callable[..., Any]:
       'entries out of a copy, or decode as gin says (DECODE_AS_CHECKPOINT = False)'
     )
   options = {key: wanted[key] for key in _PENALTIES if key in wanted}
-  # `min_length` counts the start token of the decoder.
-  shortest = max(wanted.get('min_new_tokens', 0), wanted.get('min_length', 0) - 1)
+  # `min_length` counts the start token of the decoder, and says nothing beside `min_new_tokens`.
+  shortest = generation.get('min_new_tokens')
+  if shortest is None:
+    shortest = wanted.get('min_length', 0) - 1
   if shortest > 0:
     options['min_new_tokens'] = shortest
   beams = wanted.get('num_beams', 1)

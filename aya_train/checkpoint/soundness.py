@@ -229,7 +229,7 @@ def data_states(folder: epath.Path, known: Digests | None) -> list[Any]:
   for (host, _), file in sorted(by_host.items()):
     try:
       states.append(json.loads(file.read_bytes()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise DamagedError(f'{file} is damaged: {cause(error)}. {_ADVICE}') from error
     if known is not None:
       check_json(states[-1], known.data[host], str(file))

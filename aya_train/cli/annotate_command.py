@@ -63,11 +63,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _pairs(args: argparse.Namespace) -> list:
+  from aya_train import system_answers
   from aya_train.annotation import answer_pairs, batches
 
   if len(args.answers) < 2:
     raise ValueError(f'give the answers of two systems or more, got {args.answers}')
-  names = args.names or answer_pairs.names_of(args.answers)
+  names = args.names or system_answers.system_names(args.answers)
   if len({*names}) != len(args.answers) or len(names) != len(args.answers):
     raise ValueError(f'--names: {len(args.answers)} different names are needed, got {names}')
   found = answer_pairs.read(dict(zip(names, args.answers, strict=True)), args.tasks)

@@ -91,6 +91,8 @@ def of(error: BaseException) -> ErrorReport:
 def _explained(error: BaseException) -> tuple[str, int, bool]:
   if user_code.raised_here(error) and isinstance(error, ValueError | OSError):
     return _own_words(error), 1, False
+  if told := user_code.told_inside_graph(error):
+    return told, 1, False
   for explain in (_full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend, _file):
     if text := explain(error):
       return text, 1, False

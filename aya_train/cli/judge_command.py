@@ -11,7 +11,7 @@ from aya_train.cli import endpoint_args, libraries
 
 if TYPE_CHECKING:
   from aya_train.judging import judge_run
-  from aya_train.judging.answer_files import Answer
+  from aya_train.system_answers import Answer
 
 SUMMARY = 'have a model judge answers: which of two, or whether they refuse, harm, are toxic'
 _SHOWN = 12  # languages
@@ -68,13 +68,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, judge_protocols, pairwise_judging
+  from aya_train import system_answers
+  from aya_train.judging import judge_protocols, pairwise_judging
 
   protocol = judge_protocols.load(args.protocol or 'aya', judge_protocols.PAIR)
   columns = endpoint_args.columns(args)
-  read = [answer_files.read(path, columns) for path in args.answers]
-  joined = answer_files.join(*read)
-  names = tuple(args.names or answer_files.system_names(*args.answers))
+  read = [system_answers.read(path, columns) for path in args.answers]
+  joined = system_answers.join(*read)
+  names = tuple(args.names or system_answers.system_names(args.answers))
   if names[0] == names[1]:
     raise ValueError(f'both systems are called {names[0]!r}: give two --names')
   if joined.other_prompts and not args.other_prompts:
@@ -86,7 +87,7 @@ def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
     f'{len(joined.pairs):,} pairs of {names[0]} (A) and {names[1]} (B); only in A: '
     f'{joined.only_a:,}, only in B: {joined.only_b:,}'
   )
-  pairs = answer_files.picked(joined.pairs, args.rows, args.seed)
+  pairs = system_answers.picked(joined.pairs, args.rows, args.seed)
   if args.wrong_language != 'off':
     _import_identifier(args, [answer for pair in pairs for answer in pair])
   about = pairwise_judging.judge(
@@ -106,17 +107,18 @@ def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
 
 
 def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, answer_ratings, judge_protocols
+  from aya_train import system_answers
+  from aya_train.judging import answer_ratings, judge_protocols
 
   protocol = judge_protocols.load(args.rubric, judge_protocols.SINGLE)
-  answers = answer_files.read(args.answers[0], endpoint_args.columns(args))
-  answers = answer_files.picked(answers, args.rows, args.seed)
+  answers = system_answers.read(args.answers[0], endpoint_args.columns(args))
+  answers = system_answers.picked(answers, args.rows, args.seed)
   if args.wrong_language != 'off':
     _import_identifier(args, answers)
   about = answer_ratings.rate(
     answers,
     answer_ratings.RatingSettings(
-      system=args.names[0] if args.names else answer_files.system_name(args.answers[0]),
+      system=args.names[0] if args.names else system_answers.system_name(args.answers[0]),
       protocol=protocol,
       language=args.language or '',
       checks_language=args.wrong_language != 'off',
@@ -129,16 +131,17 @@ def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
 
 
 def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
-  from aya_train.judging import answer_files, toxicity_scoring
+  from aya_train import system_answers
+  from aya_train.judging import toxicity_scoring
 
-  answers = answer_files.read(args.answers[0], endpoint_args.columns(args))
-  answers = answer_files.picked_prompts(answers, args.rows, args.seed)
+  answers = system_answers.read(args.answers[0], endpoint_args.columns(args))
+  answers = system_answers.picked_prompts(answers, args.rows, args.seed)
   libraries.import_tensorflow(args.verbose)  # with the formulas
   about = toxicity_scoring.score(
     answers,
     args.scorer,
     settings,
-    system=args.names[0] if args.names else answer_files.system_name(args.answers[0]),
+    system=args.names[0] if args.names else system_answers.system_name(args.answers[0]),
     threshold=args.threshold,
     batch_size=args.batch_size,
     language=args.language or '',
@@ -176,10 +179,13 @@ def _tell(about: Mapping[str, Any], settings: judge_run.RunSettings, file: str) 
   spent = about.get('spent', {})
   if spent.get('requests'):
     cost = f', {spent["cost"]:,.4f} at the prices given' if 'cost' in spent else ''
-    unsaid = f' ({spent["without_usage"]:,} replies do not say)' if spent['without_usage'] else ''
+    unsaid = ', of which {:,} replies do not say and are estimated'.format(spent['without_usage'])
+    tokens = [
+      spent[f'{kind}_tokens'] + spent[f'guessed_{kind}_tokens'] for kind in ('prompt', 'completion')
+    ]
     print(
-      f'{spent["requests"]:,} requests, {spent["answered"]:,} answered: {spent["prompt_tokens"]:,} '
-      f'tokens in, {spent["completion_tokens"]:,} out{cost}{unsaid}'
+      f'{spent["requests"]:,} requests, {spent["answered"]:,} answered: {tokens[0]:,} tokens in, '
+      f'{tokens[1]:,} out{unsaid if spent["without_usage"] else ""}{cost}'
     )
     if spent['failures']:
       print(f'failures: {", ".join(f"{key} {n:,}" for key, n in spent["failures"].items())}')

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  from aya_train.judging import answer_files, answer_filters, reply_log, teacher_answers
+  from aya_train import system_answers
+  from aya_train.judging import answer_filters, reply_log, teacher_answers
 
   by_endpoint = not (args.write_prompts or args.answers)
   settings = endpoint_args.run_settings(args, needs_model=by_endpoint)
@@ -79,8 +80,8 @@ def run(args: argparse.Namespace) -> None:
     attribution=args.attribution or '',
     terms=args.terms or '',
   )
-  prompts = answer_files.prompts(args.prompts, endpoint_args.columns(args))
-  prompts = answer_files.picked(prompts, args.rows, args.seed)
+  prompts = system_answers.prompts(args.prompts, endpoint_args.columns(args))
+  prompts = system_answers.picked(prompts, args.rows, args.seed)
   teacher_answers.check(prompts, teaching)
   _check_rights(args, sorted({p.language for p in prompts if p.language}))
   if args.write_prompts:
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     reply_log.write_whole(args.write_prompts, rows)
     print(f'{len(rows):,} prompts: {args.write_prompts}')
     return
-  answers = answer_files.read(args.answers) if args.answers else None
+  answers = system_answers.read(args.answers) if args.answers else None
   about = teacher_answers.teach(prompts, teaching, settings, answers)
   if args.dry_run:
     return

@@ -220,12 +220,17 @@ def examples_per_batch(rows: Mapping[str, np.ndarray], features: Sequence[str]) 
   return int(np.max(segments, axis=0).sum())
 
 
-def check_lengths(lengths: Mapping[str, Any]) -> None:
+def check_lengths(lengths: Any) -> None:
   """Refuses lengths (TASK_FEATURE_LENGTHS) that are no number of tokens.
 
   Raises:
-    ValueError: such as None, which SeqIO takes for "no cut".
+    ValueError: such as None, which SeqIO takes for "no cut", or one number for all features.
   """
+  if not isinstance(lengths, Mapping):
+    raise ValueError(
+      f"TASK_FEATURE_LENGTHS must name features, as in {{'inputs': 128, 'targets': 64}}, got "
+      f'{lengths!r}'
+    )
   wrong = {
     name: length
     for name, length in lengths.items()

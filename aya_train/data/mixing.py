@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import seqio
-from absl import logging
 from grain.transforms import DatasetSelectionMap
 
 from aya_train.data import prepared
 from aya_train.tasks.mixtures import source_mixture
+
+logger = logging.getLogger(__name__)
 
 # Rates become integers of this sum: exact arithmetic, and shares right to 1e-12.
 _TOTAL = 2**40
@@ -44,7 +46,7 @@ def mixing_rates(
     raise ValueError(f'rates of {provider.name!r} must be >= 0 and not all 0, got {rates}.')
   unused = sorted(name for name, rate in rates.items() if not rate)
   if unused:
-    logging.warning('%s: %d tasks have rate 0: %s', provider.name, len(unused), unused[:10])
+    logger.warning('%s: %d tasks have rate 0: %s', provider.name, len(unused), unused[:10])
   return {name: rate for name, rate in sorted(rates.items()) if rate}
 
 

@@ -30,6 +30,7 @@ import functools
 import glob
 import itertools
 import json
+import logging
 import os
 import threading
 import urllib.parse
@@ -38,7 +39,6 @@ from typing import Any
 
 import numpy as np
 import seqio
-from absl import logging
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
@@ -47,6 +47,8 @@ import aya_train
 from aya_train import watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 from aya_train.tasks import split_slices, storage
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -63,7 +65,7 @@ Progress = Callable[[str, str, int, int | None], None]
 
 def log_progress(task_name: str, split: str, done: int, total: int | None) -> None:
   of = '' if total is None else f' (from {total:,} input examples)'
-  logging.info('Preparing %s:%s: %s examples%s', task_name, split, f'{done:,}', of)
+  logger.info('Preparing %s:%s: %s examples%s', task_name, split, f'{done:,}', of)
 
 
 def encode_example(features: Sequence[Sequence[int] | np.ndarray]) -> bytes:

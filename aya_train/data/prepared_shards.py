@@ -19,13 +19,13 @@ import collections
 import dataclasses
 import importlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import seqio
-from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
@@ -35,6 +35,8 @@ from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features, split_slices, storage
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 _STAMP = 'source.json'
@@ -67,7 +69,7 @@ def prepare_tasks(
   module: str = 'aya_train.tasks',
   tables: Sequence[str] = (),
   allow_empty: bool = False,
-  say: Callable[[str], None] = logging.info,
+  say: Callable[[str], None] = logger.info,
 ) -> dict[str, prepared.Manifest]:
   """Runs the preprocessing of tasks shard by shard and stores their examples, unless that is done.
 

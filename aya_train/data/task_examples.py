@@ -28,9 +28,6 @@ _END_BYTES = 1 << 20
 KIND_COLUMNS = ('language_code', 'script', 'dataset', 'task_type', 'kind')
 # TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
 _WHERE_IN_GRAPH = re.compile(r'\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\] name:.*')
-_RAISED_INSIDE = re.compile(
-  r'(?:^|\s)(\w+(?:Error|Exception): .*?)\s*\nTraceback \(most', re.DOTALL
-)
 
 Tokens = tuple[np.ndarray, ...]
 Kind = tuple[str, ...]
@@ -107,9 +104,9 @@ def reason(error: BaseException) -> str:
 
 
 def _what(error: BaseException) -> str:
+  if inner := user_code.inside_graph(error):
+    return inner
   text = _WHERE_IN_GRAPH.sub('', str(error)).strip()
-  if (inner := _RAISED_INSIDE.search(text)) is not None:
-    return inner.group(1).strip()
   if text.startswith('in user code:'):  # of AutoGraph: the last line is what was raised
     return text.splitlines()[-1].strip()
   return text.splitlines()[0] if text else type(error).__name__

@@ -33,9 +33,19 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
       raise ValueError(why)
     raise ValueError(
       f'no task or mixture {name!r}. Close names: {difflib.get_close_matches(name, names, 5)} of'
-      f' {len(names)}. Is the module that registers it imported?'
+      f' {len(names)}. {_next_parts(name, names) or "Is the module that registers it imported?"}'
     )
   return seqio.get_mixture_or_task(name)
+
+
+def _next_parts(name: str, names: Sequence[str]) -> str:
+  """What may follow as much of a dotted name as there is, such as languages after a benchmark."""
+  parts = name.split('.')
+  for count in range(len(parts) - 1, 0, -1):
+    start = '.'.join(parts[:count])
+    if found := sorted({n.split('.')[count] for n in names if n.startswith(f'{start}.')}):
+      return f'After {start!r} comes one of: {", ".join(found)}'
+  return ''
 
 
 def has_split(provider: seqio.Task | seqio.Mixture, split: str) -> bool:

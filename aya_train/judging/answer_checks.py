@@ -4,7 +4,7 @@ import functools
 import re
 from typing import Any
 
-from aya_train.judging.answer_files import Answer
+from aya_train.system_answers import Answer
 
 _OF_TASK = re.compile(r'[^.]+\.([a-z]{3})(?:\.|$)')  # BENCHMARK.LANG.PROMPT
 

@@ -18,6 +18,8 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from aya_train.judging import reply_stream
+
 logger = logging.getLogger(__name__)
 
 OFFICIAL = 'https://api.openai.com/v1'
@@ -28,6 +30,7 @@ _LONGEST_WAIT = 60.0
 _SAY_EVERY = 60.0
 _LONGEST_MESSAGE = 300
 _MOST_REFUSED = 3  # requests, of which none was answered, before it is the settings' fault
+_TOO_LARGE = 'request too large'
 _PROBE = 'Answer with the word yes.'
 
 
@@ -103,6 +106,7 @@ class Tally:
     answered: replies that came.
     prompt_tokens, completion_tokens: as the replies say.
     without_usage: replies that do not say.
+    guessed_prompt_tokens, guessed_completion_tokens: an estimate of what those took.
     failures: requests without a reply, by what happened.
     waited: seconds for which nothing answered.
     models: how often replies named a model.
@@ -113,6 +117,8 @@ class Tally:
   prompt_tokens: int = 0
   completion_tokens: int = 0
   without_usage: int = 0
+  guessed_prompt_tokens: int = 0
+  guessed_completion_tokens: int = 0
   failures: dict[str, int] = dataclasses.field(default_factory=dict)
   waited: float = 0.0
   models: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -196,7 +202,8 @@ class ChatEndpoint:
         return value
       results = value.get('results')
       if not isinstance(results, list) or not results or not isinstance(results[0], dict):
-        raise _PassingError('a reply without results')
+        raise self._no_answer(value, 'results')
+      self.tally.answered += 1
       return results[0]
 
     found = await self._patiently(lambda: once(text), lambda: once(_PROBE))
@@ -216,7 +223,7 @@ class ChatEndpoint:
       except _PassingError as error:
         self._failed(error)
         own += not error.limited
-        if own >= self.settings.attempts and error.wait is None:
+        if own >= self.settings.attempts:
           if self.tally.answered > answered_before or await self._is_up(probe):
             return Reply(f'{error}, {own} times', 'failed')
           own = 0
@@ -248,7 +255,8 @@ class ChatEndpoint:
     now = self._clock()
     down = now - (now if self._down_since is None else self._down_since)
     seconds = error.wait
-    if seconds is None:
+    # Less than a first wait of ours is no wait: a server that says 0 for an hour would be flooded.
+    if seconds is None or seconds < self.settings.first_wait:
       grown = max(self.settings.first_wait * 2.0 ** min(max(own - 1, 0), 10), down / 2)
       seconds = min(_LONGEST_WAIT, grown) * random.uniform(0.5, 1.0)
     if down + (error.wait or 0.0) > self.settings.patience:
@@ -295,22 +303,23 @@ class ChatEndpoint:
     sent = await self._sent(lambda: self._raw('/chat/completions', request))
     if isinstance(sent, Reply):
       return sent
+    choices = sent.get('choices')
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get('message') if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+      raise self._no_answer(sent, 'choices')
+    if choice.get('error') or choice.get('finish_reason') == 'error':
+      raise self._no_answer({'error': choice.get('error') or 'finish_reason error'}, 'choices')
+    self.tally.answered += 1
     usage = self._count_usage(sent)
     named = sent.get('model')
     model = self.redacted(named) if isinstance(named, str) else ''
     self.tally.models[model] = self.tally.models.get(model, 0) + 1
-    choices = sent.get('choices')
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get('message') if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-      if sent.get('error'):
-        raise _PassingError(f'an error in place of a reply: {self._brief(sent["error"])}')
-      raise _PassingError('a reply without choices')
     text = message.get('content')
     if isinstance(text, list):  # parts
       text = ''.join(str(p.get('text', '')) for p in text if isinstance(p, dict))
     text = self.redacted(text) if isinstance(text, str) else ''
-    finish = str(choice.get('finish_reason') or '') if isinstance(choice, dict) else ''
+    finish = str(choice.get('finish_reason') or '')
     problem = ''
     if finish == 'content_filter':
       problem = 'filtered'
@@ -320,14 +329,17 @@ class ChatEndpoint:
       problem = 'empty'
     return Reply(text, problem, model, finish, usage)
 
+  def _no_answer(self, sent: Mapping[str, Any], lacks: str) -> _PassingError:
+    """What a body of status 200 that answers nothing means: the endpoint is as good as away."""
+    if sent.get('error'):
+      return _PassingError(f'an error in place of a reply: {self._brief(sent["error"])}')
+    return _PassingError(f'a reply without {lacks}: {self._brief(json.dumps(sent))}')
+
   def _count_usage(self, sent: Mapping[str, Any]) -> dict[str, int]:
     said = sent.get('usage')
     keys = ('prompt_tokens', 'completion_tokens')
-    found = (
-      {k: v for k in keys if isinstance(v := (said or {}).get(k), int)}
-      if (isinstance(said, dict))
-      else {}
-    )
+    told = said if isinstance(said, dict) else {}
+    found = {k: count for k in keys if (count := _token_count(told.get(k))) is not None}
     self.tally.without_usage += len(found) < len(keys)
     self.tally.prompt_tokens += found.get('prompt_tokens', 0)
     self.tally.completion_tokens += found.get('completion_tokens', 0)
@@ -365,12 +377,12 @@ class ChatEndpoint:
     except UnicodeEncodeError:
       return Reply('the text cannot be sent as UTF-8', 'failed')
     try:
-      value = json.loads(content)
+      value = reply_stream.joined(content)
+      value = json.loads(content) if value is None else value
     except (ValueError, RecursionError):
       raise _PassingError(f'a reply that is no JSON: {self._brief(content)}') from None
     if not isinstance(value, dict):
       raise _PassingError(f'a reply that is no JSON object: {self._brief(content)}')
-    self.tally.answered += 1
     return value
 
   def _refusal(self, error: Any) -> Reply:
@@ -384,6 +396,11 @@ class ChatEndpoint:
       ) from None
     if status == 429 and 'insufficient_quota' in said:
       raise EndpointError(f'{self.place}: the quota of this key is used up ({said})') from None
+    if status == 429 and _TOO_LARGE in said.casefold():  # this row alone is over the limit
+      return Reply(f'status {status}: {said}', 'failed')
+    if status == 403 and _is_moderated(error.body):
+      self.tally.answered += 1
+      return Reply(said, 'filtered')
     if status in _TRIES_LATER or status >= 500:
       raise _PassingError(
         f'status {status}: {said}', wait=_retry_after(error.response.headers), limited=status == 429
@@ -428,6 +445,20 @@ class ChatEndpoint:
     """A text without the key, whatever a server has put into it."""
     text = text.encode('utf-8', 'replace').decode()
     return text.replace(self._key, '[key]') if len(self._key) > 3 else text
+
+
+def _is_moderated(body: Any) -> bool:
+  """Whether an error says that a gateway's moderation flagged the texts, rather than the key."""
+  error = body.get('error', body) if isinstance(body, dict) else None
+  about = error.get('metadata') if isinstance(error, dict) else None
+  return isinstance(about, dict) and bool(about.get('reasons'))
+
+
+def _token_count(value: Any) -> int | None:
+  """A number of tokens, as a whole number or a float that is one; None for all else."""
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def shown(url: str) -> str:

@@ -108,11 +108,15 @@ def estimated_tokens(text: str) -> int:
   return -(-ascii_count // 4) + -(-2 * latin // 3) + len(text) - ascii_count - latin
 
 
+def _prompt_tokens(call: Call) -> int:
+  return sum(estimated_tokens(m['content']) + 4 for m in call.messages) + 3
+
+
 def estimate(calls: Sequence[Call], replies: reply_log.Replies, prices: Prices) -> Estimate:
   """What calls will take, without those that are answered already; each content counts once."""
   unique = {c.key: c for c in calls}
   open_calls = [c for key, c in unique.items() if replies.get(key) is None]
-  tokens = sum(sum(estimated_tokens(m['content']) + 4 for m in c.messages) + 3 for c in open_calls)
+  tokens = sum(map(_prompt_tokens, open_calls))
   out = sum(
     min(prices.reply_tokens, c.options.get('max_tokens') or prices.reply_tokens) for c in open_calls
   )
@@ -166,6 +170,7 @@ async def run(
   async def make(same: Sequence[Call]) -> None:
     progress.check()
     reply = await endpoint.ask(same[0].messages, same[0].options)
+    _guess_usage(same[0], reply, endpoint.tally)
     record = {'key': same[0].key, **dataclasses.asdict(reply)}
     if reply.problem not in _NOT_KEPT:
       replies.add(record)
@@ -255,8 +260,25 @@ class _Progress:
     )
 
   def _spent(self) -> float:
-    tally = self._endpoint.tally
-    return self._prices.cost(tally.prompt_tokens, tally.completion_tokens)
+    return cost_of(self._endpoint.tally, self._prices)
+
+
+def _guess_usage(call: Call, reply: chat_endpoint.Reply, tally: chat_endpoint.Tally) -> None:
+  """Counts what a reply does not say, so that a limit of cost holds there too."""
+  if reply.problem == 'failed':
+    return
+  if 'prompt_tokens' not in reply.usage:
+    tally.guessed_prompt_tokens += _prompt_tokens(call)
+  if 'completion_tokens' not in reply.usage:
+    tally.guessed_completion_tokens += estimated_tokens(reply.text)
+
+
+def cost_of(tally: chat_endpoint.Tally, prices: Prices) -> float:
+  """What a run took, by what replies say, else by estimate; 0 where prices are not known."""
+  return prices.cost(
+    tally.prompt_tokens + tally.guessed_prompt_tokens,
+    tally.completion_tokens + tally.guessed_completion_tokens,
+  )
 
 
 def spent(tally: chat_endpoint.Tally, prices: Prices) -> dict[str, Any]:
@@ -264,7 +286,7 @@ def spent(tally: chat_endpoint.Tally, prices: Prices) -> dict[str, Any]:
   found = dataclasses.asdict(tally)
   found['waited'] = round(tally.waited, 1)
   if prices.known:
-    found['cost'] = round(prices.cost(tally.prompt_tokens, tally.completion_tokens), 6)
+    found['cost'] = round(cost_of(tally, prices), 6)
   return found
 
 

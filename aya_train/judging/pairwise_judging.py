@@ -17,9 +17,9 @@ from aya_train.judging import (
   judge_run,
   verdict_figures,
 )
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_protocols import Protocol
 from aya_train.judging.judge_run import Record, RunSettings, Unit
+from aya_train.system_answers import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from etils import epath
 
 from aya_train import destinations
 from aya_train.judging import answer_checks, answer_filters, judge_calls, judge_run, reply_log
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_run import Record, RunSettings, Unit
+from aya_train.system_answers import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from aya_train.judging import (
   reply_log,
   toxicity_scorers,
 )
-from aya_train.judging.answer_files import Answer
 from aya_train.judging.judge_run import Record, RunSettings
+from aya_train.system_answers import Answer
 
 logger = logging.getLogger(__name__)
 

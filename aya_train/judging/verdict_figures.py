@@ -2,12 +2,10 @@
 
 import collections
 import math
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 STRONG = 3.0  # weight of 'A>>B' against 'A>B', as in Arena-Hard
-_RESAMPLES = 1000
 _Z = 1.959964
 
 
@@ -64,14 +62,16 @@ def by_row(records: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]
 
 
 def win_rate(
-  rows: Sequence[Sequence[Mapping[str, Any]]], strong: float = 1.0, seed: int = 0
+  rows: Sequence[Sequence[Mapping[str, Any]]], strong: float = 1.0
 ) -> tuple[float, float, float]:
   """How often A is preferred, in percent, with its 95 % interval; a tie is half of a win.
+
+  The interval is Wilson's for as many rows as the spread between rows is worth, as in `report
+  preference`: it is not empty where one system won every time.
 
   Args:
     rows: judgements, those of one row together, since they are no independent observations.
     strong: weight of a strong verdict.
-    seed: of the 1,000 resamples of rows.
   """
   points = []
   for row in rows:
@@ -79,13 +79,11 @@ def win_rate(
     scores = [(sign(r['verdict']) + 1) / 2 for r in row]
     points.append((sum(w * s for w, s in zip(weights, scores, strict=True)), sum(weights)))
 
-  def rate(drawn: Sequence[tuple[float, float]]) -> float:
-    return 100 * math.fsum(p[0] for p in drawn) / math.fsum(p[1] for p in drawn)
-
-  draw = random.Random(seed)
-  means = sorted(rate(draw.choices(points, k=len(points))) for _ in range(_RESAMPLES))
-  low, high = means[int(0.025 * _RESAMPLES)], means[int(0.975 * _RESAMPLES) - 1]
-  return tuple(round(value, 2) for value in (rate(points), low, high))  # type: ignore[return-value]
+  total = math.fsum(weight for _, weight in points)
+  rate = math.fsum(score for score, _ in points) / total
+  variance = math.fsum((score - rate * weight) ** 2 for score, weight in points) / total**2
+  effective = rate * (1 - rate) / variance if variance > 0 else len(points)
+  return _percents(rate, effective)
 
 
 def _places(asked: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -109,7 +107,12 @@ def flag_counts(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def share(hits: int, total: int) -> tuple[float, float, float]:
   """A share in percent with Wilson's 95 % interval."""
-  p, square = hits / total, _Z**2
+  return _percents(hits / total, total)
+
+
+def _percents(p: float, total: float) -> tuple[float, float, float]:
+  """A share in percent with Wilson's 95 % interval of so many."""
+  square = _Z**2
   middle = (p + square / (2 * total)) / (1 + square / total)
   half = _Z / (1 + square / total) * math.sqrt(p * (1 - p) / total + square / (4 * total**2))
   low, high = max(0.0, middle - half), min(1.0, middle + half)

@@ -82,6 +82,25 @@ class Objective(abc.ABC):
     """
     return batch, jnp.sum(batch['example_weights'])
 
+  def look_ahead(self, params: Any, parts: Batch, keys: Array | None) -> Batch:
+    """What the loss of a row needs of other rows of the whole batch, computed before any gradient.
+
+    Losses of rows that need each other (in-batch negatives, KTO's reference point) are computed
+    here part by part, and what `sums` has to know of the whole is given to it as more arrays of the
+    batch. No gradient flows through this; by default nothing is looked at.
+
+    Args:
+      params: parameters, as `sums` gets them.
+      parts: arrays [N, B / N, ...] of what `weigh` returned, for N microbatches; 1 in evaluation.
+        Row r of part n is row r * N + n of the batch.
+      keys: [N], the dropout key that `sums` will get with each part; None in evaluation.
+
+    Returns:
+      Arrays [N, B / N, ...], from which `sums` gets its part.
+    """
+    del params, keys
+    return parts
+
   @abc.abstractmethod
   def sums(
     self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
@@ -90,7 +109,7 @@ class Objective(abc.ABC):
 
     Args:
       params: parameters.
-      batch: rows of what `weigh` returned.
+      batch: rows of what `weigh` and then `look_ahead` returned.
       denominator: that of the whole batch.
       dropout_key: None in evaluation.
 
@@ -206,7 +225,9 @@ def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) 
 
   def trace(params: Any, batch: Any, key: Array) -> Any:
     weighed, denominator = objective.weigh(batch)
-    return objective.sums(params, weighed, denominator, key)
+    parts = jax.tree.map(lambda x: x[None], weighed)
+    part = jax.tree.map(lambda x: x[0], objective.look_ahead(params, parts, key[None]))
+    return objective.sums(params, part, denominator, key)
 
   try:
     loss, sums = jax.eval_shape(trace, parameter_axes(objective)[0], dict(batch), jax.random.key(0))

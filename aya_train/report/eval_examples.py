@@ -6,9 +6,9 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from aya_train.report import eval_boards, eval_figures, scored_answers, text_direction
+from aya_train.report import eval_boards, eval_figures, scored_answers
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.languages import aya101, language_codes
+from aya_train.tasks.languages import aya101, language_codes, writing_direction
 
 A_SCRIPT = 4
 _LONGEST = 700
@@ -18,7 +18,7 @@ _LONGEST = 700
 class Text:
   """A text of an example: its lines, and whether it was cut for the page."""
 
-  lines: Sequence[text_direction.Line]
+  lines: Sequence[writing_direction.Line]
   cut: bool = False
 
 
@@ -158,4 +158,4 @@ def _text(text: str, language: str, script: str) -> Text:
   if cut:
     half = _LONGEST // 2
     text = f'{text[:half]} […] {text[-half:]}'
-  return Text(text_direction.lines(text, language, script), cut)
+  return Text(writing_direction.lines(text, language, script), cut)

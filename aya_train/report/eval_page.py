@@ -68,10 +68,19 @@ def write(
   return epath.Path(output)
 
 
+# What a model may answer and no text file should hold, as Unicode's pictures of it.
+_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in '\t\n\r'}
+
+
+def _cell(text: str) -> str:
+  """A text as a cell of a Markdown table."""
+  return text.replace('|', '\\|').replace('<', '&lt;')
+
+
 def _write(path: epath.PathLike, text: str) -> None:
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  storage.write_atomically(path, text)
+  storage.write_atomically(path, text.translate(_CONTROLS).encode('utf-8', 'replace'))
 
 
 def render(boards: Sequence[eval_boards.Board], view: Mapping[str, Any]) -> str:
@@ -105,6 +114,7 @@ def _environment() -> jinja2.Environment:
     lstrip_blocks=True,
   )
   environment.filters['breakable'] = _breakable
+  environment.filters['cell'] = _cell
   environment.filters['figure'] = _figure
   environment.filters['interval'] = _interval
   environment.filters['p'] = _p

@@ -223,6 +223,20 @@ def _result(name: str, written: Mapping[str, Any], problems: list[str]) -> eval_
   return eval_tasks.Result(task, count, metrics, [notes] if isinstance(notes, str) else [*notes])
 
 
+def _has_types(p: eval_tasks.Prediction) -> bool:
+  """Whether what a line holds is of the types that a page counts on."""
+  lists = (p.targets, p.options, p.option_scores)
+  return (
+    isinstance(p.index, int)
+    and isinstance(p.inputs, str)
+    and isinstance(p.prediction, str)
+    and all(isinstance(values, (list, tuple)) for values in lists)
+    and all(isinstance(option, str) for option in p.options)
+    and all(isinstance(score, (int, float)) for score in p.option_scores)
+    and isinstance(p.fields, dict)
+  )
+
+
 def predictions(
   evaluation: Evaluation, task: str, problems: list[str]
 ) -> Iterator[eval_tasks.Prediction]:
@@ -243,7 +257,7 @@ def predictions(
         continue
       try:
         prediction = eval_tasks.Prediction.from_dict(json.loads(line))
-        fits = isinstance(prediction.index, int) and prediction.task == task
+        fits = prediction.task == task and _has_types(prediction)
       except (ValueError, TypeError, RecursionError):
         fits = False
       if not fits:

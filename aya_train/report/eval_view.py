@@ -16,10 +16,9 @@ from aya_train.report import (
   eval_figures,
   eval_tables,
   published_figures,
-  text_direction,
 )
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.languages import aya101
+from aya_train.tasks.languages import aya101, writing_direction
 
 COLUMNS = 6
 """Most evaluations side by side."""
@@ -184,7 +183,7 @@ def _language(
     'variety': variety,
     'language': first.language,
     'name': first.name,
-    'tag': text_direction.tag(first.language, first.script),
+    'tag': writing_direction.html_language(first.language, first.script),
     'script': script_name(first.script),
     'level': first.level,
     'chance': first.chance,

@@ -25,7 +25,7 @@ class Disagreement:
 
   Attributes:
     language, lang, way: name, and values of the attributes `lang` and `dir`.
-    prompt: lines, each with its direction.
+    prompt: its lines.
     answers: system, lines of its answer, and the direction of the whole.
     people, judge: whom each prefers, '' for a tie.
     comments: what people wrote.
@@ -34,8 +34,8 @@ class Disagreement:
   language: str
   lang: str
   way: str
-  prompt: Sequence[tuple[str, str]]
-  answers: Sequence[tuple[str, Sequence[tuple[str, str]], str]]
+  prompt: Sequence[writing_direction.Line]
+  answers: Sequence[tuple[str, Sequence[writing_direction.Line], str]]
   people: str
   judge: str
   comments: Sequence[str]
@@ -64,7 +64,9 @@ def write(paths: Sequence[epath.PathLike], output: epath.PathLike = PAGE) -> epa
     )
   page = epath.Path(output)
   page.parent.mkdir(parents=True, exist_ok=True)
-  storage.write_atomically(page, render(found.verdicts).encode('utf-8', 'replace'))
+  storage.write_atomically(
+    page, render(found.verdicts).replace('\0', '\ufffd').encode('utf-8', 'replace')
+  )
   return page
 
 
@@ -145,6 +147,6 @@ def _preferred(verdict: pair_verdicts.Verdict) -> str:
   return {1.0: verdict.system_a, 0.0: verdict.system_b}.get(0.5 if score is None else score, '')
 
 
-def _lines(text: str, language: str) -> list[tuple[str, str]]:
+def _lines(text: str, language: str) -> list[writing_direction.Line]:
   shown = text if len(text) <= _LONGEST else f'{text[:_LONGEST]} …'
   return writing_direction.lines(shown or '(an empty answer)', language)

@@ -52,7 +52,7 @@ PAPER_LANGUAGES = {
 CONTRADICTIONS: dict[str, str] = {
   'xcopa': 'The mean of mT0x over XCOPA, XNLI, XStoryCloze and XWinograd is 65.8 in Table 5 of the '
   'Aya paper and 65.4 in its text; the four figures of the table give 65.8.',
-  'mmlu': 'Multilingual MMLU has 31 languages in Tables 4 and 6 of the Aya paper and 26 in its '
+  'mmlu': 'Multilingual MMLU has 31 languages in tables of the Aya paper (4 and 6) and 26 in its '
   'text.',
   'preference': 'The human preference for Aya over mT0 and mT0x is 77 % in the results of the Aya '
   'paper and 75 % in its introduction.',

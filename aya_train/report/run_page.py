@@ -11,7 +11,7 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train import destinations, infer_eval, inference, nonfinite_steps, partitioning
+from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
@@ -88,7 +88,7 @@ def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Answer
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = partitioning.one_device()
-  ours = infer_eval.decode_prompts(
+  ours = eval_answers.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
   )
   theirs: Sequence[list[int] | None] = [None] * len(prompts)

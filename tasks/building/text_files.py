@@ -39,6 +39,8 @@ _LFS_POINTER = b'version https://git-lfs'
 _BLOCK = 1 << 16
 _HEAD = 256
 
+_TABLES = {b'PAR1': '.parquet', b'ARROW1': '.arrow'}  # tables by their first bytes
+
 
 def plain_name(name: str) -> str:
   """A file's name without the ending that says how it is compressed."""
@@ -98,6 +100,9 @@ def _refuse_compressed(path: epath.Path, head: bytes) -> None:
     if head.startswith(magic) and not (magic == b'BZh' and not head[3:4].isdigit()):
       inside = ' inside' if is_compressed(path.name) else ''
       raise DamagedFileError(f'{path}: holds {form}{inside}; rename it to end in {ending}')
+  for magic, ending in _TABLES.items():
+    if head.startswith(magic):
+      raise DamagedFileError(f'{path}: is no text but {ending[1:]}; rename it to end in {ending}')
 
 
 def decoded(path: epath.PathLike, line: bytes, place: str) -> str:

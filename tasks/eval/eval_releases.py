@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -320,7 +321,7 @@ def _local(file: EvalFile) -> Iterator[epath.Path]:
         target.open('wb') as out,
       ):
         shutil.copyfileobj(inside, out)
-    except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
       raise DamagedFileError(f'{file.name}: not a whole zip file ({error})') from error
     yield target
 

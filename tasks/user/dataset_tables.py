@@ -120,6 +120,11 @@ class Dataset:
             f'data set {self.name!r}, split {split!r}: {path} is a folder; give a pattern of its '
             f"files, such as '{pattern.rstrip('/')}/*.jsonl'"
           )
+        if '://' not in pattern and not os.path.isfile(path):
+          raise UserDataError(
+            f'data set {self.name!r}, split {split!r}: {path} is a pipe or a device, which can be '
+            'read once at most, and data is read several times: write it to a file'
+          )
         found[os.fspath(path)] = path
     return list(found.values())
 

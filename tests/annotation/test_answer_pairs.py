@@ -58,18 +58,23 @@ def test_nothing_in_common_no_answers_and_no_file_are_told(tmp_path):
     answer_pairs.read({'a': a, 'b': b})
   with pytest.raises(ValueError, match=r"no answers of \['u'\]; it has \['s'\]"):
     answer_pairs.read({'a': a, 'b': b}, ['u'])
-  with pytest.raises(FileNotFoundError, match=r'c.jsonl is not there'):
+  with pytest.raises(FileNotFoundError, match=r'no file of answers at .*c.jsonl'):
     answer_pairs.read({'a': a, 'b': str(tmp_path / 'c.jsonl')})
   (tmp_path / 'd').mkdir()
   with pytest.raises(FileNotFoundError, match='has anything been evaluated there'):
     answer_pairs.read({'a': a, 'b': str(tmp_path / 'd')})
   e = write(tmp_path / 'e.jsonl', [{'inputs': 'p', 'answers': 3}])
-  with pytest.raises(ValueError, match=r'e.jsonl, line 1: no texts'):
+  with pytest.raises(ValueError, match=r'e.jsonl, line 1 has no column of an answer'):
     answer_pairs.read({'a': a, 'b': e})
 
 
-def test_systems_are_named_after_the_part_of_their_paths_that_differs():
-  assert answer_pairs.names_of(['runs/a/eval', 'runs/b/eval']) == ['a', 'b']
-  assert answer_pairs.names_of(['x.jsonl', 'deep/y.jsonl']) == ['x', 'y']
-  with pytest.raises(ValueError, match='--names'):
-    answer_pairs.names_of(['runs/a', 'runs/a'])
+def test_a_table_joins_predictions_and_of_several_samples_the_first_counts(tmp_path, caplog):
+  (tmp_path / 'a.csv').write_text('id,question,answer,lang\n1,"p, q",x,amh\n2,r,y,amh\n')
+  rows = [{'id': i, 'inputs': p, 'samples': ['1', '2']} for i, p in ((2, 'r'), (1, 'p, q'))]
+  b = write(tmp_path / 'b.jsonl', rows)
+  found = answer_pairs.read({'a': str(tmp_path / 'a.csv'), 'b': b})
+  assert [(f.id, f.language, f.answers) for f in found] == [
+    ('1', 'amh', {'a': 'x', 'b': '1'}),
+    ('2', 'amh', {'a': 'y', 'b': '1'}),
+  ]
+  assert '2 further answers to the same prompts are left out' in caplog.text

@@ -66,7 +66,7 @@ def test_answers_are_compared_by_keyboard_kept_and_exported(chromium, tmp_path, 
     )
     if rtl:  # of a template that mixes languages each line runs its own way
       ways = page.locator('#prompt span').evaluate_all('all => all.map((e) => e.dir)')
-      assert ways == ['auto', 'rtl', 'rtl']
+      assert ways == ['ltr', 'rtl', 'rtl']
     left, right = (page.locator(f'#side-{i}').bounding_box()['x'] for i in (0, 1))
     assert (left > right) == rtl  # the first answer stands where reading begins
     for i, item in enumerate(batch.items):

@@ -34,6 +34,9 @@ def settings(**generation):
       {'min_new_tokens': 3, 'no_repeat_ngram_size': 2, 'repetition_penalty': 1.2},
     ),
     ({'min_length': 4, 'min_new_tokens': 9}, {'min_new_tokens': 9}),
+    ({'min_length': 9, 'min_new_tokens': 4}, {'min_new_tokens': 4}),
+    ({'min_length': 9, 'min_new_tokens': 0}, {'min_new_tokens': 0}),
+    ({'min_length': 9, 'min_new_tokens': None}, {'min_new_tokens': 8}),
   ],
 )
 def test_it_is_done(generation, expected):

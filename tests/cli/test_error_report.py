@@ -2,13 +2,16 @@
 
 import errno
 import gzip
+import os
 import zipfile
 import zlib
 
 import pytest
 import tensorflow as tf
 
+from aya_train import user_code
 from aya_train.cli import error_report
+from aya_train.tasks.user import dataset_tables
 
 
 def of_module(module, name='ClientError', base=Exception):
@@ -103,6 +106,27 @@ def test_an_error_in_code_of_the_users_is_told_with_its_line(tmp_path):
     "AttributeError: 'int' object has no attribute 'nothing' (in code that is not of aya-train: "
     f'{file}, line 2)'
   )
+
+
+@pytest.mark.parametrize('name', ['FileNotFoundError', 'ValueError', 'UserDataError'])
+def test_what_a_reader_of_ours_raises_in_a_pipeline_is_told_in_its_words(name):
+  report = error_report.of(_in_pipeline(name, "data set 'd': no file 'x'"))
+  assert (report.text, report.is_defect) == ("data set 'd': no file 'x'", False)
+
+
+def test_a_defect_in_a_pipeline_is_not_told_as_words_for_the_user():
+  assert user_code.told_inside_graph(_in_pipeline('ValueError', 'no file')) == 'no file'
+  assert not user_code.told_inside_graph(_in_pipeline('KeyError', 'name'))
+
+
+def _in_pipeline(name, text):
+  ours = os.path.join(os.path.dirname(error_report.__file__), 'reader.py')
+  space = {'UserDataError': dataset_tables.UserDataError}
+  exec(compile(f'def rows():\n  raise {name}({text!r})\n  yield 1', ours, 'exec'), space)
+  signature = tf.TensorSpec((), tf.int32)
+  with pytest.raises(tf.errors.OpError) as caught:
+    next(iter(tf.data.Dataset.from_generator(space['rows'], output_signature=signature)))
+  return caught.value
 
 
 def test_pages_of_a_library_are_cut():

@@ -57,6 +57,7 @@ def torn(handler):
   handler.wfile.write(b'{"choices": [{"mess')
 
 
+BROKEN_CHOICE = {'finish_reason': 'error', 'message': {'role': 'assistant', 'content': ''}}
 PASSING = {
   '429': lambda h: h.send(429, {'error': {'message': 'slow down'}}),
   '429 with seconds': lambda h: h.send(429, {}, Retry_After='0.2'),
@@ -71,6 +72,9 @@ PASSING = {
   'null choices': lambda h: h.send(200, {'choices': None}),
   'choice of another type': lambda h: h.send(200, {'choices': ['yes']}),
   'an error with status 200': lambda h: h.send(200, {'error': {'message': 'overloaded'}}),
+  'an error as a text': lambda h: h.send(200, {'error': 'overloaded'}),
+  'an error as an object': lambda h: h.send(200, {'object': 'error', 'message': 'overloaded'}),
+  'an error in a choice': lambda h: h.send(200, {'choices': [BROKEN_CHOICE]}),
   'hangs up': lambda h: h.connection.close(),
 }
 
@@ -198,6 +202,17 @@ def test_a_row_that_always_fails_is_left_while_others_are_answered():
   assert tally.requests == 4
 
 
+@pytest.mark.parametrize(
+  'body', [{'error': 'overloaded'}, {'detail': 'overloaded'}, {'choices': [BROKEN_CHOICE]}]
+)
+def test_errors_of_status_200_for_long_are_a_server_that_is_away(body):
+  with (
+    stand_in_judge.serving(lambda h, *_: h.send(200, body)) as server,
+    pytest.raises(chat_endpoint.EndpointError, match=r'answered nothing for .*(overload|error)'),
+  ):
+    ask(server.url, patience=0.3)
+
+
 REPLIES = {
   'refused': (lambda h: h.say(None, refusal='I will not'), 'refused', 'I will not'),
   'filtered': (lambda h: h.say(None, finish='content_filter'), 'filtered', ''),
@@ -207,6 +222,16 @@ REPLIES = {
     'content_filter no',
   ),
   'empty': (lambda h: h.say(''), 'empty', ''),
+  'filtered by a gateway': (
+    lambda h: h.send(403, {'error': {'message': 'flagged', 'metadata': {'reasons': ['x']}}}),
+    'filtered',
+    'flagged',
+  ),
+  'over the limit of tokens a minute': (
+    lambda h: h.send(429, {'error': {'message': 'Request too large for judge-1'}}),
+    'failed',
+    'status 429: Request too large for judge-1',
+  ),
   'too long': (
     lambda h: h.send(400, {'error': {'message': 'context too long'}}),
     'failed',
@@ -233,6 +258,70 @@ def test_usage_that_is_not_told_is_counted_as_such():
   assert reply.usage == {}
   assert tally.without_usage == 1
   assert tally.models == {'other': 1}
+
+
+def stream(*events):
+  return b''.join(f'data: {event}\n\n'.encode() for event in events)
+
+
+PART = '{"model": "judge-1", "choices": [{"delta": {"content": "ยก [["}}]}'
+END = '{"choices": [{"delta": {"content": "1]]"}, "finish_reason": "stop"}]}'
+USAGE = '{"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}'
+
+
+def test_a_server_that_streams_unasked_is_understood():
+  with stand_in_judge.serving(
+    lambda h, *_: h.send(200, stream(PART, END, USAGE, '[DONE]'))
+  ) as server:
+    [reply], tally = ask(server.url)
+  assert (reply.text, reply.finish, reply.model) == ('ยก [[1]]', 'stop', 'judge-1')
+  assert (tally.prompt_tokens, tally.requests) == (100, 1)
+
+
+@pytest.mark.parametrize(
+  'torn',
+  [stream(PART), stream(PART, '{"choi'), stream('{"error": {"message": "gone"}}'), stream('[1]')],
+)
+def test_a_stream_that_ends_early_is_asked_again(torn):
+  with stand_in_judge.serving(fails_first(1, lambda h: h.send(200, torn))) as server:
+    [reply], tally = ask(server.url)
+  assert (reply.text, tally.requests) == ('[[1]]', 2)
+
+
+@pytest.mark.parametrize('date', ['0', 'Wed, 21 Oct 2015 07:28:00 GMT', '0.001'])
+def test_a_server_that_asks_for_no_wait_is_not_flooded(date):
+  with (
+    stand_in_judge.serving(lambda h, *_: h.send(503, {}, Retry_After=date)) as server,
+    pytest.raises(chat_endpoint.EndpointError, match='has answered nothing for'),
+  ):
+    ask(server.url, patience=1.0, first_wait=5.0)
+  assert len(server.requests) < 30  # it slept 50 times as fast
+
+
+@pytest.mark.parametrize('wait', [{}, {'Retry_After': '0.1'}])
+def test_a_row_that_always_fails_is_left_also_if_the_server_asks_to_wait(wait):
+  def behaviour(handler, request, number):
+    if request['messages'] == ASKED:
+      handler.send(503, {}, **wait)
+    else:
+      handler.say('yes')
+
+  with stand_in_judge.serving(behaviour) as server:
+    [reply], _ = ask(server.url)
+  assert reply.problem == 'failed'
+
+
+@pytest.mark.parametrize(
+  ('told', 'counted'),
+  [(7.0, 7), (0, 0), (-5, None), (float('nan'), None), (True, None), ('7', None), (7.5, None)],
+)
+def test_numbers_of_tokens_are_whole_and_not_below_0(told, counted):
+  usage = {'prompt_tokens': told, 'completion_tokens': 3}
+  value = {**stand_in_judge.reply('[[1]]'), 'usage': usage}
+  with stand_in_judge.serving(lambda h, *_: h.send(200, value)) as server:
+    [reply], tally = ask(server.url)
+  assert reply.usage.get('prompt_tokens') == counted
+  assert (tally.prompt_tokens, tally.without_usage) == (counted or 0, counted is None)
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(monkeypatch):

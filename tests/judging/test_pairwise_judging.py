@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from aya_train import system_answers
 from aya_train.cli import main
 from aya_train.judging import (
   answer_checks,
-  answer_files,
   chat_endpoint,
   judge_calls,
   judge_protocols,
@@ -79,12 +79,13 @@ def test_orders_are_drawn_for_each_row_and_taken_back(tmp_path):
   assert shown == {f'Q{i}' for i in range(30)}
   figures = place.summary()['figures']
   assert (figures['wins_b'], figures['win_rate_a'], figures['with_verdict']) == (30, 0.0, 30)
+  assert 11 < figures['win_rate_a_high'] < 12  # Wilson's of 0 of 30
   assert KEY not in ''.join(p.read_text() for p in place.out.iterdir())
 
 
 def test_the_order_of_a_row_depends_on_the_seed_and_the_row_alone():
   protocol = judge_protocols.load('aya', 'pair')
-  rows = [answer_files.Answer('t', i, None, '', f'q{i}', 'x') for i in range(200)]
+  rows = [system_answers.Answer('t', i, None, '', f'q{i}', 'x') for i in range(200)]
   first = [pairwise_judging.orders(row, protocol, 0) for row in rows]
   assert first == [pairwise_judging.orders(row, protocol, 0) for row in reversed(rows)][::-1]
   assert first != [pairwise_judging.orders(row, protocol, 1) for row in rows]
@@ -229,6 +230,19 @@ def test_cost_is_told_before_and_after_and_limited(tmp_path, capsys, caplog):
   assert summary['spent']['requests'] == 30
 
 
+def test_a_limit_of_cost_holds_where_replies_do_not_say_what_they_took(tmp_path, capsys):
+  place = Place(tmp_path, MANY)
+  value = {**stand_in_judge.reply('word ' * 8000 + '[[1]]'), 'usage': None}
+  prices = ('--price_in=0', '--price_out=100', '--concurrency=1', '--reply_tokens=1')
+  with stand_in_judge.serving(lambda h, *_: h.send(200, value)) as server:
+    place.judge(server.url, *prices, '--rows=4')
+    said = capsys.readouterr().out
+    place.judge(server.url, *prices, '--max_cost=5', code=1)
+  assert '4 requests, 4 answered' in said
+  assert 'of which 4 replies do not say and are estimated, 4.0' in said
+  assert 'after 5 of 26 calls' in capsys.readouterr().err
+
+
 def test_a_run_stops_where_it_has_cost_what_it_may_and_goes_on(tmp_path, capsys):
   place = Place(tmp_path, MANY)
 
@@ -266,10 +280,10 @@ def test_a_judge_that_fails_in_ten_ways_judges_all_rows_in_the_end(tmp_path):
       'judge-1', server.url, timeout=0.5, first_wait=0.01, attempts=20, concurrency=4
     )
     run = judge_run.RunSettings(str(place.out), endpoint, judge_calls.Prices(1.0, 1.0))
-    files = [answer_files.read(tmp_path / f'{name}.jsonl') for name in ('one', 'two')]
+    files = [system_answers.read(tmp_path / f'{name}.jsonl') for name in ('one', 'two')]
     protocol = judge_protocols.load('aya', 'pair')
     settings = pairwise_judging.PairSettings(('one', 'two'), protocol)
-    about = pairwise_judging.judge(answer_files.join(*files).pairs, settings, run)
+    about = pairwise_judging.judge(system_answers.join(*files).pairs, settings, run)
   assert [r['verdict'] for r in place.verdicts()] == ['B>A'] * 30
   spent = about['spent']
   assert spent['requests'] == len(server.requests)
@@ -410,7 +424,7 @@ def test_prompts_in_twelve_languages_reach_the_judge_as_they_are(tmp_path):
   folder = SHARED / 'open_ended_prompts'
   prompts = []
   for path in sorted(folder.glob('questions_*.jsonl')):
-    prompts += [p.inputs for p in answer_files.prompts(path)[:2]]
+    prompts += [p.inputs for p in system_answers.prompts(path)[:2]]
   for side in ('one', 'two'):
     rows = [
       {'inputs': p, 'prediction': f'{side} {p[::-1] if side == "two" else p}'} for p in prompts

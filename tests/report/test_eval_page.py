@@ -323,3 +323,34 @@ def test_a_browser_shows_it_without_overflow(runs, tmp_path, width):
   wide, count, right, values, fits = json.loads(title)
   assert (wide, right, fits) == (0, True, True) and count > 2
   assert values == sorted(values, reverse=True)
+
+
+def test_hostile_texts_and_wrong_types_leave_whole_files(tmp_path):
+  folder = tmp_path / 'a|<b>'
+  task = eval_outputs.ranked('tha', 'p', [1, 0, 1], inputs='\0 \x1b[0m </script><b>')
+  eval_outputs.write(folder, [task])
+  file = folder / f'predictions/{task[0].name}.jsonl'
+  wrong = [
+    {'inputs': None},
+    {'prediction': 3},
+    {'options': ['x', 4]},
+    {'option_scores': ['a']},
+    {'fields': []},
+    {'prediction': '\ud83d', 'inputs': '\udc00'},
+  ]
+  rows = [
+    json.dumps({'task': task[0].name, 'inputs': 'p', 'prediction': 'x', 'index': 5 + i, **row})
+    for i, row in enumerate(wrong)
+  ]
+  file.write_text(file.read_text() + '\n'.join(rows) + '\n')
+  page, figures, card = (tmp_path / name for name in ('p.html', 'p.json', 'p.md'))
+  eval_page.write([str(folder)], page, json_output=figures, markdown_output=card)
+  text = page.read_bytes()
+  assert b'\0' not in text and b'</script><b>' not in text
+  assert 'line 4, 5, 6, 7, 8: torn or no prediction' in text.decode()
+  json.loads(figures.read_text())
+  for table in re.findall(r'(?:^\|.*\n)+', card.read_text(), re.M):
+    header, ruler, *rows = table.splitlines()
+    assert set(ruler) <= set('|-:') and rows
+    columns = {len(re.findall(r'(?<!\\)\|', line)) for line in (header, ruler, *rows)}
+    assert len(columns) == 1

@@ -1,6 +1,7 @@
 """Reads what a model folder of Hugging Face transformers says, and opens its tensors."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,10 @@ from etils import epath
 from aya_train.checkpoint import names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 
+logger = logging.getLogger(__name__)
+
 INDEX = 'model.safetensors.index.json'
+WHOLE = 'model.safetensors'
 
 _WAY_OUT = 'Copy the folder again from its source'
 
@@ -103,23 +107,36 @@ def parameter_count(folder: epath.PathLike) -> int:
 def safetensors_files(folder: epath.PathLike) -> list[str]:
   """Names of the files that hold a folder's tensors.
 
+  Where there is one whole file beside shards it is that one, as in transformers.
+
   Raises:
     FileNotFoundError: there are none, with the way out when there is a .bin.
     ValueError: the index is damaged or names a file outside the folder.
   """
   folder = epath.Path(folder)
+  if (folder / WHOLE).exists():
+    if _is_sharded(folder):
+      logger.warning(
+        '%s holds %s and shards (%s): %s is read, as transformers does, and the shards are not. If '
+        'they are what you mean, move it away',
+        *(folder, WHOLE, INDEX, WHOLE),
+      )
+    return [WHOLE]
   if (folder / INDEX).exists():
     return sorted(set(_weight_map(folder).values()))
-  if (folder / 'model.safetensors').exists():
-    return ['model.safetensors']
   found = sorted(path.name for path in folder.glob('*.bin*'))
   way_out = (
     ' Pickled torch files are not read, since they can run code: load the model with transformers '
     'and save_pretrained it, which writes safetensors.'
   )
   raise FileNotFoundError(
-    f'{folder} holds neither model.safetensors nor {INDEX}.' + (way_out if found else '')
+    f'{folder} holds neither {WHOLE} nor {INDEX}.' + (way_out if found else '')
   )
+
+
+def _is_sharded(folder: epath.Path) -> bool:
+  """Whether an index names other files than the whole one."""
+  return (folder / INDEX).exists() and set(_weight_map(folder).values()) != {WHOLE}
 
 
 def _weight_map(folder: epath.Path) -> dict[str, str]:
@@ -143,7 +160,7 @@ def open_tensors(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   folder = epath.Path(folder)
   files = safetensors_files(folder)
   found = {file: safetensors_file.open_file(folder / file) for file in files}
-  if (folder / INDEX).exists():
+  if files != [WHOLE] or ((folder / INDEX).exists() and not _is_sharded(folder)):
     said = set(_weight_map(folder).items())
     if wrong := said ^ {(name, file) for file in files for name in found[file]}:
       raise ValueError(

@@ -158,3 +158,10 @@ def test_elements_of_an_array(tmp_path_factory, values, indent):
   text = json.dumps(values, ensure_ascii=False, indent=indent)
   file = io.BytesIO(text.encode('utf-8', 'surrogatepass'))
   assert list(json_arrays.elements(file, 1 << 20)) == values
+
+
+@pytest.mark.parametrize(('head', 'kind'), [(b'PAR1\x15', 'parquet'), (b'ARROW1\0\0', 'arrow')])
+def test_tables_under_the_name_of_a_text_are_told_by_their_kind(tmp_path, head, kind):
+  (tmp_path / 'x.jsonl').write_bytes(head + bytes(60))
+  with pytest.raises(DamagedFileError, match=rf'no text but {kind}; rename it to end in \.{kind}'):
+    text_files.read(tmp_path / 'x.jsonl')

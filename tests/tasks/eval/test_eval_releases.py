@@ -66,6 +66,20 @@ def test_the_layouts_of_the_hub_and_compressed_and_zipped_files_are_read(data):
     columns('broken.tsv')
 
 
+@pytest.mark.parametrize('place', [40, 60, 90, 200])
+def test_a_damaged_zip_is_named(data, place):
+  path = data / 'quiz' / 'all.zip'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = ''.join(f'{i * 7919 % 1000}\t{i}\n' for i in range(200))
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('es.tsv', f'q\tlabel\n{lines}')
+  content = bytearray(path.read_bytes())
+  content[place] ^= 0xFF
+  path.write_bytes(content)
+  with pytest.raises(DamagedFileError, match=r'all\.zip.*not a whole zip file'):
+    columns('es.tsv')
+
+
 def test_a_shard_that_is_missing_is_named(data):
   write(data / 'quiz' / 'fr' / 'test-00000-of-00002.parquet')
   with pytest.raises(DamagedFileError, match=r'1 shards are missing: .*test-00001-of-00002'):

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -120,6 +121,12 @@ def test_files_that_cannot_be_used_are_named_with_the_row(folder, name, content,
     (folder / name).write_text(content)
   with pytest.raises(ValueError, match=message):
     count(folder, name)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(folder):
+  os.mkfifo(folder / 'a.jsonl')
+  with pytest.raises(user_data.UserDataError, match=r'a\.jsonl is a pipe or a device'):
+    count(folder, 'a.jsonl')
 
 
 def test_columns_belong_to_files_without_a_header(folder):

@@ -39,11 +39,12 @@ class Answer:
   Attributes:
     task, index: of a prediction; '' and the number of the row, from 0, where the file has none.
     id: of the row, None where it has none.
-    language: as the row has it.
+    language: as the row has it, or results.json of its folder; '' if neither.
     inputs, text: prompt and answer.
     reference: the first right answer, '' where none is known.
     sample: which of several answers to the prompt, from 0.
     where: file and row, for messages.
+    is_placed: whether the file has the index.
   """
 
   task: str
@@ -55,6 +56,7 @@ class Answer:
   reference: str = ''
   sample: int = 0
   where: str = ''
+  is_placed: bool = False
 
 
 class AnswersError(ValueError):
@@ -92,18 +94,30 @@ def read(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> list
   if unknown := sorted({*given} - {*ALIASES}):
     raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
   rows: list[Answer] = []
-  for file in _files(epath.Path(path)):
+  path = epath.Path(path)
+  languages = _languages(path / 'results.json')
+  for file in _files(path):
     seen: collections.Counter[Any] = collections.Counter()
     for index, (where, row) in enumerate(_rows(file)):
       for answer in _answers(row, index, where, given):
         key = (answer.task, answer.index if answer.id is None else answer.id)
         if answer.sample == _UNNUMBERED:
           answer = dataclasses.replace(answer, sample=seen[key])
-        rows.append(answer)
+        language = answer.language or languages.get(answer.task, '')
+        rows.append(dataclasses.replace(answer, language=language))
         seen[key] += 1
   if not rows:
     raise AnswersError(f'{path} has no rows')
   return rows
+
+
+def _languages(results: epath.Path) -> dict[str, str]:
+  """Task -> language, as an evaluation's results.json has them; {} where there is none."""
+  try:
+    told = json.loads(results.read_bytes())['tasks']
+    return {task: str(result['about'].get('language') or '') for task, result in told.items()}
+  except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    return {}
 
 
 def join(a: Sequence[Answer], b: Sequence[Answer]) -> Joined:
@@ -148,13 +162,17 @@ def picked_prompts(rows: Sequence[Answer], count: int | None, seed: int) -> list
   return [row for group in picked(list(groups.values()), count, seed) for row in group]
 
 
-def system_names(a: str, b: str) -> tuple[str, str]:
-  """Names of two systems from their paths: the last part, without its ending, that differs."""
-  parts = [[_stem(part) for part in reversed(epath.Path(path).parts)] for path in (a, b)]
-  for first, second in zip(*parts, strict=False):
-    if first != second:
-      return first, second
-  return 'A', 'B'
+def system_names(paths: Sequence[str]) -> list[str]:
+  """Names of systems from their paths: the last part, without its ending, that differs.
+
+  Raises:
+    AnswersError: no part does.
+  """
+  parts = [[_stem(part) for part in reversed(epath.Path(path).parts)] for path in paths]
+  for names in zip(*parts, strict=False):
+    if len({*names}) == len(names):
+      return list(names)
+  raise AnswersError(f'the paths {[*paths]} give no names that differ: name the systems (--names)')
 
 
 def system_name(path: str) -> str:
@@ -176,7 +194,8 @@ def _files(path: epath.Path) -> list[epath.Path]:
     found = sorted(folder.glob('*.jsonl'))
     if not found:
       raise FileNotFoundError(
-        f'no *.jsonl in {folder}: give a file of answers, or a folder of eval'
+        f'no *.jsonl in {folder}: has anything been evaluated there? Give a file of answers, or a '
+        'folder of eval'
       )
     return found
   if not path.exists():
@@ -282,6 +301,7 @@ def _answers(
       reference=clean('' if reference is None else reference),
       sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
       where=where,
+      is_placed='index' in row,
     )
 
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+NAMES = ('dpo', 'ipo', 'simpo', 'orpo', 'cpo', 'kto', 'sft')
+WITH_REFERENCE = ('dpo', 'ipo', 'kto')
 
 
 @dataclasses.dataclass(frozen=True)

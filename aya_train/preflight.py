@@ -15,8 +15,8 @@ import seqio
 from etils import epath
 
 from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
-from aya_train.checkpoint import answering, formats, manager
-from aya_train.data import batching, mixing, task_registry
+from aya_train.checkpoint import answering, checkpoint_identity, formats, manager
+from aya_train.data import batching, mixing, reference_scores, task_registry
 from aya_train.objectives import objective
 from aya_train.tasks import features, split_slices
 
@@ -47,6 +47,22 @@ def check_start(
   if model.config is not None:
     answering.check_plain(source, 'training')
   return source, step
+
+
+def with_reference(cfg: batching.DatasetConfig) -> batching.DatasetConfig:
+  """A configuration whose reference was looked at, if it reads scores of one.
+
+  A reference that is no longer there is known by its path: see `reference_scores.scored`.
+  """
+  path = cfg.reference_checkpoint
+  if path is None or reference_scores.FEATURE not in cfg.task_feature_lengths:
+    return cfg
+  identity = ''
+  with hosts.together():
+    if hosts.is_first() and epath.Path(path).exists():
+      identity = checkpoint_identity.of(formats.detect(path).path)
+  reference = reference_scores.Reference(path, hosts.first_says(identity))
+  return dataclasses.replace(cfg, reference=reference)
 
 
 def check_steps(first_step: int, last_step: int) -> None:

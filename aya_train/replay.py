@@ -96,7 +96,7 @@ def replay(
     )
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
-  cfg = dataclasses.replace(train_dataset_cfg, seed=known['seed'])
+  cfg = preflight.with_reference(dataclasses.replace(train_dataset_cfg, seed=known['seed']))
   initial = None
   if before is not None:
     preflight.check_stream(manager.data_states(model_dir, before), cfg, model_dir)

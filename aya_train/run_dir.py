@@ -119,7 +119,8 @@ def check(
   Args:
     model_dir: MODEL_DIR.
     known: its run.json.
-    mine: `architecture` of this run, and `vocabulary` and `vocabulary_file` if it has any.
+    mine: `architecture` of this run; `vocabulary` and `vocabulary_file`, and the settings of its
+      loss under `objective`, if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:
@@ -137,6 +138,13 @@ def check(
       )
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
+      )
+    theirs, ours = known.get('objective') or {}, mine.get('objective') or {}
+    if others := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
+      listed = ', '.join(f'{n} {theirs.get(n)!r} there, {ours.get(n)!r} here' for n in others)
+      raise ValueError(
+        f'MODEL_DIR {model_dir} holds a run of another loss: {listed}. Take another MODEL_DIR; the '
+        'run there may be what this one starts from (INITIAL_CHECKPOINT_PATH)'
       )
   vocabulary = mine.get('vocabulary')
   if vocabulary is not None and known.get('vocabulary') not in (None, vocabulary):

@@ -146,6 +146,9 @@ def train(
   micro = num_microbatches or 1
   nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
+  train_dataset_cfg = preflight.with_reference(train_dataset_cfg)
+  if train_eval_dataset_cfg is not None:
+    train_eval_dataset_cfg = preflight.with_reference(train_eval_dataset_cfg)
   tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
   with contextlib.ExitStack() as stack:

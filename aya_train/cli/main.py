@@ -29,6 +29,7 @@ from aya_train.cli import (
   prepare_command,
   replay_command,
   report_command,
+  score_command,
   teach_command,
   train_command,
 )
@@ -65,6 +66,7 @@ COMMANDS: Mapping[str, Command] = {
   'eval': eval_command,
   'infer': infer_command,
   'prepare': prepare_command,
+  'score': score_command,
   'precompile': precompile_command,
   'plan': plan_command,
   'convert': convert_command,

@@ -18,7 +18,6 @@ import numpy as np
 
 Batch = dict[str, np.ndarray]
 PACKED = ('_segment_ids', '_positions')
-PAIR = ('chosen', 'rejected')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +64,18 @@ class FeatureConverter:
         'PACK = False'
       )
 
+  def check_examples(self, name: str, lengths: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuses data that the objective can learn nothing from; by default any is good.
+
+    Args:
+      name: of the data, for messages.
+      lengths: of each feature, how many examples have how many tokens.
+
+    Raises:
+      ValueError: what is wrong with the data, and what to do.
+    """
+    del name, lengths
+
 
 @dataclasses.dataclass(frozen=True)
 class EncDecFeatureConverter(FeatureConverter):
@@ -92,82 +103,6 @@ class EncDecFeatureConverter(FeatureConverter):
       for side, feature in (('encoder', 'inputs'), ('decoder', 'targets')):
         batch |= {side + suffix: rows[feature + suffix] for suffix in PACKED}
     return batch
-
-
-@dataclasses.dataclass(frozen=True)
-class PairFeatureConverter(FeatureConverter):
-  """Converts `inputs`, `chosen` and `rejected`, packed or not: two answers to each prompt.
-
-  Packed, the answers of a pair have the segment number of their prompt, each on its own side. A
-  pair may lack one of its answers, which then has no tokens: answers that were judged one by one.
-
-  With `reference` among the features a row has the pair's log-likelihoods under another model, as
-  `as_integers` writes them: 2 integers a pair.
-  """
-
-  task_features: tuple[str, ...] = ('inputs', 'chosen', 'rejected')
-  packs: bool = True
-
-  def convert(self, rows: Mapping[str, np.ndarray], *, packed: bool) -> Batch:
-    """Converts stacked rows to model features.
-
-    Returns:
-      encoder_input_tokens int32 [B, S]; decoder_input_tokens, decoder_target_tokens int32
-      [B, 2, T], the chosen answers before the rejected ones, T the longer of both lengths; if
-      packed encoder_segment_ids int32 [B, S] and decoder_segment_ids int32 [B, 2, T]; of rows that
-      have it `reference`, float32 [B, N, 2], N the most pairs of a row.
-    """
-    batch = {
-      'encoder_input_tokens': rows['inputs'],
-      'decoder_target_tokens': _both(rows, ''),
-    }
-    if packed:
-      batch['encoder_segment_ids'] = rows['inputs_segment_ids']
-      batch['decoder_segment_ids'] = _both(rows, '_segment_ids')
-    targets = batch['decoder_target_tokens']
-    segments = batch.get('decoder_segment_ids')
-    batch['decoder_input_tokens'] = np.stack(
-      [shift_right(targets[:, i], None if segments is None else segments[:, i]) for i in (0, 1)],
-      axis=1,
-    )
-    if 'reference' in self.task_features:
-      batch['reference'] = from_integers(rows['reference'])
-    return batch
-
-  def check(self, lengths: Mapping[str, int], *, pack: bool) -> None:
-    """Refuses also a length of `reference` that is not 2 for each pair of a row."""
-    super().check(lengths, pack=pack)
-    given = lengths.get('reference', 2)
-    if given % 2 or (not pack and given != 2):
-      raise ValueError(
-        "TASK_FEATURE_LENGTHS['reference'] must be "
-        f'{"2 for each pair that a packed row may hold" if pack else "2"}, got {given}'
-      )
-
-
-def _both(rows: Mapping[str, np.ndarray], suffix: str) -> np.ndarray:
-  """The arrays of both answers [B, 2, T], the shorter one filled with zeros."""
-  sides = [rows[name + suffix] for name in PAIR]
-  length = max(side.shape[1] for side in sides)
-  return np.stack([np.pad(x, ((0, 0), (0, length - x.shape[1]))) for x in sides], axis=1)
-
-
-def as_integers(log_likelihoods: np.ndarray) -> np.ndarray:
-  """Log-likelihoods as a prepared record holds them.
-
-  Args:
-    log_likelihoods: at most 0, float32.
-
-  Returns:
-    int32 of the same shape, not negative: the bits of the negative log-likelihoods.
-  """
-  return np.maximum(-log_likelihoods.astype(np.float32), np.float32(0)).view(np.int32)
-
-
-def from_integers(integers: np.ndarray) -> np.ndarray:
-  """What `as_integers` was given, float32 [B, N, 2], from int32 [B, 2 N]."""
-  bits = np.ascontiguousarray(integers, np.int32)
-  return -bits.view(np.float32).reshape(len(integers), -1, 2)
 
 
 def shift_right(tokens_BT: np.ndarray, segment_ids_BT: np.ndarray | None = None) -> np.ndarray:

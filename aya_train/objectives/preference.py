@@ -16,15 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from aya_train import losses, preference_losses
-from aya_train.data import feature_converters
+from aya_train.data import feature_converters, pair_features
 from aya_train.objectives import objective, seq2seq
 
 Array = jax.Array
 Batch = Mapping[str, Array]
 Answers = preference_losses.Answers
 
-LOSSES = ('dpo', 'ipo', 'simpo', 'orpo', 'cpo', 'kto', 'sft')
-WITH_REFERENCE = ('dpo', 'ipo', 'kto')
 OF_SUMS = ('dpo', 'ipo', 'cpo')  # others say themselves what an answer's length does
 LENGTHS = ('summed', 'normalised', 'desensitised')
 DEFAULT_NLL_WEIGHT = {'orpo': 1.0, 'cpo': 1.0}
@@ -35,7 +33,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   """mT5 trained on pairs of answers; it decodes and is exported as an EncoderDecoderModel.
 
   Attributes:
-    loss: one of LOSSES.
+    loss: one of preference_losses.NAMES.
     beta: scale of the implicit reward.
     label_smoothing: chance in [0, 0.5) that a pair's label is wrong; of dpo, cpo and simpo.
     z_loss: must be 0.
@@ -43,11 +41,12 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     nll_weight: of the negative log-likelihood of chosen answers, a token; None: 1 in orpo and cpo,
       as published, 0 elsewhere.
     length: 'summed' log-likelihoods; 'normalised', by the token; or 'desensitised', where the
-      policy's log-likelihood of tokens beyond the shorter answer weighs `tail_weight`. Of dpo, ipo
-      and cpo.
+      log-likelihood of tokens beyond the shorter answer weighs `tail_weight`, the policy's and the
+      reference's. Of dpo, ipo and cpo.
     tail_weight: in [0, 1].
     desirable_weight, undesirable_weight: of kto's answers.
-    reference_point: kto's z.
+    reference_point: kto's z; None for the published one, estimated from each batch: the mean log
+      ratio of answers to other prompts, at least 0.
   """
 
   z_loss: float = 0.0
@@ -59,12 +58,14 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   tail_weight: float = 0.5
   desirable_weight: float = 1.0
   undesirable_weight: float = 1.0
-  reference_point: float = 0.0
+  reference_point: float | None = None
 
   def __post_init__(self):
     super().__post_init__()
-    if self.loss not in LOSSES:
-      raise ValueError(f'PREFERENCE_LOSS must be one of {LOSSES}, got {self.loss!r}')
+    if self.loss not in preference_losses.NAMES:
+      raise ValueError(
+        f'PREFERENCE_LOSS must be one of {preference_losses.NAMES}, got {self.loss!r}'
+      )
     if self.length not in LENGTHS:
       raise ValueError(f'PREFERENCE_LENGTH must be one of {LENGTHS}, got {self.length!r}')
     if self.length != 'summed' and self.loss not in OF_SUMS:
@@ -93,12 +94,27 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   @property
   def uses_reference(self) -> bool:
     """Whether rows must hold the log-likelihoods of a reference model."""
-    return self.loss in WITH_REFERENCE
+    return self.loss in preference_losses.WITH_REFERENCE
+
+  @property
+  def compares_with_others(self) -> bool:
+    """Whether rows must hold an answer to another prompt."""
+    return self.loss == 'kto' and self.reference_point is None
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
-    reference = ('reference',) if self.uses_reference else ()
-    return feature_converters.PairFeatureConverter(('inputs', *feature_converters.PAIR, *reference))
+    more = ('unrelated',) if self.compares_with_others else ()
+    more += ('reference',) if self.uses_reference else ()
+    return pair_features.PairFeatureConverter(
+      ('inputs', *pair_features.PAIR, *more),
+      answers={'kto': 'either', 'sft': 'chosen'}.get(self.loss, 'both'),
+    )
+
+  def metadata(self) -> dict[str, Any]:
+    """As an EncoderDecoderModel's, with the loss under `objective`: it makes another run."""
+    names = ('loss', 'beta', 'label_smoothing', 'gamma', 'nll_weight', 'length', 'tail_weight')
+    names += ('desirable_weight', 'undesirable_weight', 'reference_point')
+    return {**super().metadata(), 'objective': {name: getattr(self, name) for name in names}}
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Weighs each pair, or each answer where they are judged one by one.
@@ -123,6 +139,40 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       'token_weights': jnp.full((rows,), per_token),
     }, denominator
 
+  def look_ahead(self, params: Any, parts: Batch, keys: Array | None) -> Batch:
+    """Gives each row of a KTO batch `reference_point`, float32 [N, B / N]: z of all rows."""
+    del keys
+    if not self.compares_with_others:
+      return parts
+
+    def one(part: Batch) -> tuple[Array, Array]:
+      found = self._unrelated(params, part)
+      real = found.length > 0
+      return jnp.sum(jnp.where(real, found.log_ratio, 0.0)), jnp.sum(real, dtype=jnp.float32)
+
+    totals, counts = jax.lax.map(one, parts)
+    mean = jnp.sum(totals) / jnp.maximum(jnp.sum(counts), 1.0)
+    z = jax.lax.stop_gradient(jnp.maximum(mean, 0.0))
+    return {**parts, 'reference_point': jnp.full(parts['encoder_input_tokens'].shape[:2], z)}
+
+  def _unrelated(self, params: Any, batch: Batch) -> Answers:
+    """What is known of the answers to other prompts, [B, N] each."""
+    targets, segments = batch['unrelated_target_tokens'], batch.get('unrelated_segment_ids')
+    tokens = self._log_likelihoods(
+      params,
+      batch,
+      batch['unrelated_input_tokens'][:, None],
+      targets[:, None],
+      None if segments is None else segments[:, None],
+    )
+    segments = None if segments is None else segments[:, None]
+    places = _places(batch)
+    real = (targets > 0).astype(jnp.float32)[:, None]
+    summed, lengths = (_per_answer(x, segments, places)[:, 0] for x in (tokens, real))
+    given = batch['reference'][:, :places, pair_features.SCORES.index('unrelated')]
+    reference = jnp.pad(given, ((0, 0), (0, places - given.shape[1])))
+    return Answers(summed, reference, lengths)
+
   def sums(
     self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
   ) -> tuple[Array, objective.Sums]:
@@ -139,7 +189,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     plain, scored = self._answers(tokens, lengths, batch)
     there = lengths > 0
     both = there.all(axis=1).astype(jnp.float32)
-    total = jnp.sum(self._losses(plain, scored) * batch['pair_weights'])
+    total = jnp.sum(self._losses(plain, scored, batch) * batch['pair_weights'])
     nll_weight = DEFAULT_NLL_WEIGHT.get(self.loss, 0.0)
     nll_weight = nll_weight if self.nll_weight is None else self.nll_weight
     nll_weight = 1.0 if self.loss == 'sft' else nll_weight
@@ -157,7 +207,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       'real_tokens': jnp.sum(batch['encoder_input_tokens'] > 0, dtype=jnp.float32)
       + jnp.sum(lengths),
     }
-    for i, name in enumerate(feature_converters.PAIR):
+    for i, name in enumerate(pair_features.PAIR):
       real = there[:, i].astype(jnp.float32)
       sums |= {
         f'{name}_answers': jnp.sum(real),
@@ -167,9 +217,18 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       }
       if self.uses_reference:
         sums[f'{name}_log_ratio'] = jnp.sum(plain[i].log_ratio * real)
+    if self.loss == 'kto':
+      z = self._reference_point(batch)
+      sums['reference_point'] = jnp.sum(jnp.broadcast_to(z, both.shape)[:, None] * there)
     return (total + nll_weight * nll) / denominator, sums
 
-  def _losses(self, plain: list[Answers], scored: list[Answers]) -> Array:
+  def _reference_point(self, batch: Batch) -> Array:
+    """KTO's z, float32 [B, 1] or [1, 1]."""
+    if self.reference_point is not None:
+      return jnp.full((1, 1), self.reference_point, jnp.float32)
+    return batch['reference_point'][:, None]
+
+  def _losses(self, plain: list[Answers], scored: list[Answers], batch: Batch) -> Array:
     """Of each pair, float32 [B, N]; of each answer, [B, 2, N], where they are judged alone."""
     smoothing: dict[str, Any] = {'label_smoothing': self.label_smoothing}
     match self.loss:
@@ -186,7 +245,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       case 'kto':
         options: dict[str, Any] = {
           'beta': self.beta,
-          'reference_point': self.reference_point,
+          'reference_point': self._reference_point(batch),
           'desirable_weight': self.desirable_weight,
           'undesirable_weight': self.undesirable_weight,
         }
@@ -210,8 +269,9 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   ) -> tuple[list[Answers], list[Answers]]:
     """The two answers of each pair, [B, N] each: as they are, and as `length` has them."""
     places = lengths.shape[2]
-    summed = _per_answer(tokens, batch, places)
-    reference = jnp.zeros_like(summed)
+    segments = batch.get('decoder_segment_ids')
+    summed = _per_answer(tokens, segments, places)
+    reference = jnp.zeros((len(summed), len(pair_features.SCORES), places))
     if self.uses_reference:
       given = jnp.moveaxis(batch['reference'], 2, 1)[:, :, :places]
       reference = jnp.pad(given, ((0, 0), (0, 0), (0, places - given.shape[2])))
@@ -219,36 +279,61 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     if self.length == 'normalised':
       return plain, [side.normalised() for side in plain]
     if self.length == 'desensitised':
-      shorter = jnp.min(lengths, axis=1, keepdims=True)
-      head = _per_answer(_heads(tokens, shorter, batch), batch, places)
-      weighed = preference_losses.desensitised(head, summed - head, self.tail_weight)
+      heads = self._heads(tokens, lengths, batch)
+
+      def weigh(head: Array, whole: Array) -> Array:
+        return preference_losses.desensitised(head, whole - head, self.tail_weight)
+
       return plain, [
-        dataclasses.replace(side, log_likelihood=weighed[:, i]) for i, side in enumerate(plain)
+        dataclasses.replace(
+          side,
+          log_likelihood=weigh(heads[:, i], summed[:, i]),
+          reference=weigh(reference[:, 2 + i], reference[:, i]),
+        )
+        for i, side in enumerate(plain)
       ]
     return plain, plain
 
+  def _heads(self, tokens: Array, lengths: Array, batch: Batch) -> Array:
+    """Log-likelihoods of the tokens up to the length of the shorter answer, float32 [B, 2, N]."""
+    shorter = jnp.min(lengths, axis=1, keepdims=True)
+    segments = batch.get('decoder_segment_ids')
+    return _per_answer(_heads(tokens, shorter, batch), segments, lengths.shape[2])
+
   def _token_log_likelihoods(self, params: Any, batch: Batch) -> Array:
-    """Of each target token, float32 [B, 2, T], 0 at padding."""
+    """Of each target token of both answers, float32 [B, 2, T], 0 at padding."""
+    names = ('decoder_input_tokens', 'decoder_target_tokens', 'decoder_segment_ids')
+    return self._log_likelihoods(params, batch, *map(batch.get, names))
+
+  def _log_likelihoods(
+    self, params: Any, batch: Batch, words: Array, targets: Array, of_targets: Array | None
+  ) -> Array:
+    """Of each token of K answers to each prompt, float32 [B, K, T], 0 at padding.
+
+    Args:
+      params: parameters.
+      batch: with the prompts.
+      words, targets, of_targets: int32 [B, K, T]: decoder inputs, targets and, if packed, segments.
+    """
     variables = {'params': params}
     inputs, segments = batch['encoder_input_tokens'], batch.get('encoder_segment_ids')
     encoded = self.module.apply(variables, inputs, segments, enable_dropout=False, method='encode')
 
-    def twice(x: Array | None) -> Array | None:
-      # Both answers of a row stay beside each other, so on the device of their prompt.
-      return None if x is None else jnp.repeat(x, 2, axis=0)
+    def each(x: Array | None) -> Array | None:
+      # The answers of a row stay beside each other, so on the device of their prompt.
+      return None if x is None else jnp.repeat(x, targets.shape[1], axis=0)
 
-    def flat(name: str) -> Array | None:
-      return None if name not in batch else batch[name].reshape(-1, batch[name].shape[-1])
+    def flat(x: Array | None) -> Any:
+      return None if x is None else x.reshape(-1, x.shape[-1])
 
-    targets = batch['decoder_target_tokens'].reshape(-1, batch['decoder_target_tokens'].shape[-1])
     features = self.module.apply(
       variables,
-      twice(encoded),
-      twice(inputs),
-      flat('decoder_input_tokens'),
-      targets,
-      twice(segments),
-      flat('decoder_segment_ids'),
+      each(encoded),
+      each(inputs),
+      flat(words),
+      flat(targets),
+      each(segments),
+      flat(of_targets),
       enable_dropout=False,
       method='decode_features',
     )
@@ -257,19 +342,25 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       return self.module.apply(variables, x, method='logits')
 
     if self.loss_chunk_length is None:
-      token = losses.token_losses(head(features), targets)
+      token = losses.token_losses(head(features), flat(targets))
     else:
-      token = losses.chunked_token_losses(head, features, targets, self.loss_chunk_length)
-    found = jnp.where(targets > 0, -token.cross_entropy, 0.0)
-    return found.reshape(batch['decoder_target_tokens'].shape)
+      token = losses.chunked_token_losses(head, features, flat(targets), self.loss_chunk_length)
+    return jnp.where(targets > 0, -token.cross_entropy.reshape(targets.shape), 0.0)
 
   def score_pairs(self, params: Any, batch: Batch) -> Array:
-    """Log-likelihood of both answers of each pair, float32 [B, 2, N]; 0 for what is not there.
+    """SCORES of each pair, float32 [B, len(SCORES), N]; 0 for what is not there.
 
-    A reference model scores with it, once; `feature_converters.as_integers` writes them down.
+    A reference model scores with it, once; `pair_features.as_integers` writes them down.
     """
-    tokens = self._token_log_likelihoods(params, batch)
-    return _per_answer(tokens, batch, _lengths(batch).shape[2])
+    tokens, lengths = self._token_log_likelihoods(params, batch), _lengths(batch)
+    summed = _per_answer(tokens, batch.get('decoder_segment_ids'), lengths.shape[2])
+    heads = self._heads(tokens, lengths, batch)
+    other = jnp.zeros_like(summed[:, :1])
+    if 'unrelated_target_tokens' in batch:
+      zeros = jnp.zeros((len(summed), _places(batch), len(pair_features.SCORES)))
+      found = self._unrelated(params, {**batch, 'reference': zeros})
+      other = found.log_likelihood[:, None]
+    return jnp.concatenate([summed, heads, other], axis=1)
 
   # What people see
 
@@ -332,16 +423,20 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     )
 
 
+def _places(batch: Batch) -> int:
+  """N, the most pairs of a row."""
+  packed = 'decoder_segment_ids' in batch
+  return 2 * batch['decoder_target_tokens'].shape[2] if packed else 1
+
+
 def _lengths(batch: Batch) -> Array:
   """Tokens of each answer, float32 [B, 2, N]."""
-  targets = batch['decoder_target_tokens']
-  places = 2 * targets.shape[2] if 'decoder_segment_ids' in batch else 1
-  return _per_answer((targets > 0).astype(jnp.float32), batch, places)
+  real = (batch['decoder_target_tokens'] > 0).astype(jnp.float32)
+  return _per_answer(real, batch.get('decoder_segment_ids'), _places(batch))
 
 
-def _per_answer(values: Array, batch: Batch, places: int) -> Array:
-  """Sums of values [B, 2, T] over the tokens of each answer, float32 [B, 2, N]."""
-  segments = batch.get('decoder_segment_ids')
+def _per_answer(values: Array, segments: Array | None, places: int) -> Array:
+  """Sums of values [B, K, T] over the tokens of each answer, float32 [B, K, N]."""
   if segments is None:
     return jnp.sum(values, axis=-1, keepdims=True)
 
@@ -377,7 +472,7 @@ def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:
     'accuracy': s['accurate'] / pairs,
     'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
   }
-  for name in feature_converters.PAIR:
+  for name in pair_features.PAIR:
     answers, tokens = (max(s[f'{name}_{what}'], 1.0) for what in ('answers', 'tokens'))
     summary |= {
       f'{name}_reward': s[f'{name}_reward'] / answers,
@@ -386,4 +481,7 @@ def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:
     }
     if f'{name}_log_ratio' in s:
       summary[f'{name}_log_ratio_per_token'] = s[f'{name}_log_ratio'] / tokens
+  if 'reference_point' in s:
+    answers = s['chosen_answers'] + s['rejected_answers']
+    summary['reference_point'] = s['reference_point'] / max(answers, 1.0)
   return summary

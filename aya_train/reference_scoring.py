@@ -1,4 +1,4 @@
-"""`aya-train score`: what a reference model says of pairs of answers, once, beside prepared data."""
+"""`aya-train score`: what a reference model says of prepared pairs of answers, once."""
 
 import logging
 import os
@@ -176,7 +176,7 @@ class _Work:
       examples = list(self._examples(task, lengths, range(first, min(first + window, len(task)))))
       equal += sum(np.array_equal(e['chosen'], e['rejected']) for e in examples)
       scores = np.zeros((len(examples), len(pair_features.SCORES)), np.float32)
-      sizes = [np.concatenate([e[n] for n in self._names]) for e in examples]
+      sizes = [range(sum(len(e[n]) for n in self._names)) for e in examples]
       for places in answer_batches.plan(sizes, range(len(examples)), self._batch_size):
         scores[places] = self._scores([examples[i] for i in places], lengths, params)
         progress.add(len(places))

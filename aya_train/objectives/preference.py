@@ -26,6 +26,10 @@ Answers = preference_losses.Answers
 OF_SUMS = ('dpo', 'ipo', 'cpo')  # others say themselves what an answer's length does
 LENGTHS = ('summed', 'normalised', 'desensitised')
 DEFAULT_NLL_WEIGHT = {'orpo': 1.0, 'cpo': 1.0}
+_SETTINGS = (
+  *('loss', 'beta', 'label_smoothing', 'gamma', 'nll_weight', 'length', 'tail_weight'),
+  *('desirable_weight', 'undesirable_weight', 'reference_point'),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,18 +107,15 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
-    more = ('unrelated',) if self.compares_with_others else ()
-    more += ('reference',) if self.uses_reference else ()
+    wanted = {'unrelated': self.compares_with_others, 'reference': self.uses_reference}
     return pair_features.PairFeatureConverter(
-      ('inputs', *pair_features.PAIR, *more),
+      ('inputs', *pair_features.PAIR, *(name for name, is_read in wanted.items() if is_read)),
       answers={'kto': 'either', 'sft': 'chosen'}.get(self.loss, 'both'),
     )
 
   def metadata(self) -> dict[str, Any]:
     """As an EncoderDecoderModel's, with the loss under `objective`: it makes another run."""
-    names = ('loss', 'beta', 'label_smoothing', 'gamma', 'nll_weight', 'length', 'tail_weight')
-    names += ('desirable_weight', 'undesirable_weight', 'reference_point')
-    return {**super().metadata(), 'objective': {name: getattr(self, name) for name in names}}
+    return {**super().metadata(), 'objective': {name: getattr(self, name) for name in _SETTINGS}}
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Weighs each pair, or each answer where they are judged one by one.
@@ -302,8 +303,8 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   def _token_log_likelihoods(self, params: Any, batch: Batch) -> Array:
     """Of each target token of both answers, float32 [B, 2, T], 0 at padding."""
-    names = ('decoder_input_tokens', 'decoder_target_tokens', 'decoder_segment_ids')
-    return self._log_likelihoods(params, batch, *map(batch.get, names))
+    words, targets = batch['decoder_input_tokens'], batch['decoder_target_tokens']
+    return self._log_likelihoods(params, batch, words, targets, batch.get('decoder_segment_ids'))
 
   def _log_likelihoods(
     self, params: Any, batch: Batch, words: Array, targets: Array, of_targets: Array | None

@@ -9,7 +9,7 @@ import pytest
 import seqio
 
 from aya_train import train_step
-from aya_train.data import feature_converters
+from aya_train.data import feature_converters, pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import preference, seq2seq
 from tests import tiny
@@ -49,7 +49,7 @@ PAIRS = pairs()
 def padded_batch(examples, lengths=LENGTHS, size=None):
   rows = feature_converters.padded(examples, lengths, size)
   names = tuple(lengths)
-  return feature_converters.PairFeatureConverter(names).convert(rows, packed=False)
+  return pair_features.PairFeatureConverter(names).convert(rows, packed=False)
 
 
 def packed_batch(examples, per_row=2):
@@ -68,7 +68,7 @@ def packed_batch(examples, per_row=2):
     rows.append(row)
   lengths = {**{n: per_row * LENGTHS[n] for n in NAMES}, 'reference': 2 * per_row}
   lengths = feature_converters.row_lengths({n: lengths[n] for n in names}, packed=True)
-  return feature_converters.PairFeatureConverter(names).convert(
+  return pair_features.PairFeatureConverter(names).convert(
     feature_converters.padded(rows, lengths), packed=True
   )
 
@@ -87,8 +87,7 @@ def with_reference(examples, seed=5):
   rng = np.random.default_rng(seed)
   values = -rng.uniform(5, 60, (len(examples), 2)).astype(np.float32)
   return [
-    {**x, 'reference': feature_converters.as_integers(v)}
-    for x, v in zip(examples, values, strict=True)
+    {**x, 'reference': pair_features.as_integers(v)} for x, v in zip(examples, values, strict=True)
   ], values
 
 
@@ -99,7 +98,7 @@ def test_each_answer_scores_as_it_does_alone(params):
   sft = seq2seq.EncoderDecoderModel(*(getattr(model(), n) for n in ('module', *VOCABULARIES)))
   got = scores(params, padded_batch(PAIRS))
   assert got.shape == (4, 2, 1)
-  for i, name in enumerate(feature_converters.PAIR):
+  for i, name in enumerate(pair_features.PAIR):
     alone = feature_converters.EncDecFeatureConverter().convert(
       feature_converters.padded(
         [{'inputs': x['inputs'], 'targets': x[name]} for x in PAIRS], {'inputs': 7, 'targets': 8}
@@ -203,7 +202,7 @@ def with_tokens(batch):
 
 def by_hand():
   """Likelihoods, references, lengths and likelihoods of heads, [4, 2] each."""
-  ids = [[x[n] for n in feature_converters.PAIR] for x in PAIRS]
+  ids = [[x[n] for n in pair_features.PAIR] for x in PAIRS]
   tokens = [[-(answer % 13 + 1) / 7 for answer in pair] for pair in ids]
   lengths = np.asarray([[len(answer) for answer in pair] for pair in ids], np.float64)
   shorter = lengths.min(axis=1).astype(int)
@@ -243,7 +242,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(params):
 def test_against_itself_a_policy_has_no_reward():
   objective = known(loss='dpo')
   examples = [
-    {**x, 'reference': feature_converters.as_integers(v.astype(np.float32))}
+    {**x, 'reference': pair_features.as_integers(v.astype(np.float32))}
     for x, v in zip(PAIRS, by_hand()[0], strict=True)
   ]
   batch = with_tokens(padded_batch(examples, {**LENGTHS, 'reference': 2}))
@@ -294,9 +293,9 @@ def test_an_answer_judged_alone_counts_alone():
 def test_log_likelihoods_survive_a_record_bit_for_bit():
   values = -np.random.default_rng(1).exponential(50, (3, 4)).astype(np.float32)
   values[0, 0] = 0.0
-  written = feature_converters.as_integers(values)
+  written = pair_features.as_integers(values)
   assert written.dtype == np.int32 and (written >= 0).all()
-  np.testing.assert_array_equal(feature_converters.from_integers(written), values.reshape(3, 2, 2))
+  np.testing.assert_array_equal(pair_features.from_integers(written), values.reshape(3, 2, 2))
 
 
 def test_people_read_the_texts_of_each_pair():

@@ -4,11 +4,12 @@ import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import seqio
 
-from aya_train import train_step
+from aya_train import preference_losses, train_step
 from aya_train.data import feature_converters, pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import preference, seq2seq
@@ -66,7 +67,11 @@ def packed_batch(examples, per_row=2):
       )
       row[f'{name}_positions'] = np.concatenate([np.arange(len(x[name])) for x in group])
     rows.append(row)
-  lengths = {**{n: per_row * LENGTHS[n] for n in NAMES}, 'reference': 2 * per_row}
+  lengths = {
+    **{n: per_row * LENGTHS[n] for n in NAMES},
+    'reference': 5 * per_row,
+    'unrelated': per_row * 8,
+  }
   lengths = feature_converters.row_lengths({n: lengths[n] for n in names}, packed=True)
   return pair_features.PairFeatureConverter(names).convert(
     feature_converters.padded(rows, lengths), packed=True
@@ -85,7 +90,8 @@ def gradients(objective, params, batch, parts=1):
 
 def with_reference(examples, seed=5):
   rng = np.random.default_rng(seed)
-  values = -rng.uniform(5, 60, (len(examples), 2)).astype(np.float32)
+  values = -rng.uniform(5, 60, (len(examples), 5)).astype(np.float32)
+  values[:, 2:4] = values[:, :2] * rng.uniform(0.3, 1.0, (len(examples), 2))  # heads
   return [
     {**x, 'reference': pair_features.as_integers(v)} for x, v in zip(examples, values, strict=True)
   ], values
@@ -97,7 +103,7 @@ WITH_REFERENCE, REFERENCE = with_reference(PAIRS)
 def test_each_answer_scores_as_it_does_alone(params):
   sft = seq2seq.EncoderDecoderModel(*(getattr(model(), n) for n in ('module', *VOCABULARIES)))
   got = scores(params, padded_batch(PAIRS))
-  assert got.shape == (4, 2, 1)
+  assert got.shape == (4, 5, 1)
   for i, name in enumerate(pair_features.PAIR):
     alone = feature_converters.EncDecFeatureConverter().convert(
       feature_converters.padded(
@@ -112,21 +118,21 @@ VOCABULARIES = ('input_vocabulary', 'output_vocabulary')
 
 
 def test_packed_answers_score_as_padded_ones(params):
-  padded = scores(params, padded_batch(PAIRS))[..., 0]
+  padded = scores(params, padded_batch(PAIRS, WIDE))[..., 0]  # and padding never counts
   packed = scores(params, packed_batch(PAIRS))
   again = np.stack([packed[i // 2, :, i % 2] for i in range(4)])
   np.testing.assert_allclose(again, padded, rtol=1e-5)
   assert not packed[:, :, 2:].any()
 
 
-def test_padding_never_counts(params):
-  wide = {name: length + 5 for name, length in LENGTHS.items()}
-  np.testing.assert_allclose(
-    scores(params, padded_batch(PAIRS, wide)), scores(params, padded_batch(PAIRS)), rtol=1e-5
-  )
+WIDE = {name: length + 5 for name, length in LENGTHS.items()}
+
+
+@pytest.mark.heavy
+def test_padding_never_counts_in_gradients(params):
   objective = model(loss='cpo')
   one, figures = gradients(objective, params, padded_batch(PAIRS))
-  other, more = gradients(objective, params, padded_batch(PAIRS, wide, size=6))
+  other, more = gradients(objective, params, padded_batch(PAIRS, WIDE, size=6))
   assert float(figures['loss']) == pytest.approx(float(more['loss']), rel=1e-5)
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6), one, other)
 
@@ -148,17 +154,17 @@ def log_sigmoid(x):
   return -np.log1p(np.exp(-np.asarray(x, np.float64)))
 
 
-def expected(options, policy, reference, lengths, heads):
+def expected(options, policy, reference, lengths, heads, z=0.3):
   """The mean loss of whole batches, written out: [4, 2] arrays of both answers."""
   beta = options.get('beta', 0.1)
   chosen_nll = -policy[:, 0].sum() / lengths[:, 0].sum()
   mean = policy / lengths
   match options['loss']:
     case 'dpo' | 'ipo':
-      weighed = policy
-      if options.get('length') == 'desensitised':
-        weighed = heads + 0.3 * (policy - heads)
-      ratio = weighed - reference
+      ratio = policy - reference[:, :2]
+      if options.get('length') == 'desensitised':  # of both models, as in TRL 1.16
+        head = heads - reference[:, 2:4]
+        ratio = head + 0.3 * (ratio - head)
       if options.get('length') == 'normalised':
         ratio = ratio / lengths
       h = ratio[:, 0] - ratio[:, 1]
@@ -175,29 +181,23 @@ def expected(options, policy, reference, lengths, heads):
     case 'cpo':
       return chosen_nll - log_sigmoid(beta * (policy[:, 0] - policy[:, 1])).mean()
     case 'kto':
-      away = beta * (policy - reference - 0.3)
+      away = beta * (policy - reference[:, :2] - z)
       good, bad = np.exp(log_sigmoid(-away[:, 0])), np.exp(log_sigmoid(away[:, 1]))
-      return (good.sum() + 0.5 * bad.sum()) / 8
+      return (good.sum() + options['undesirable_weight'] * bad.sum()) / 8
     case 'sft':
       return chosen_nll
 
 
 class Known(preference.PreferenceModel):
-  """With likelihoods of tokens that the batch gives, so that no network is compiled."""
+  """With likelihoods that depend on the token alone, so that no network is compiled."""
 
-  def _token_log_likelihoods(self, params, batch):
-    return batch['tokens']
+  def _log_likelihoods(self, params, batch, words, targets, of_targets):
+    return jnp.where(targets > 0, -(targets % 13 + 1) / 7, 0.0)
 
 
 def known(**options):
   plain = model(**options)
   return Known(plain.module, *(getattr(plain, n) for n in VOCABULARIES), **options)
-
-
-def with_tokens(batch):
-  """Likelihoods that depend on the token alone, so packed or not they are the same."""
-  targets = batch['decoder_target_tokens']
-  return {**batch, 'tokens': np.where(targets > 0, -(targets % 13 + 1) / 7, 0.0).astype('f4')}
 
 
 def by_hand():
@@ -214,23 +214,29 @@ def by_hand():
 def total(objective, batch, params=None):
   def loss(params, batch):
     weighed, denominator = objective.weigh(batch)
-    return (*objective.sums(params, weighed, denominator, None), denominator)
+    parts = objective.look_ahead(params, jax.tree.map(lambda x: x[None], weighed), None)
+    part = jax.tree.map(lambda x: x[0], parts)
+    return (*objective.sums(params, part, denominator, None), denominator)
 
   return jax.device_get(jax.jit(loss)(params, batch))
 
 
-@pytest.mark.parametrize('packed', [False, True])
-@pytest.mark.parametrize('options', OPTIONS, ids=lambda o: '.'.join(map(str, o.values())))
+@pytest.mark.parametrize(
+  ('options', 'packed'),
+  [*((o, True) for o in OPTIONS), *((o, False) for o in OPTIONS[2:3])],
+  ids=lambda o: '.'.join(map(str, o.values())) if isinstance(o, dict) else '',
+)
 def test_the_loss_of_a_batch_is_the_published_one(options, packed):
   objective = known(**options)
   examples = WITH_REFERENCE if objective.uses_reference else PAIRS
-  lengths = {**LENGTHS, **({'reference': 2} if objective.uses_reference else {})}
-  batch = with_tokens(packed_batch(examples) if packed else padded_batch(examples, lengths))
+  lengths = {**LENGTHS, **({'reference': 5} if objective.uses_reference else {})}
+  batch = packed_batch(examples) if packed else padded_batch(examples, lengths)
   loss, sums, _ = total(objective, batch)
   assert float(loss) == pytest.approx(expected(options, *by_hand()), rel=1e-5)
   assert float(sums['pairs']) == 4
 
 
+@pytest.mark.heavy
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(params):
   objective = model(loss='cpo', label_smoothing=0.1)
   whole, figures = gradients(objective, params, padded_batch(PAIRS))
@@ -242,10 +248,10 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(params):
 def test_against_itself_a_policy_has_no_reward():
   objective = known(loss='dpo')
   examples = [
-    {**x, 'reference': pair_features.as_integers(v.astype(np.float32))}
+    {**x, 'reference': pair_features.as_integers(np.append(v, [0, 0, 0]).astype(np.float32))}
     for x, v in zip(PAIRS, by_hand()[0], strict=True)
   ]
-  batch = with_tokens(padded_batch(examples, {**LENGTHS, 'reference': 2}))
+  batch = padded_batch(examples, {**LENGTHS, 'reference': 5})
   loss, sums, denominator = total(objective, batch)
   assert float(loss) == pytest.approx(math.log(2), rel=1e-5)
   figures = objective.eval_summary(
@@ -255,6 +261,7 @@ def test_against_itself_a_policy_has_no_reward():
   assert figures['chosen_log_ratio_per_token'] == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.heavy
 def test_dropout_is_off_in_training(params):
   objective = model(loss='cpo')
   weighed, denominator = objective.weigh(padded_batch(PAIRS))
@@ -280,10 +287,10 @@ def test_the_encoder_runs_once_a_prompt(params):
 def test_an_answer_judged_alone_counts_alone():
   empty = np.zeros(0, np.int32)
   examples = [{**x, ('rejected', 'chosen')[i % 2]: empty} for i, x in enumerate(WITH_REFERENCE)]
-  lengths = {**LENGTHS, 'reference': 2}
-  kto = known(loss='kto')
+  lengths = {**LENGTHS, 'reference': 5}
+  kto = known(loss='kto', reference_point=0.0)
   for batch in (padded_batch(examples, lengths), packed_batch(examples)):
-    loss, sums, denominator = total(kto, with_tokens(batch))
+    loss, sums, denominator = total(kto, (batch))
     assert float(denominator) == 4
     assert float(sums['pairs']) == 0 and math.isfinite(loss)
     assert float(sums['chosen_answers']) == float(sums['rejected_answers']) == 2
@@ -291,11 +298,11 @@ def test_an_answer_judged_alone_counts_alone():
 
 
 def test_log_likelihoods_survive_a_record_bit_for_bit():
-  values = -np.random.default_rng(1).exponential(50, (3, 4)).astype(np.float32)
+  values = -np.random.default_rng(1).exponential(50, (3, 10)).astype(np.float32)
   values[0, 0] = 0.0
   written = pair_features.as_integers(values)
   assert written.dtype == np.int32 and (written >= 0).all()
-  np.testing.assert_array_equal(pair_features.from_integers(written), values.reshape(3, 2, 2))
+  np.testing.assert_array_equal(pair_features.from_integers(written), values.reshape(3, 2, 5))
 
 
 def test_people_read_the_texts_of_each_pair():
@@ -323,14 +330,70 @@ def test_settings_that_do_not_fit_are_refused(options, message):
 
 def test_lengths_of_the_reference_are_checked():
   converter = model(loss='dpo').feature_converter
-  converter.check({**LENGTHS, 'reference': 2}, pack=False)
-  converter.check({**LENGTHS, 'reference': 64}, pack=True)
-  with pytest.raises(ValueError, match='must be 2, got 4'):
+  converter.check({**LENGTHS, 'reference': 5}, pack=False)
+  converter.check({**LENGTHS, 'reference': 65}, pack=True)
+  with pytest.raises(ValueError, match='must be 5, got 4'):
     converter.check({**LENGTHS, 'reference': 4}, pack=False)
-  with pytest.raises(ValueError, match='2 for each pair'):
+  with pytest.raises(ValueError, match='5 for each pair'):
     converter.check({**LENGTHS, 'reference': 3}, pack=True)
 
 
+@pytest.mark.parametrize('loss', preference_losses.NAMES)
+@pytest.mark.parametrize('pack', [False, True])
+def test_lengths_of_texts_are_all_that_a_user_gives(loss, pack):
+  lengths = pair_features.feature_lengths({**LENGTHS, 'targets': 9}, loss=loss, pack=pack)
+  model(loss=loss).feature_converter.check(lengths, pack=pack)
+  assert pair_features.decoding_lengths(LENGTHS) == {'inputs': 7, 'targets': 8}
+  with pytest.raises(ValueError, match="'rejected'"):
+    pair_features.feature_lengths({'inputs': 3, 'chosen': 4}, loss=loss, pack=pack)
+  with pytest.raises(ValueError, match='reference needs none'):
+    pair_features.feature_lengths({**LENGTHS, 'reference': 2}, loss=loss, pack=pack)
+
+
+UNRELATED = [
+  {**x, 'unrelated': WITH_REFERENCE[i - 1]['chosen']} for i, x in enumerate(WITH_REFERENCE)
+]
+
+
+@pytest.mark.parametrize('packed', [False, True])
+@pytest.mark.parametrize('sign', [1.0, -1.0])
+def test_the_reference_point_of_kto_is_that_of_the_whole_batch(packed, sign):
+  """z = max(0, mean log ratio of mismatched answers), as TRL has it, whatever the parts."""
+  values = np.array(REFERENCE)
+  tokens = np.asarray([(-(x['unrelated'] % 13 + 1) / 7).sum() for x in UNRELATED])
+  values[:, 4] = np.minimum(tokens - sign * np.arange(1, 5), 0)
+  examples = [
+    {**x, 'reference': pair_features.as_integers(v)} for x, v in zip(UNRELATED, values, strict=True)
+  ]
+  lengths = {**LENGTHS, 'unrelated': 8, 'reference': 5}
+  batch = packed_batch(examples) if packed else padded_batch(examples, lengths, size=4)
+  objective = known(loss='kto')
+  z = max(0.0, float(np.mean(tokens - values[:, 4])))
+  assert (z > 0) == (sign > 0)
+  policy, _, *others = by_hand()
+  loss, sums, _ = total(objective, batch)
+  assert float(loss) == pytest.approx(
+    expected({'loss': 'kto', 'undesirable_weight': 1.0}, policy, values, *others, z=z), rel=1e-5
+  )
+  assert float(sums['reference_point']) / 8 == pytest.approx(z, rel=1e-5)
+  weighed, _ = objective.weigh(batch)
+  halves = jax.tree.map(lambda x: jnp.asarray(x).reshape(2, -1, *x.shape[1:]), weighed)
+  found = objective.look_ahead(None, halves, None)['reference_point']
+  np.testing.assert_allclose(found, z, rtol=1e-5)
+
+
+def test_data_that_teach_nothing_are_refused():
+  counts = {'inputs': {3: 4}, 'chosen': {0: 4}, 'rejected': {5: 4}}
+  with pytest.raises(ValueError, match='none of 4 rows has a chosen answer: all labels'):
+    model(loss='kto').feature_converter.check_examples('set:train', counts)
+  with pytest.raises(ValueError, match=r"4 of 4 rows have no chosen.*'kto'"):
+    model(loss='dpo').feature_converter.check_examples('set:train', counts)
+  counts['chosen'] = {0: 1, 4: 3}
+  model(loss='kto').feature_converter.check_examples('set:train', counts)
+  model(loss='sft').feature_converter.check_examples('set:train', counts)
+
+
+@pytest.mark.heavy
 def test_sft_on_chosen_is_supervised_fine_tuning(params):
   objective = model(loss='sft')
   sft = seq2seq.EncoderDecoderModel(

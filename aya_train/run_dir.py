@@ -140,7 +140,9 @@ def check(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
       )
     theirs, ours = known.get('objective') or {}, mine.get('objective') or {}
-    if others := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
+    others = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    if others:
+      others = ['loss'] if 'loss' in others else others
       listed = ', '.join(f'{n} {theirs.get(n)!r} there, {ours.get(n)!r} here' for n in others)
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another loss: {listed}. Take another MODEL_DIR; the '

@@ -199,6 +199,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     margin = rewards[0] - rewards[1]
     sums = {
       'nll': nll / denominator,
+      'prompts': jnp.sum(there.any(axis=1), dtype=jnp.float32),
       'pairs': jnp.sum(both),
       'margin': jnp.sum(margin * both),
       'accurate': jnp.sum((margin > 0) * both),
@@ -390,17 +391,17 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
     Returns:
       `loss`, `nll` (its part of chosen tokens), `grad_norm`, `learning_rate`: means over steps;
-      what `_pair_summary` gives; `steps_per_second`, `pairs_per_second`, `tokens_per_second`
-      (non-padding, prompts once), `pairs_per_step`.
+      what `_pair_summary` gives; `steps_per_second`, `prompts_per_second`, `tokens_per_second`
+      (non-padding, prompts once), `prompts_per_step`.
     """
     s = {name: float(value) for name, value in sums.items()}
     return {
       **{name: s[name] / s['steps'] for name in ('loss', 'nll', 'grad_norm', 'learning_rate')},
       **_pair_summary(s),
       'steps_per_second': s['steps'] / seconds,
-      'pairs_per_second': s['pairs'] / seconds,
+      'prompts_per_second': s['prompts'] / seconds,
       'tokens_per_second': s['real_tokens'] / seconds,
-      'pairs_per_step': s['pairs'] / s['steps'],
+      'prompts_per_step': s['prompts'] / s['steps'],
     }
 
   def eval_summary(self, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -413,13 +414,13 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   def train_line(self, summary: Mapping[str, float]) -> str:
     return (
       f'{self.eval_line(summary)}  {summary["tokens_per_second"]:.0f} tokens/s'
-      f'  {summary["pairs_per_second"]:.1f} pairs/s'
+      f'  {summary["prompts_per_second"]:.1f} prompts/s'
     )
 
   def eval_line(self, summary: Mapping[str, float]) -> str:
+    right = f'  right {100 * summary["accuracy"]:.1f} %' if 'accuracy' in summary else ''
     return (
-      f'loss {summary["loss"]:.4f}  margin {summary["margin"]:.4f}'
-      f'  right {100 * summary["accuracy"]:.1f} %'
+      f'loss {summary["loss"]:.4f}  margin {summary["margin"]:.4f}{right}'
       f'  tokens {summary["chosen_length"]:.0f} / {summary["rejected_length"]:.0f}'
     )
 
@@ -464,13 +465,11 @@ _ONE_BEFORE = ((0, 0), (0, 0), (1, 0))  # segment 0 is padding
 
 
 def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:
-  """`margin`, `accuracy` over pairs; of each side's answers mean `_reward`, `_length` in tokens,
-  `_log_likelihood_per_token` and, if there is a reference, `_log_ratio_per_token`.
+  """`margin`, and `accuracy` over pairs if there are any; of each side's answers mean `_reward`,
+  `_length` in tokens, `_log_likelihood_per_token` and, with a reference, `_log_ratio_per_token`.
   """
   pairs = max(s['pairs'], 1.0)
   summary = {
-    'margin': s['margin'] / pairs,
-    'accuracy': s['accurate'] / pairs,
     'non_padding_fraction': s['real_tokens'] / s['all_tokens'],
   }
   for name in pair_features.PAIR:
@@ -482,6 +481,10 @@ def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:
     }
     if f'{name}_log_ratio' in s:
       summary[f'{name}_log_ratio_per_token'] = s[f'{name}_log_ratio'] / tokens
+  if s['pairs']:
+    summary |= {'margin': s['margin'] / pairs, 'accuracy': s['accurate'] / pairs}
+  else:  # each answer was judged alone
+    summary['margin'] = summary['chosen_reward'] - summary['rejected_reward']
   if 'reference_point' in s:
     answers = s['chosen_answers'] + s['rejected_answers']
     summary['reference_point'] = s['reference_point'] / max(answers, 1.0)

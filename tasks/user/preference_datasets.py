@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import seqio
-import tensorflow as tf
-
-from aya_train.tasks import features, source_tasks
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import RowProblemError
-from aya_train.tasks.preference import preference_records
-from aya_train.tasks.preference.preference_records import Comparison
+from aya_train.tasks.preference import preference_features, preference_records
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError
 
 logger = logging.getLogger(__name__)
-FEATURES = {
-  name: seqio.Feature(vocabulary=features.VOCABULARY, add_eos=True) for name in Comparison._fields
-}
-KINDS = ('language_code', 'script', 'dataset', 'task_type')
-COLUMNS = (*Comparison._fields, *KINDS)
 MAX_BAD_FRACTION = 0.01  # of a split's records: HH-RLHF and OASST have a few
 
 
 def rows(
   dataset: Dataset, split: str, raw_rows: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[dict[str, str]]:
-  """Comparisons under COLUMNS; '' for an answer that is not there.
+  """Comparisons under `preference_features.COLUMNS`; '' for an answer that is not there.
 
   Args:
     dataset: whose `preferences` names a form of `preference_records.READERS`.
@@ -82,32 +71,9 @@ def _kind(dataset: Dataset, record: Mapping[str, Any]) -> dict[str, str]:
   code = dataset.language or str(record.get(dataset.language_column) or '')
   variety = source_rows.language(code)
   return dict(
-    zip(KINDS, (variety.code, variety.script, dataset.name, dataset.task_type), strict=True)
+    zip(
+      preference_features.KINDS,
+      (variety.code, variety.script, dataset.name, dataset.task_type),
+      strict=True,
+    )
   )
-
-
-@seqio.map_over_dataset
-def without_missing(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """No token, not even an end, for an answer that is not there."""
-  found = dict(example)
-  empty = tf.zeros((0,), tf.int32)
-  for name in ('chosen', 'rejected'):
-    is_there = tf.strings.length(example[f'{name}_pretokenized']) > 0
-    found[name] = tf.cond(is_there, lambda x=example[name]: x, lambda: empty)
-  return found
-
-
-def add(name: str, source: seqio.DataSource) -> str:
-  """Registers a task over a source of COLUMNS, and returns its name. Nothing is opened."""
-  seqio.TaskRegistry.add(
-    name,
-    source=source,
-    preprocessors=[
-      functools.partial(source_tasks.keep_fields, fields=COLUMNS),
-      *features.TOKENIZE_AND_APPEND_EOS,
-      without_missing,
-    ],
-    metric_fns=[],
-    output_features=FEATURES,
-  )
-  return name

@@ -25,6 +25,7 @@ from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
+from aya_train.tasks.preference import preference_features
 from aya_train.tasks.user import (
   csv_files,
   dataset_tables,
@@ -223,7 +224,7 @@ class UserSource(seqio.DataSource):
   ) -> tf.data.Dataset:
     """Scalar strings under `rows.COLUMNS`, in the order of the files; of slices, theirs.
 
-    Of preferences under `preference_datasets.COLUMNS`.
+    Of preferences under `preference_features.COLUMNS`.
     """
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
@@ -232,7 +233,7 @@ class UserSource(seqio.DataSource):
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     dataset = self._dataset()
     _check_split(dataset, split)
-    columns = preference_datasets.COLUMNS if dataset.preferences else source_rows.COLUMNS
+    columns = preference_features.COLUMNS if dataset.preferences else source_rows.COLUMNS
     return tf.data.Dataset.from_generator(
       lambda: _columns(dataset, split),
       output_signature={name: tf.TensorSpec((), tf.string) for name in columns},
@@ -318,7 +319,7 @@ def add(dataset: Dataset) -> str:
       return dataset.name
     seqio.TaskRegistry.remove(dataset.name)
   if dataset.preferences:
-    return preference_datasets.add(dataset.name, source)
+    return preference_features.add(dataset.name, source)
   return source_tasks.add(dataset.name, source)
 
 

@@ -6,8 +6,9 @@ import pytest
 import seqio
 
 from aya_train.data import task_examples
+from aya_train.tasks.preference import preference_features
 from aya_train.tasks.rights import provenance
-from aya_train.tasks.user import dataset_tables, preference_datasets, user_data
+from aya_train.tasks.user import dataset_tables, user_data
 from aya_train.tasks.user.dataset_tables import UserDataError
 
 ROWS = [
@@ -21,12 +22,12 @@ SAME = {'prompt': 'p', 'chosen': 'c', 'rejected': 'c', 'lang': 'eng'}
 def add(tmp_path, monkeypatch):
   bytes_ = seqio.ByteVocabulary()
   monkeypatch.setattr(
-    preference_datasets,
+    preference_features,
     'FEATURES',
-    {name: seqio.Feature(bytes_, add_eos=True) for name in preference_datasets.FEATURES},
+    {name: seqio.Feature(bytes_, add_eos=True) for name in preference_features.FEATURES},
   )
   monkeypatch.setattr(
-    type(preference_datasets.features.VOCABULARY), 'load_model', lambda self: None
+    type(preference_features.features.VOCABULARY), 'load_model', lambda self: None
   )
   added = []
 
@@ -89,7 +90,7 @@ def test_what_cannot_be_used_is_refused_with_its_place(add, caplog):
   assert len(list(user_data._columns(user_data.find(task.name), 'train'))) == 1
   assert '1 of 2 records are left out' in caplog.text
   task = add([{**ROWS[0], 'rejected': ' '}])
-  with pytest.raises(UserDataError, match='no comparison in 1 records.*rejected is empty'):
+  with pytest.raises(UserDataError, match=r'no comparison in 1 records.*rejected is empty'):
     list(user_data._columns(user_data.find(task.name), 'train'))
 
 

@@ -13,6 +13,7 @@ from etils import epath
 
 from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
+from aya_train.data import pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
 from aya_train.report import plots, run_record, run_results
@@ -85,6 +86,8 @@ def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[Answer
     return []
   prompts = [prompt for prompt, _ in picked]
   lengths = dict(run.macro('TASK_FEATURE_LENGTHS'))
+  if 'targets' not in lengths:
+    lengths = pair_features.decoding_lengths(lengths)
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   model, params = _restore(run)
   partitioner = partitioning.one_device()

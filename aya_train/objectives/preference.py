@@ -17,7 +17,7 @@ import numpy as np
 
 from aya_train import losses, preference_losses
 from aya_train.data import feature_converters, pair_features
-from aya_train.objectives import objective, seq2seq
+from aya_train.objectives import answer_pairs, objective, seq2seq
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -125,7 +125,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       counts; `token_weights` float32 [B], the weight of a chosen token's log-likelihood; and the
       number of those that count. So the loss is a mean over pairs plus a mean over chosen tokens.
     """
-    lengths = _lengths(batch)
+    lengths = answer_pairs.lengths(batch)
     there = lengths > 0
     counted = {'kto': there, 'sft': there[:, 0]}.get(self.loss, there.all(axis=1))
     weights = counted.astype(jnp.float32)
@@ -167,9 +167,9 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       None if segments is None else segments[:, None],
     )
     segments = None if segments is None else segments[:, None]
-    places = _places(batch)
+    places = answer_pairs.places(batch)
     real = (targets > 0).astype(jnp.float32)[:, None]
-    summed, lengths = (_per_answer(x, segments, places)[:, 0] for x in (tokens, real))
+    summed, lengths = (answer_pairs.per_answer(x, segments, places)[:, 0] for x in (tokens, real))
     given = batch['reference'][:, :places, pair_features.SCORES.index('unrelated')]
     reference = jnp.pad(given, ((0, 0), (0, places - given.shape[1])))
     return Answers(summed, reference, lengths)
@@ -186,7 +186,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """
     del dropout_key
     tokens = self._token_log_likelihoods(params, batch)
-    lengths = _lengths(batch)
+    lengths = answer_pairs.lengths(batch)
     plain, scored = self._answers(tokens, lengths, batch)
     there = lengths > 0
     both = there.all(axis=1).astype(jnp.float32)
@@ -272,7 +272,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """The two answers of each pair, [B, N] each: as they are, and as `length` has them."""
     places = lengths.shape[2]
     segments = batch.get('decoder_segment_ids')
-    summed = _per_answer(tokens, segments, places)
+    summed = answer_pairs.per_answer(tokens, segments, places)
     reference = jnp.zeros((len(summed), len(pair_features.SCORES), places))
     if self.uses_reference:
       given = jnp.moveaxis(batch['reference'], 2, 1)[:, :, :places]
@@ -300,7 +300,8 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """Log-likelihoods of the tokens up to the length of the shorter answer, float32 [B, 2, N]."""
     shorter = jnp.min(lengths, axis=1, keepdims=True)
     segments = batch.get('decoder_segment_ids')
-    return _per_answer(_heads(tokens, shorter, batch), segments, lengths.shape[2])
+    heads = answer_pairs.heads(tokens, shorter, batch)
+    return answer_pairs.per_answer(heads, segments, lengths.shape[2])
 
   def _token_log_likelihoods(self, params: Any, batch: Batch) -> Array:
     """Of each target token of both answers, float32 [B, 2, T], 0 at padding."""
@@ -317,36 +318,16 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       batch: with the prompts.
       words, targets, of_targets: int32 [B, K, T]: decoder inputs, targets and, if packed, segments.
     """
-    variables = {'params': params}
-    inputs, segments = batch['encoder_input_tokens'], batch.get('encoder_segment_ids')
-    encoded = self.module.apply(variables, inputs, segments, enable_dropout=False, method='encode')
-
-    def each(x: Array | None) -> Array | None:
-      # The answers of a row stay beside each other, so on the device of their prompt.
-      return None if x is None else jnp.repeat(x, targets.shape[1], axis=0)
-
-    def flat(x: Array | None) -> Any:
-      return None if x is None else x.reshape(-1, x.shape[-1])
-
-    features = self.module.apply(
-      variables,
-      each(encoded),
-      each(inputs),
-      flat(words),
-      flat(targets),
-      each(segments),
-      flat(of_targets),
-      enable_dropout=False,
-      method='decode_features',
-    )
+    features = answer_pairs.decoder_features(self.module, params, batch, words, targets, of_targets)
+    flat = targets.reshape(-1, targets.shape[-1])
 
     def head(x: Array) -> Array:
-      return self.module.apply(variables, x, method='logits')
+      return self.module.apply({'params': params}, x, method='logits')
 
     if self.loss_chunk_length is None:
-      token = losses.token_losses(head(features), flat(targets))
+      token = losses.token_losses(head(features), flat)
     else:
-      token = losses.chunked_token_losses(head, features, flat(targets), self.loss_chunk_length)
+      token = losses.chunked_token_losses(head, features, flat, self.loss_chunk_length)
     return jnp.where(targets > 0, -token.cross_entropy.reshape(targets.shape), 0.0)
 
   def score_pairs(self, params: Any, batch: Batch) -> Array:
@@ -354,12 +335,12 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
     A reference model scores with it, once; `pair_features.as_integers` writes them down.
     """
-    tokens, lengths = self._token_log_likelihoods(params, batch), _lengths(batch)
-    summed = _per_answer(tokens, batch.get('decoder_segment_ids'), lengths.shape[2])
+    tokens, lengths = self._token_log_likelihoods(params, batch), answer_pairs.lengths(batch)
+    summed = answer_pairs.per_answer(tokens, batch.get('decoder_segment_ids'), lengths.shape[2])
     heads = self._heads(tokens, lengths, batch)
     other = jnp.zeros_like(summed[:, :1])
     if 'unrelated_target_tokens' in batch:
-      zeros = jnp.zeros((len(summed), _places(batch), len(pair_features.SCORES)))
+      zeros = jnp.zeros((len(summed), answer_pairs.places(batch), len(pair_features.SCORES)))
       found = self._unrelated(params, {**batch, 'reference': zeros})
       other = found.log_likelihood[:, None]
     return jnp.concatenate([summed, heads, other], axis=1)
@@ -368,23 +349,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Each row's `examples`: texts of `inputs`, `chosen` and `rejected`."""
-    inputs, targets = batch['encoder_input_tokens'], batch['decoder_target_tokens']
-    of_inputs = batch.get('encoder_segment_ids', (inputs > 0).astype(np.int32))
-    of_targets = batch.get('decoder_segment_ids', (targets > 0).astype(np.int32))
-    rows = []
-    for i in range(len(inputs)):
-      sides = (
-        ('inputs', self.input_vocabulary, inputs[i], of_inputs[i]),
-        ('chosen', self.output_vocabulary, targets[i, 0], of_targets[i, 0]),
-        ('rejected', self.output_vocabulary, targets[i, 1], of_targets[i, 1]),
-      )
-      count = int(max(segments.max(initial=0) for *_, segments in sides))
-      examples = [
-        {name: str(words.decode(ids[at == k].tolist())) for name, words, ids, at in sides}
-        for k in range(1, count + 1)
-      ]
-      rows.append({'examples': examples})
-    return rows
+    return answer_pairs.readable(batch, self.input_vocabulary, self.output_vocabulary)
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Means over steps and pairs, and rates.
@@ -423,45 +388,6 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       f'loss {summary["loss"]:.4f}  margin {summary["margin"]:.4f}{right}'
       f'  tokens {summary["chosen_length"]:.0f} / {summary["rejected_length"]:.0f}'
     )
-
-
-def _places(batch: Batch) -> int:
-  """N, the most pairs of a row."""
-  packed = 'decoder_segment_ids' in batch
-  return 2 * batch['decoder_target_tokens'].shape[2] if packed else 1
-
-
-def _lengths(batch: Batch) -> Array:
-  """Tokens of each answer, float32 [B, 2, N]."""
-  real = (batch['decoder_target_tokens'] > 0).astype(jnp.float32)
-  return _per_answer(real, batch.get('decoder_segment_ids'), _places(batch))
-
-
-def _per_answer(values: Array, segments: Array | None, places: int) -> Array:
-  """Sums of values [B, K, T] over the tokens of each answer, float32 [B, K, N]."""
-  if segments is None:
-    return jnp.sum(values, axis=-1, keepdims=True)
-
-  def one(values: Array, segments: Array) -> Array:
-    return jax.ops.segment_sum(values, segments, num_segments=places + 1)[1:]
-
-  return jax.vmap(jax.vmap(one))(values, segments)
-
-
-def _heads(tokens: Array, shorter: Array, batch: Batch) -> Array:
-  """Tokens' values [B, 2, T] up to the length of the pair's shorter answer [B, 1, N], then 0."""
-  targets = batch['decoder_target_tokens']
-  at = jnp.broadcast_to(jnp.arange(targets.shape[2]), targets.shape)
-  segments = batch.get('decoder_segment_ids')
-  if segments is None:
-    return jnp.where(at < shorter, tokens, 0.0)
-  starts = jax.lax.cummax(jnp.where(segments != jnp.roll(segments, 1, axis=2), at, 0), axis=2)
-  limits = jnp.pad(jnp.broadcast_to(shorter, (shorter.shape[0], 2, shorter.shape[2])), _ONE_BEFORE)
-  limit = jnp.take_along_axis(limits, segments, axis=2)
-  return jnp.where(at - starts < limit, tokens, 0.0)
-
-
-_ONE_BEFORE = ((0, 0), (0, 0), (1, 0))  # segment 0 is padding
 
 
 def _pair_summary(s: Mapping[str, float]) -> dict[str, float]:

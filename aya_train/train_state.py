@@ -89,7 +89,9 @@ def abstract_state(
 ) -> TrainState:
   """Shapes, dtypes and shardings of the whole training state; allocates nothing."""
   params, axes = objective.parameter_axes(model)
-  parts = [(objective.trained(model, tree), objective.frozen(model, tree)) for tree in (params, axes)]
+  parts = [
+    (objective.trained(model, tree), objective.frozen(model, tree)) for tree in (params, axes)
+  ]
   shapes = jax.eval_shape(lambda p, frozen: create(p, tx, seed=0, frozen=frozen), *parts[0])
   shardings = partitioner.shardings(logical_axes(shapes, *parts[1]), shapes)
   return jax.tree.map(

@@ -6,6 +6,7 @@ which base they belong to.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,9 +107,7 @@ def open_step(path: epath.Path) -> Adapter:
   )
 
 
-def _pairs(
-  params: lazy_arrays.Arrays, config: t5_config.T5Config, scale: float
-) -> dict[str, Pair]:
+def _pairs(params: lazy_arrays.Arrays, config: t5_config.T5Config, scale: float) -> dict[str, Pair]:
   """Pairs by unrolled names, of arrays in the layout of `config`."""
   found = {}
   depths = {'encoder': config.num_encoder_layers, 'decoder': config.num_decoder_layers}
@@ -239,3 +238,12 @@ def for_network(
     a[:, : pair.rank] = pair.a.read()
     b[: pair.rank] = pair.b.read().astype(np.float32) * np.float32(pair.scale / wanted.scale)
   return out
+
+
+def depths(adapter: Adapter) -> dict[str, int]:
+  """The layers of each stack, as far as the adapter itself tells."""
+  found = {'encoder': 0, 'decoder': 0}
+  for name in adapter.pairs:
+    if matched := re.match(r'(encoder|decoder)/layers_(\d+)/', name):
+      found[matched[1]] = max(found[matched[1]], int(matched[2]) + 1)
+  return found

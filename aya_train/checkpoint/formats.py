@@ -88,7 +88,9 @@ def detect(path: epath.PathLike, base: str | None = None) -> Detected:
   if base is None:
     return found
   if not found.is_adapter:
-    raise ValueError(f'{path} is no adapter, but whole weights: it has no base, and {base} was given')
+    raise ValueError(
+      f'{path} is no adapter, but whole weights: it has no base, and {base} was given'
+    )
   return dataclasses.replace(found, base=base)
 
 

@@ -232,7 +232,9 @@ def hf_names(names: Iterable[str], *, tied: bool) -> dict[str, str]:
 
 def kernel_of_hf(module: str) -> str | None:
   """The unrolled name of the kernel of a module of transformers, None where it has none."""
-  found = [(r, i) for r, i in _matches(f'{module}.weight', 'hf', RULES) if r.scanned.endswith('/kernel')]
+  found = [
+    (r, i) for r, i in _matches(f'{module}.weight', 'hf', RULES) if r.scanned.endswith('/kernel')
+  ]
   return found[0][0].name('unrolled', found[0][1]) if len(found) == 1 else None
 
 

@@ -87,7 +87,9 @@ class LoraConfig:
     if not modules or len(set(modules)) != len(modules):
       raise ValueError(f'LORA_MODULES must be names, each once, got {modules}')
     if self.base_weights not in BASE_WEIGHTS:
-      raise ValueError(f'LORA_BASE_WEIGHTS must be one of {BASE_WEIGHTS}, got {self.base_weights!r}')
+      raise ValueError(
+        f'LORA_BASE_WEIGHTS must be one of {BASE_WEIGHTS}, got {self.base_weights!r}'
+      )
 
   @property
   def scale(self) -> float:

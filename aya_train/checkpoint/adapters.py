@@ -186,7 +186,7 @@ def check_fits(adapter: Adapter, config: t5_config.T5Config, base: str) -> None:
     )
 
 
-# For a network with an adapter ---------------------------------------------------------------------
+# For a network with an adapter --------------------------------------------------------------------
 
 
 def check_room(adapter: Adapter, wanted: lora.LoraConfig) -> None:

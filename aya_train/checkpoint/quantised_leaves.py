@@ -1,4 +1,4 @@
-"""Kernels quantised while they are read: a layer at a time on the host, each shard on its device."""
+"""Kernels quantised while they are read: a layer at a time on the host, then put on devices."""
 
 import functools
 from collections.abc import Callable

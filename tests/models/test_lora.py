@@ -108,10 +108,8 @@ def test_a_step_changes_the_adapter_alone_and_microbatches_change_nothing(weight
   new, sums = jax.jit(functools.partial(step, num_microbatches=2))(state, rows)
   frozen = [jax.tree.leaves(s.frozen) for s in (state, new)]
   assert all(np.array_equal(x, y) for x, y in zip(*frozen, strict=True))
-  assert all(
-    not np.array_equal(*pair)
-    for pair in zip(*map(jax.tree.leaves, (state.params, new.params)), strict=True)
-  )
+  trained = [jax.tree.leaves(s.params) for s in (state, new)]
+  assert all(not np.array_equal(x, y) for x, y in zip(*trained, strict=True))
   moments = sum(x.size for x in jax.tree.leaves(new.opt_state))
   assert moments < 2.1 * sum(x.size for x in jax.tree.leaves(new.params))
   whole = jax.jit(step)(state, rows)[1]
@@ -136,10 +134,8 @@ def test_quantised_weights_are_what_qwix_makes_of_each_layer_on_any_mesh():
   x = np.random.default_rng(0).normal(size=leaf.shape).astype(np.float32)
   mesh = jax.make_mesh((4, 1), ('data', 'model'))  # parts that are shorter than a tile
   spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
-  cut = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=None), leaf)
-  cut = cut.replace(
-    array=cut.array.replace(qvalue=jax.ShapeDtypeStruct(x.shape, 'uint4', sharding=spec))
-  )
+  values = jax.ShapeDtypeStruct(x.shape, 'uint4', sharding=spec)
+  cut = leaf.replace(array=leaf.array.replace(qvalue=values))
   for each in (leaf, cut):
     placed = quantised_leaves.place(lazy_arrays.of(x), each, 1).array
     for layer in range(x.shape[1]):

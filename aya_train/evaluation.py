@@ -148,6 +148,7 @@ def evaluate(
   output_dir: str,
   dataset_cfg: batching.DatasetConfig | LossConfig | None = None,
   infer_eval_cfg: infer_eval.InferEvalConfig | None = None,
+  base_checkpoint_path: str | None = None,
 ) -> dict[str, dict[str, float]]:
   """`aya-train eval`: loss and decoded metrics of one checkpoint.
 
@@ -161,6 +162,7 @@ def evaluate(
       TensorBoard events; no MODEL_DIR, and written by one process at a time.
     dataset_cfg: data for the loss, or None.
     infer_eval_cfg: tasks to decode, or None.
+    base_checkpoint_path: of an adapter, the weights under it; None: where it says.
 
   Returns:
     Figures by name of what was measured.
@@ -183,7 +185,7 @@ def evaluate(
       f'EVAL_OUTPUT_DIR {output_dir} is the MODEL_DIR of a run, whose own figures are there: give '
       f'another folder, such as {epath.Path(output_dir) / "eval"}'
     )
-  checkpoint = _Checkpoint(checkpoint_path, model)
+  checkpoint = _Checkpoint(checkpoint_path, model, base_checkpoint_path)
   if checkpoint.source is None:
     losses = []
   with hosts.together():
@@ -268,7 +270,7 @@ class _Checkpoint:
     step: that it was saved at, 0 if unknown.
   """
 
-  def __init__(self, path: str, model: objective.Objective):
+  def __init__(self, path: str, model: objective.Objective, base: str | None):
     """Refuses what the model cannot answer with; no array is read."""
     from aya_train.checkpoint import answering, formats
 
@@ -279,7 +281,7 @@ class _Checkpoint:
       if hosts.several():
         raise ValueError(f'{path} is a CTranslate2 model, which runs on one host')
       return
-    self.source = formats.detect(path)
+    self.source = formats.detect(path, base)
     self._path = self.source.path
     self.step = formats.check(self.source, objective.parameter_axes(model)[0], model)
     if model.config is not None:

@@ -27,12 +27,14 @@ def check_start(
   initial_checkpoint_path: str,
   model: objective.Objective,
   abstract_params: Any,
+  base_checkpoint_path: str | None = None,
 ) -> tuple[formats.Detected, int]:
   """Opens the checkpoint that a run starts from, without reading its weights.
 
   Args:
     initial_checkpoint_path: any format of checkpoint/formats.py.
     model, abstract_params: what it must fit.
+    base_checkpoint_path: where the weights under an adapter are; None: where it says.
 
   Returns:
     The checkpoint, and the step it was saved at.
@@ -42,7 +44,7 @@ def check_start(
     ValueError: another network or vocabulary, a damaged checkpoint, or one that starts or ends
       answers with other tokens than training does.
   """
-  source = formats.detect(initial_checkpoint_path)
+  source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
   step = formats.check(source, abstract_params, model)
   if model.config is not None:
     answering.check_plain(source, 'training')
@@ -63,6 +65,64 @@ def with_reference(cfg: batching.DatasetConfig) -> batching.DatasetConfig:
       identity = checkpoint_identity.of(formats.detect(path).path)
   reference = reference_scores.Reference(path, hosts.first_says(identity))
   return dataclasses.replace(cfg, reference=reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """The weights under a run's adapter.
+
+  Attributes:
+    source: where they are.
+    identity: their `checkpoint_identity`.
+  """
+
+  source: formats.Detected
+  identity: str
+
+  @property
+  def described(self) -> dict[str, str]:
+    """What the run's checkpoints say of them."""
+    return {'path': os.path.abspath(self.source.path), 'identity': self.identity}
+
+
+def check_base(
+  model: objective.Objective,
+  abstract_params: Any,
+  initial: formats.Detected | None,
+  known: Mapping[str, Any],
+  initial_checkpoint_path: str | None,
+  base_checkpoint_path: str | None,
+) -> Base:
+  """Finds the weights under the adapter of a run, and holds them against those it began with.
+
+  Args:
+    model, abstract_params: what they must fit.
+    initial: what a run that begins starts from; None if it continues.
+    known: run.json.
+    initial_checkpoint_path, base_checkpoint_path: as `train_loop.train`'s. A run that continues
+      finds its base without them, where it lay.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: no checkpoint is named, or the weights are not those that the run began with.
+  """
+  begun = known.get('base') if initial is None else None
+  if initial is None and begun is None:
+    raise ValueError(
+      'an adapter is nothing without the weights under it: INITIAL_CHECKPOINT_PATH must name them, '
+      f'got {initial_checkpoint_path!r}'
+    )
+  if initial is not None:
+    source = formats.base_of(initial)
+  else:
+    named = base_checkpoint_path or initial_checkpoint_path
+    path = named if named and epath.Path(named).exists() else begun['path']
+    source = formats.base_of(formats.detect(path))
+    formats.check(source, abstract_params, model)
+  identity = hosts.first_says(checkpoint_identity.of(source.path))
+  if begun is not None and begun['identity'] != identity:
+    formats.check_identity(source, begun['identity'], "the adapter of this run's MODEL_DIR")
+  return Base(source, identity)
 
 
 def check_steps(first_step: int, last_step: int) -> None:

@@ -119,8 +119,8 @@ def check(
   Args:
     model_dir: MODEL_DIR.
     known: its run.json.
-    mine: `architecture` of this run; `vocabulary` and `vocabulary_file`, and the settings of its
-      loss under `objective`, if it has any.
+    mine: `architecture` of this run; `adapter`, `vocabulary` and `vocabulary_file`, and the settings
+      of its loss under `objective`, if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:
@@ -148,6 +148,12 @@ def check(
         f'MODEL_DIR {model_dir} holds a run of another loss: {listed}. Take another MODEL_DIR; the '
         'run there may be what this one starts from (INITIAL_CHECKPOINT_PATH)'
       )
+  if 'architecture' in known and known.get('adapter') != mine.get('adapter'):
+    there, here = (x.get('adapter') or 'no adapter' for x in (known, mine))
+    raise ValueError(
+      f'MODEL_DIR {model_dir} holds a run with {there}, and this one has {here}: take another '
+      'MODEL_DIR, or the LORA_ settings that it was begun with'
+    )
   vocabulary = mine.get('vocabulary')
   if vocabulary is not None and known.get('vocabulary') not in (None, vocabulary):
     raise ValueError(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aya_train import parameter_tree
 from aya_train.data import feature_converters
 
 Array = jax.Array
@@ -35,18 +36,25 @@ class Objective(abc.ABC):
       of another kind, which only native checkpoints hold.
     output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
     activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
+    adapter: the LoraConfig of an adapter that alone is trained, None where there is none.
   """
 
   feature_converter: feature_converters.FeatureConverter
   config: Any = None
   output_vocabulary: Any = None
   activation_dtype: Any = jnp.float32
+  adapter: Any = None
 
   # Parameters
 
   @abc.abstractmethod
   def initial_variables(self, rng: Array) -> Any:
     """Random float32 parameters, boxed with logical axes (flax.linen.LogicallyPartitioned)."""
+
+  def is_trained(self, name: str) -> bool:
+    """Whether parameters of a (last) name are trained and saved; the others stay as they are."""
+    del name
+    return True
 
   def check_vocabulary(self) -> None:
     """Refuses, with a ValueError, a vocabulary that does not fit; by default none is looked at."""
@@ -190,6 +198,18 @@ def parameter_axes(objective: Objective) -> tuple[Any, Any]:
     lambda box: box.names, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
   )
   return nn.unbox(boxed), axes
+
+
+def trained(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters (arrays, shapes, axes) what is trained."""
+  return parameter_tree.only(tree, objective.is_trained) if isinstance(tree, Mapping) else tree
+
+
+def frozen(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters what is not trained; {} where everything is."""
+  if not isinstance(tree, Mapping):
+    return {}
+  return parameter_tree.only(tree, lambda name: not objective.is_trained(name))
 
 
 def abstract_batch(

@@ -69,6 +69,8 @@ def score(
     finiteness.NonFiniteError: the weights, or a score, are not finite.
     stopping.StoppedError: a signal came; what was scored is kept.
   """
+  if model.uses_reference and not model.reads_scores:
+    raise ValueError(f'PREFERENCE_REFERENCE = {model.reference!r} needs no scores: train at once')
   if not model.uses_reference:
     raise ValueError(
       f'PREFERENCE_LOSS = {model.loss!r} needs no reference: train at once. Those that do are '

@@ -119,8 +119,8 @@ def check(
   Args:
     model_dir: MODEL_DIR.
     known: its run.json.
-    mine: `architecture` of this run; `adapter`, `vocabulary` and `vocabulary_file`, and the settings
-      of its loss under `objective`, if it has any.
+    mine: `architecture` of this run; `adapter`, `vocabulary`, `vocabulary_file`, `objective`, the
+      settings of its loss, if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:

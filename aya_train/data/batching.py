@@ -292,17 +292,22 @@ def prepared_tasks(
     features=_own_features(cfg),
     allow_empty=allow_empty,
   )
-  wanted = {*cfg.task_feature_lengths}
-  if cfg.reference is None or reference_scores.FEATURE not in wanted:
-    return tasks
-  return {
-    name: task
-    if wanted <= {*task.manifest.features}
-    else reference_scores.scored(
-      task, f'{name}:{cfg.split}', cfg.reference, cfg.task_feature_lengths
-    )
-    for name, task in tasks.items()
-  }
+  return {name: _with_reference(cfg, name, task) for name, task in tasks.items()}
+
+
+def _with_reference(
+  cfg: DatasetConfig, name: str, task: prepared.PreparedTask
+) -> prepared.PreparedTask:
+  """A task with what it lacks itself of a reference's scores, or of answers to other prompts."""
+  lacking = {*cfg.task_feature_lengths} - {*task.manifest.features}
+  if reference_scores.FEATURE in lacking:
+    if cfg.reference is None:  # whoever prepares the data needs none
+      return task
+    where = f'{name}:{cfg.split}'
+    return reference_scores.scored(task, where, cfg.reference, cfg.task_feature_lengths)
+  if reference_scores.UNRELATED in lacking:
+    return reference_scores.ScoredTask(task.directory, None, unrelated=True)
+  return task
 
 
 def _own_features(cfg: DatasetConfig) -> tuple[str, ...]:

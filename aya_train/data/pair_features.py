@@ -138,6 +138,7 @@ def feature_lengths(
   loss: str,
   pack: bool,
   reference_point: float | None = None,
+  reference: str = 'scores',
 ) -> dict[str, int]:
   """Lengths of all features that a loss reads, from those of the texts.
 
@@ -145,7 +146,7 @@ def feature_lengths(
     lengths: of `inputs`, `chosen` and `rejected`, in tokens; `targets` bounds decoded answers.
     loss: one of preference_losses.NAMES.
     pack: whether a row holds several pairs: as many as it has prompts of 8 tokens, at most.
-    reference_point: of PreferenceModel.
+    reference_point, reference: of PreferenceModel.
 
   Raises:
     ValueError: other features than these.
@@ -164,7 +165,7 @@ def feature_lengths(
   found = {name: lengths[name] for name in texts}
   if loss == 'kto' and reference_point is None:
     found['unrelated'] = max(lengths[name] for name in PAIR)
-  if loss in preference_losses.WITH_REFERENCE:
+  if loss in preference_losses.WITH_REFERENCE and reference == 'scores':
     pairs = max(1, lengths['inputs'] // _SHORT_PROMPT) if pack else 1
     found['reference'] = len(SCORES) * pairs
   return found

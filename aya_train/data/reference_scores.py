@@ -66,48 +66,61 @@ def folder(
 
 
 class ScoredTask(prepared.PreparedTask):
-  """A prepared task whose examples have a reference's scores, and an answer to another prompt.
+  """A prepared task whose examples have a reference's scores, an answer to another prompt, or both.
+
+  Args:
+    directory: of the prepared task.
+    where: the scores, None for none.
+    unrelated: whether examples have an answer to another prompt.
 
   Raises:
     ValueError: the scores are damaged.
   """
 
-  def __init__(self, directory: epath.PathLike, where: epath.Path, *, unrelated: bool):
+  def __init__(self, directory: epath.PathLike, where: epath.Path | None, *, unrelated: bool):
     super().__init__(directory)
     self._unrelated = unrelated
-    self.reference = read_manifest(where)
-    try:
-      content = (where / SCORES_FILE).read_bytes()
-      self._scores = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-      raise ValueError(f'{where / SCORES_FILE}: {error}. {_remedy(where)}') from error
-    if hashlib.sha256(content).hexdigest() != self.reference['sha256']:
-      raise ValueError(f'{where / SCORES_FILE} is not what was written. {_remedy(where)}')
-    count = len(self)
-    if self._scores.shape != (count, len(pair_features.SCORES)):
-      raise ValueError(
-        f'{where}: scores {list(self._scores.shape)}, expected those of {count} examples. '
-        + _remedy(where)
-      )
-    lengths = dict(self.manifest.lengths)
-    lengths[FEATURE] = {len(pair_features.SCORES): count}
+    self._scores: np.ndarray | None = None
+    lengths, definition = dict(self.manifest.lengths), self.manifest.definition
+    if where is not None:
+      manifest, self._scores = _read(where, len(self))
+      lengths[FEATURE] = {len(pair_features.SCORES): len(self)}
+      # Another reference is another stream of data.
+      definition = f'{definition} {manifest["checkpoint"]["identity"]}'
     if unrelated:
       lengths[UNRELATED] = _unrelated_lengths(lengths)
-    tokens = {f: sum(n * times for n, times in lengths[f].items()) for f in lengths}
     self.manifest = dataclasses.replace(
       self.manifest,
       lengths=lengths,
       eos_after_trim=eos_after_trim(self.manifest),
-      num_tokens=tokens,
-      # Another reference is another stream of data.
-      definition=f'{self.manifest.definition} {self.reference["checkpoint"]["identity"]}',
+      num_tokens={f: sum(n * times for n, times in lengths[f].items()) for f in lengths},
+      definition=definition,
     )
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     example = super().__getitem__(index)
     if self._unrelated:
       example[UNRELATED] = answer_of(super().__getitem__(_before(index, len(self))))
-    return {**example, FEATURE: pair_features.as_integers(self._scores[index])}
+    if self._scores is not None:
+      example[FEATURE] = pair_features.as_integers(self._scores[index])
+    return example
+
+
+def _read(where: epath.Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
+  """The manifest of scores, and the scores, float32 [count, len(SCORES)]."""
+  manifest = read_manifest(where)
+  try:
+    content = (where / SCORES_FILE).read_bytes()
+    scores = np.load(io.BytesIO(content), allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise ValueError(f'{where / SCORES_FILE}: {error}. {_remedy(where)}') from error
+  if hashlib.sha256(content).hexdigest() != manifest['sha256']:
+    raise ValueError(f'{where / SCORES_FILE} is not what was written. {_remedy(where)}')
+  if scores.shape != (count, len(pair_features.SCORES)):
+    raise ValueError(
+      f'{where}: scores {list(scores.shape)}, expected those of {count} examples. {_remedy(where)}'
+    )
+  return manifest, scores
 
 
 def eos_after_trim(manifest: prepared.Manifest) -> dict[str, int]:

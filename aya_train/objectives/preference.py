@@ -17,6 +17,7 @@ import numpy as np
 
 from aya_train import losses, preference_losses
 from aya_train.data import feature_converters, pair_features
+from aya_train.models import lora
 from aya_train.objectives import answer_pairs, objective, seq2seq
 
 Array = jax.Array
@@ -24,10 +25,12 @@ Batch = Mapping[str, Array]
 Answers = preference_losses.Answers
 
 OF_SUMS = ('dpo', 'ipo', 'cpo')  # others say themselves what an answer's length does
+REFERENCES = ('scores', 'adapter_off')
 LENGTHS = ('summed', 'normalised', 'desensitised')
 DEFAULT_NLL_WEIGHT = {'orpo': 1.0, 'cpo': 1.0}
 _SETTINGS = (
   *('loss', 'beta', 'label_smoothing', 'gamma', 'nll_weight', 'length', 'tail_weight'),
+  'reference',
   *('desirable_weight', 'undesirable_weight', 'reference_point'),
 )
 
@@ -44,9 +47,12 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     gamma: margin that simpo wants between the rewards.
     nll_weight: of the negative log-likelihood of chosen answers, a token; None: 1 in orpo and cpo,
       as published, 0 elsewhere.
+    reference: where its log-likelihoods come from: 'scores' in the data; or 'adapter_off', the
+      network without the adapter that is trained, which computes them for each batch.
     length: 'summed' log-likelihoods; 'normalised', by the token; or 'desensitised', where the
       log-likelihood of tokens beyond the shorter answer weighs `tail_weight`, the policy's and the
-      reference's. Of dpo, ipo and cpo.
+      reference's. Of dpo, ipo and cpo. None: 'normalised' in ipo, as its authors mean it,
+      else 'summed'.
     tail_weight: in [0, 1].
     desirable_weight, undesirable_weight: of kto's answers.
     reference_point: kto's z; None for the published one, estimated from each batch: the mean log
@@ -58,7 +64,8 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   beta: float = 0.1
   gamma: float = 1.0
   nll_weight: float | None = None
-  length: str = 'summed'
+  reference: str = 'scores'
+  length: str | None = None
   tail_weight: float = 0.5
   desirable_weight: float = 1.0
   undesirable_weight: float = 1.0
@@ -70,6 +77,10 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       raise ValueError(
         f'PREFERENCE_LOSS must be one of {preference_losses.NAMES}, got {self.loss!r}'
       )
+    if self.length is None:
+      object.__setattr__(self, 'length', 'normalised' if self.loss == 'ipo' else 'summed')
+    if self.reference not in REFERENCES:
+      raise ValueError(f'PREFERENCE_REFERENCE must be one of {REFERENCES}, got {self.reference!r}')
     if self.length not in LENGTHS:
       raise ValueError(f'PREFERENCE_LENGTH must be one of {LENGTHS}, got {self.length!r}')
     if self.length != 'summed' and self.loss not in OF_SUMS:
@@ -95,10 +106,24 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     if not 0.0 <= self.tail_weight <= 1.0:
       raise ValueError(f'PREFERENCE_TAIL_WEIGHT must be in [0, 1], got {self.tail_weight!r}')
 
+  def check(self, platform: str) -> None:
+    """Refuses also an adapter that is to be off where there is none."""
+    super().check(platform)
+    if self.reference == 'adapter_off' and self.adapter is None:
+      raise ValueError(
+        "PREFERENCE_REFERENCE = 'adapter_off' needs an adapter that is trained: add --gin_file="
+        "recipes/lora.gin, or take the scores of `aya-train score` ('scores')"
+      )
+
   @property
   def uses_reference(self) -> bool:
-    """Whether rows must hold the log-likelihoods of a reference model."""
+    """Whether the loss compares with a reference model."""
     return self.loss in preference_losses.WITH_REFERENCE
+
+  @property
+  def reads_scores(self) -> bool:
+    """Whether rows must hold the log-likelihoods of a reference model."""
+    return self.uses_reference and self.reference == 'scores'
 
   @property
   def compares_with_others(self) -> bool:
@@ -107,7 +132,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
-    wanted = {'unrelated': self.compares_with_others, 'reference': self.uses_reference}
+    wanted = {'unrelated': self.compares_with_others, 'reference': self.reads_scores}
     return pair_features.PairFeatureConverter(
       ('inputs', *pair_features.PAIR, *(name for name, is_read in wanted.items() if is_read)),
       answers={'kto': 'either', 'sft': 'chosen'}.get(self.loss, 'both'),
@@ -141,8 +166,21 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     }, denominator
 
   def look_ahead(self, params: Any, parts: Batch, keys: Array | None) -> Batch:
-    """Gives each row of a KTO batch `reference_point`, float32 [N, B / N]: z of all rows."""
+    """Computes what a row's loss needs besides the row.
+
+    Returns:
+      The parts, with `reference` float32 [N, B / N, places, len(SCORES)] of the network without its
+      adapter, if that is the reference; and of KTO `reference_point`, float32 [N, B / N]: z of all
+      rows.
+    """
     del keys
+    if self.uses_reference and not self.reads_scores:
+      base = lora.base_alone(params)
+
+      def scored(part: Batch) -> Array:
+        return jnp.moveaxis(self.score_pairs(base, part), 1, 2)
+
+      parts = {**parts, 'reference': jax.lax.map(scored, parts)}
     if not self.compares_with_others:
       return parts
 

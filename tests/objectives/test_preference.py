@@ -141,7 +141,7 @@ OPTIONS = [
   {'loss': 'dpo', 'label_smoothing': 0.1},
   {'loss': 'dpo', 'length': 'normalised', 'beta': 2.0},
   {'loss': 'dpo', 'length': 'desensitised', 'tail_weight': 0.3, 'nll_weight': 0.2},
-  {'loss': 'ipo', 'length': 'normalised'},
+  {'loss': 'ipo'},
   {'loss': 'simpo', 'beta': 2.5, 'gamma': 1.4},
   {'loss': 'orpo'},
   {'loss': 'cpo'},
@@ -165,7 +165,7 @@ def expected(options, policy, reference, lengths, heads, z=0.3):
       if options.get('length') == 'desensitised':  # of both models, as in TRL 1.16
         head = heads - reference[:, 2:4]
         ratio = head + 0.3 * (ratio - head)
-      if options.get('length') == 'normalised':
+      if options.get('length') == 'normalised' or options['loss'] == 'ipo':
         ratio = ratio / lengths
       h = ratio[:, 0] - ratio[:, 1]
       if options['loss'] == 'ipo':

@@ -41,6 +41,11 @@ def _nothing() -> None:
   pass
 
 
+def _eval_key() -> jax.Array:
+  """Of what is drawn in evaluations: always the same."""
+  return jax.random.key(0)
+
+
 def train_eval(
   model: objective.Objective,
   step_fn: Callable[..., Any],
@@ -66,7 +71,8 @@ def train_eval(
   sums = None
   for batch in batches:
     between()
-    new = step_fn(params, partitioner.to_global(batch))
+    drawn = model.draw(params, partitioner.to_global(batch), _eval_key, partitioner)
+    new = step_fn(params, drawn)
     jax.block_until_ready(sums)  # two batches at most are under way, and a signal waits for no more
     sums = metric_writer.add(sums, new)
     watchdog.expect(next(iter(sums.values())))

@@ -139,7 +139,9 @@ def replay(
       iterator.set_state(beginning)
       state = train_loop.initial_state(model, tx, partitioner, abstract, known['seed'], initial)
     for each in range(start + 1, step + 1):
-      state, sums = step_fn(state, partitioner.to_global(next(iterator)))
+      given = partitioner.to_global(next(iterator))
+      batch = model.draw(state.all_params, given, state.host_key, partitioner)
+      state, sums = step_fn(state, batch)
       if (bad := int(sums[train_step.NONFINITE])) >= 0:
         nonfinite[each] = names[bad]
       yield state

@@ -409,7 +409,8 @@ class _Loop:
       self.model, self.evaluations.writer, step, last_step
     )
     while step < last_step:
-      batch = self.partitioner.to_global(next(self.iterator))
+      given = self.partitioner.to_global(next(self.iterator))
+      batch = self.model.draw(state.all_params, given, state.host_key, self.partitioner)
       state, sums = self.step_fn(state, batch)
       self.stop.saving = True
       pending.append(sums)

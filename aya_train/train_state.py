@@ -45,6 +45,11 @@ class TrainState:
     """The random key of this step; the same after a restart."""
     return jax.random.fold_in(jax.random.wrap_key_data(self.rng), self.step)
 
+  def host_key(self) -> jax.Array:
+    """`dropout_key` outside of a compiled function, on several hosts too; waits for the state."""
+    rng, step = jax.device_get((self.rng, self.step))
+    return jax.random.fold_in(jax.random.wrap_key_data(rng), int(step))
+
   def advance(self, params: Any, opt_state: Any) -> 'TrainState':
     """The state after one update."""
     return dataclasses.replace(self, step=self.step + 1, params=params, opt_state=opt_state)

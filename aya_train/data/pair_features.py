@@ -175,3 +175,8 @@ def decoding_lengths(lengths: Mapping[str, int]) -> dict[str, int]:
   """Lengths of `inputs` and `targets` for decoding, of those that `feature_lengths` takes."""
   answers = max(lengths.get(name, 1) for name in PAIR)
   return {'inputs': lengths['inputs'], 'targets': lengths.get('targets', answers)}
+
+
+def prompt_lengths(lengths: Mapping[str, int]) -> dict[str, int]:
+  """The length of `inputs` alone, which is all that is read where answers are drawn."""
+  return {'inputs': lengths['inputs']}

@@ -6,7 +6,7 @@ supervised fine-tuning.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -80,6 +80,30 @@ class Objective(abc.ABC):
     return {'architecture': {'objective': type(self).__name__}}
 
   # The loss
+
+  def draw(self, params: Any, batch: Batch, key: Callable[[], Array], partitioner: Any) -> Batch:
+    """What a batch gets from the model before a step, outside of the compiled one.
+
+    Such as answers of the model to prompts, and what people, servers or other models say of them.
+    By default the batch is all.
+
+    Args:
+      params: parameters before the step.
+      batch: arrays [B, ...] of the feature converter, sharded over all hosts.
+      key: gives the random key of the step, on every host the same.
+      partitioner: the run's.
+
+    Returns:
+      The arrays that `weigh` gets; `abstract_drawn` says their shapes.
+    """
+    del params, key, partitioner
+    return batch
+
+  def abstract_drawn(
+    self, batch: Mapping[str, jax.ShapeDtypeStruct]
+  ) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes of what `draw` gives, of a batch as the feature converter gives it."""
+    return batch
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Prepares a whole batch, before it is cut into microbatches.
@@ -215,7 +239,7 @@ def frozen(objective: Objective, tree: Any) -> Any:
 def abstract_batch(
   objective: Objective, lengths: Mapping[str, int], batch_size: int, *, packed: bool
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of a batch as an objective's feature converter gives it.
+  """Shapes of a batch as an objective's feature converter, and then its `draw`, give it.
 
   Args:
     objective: whose converter.
@@ -227,7 +251,10 @@ def abstract_batch(
   one_row = objective.feature_converter.convert(
     feature_converters.padded([], sizes, 1), packed=packed
   )
-  return {n: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for n, x in one_row.items()}
+  shapes = {
+    name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in one_row.items()
+  }
+  return dict(objective.abstract_drawn(shapes))
 
 
 def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:

@@ -143,7 +143,8 @@ def feature_lengths(
   """Lengths of all features that a loss reads, from those of the texts.
 
   Args:
-    lengths: of `inputs`, `chosen` and `rejected`, in tokens; `targets` bounds decoded answers.
+    lengths: of `inputs`, `chosen` and `rejected`, in tokens; an answer's is that of `targets`, if
+      it has none of its own.
     loss: one of preference_losses.NAMES.
     pack: whether a row holds several pairs: as many as it has prompts of 8 tokens, at most.
     reference_point, reference: of PreferenceModel.
@@ -152,9 +153,11 @@ def feature_lengths(
     ValueError: other features than these.
   """
   texts = ('inputs', *PAIR)
+  given, lengths = lengths, {**dict.fromkeys(PAIR, lengths.get('targets')), **lengths}
+  lengths = {name: length for name, length in lengths.items() if length is not None}
   if missing := [name for name in texts if name not in lengths]:
     raise ValueError(
-      f'TASK_FEATURE_LENGTHS must give the lengths of {texts} in tokens, got {dict(lengths)}: '
+      f'TASK_FEATURE_LENGTHS must give the lengths of {texts} in tokens, got {dict(given)}: '
       f'{missing} missing'
     )
   if unknown := sorted({*lengths} - {*texts, 'targets'}):

@@ -27,7 +27,7 @@ COLUMNS = {
 # What a column named after a gin file tells of.
 RECIPES = {
   f'{name}.gin': ('models/mt5.gin', f'recipes/{name}.gin', MACHINE)
-  for name in ('sft', 'sft_smoke', 'sft_aya', 'preference', 'eval', 'infer')
+  for name in ('sft', 'sft_smoke', 'sft_aya', 'preference', 'reward', 'rloo', 'eval', 'infer')
 }
 # The least number of settings that the tables of a page must tell.
 LEAST = {'docs/macros.md': 250, 'docs/mixtures.md': 3, 'docs/recipe.md': 25, 'docs/tpu.md': 6}

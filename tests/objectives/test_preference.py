@@ -346,6 +346,8 @@ def test_lengths_of_texts_are_all_that_a_user_gives(loss, pack):
   assert pair_features.decoding_lengths(LENGTHS) == {'inputs': 7, 'targets': 8}
   with pytest.raises(ValueError, match="'rejected'"):
     pair_features.feature_lengths({'inputs': 3, 'chosen': 4}, loss=loss, pack=pack)
+  found = pair_features.feature_lengths({'inputs': 3, 'targets': 4}, loss=loss, pack=pack)
+  assert found['chosen'] == found['rejected'] == 4
   with pytest.raises(ValueError, match='reference needs none'):
     pair_features.feature_lengths({**LENGTHS, 'reference': 2}, loss=loss, pack=pack)
 

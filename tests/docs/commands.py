@@ -23,7 +23,7 @@ PAGES = (
   *(
     f'docs/{name}.md' for name in ('benchmarks', 'evaluation', 'metrics', 'report_eval', 'judging')
   ),
-  *(f'docs/{name}.md' for name in ('annotation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('judging', 'annotation', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

@@ -39,6 +39,15 @@ BASE_WEIGHTS = ('float32', 'bfloat16', 'int8', 'nf4')
 QUANTISED = ('int8', 'nf4')
 SUFFIX_A, SUFFIX_B = '_lora_a', '_lora_b'
 _TILE = 64  # numbers along the contracted axis that share a scale in nf4 (Dettmers et al. 2023)
+# The levels of NormalFloat4 (Dettmers et al. 2023, appendix E).
+_BELOW = (
+  *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+  *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495),
+)
+_ABOVE = (
+  *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+  *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
 _METHODS = (
   *('__call__', 'features', 'encode', 'decode_features'),
   *('logits', 'init_cache', 'decode_step'),
@@ -274,11 +283,7 @@ def dequantised(kernel: Any) -> Array:
 
 
 def _of_levels(index: Array, dtype: Any) -> Array:
-  from qwix._src.core import numerics
-
-  with jax.ensure_compile_time_eval():
-    levels = [float(level) for level in numerics.get_nf4_buckets()]
-  chosen: list[Any] = [jnp.asarray(level, dtype) for level in levels]
+  chosen: list[Any] = [jnp.asarray(level, dtype) for level in (*_BELOW, 0.0, *_ABOVE)]
   bits = index.astype(jnp.int32)
   for bit in range(4):  # the last one first: pairs of levels that differ in it alone
     is_set = (bits >> bit) & 1 == 1

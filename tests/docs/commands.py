@@ -21,7 +21,7 @@ PAGES = (
   *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
   *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
   *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
-  *(f'docs/{name}.md' for name in ('annotation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('annotation', 'lora', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

@@ -29,6 +29,7 @@ RECIPES = {
   f'{name}.gin': ('models/mt5.gin', f'recipes/{name}.gin', MACHINE)
   for name in ('sft', 'sft_smoke', 'sft_aya', 'eval', 'infer')
 }
+RECIPES['lora.gin'] = ('models/mt5.gin', 'recipes/sft.gin', 'recipes/lora.gin', MACHINE)
 # The least number of settings that the tables of a page must tell.
 LEAST = {'docs/macros.md': 250, 'docs/mixtures.md': 3, 'docs/recipe.md': 25, 'docs/tpu.md': 6}
 ABSENT = '-'

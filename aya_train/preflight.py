@@ -82,7 +82,9 @@ class Base:
   @property
   def described(self) -> dict[str, str]:
     """What the run's checkpoints say of them."""
-    return {'path': os.path.abspath(self.source.path), 'identity': self.identity}
+    path = os.fspath(self.source.path)
+    is_local = destinations.is_local(path)
+    return {'path': os.path.abspath(path) if is_local else path, 'identity': self.identity}
 
 
 def check_base(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -332,13 +333,19 @@ def _adapted_state(
     lambda params, seed: train_state.create(params, tx, seed=seed, step=step),
     out_shardings=jax.tree.map(lambda x: x.sharding, abstract.saved),
   )(adapter, jnp.uint32(seed))
+  trained, others = (_count(tree) for tree in (adapter, abstract.frozen))
   logger.info(
-    '%s: %s of step %d; the optimizer of the adapter starts afresh',
+    '%s: %s of step %d; %s parameters are trained, %s are not (%s)',
     source.path,
     'an adapter' if source.is_adapter else 'the weights under a new adapter',
-    step,
+    *(step, f'{trained:,}', f'{others:,}', model.adapter.base_weights),
   )
   return dataclasses.replace(state, frozen=frozen)
+
+
+def _count(tree: Any) -> int:
+  """Numbers in a tree, scales of quantised ones included."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
 # Checks on the way in -----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Kernels quantised while they are read: a layer at a time on the host, then put on devices."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -73,52 +73,54 @@ class _Quantised:
     self._known = np.zeros(leaf.array.scale.shape, bool)
 
   def values(self, index: tuple[slice, ...]) -> np.ndarray:
-    rows = index[self._rows_axis]
-    start, stop = rows.start // self._tile * self._tile, -(-rows.stop // self._tile) * self._tile
-    whole = _replaced(index, self._rows_axis, slice(start, stop))
+    """Quantised values, whose tiles may reach beyond what is asked for."""
+    rows, tile = index[self._rows_axis], self._tile
+    tiles = slice(rows.start // tile, -(-rows.stop // tile))
+    start = tiles.start * tile
+    whole = _replaced(index, self._rows_axis, slice(start, tiles.stop * tile))
     out = np.empty([i.stop - i.start for i in whole], self._dtype)
-    tiles = slice(start // self._tile, stop // self._tile)
-    for layer in self._layers(index):
-      part = whole if layer is None else _replaced(whole, self._layer_axis, layer)
+    for part, place in self._matrices(whole):
       block = np.asarray(self._array[part], np.float32)
-      matrix = block if layer is None else block.squeeze(self._layer_axis)
-      quantised = _quantise(matrix, self._how)
-      place = slice(None) if layer is None else layer.start - whole[self._layer_axis].start
-      here = (slice(None),) * len(index) if layer is None else _at(self._layer_axis, place)
-      out[here] = np.asarray(quantised.qvalue)
+      shape = block.shape
+      quantised = _quantise(block.reshape(self._as_matrix(shape)), self._how)
+      out[place] = np.asarray(quantised.qvalue).reshape(shape)
       kept = _replaced(part, self._rows_axis, tiles)
-      scales = np.asarray(quantised.scale)
-      if layer is not None:
-        scales = np.expand_dims(scales, self._layer_axis)
-      self._scales[kept] = scales.astype(self._scales.dtype)
+      shape = self._scales[kept].shape
+      self._scales[kept] = np.asarray(quantised.scale).astype(self._scales.dtype).reshape(shape)
       self._known[kept] = True
-    return out[_replaced((slice(None),) * len(index), self._rows_axis, _within(rows, start))]
+    within = slice(rows.start - start, rows.stop - start)
+    return out[_replaced((slice(None),) * len(index), self._rows_axis, within)]
 
   def scales(self, index: tuple[slice, ...]) -> np.ndarray:
+    """Scales, of whatever lies in their tiles."""
     if not self._known[index].all():
       tiles = index[self._rows_axis]
       rows = slice(tiles.start * self._tile, tiles.stop * self._tile)
       self.values(_replaced(index, self._rows_axis, rows))
     return self._scales[index]
 
-  def _layers(self, index: tuple[slice, ...]) -> list[slice | None]:
+  def _matrices(
+    self, whole: tuple[slice, ...]
+  ) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Each layer's part of the array, and where it is in what is asked for."""
+    everything = (slice(None),) * len(whole)
     if self._layer_axis is None:
-      return [None]
-    layers = index[self._layer_axis]
-    return [slice(i, i + 1) for i in range(layers.start, layers.stop)]
+      yield whole, everything
+      return
+    layers = whole[self._layer_axis]
+    for i in range(layers.start, layers.stop):
+      here = slice(i - layers.start, i - layers.start + 1)
+      yield (
+        _replaced(whole, self._layer_axis, slice(i, i + 1)),
+        _replaced(everything, self._layer_axis, here),
+      )
+
+  def _as_matrix(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for axis, n in enumerate(shape) if axis != self._layer_axis)
 
 
-def _replaced(index: tuple[Any, ...], axis: int | None, value: Any) -> tuple[Any, ...]:
-  assert axis is not None
+def _replaced(index: tuple[slice, ...], axis: int, value: slice) -> tuple[slice, ...]:
   return (*index[:axis], value, *index[axis + 1 :])
-
-
-def _at(axis: int | None, position: Any) -> tuple[Any, ...]:
-  return _replaced((slice(None),) * 3, axis, position)
-
-
-def _within(rows: slice, start: int) -> slice:
-  return slice(rows.start - start, rows.stop - start)
 
 
 def _quantise(matrix: np.ndarray, how: Any) -> Any:

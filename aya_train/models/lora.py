@@ -39,6 +39,15 @@ BASE_WEIGHTS = ('float32', 'bfloat16', 'int8', 'nf4')
 QUANTISED = ('int8', 'nf4')
 SUFFIX_A, SUFFIX_B = '_lora_a', '_lora_b'
 _TILE = 64  # numbers along the contracted axis that share a scale in nf4 (Dettmers et al. 2023)
+# The levels of NormalFloat4 (Dettmers et al. 2023, appendix E).
+_BELOW = (
+  *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+  *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495),
+)
+_ABOVE = (
+  *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+  *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
 _METHODS = (
   *('__call__', 'features', 'encode', 'decode_features'),
   *('logits', 'init_cache', 'decode_step'),
@@ -56,7 +65,7 @@ class LoraConfig:
     dropout: rate on what enters `a`, in training.
     rank_stabilised: the scale is alpha / sqrt(rank), not alpha / rank (Kalajdzievski 2023).
     base_weights: 'float32' and 'bfloat16' keep weights so; 'int8' and 'nf4' quantise the kernels of
-      all layers and of the head, and the table of embeddings is bfloat16. What is computed with
+      all layers, and the table of embeddings and the head are bfloat16. What is computed with
       them is computed in the activations' dtype.
   """
 
@@ -168,7 +177,9 @@ def transformer(
 
   # This class sees to the scale, which depends on more than qwix's rules say.
   made = LoraTransformer(config, lora)
-  return qwix.apply_lora_to_model(made, _provider()(_rules(lora, config)), methods=_METHODS)
+  return qwix.apply_lora_to_model(
+    made, _provider()(_rules(lora, config), config.dtype), methods=_METHODS
+  )
 
 
 def _check_fits(lora: LoraConfig, config: t5_config.T5Config) -> None:
@@ -195,23 +206,24 @@ def _rules(lora: LoraConfig, config: t5_config.T5Config) -> list[Any]:
   rules = []
   for name, module in MODULES.items():
     weights: dict[str, Any] = {'module_path': f'(.*/)?{module}'}
-    if lora.base_weights in QUANTISED:
+    if lora.base_weights in QUANTISED and name != 'lm_head':
       weights['weight_qtype'] = lora.base_weights
     if lora.base_weights == 'nf4':
       weights['tile_size'] = math.gcd(_TILE, widths.get(module, config.emb_dim))
     if name in lora.modules:
       options = {'rank': lora.rank, 'alpha': lora.scale * lora.rank, 'dropout': lora.dropout}
       rules.append(qwix.LoraRule(**options, **weights))
-    elif lora.base_weights in QUANTISED:
+    elif lora.base_weights in QUANTISED and name != 'lm_head':
       rules.append(qwix.QuantizationRule(**weights))
   return rules
 
 
 @functools.cache
 def _provider() -> Any:
-  """qwix's provider as layers need it that cast their kernels, and results of their own dtype."""
+  """qwix's provider for layers that cast their kernels, with products that take little memory."""
   import qwix
   from qwix._src.providers import ptq
+  from qwix._src.utils import flax_util
 
   class Kernel(ptq.WithAux):
     """A quantised kernel whose cast casts its scales; qwix 0.1.8 refuses to."""
@@ -222,22 +234,82 @@ def _provider() -> Any:
   class Provider(qwix.LoraProvider):
     """Keeps the activations' dtype, and drops out in training alone."""
 
+    def __init__(self, rules: Any, dtype: Any):
+      super().__init__(rules)
+      self._dtype = dtype
+      self._dot_general_fn = _quantised_product
+
     def nn_param(self, module: nn.Module, name: str, *args: Any, **kwargs: Any) -> Any:
       x = super().nn_param(module, name, *args, **kwargs)
       return Kernel(x.array, x.how) if isinstance(x, ptq.WithAux) else x
 
-    def dot_general(self, lhs: Array, *args: Any, **kwargs: Any) -> Array:
-      return super().dot_general(lhs, *args, **kwargs).astype(lhs.dtype)
+    def dot_general(self, lhs: Array, rhs: Any, dimension_numbers: Any, **kwargs: Any) -> Array:
+      module = flax_util.get_current_module()
+      in_head = module.name == MODULES['lm_head'] and self._dtype == jnp.bfloat16
+      if in_head and not module.is_initializing():
+        head = module.get_variable('params', 'kernel')
+        if head.dtype == jnp.bfloat16 and not module.has_variable('params', 'kernel' + SUFFIX_A):
+          return _narrow_head(lhs, head)
+      product = super().dot_general(lhs, rhs, dimension_numbers, **kwargs)
+      return product.astype(lhs.dtype)
 
     def _get_current_rule_and_op_id(self, op_name: str, **kwargs: Any) -> Any:
-      from qwix._src.utils import flax_util
-
       rule, op_id = super()._get_current_rule_and_op_id(op_name, **kwargs)
       if getattr(rule, 'dropout', 0.0) and not flax_util.get_current_module().has_rng('dropout'):
         rule = dataclasses.replace(rule, dropout=0.0)
       return rule, op_id
 
   return Provider
+
+
+def _quantised_product(lhs: Array, rhs: Any, dimension_numbers: Any, **kwargs: Any) -> Array:
+  """lhs @ rhs of a quantised kernel, which compilers dequantise inside of the product."""
+  return jax.lax.dot_general(lhs, dequantised(rhs), dimension_numbers, **kwargs)
+
+
+def dequantised(kernel: Any) -> Array:
+  """The numbers of a qwix.QArray [in, out], in the dtype of its scales.
+
+  qwix looks levels of nf4 up one by one, which a TPU does from a table of the indices that is 128
+  times as large as it need be. Here they are chosen by their bits.
+  """
+  import qwix
+
+  if kernel.qtype != 'nf4':
+    return qwix.dequantize(kernel)
+  values, (tiles, columns) = _of_levels(kernel.qvalue, kernel.scale.dtype), kernel.scale.shape
+  tiled = values.reshape(tiles, -1, columns) * kernel.scale[:, None]
+  return tiled.reshape(kernel.qvalue.shape)
+
+
+def _of_levels(index: Array, dtype: Any) -> Array:
+  chosen: list[Any] = [jnp.asarray(level, dtype) for level in (*_BELOW, 0.0, *_ABOVE)]
+  bits = index.astype(jnp.int32)
+  for bit in range(4):  # the last one first: pairs of levels that differ in it alone
+    is_set = (bits >> bit) & 1 == 1
+    chosen = [jnp.where(is_set, x, y) for y, x in zip(chosen[::2], chosen[1::2], strict=True)]
+  return chosen[0]
+
+
+@jax.custom_vjp
+def _narrow_head(features: Array, kernel: Array) -> Array:
+  """The product with a bfloat16 head of features that bfloat16 holds, summed in float32.
+
+  Without a copy of the head in float32, which is 4 GB for mT5-xxl.
+  """
+  return jnp.matmul(features.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+
+
+def _narrow_head_forward(features: Array, kernel: Array) -> tuple[Array, Array]:
+  return _narrow_head(features, kernel), kernel
+
+
+def _narrow_head_backward(kernel: Array, gradient: Array) -> tuple[Array, Array]:
+  back = jnp.matmul(gradient.astype(kernel.dtype), kernel.T, preferred_element_type=jnp.float32)
+  return back, jnp.zeros_like(kernel)  # it is not trained
+
+
+_narrow_head.defvjp(_narrow_head_forward, _narrow_head_backward)
 
 
 # Parameters ---------------------------------------------------------------------------------------

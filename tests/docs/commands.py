@@ -19,11 +19,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
-  *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'preference')),
-  *(
-    f'docs/{name}.md' for name in ('benchmarks', 'evaluation', 'metrics', 'report_eval', 'judging')
-  ),
-  *(f'docs/{name}.md' for name in ('judging', 'annotation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
+  *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
+  *(f'docs/{name}.md' for name in ('annotation', 'lora', 'preference', 'reliability')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

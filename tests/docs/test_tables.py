@@ -29,6 +29,7 @@ RECIPES = {
   f'{name}.gin': ('models/mt5.gin', f'recipes/{name}.gin', MACHINE)
   for name in ('sft', 'sft_smoke', 'sft_aya', 'preference', 'reward', 'rloo', 'eval', 'infer')
 }
+RECIPES['lora.gin'] = ('models/mt5.gin', 'recipes/sft.gin', 'recipes/lora.gin', MACHINE)
 # The least number of settings that the tables of a page must tell.
 LEAST = {'docs/macros.md': 250, 'docs/mixtures.md': 3, 'docs/recipe.md': 25, 'docs/tpu.md': 6}
 ABSENT = '-'
@@ -225,7 +226,7 @@ def test_macros_md_tells_every_model_and_machine():
 def test_macros_that_the_text_names_exist(values_of):
   """All words in capitals that are bound on a command line or have a value in the text."""
   known = set(values_of(DEFAULTS))
-  for recipe in ('eval.gin', 'infer.gin'):
+  for recipe in ('eval.gin', 'infer.gin', 'lora.gin'):
     known |= set(values_of(RECIPES[recipe]))
   for page in PAGES:
     text = (ROOT / page).read_text(encoding='utf-8')

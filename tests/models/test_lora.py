@@ -142,6 +142,7 @@ def test_quantised_weights_are_what_qwix_makes_of_each_layer_on_any_mesh():
       alone = qwix.quantize(x[:, layer], 'nf4', channelwise_axes=[1], tiled_axes={0: 64})
       np.testing.assert_array_equal(placed.qvalue[:, layer], alone.qvalue)
       np.testing.assert_array_equal(placed.scale[:, layer], alone.scale)
+      np.testing.assert_array_equal(lora.dequantised(alone), qwix.dequantize(alone))
 
 
 def test_an_adapter_is_sharded_with_its_kernel():

@@ -68,6 +68,9 @@ def folder(
 class ScoredTask(prepared.PreparedTask):
   """A prepared task whose examples have a reference's scores, an answer to another prompt, or both.
 
+  Attributes:
+    reference_identity: of the checkpoint whose scores they are, '' without scores.
+
   Args:
     directory: of the prepared task.
     where: the scores, None for none.
@@ -81,12 +84,14 @@ class ScoredTask(prepared.PreparedTask):
     super().__init__(directory)
     self._unrelated = unrelated
     self._scores: np.ndarray | None = None
+    self.reference_identity = ''
     lengths, definition = dict(self.manifest.lengths), self.manifest.definition
     if where is not None:
       manifest, self._scores = _read(where, len(self))
       lengths[FEATURE] = {len(pair_features.SCORES): len(self)}
+      self.reference_identity = manifest['checkpoint']['identity']
       # Another reference is another stream of data.
-      definition = f'{definition} {manifest["checkpoint"]["identity"]}'
+      definition = f'{definition} {self.reference_identity}'
     if unrelated:
       lengths[UNRELATED] = _unrelated_lengths(lengths)
     self.manifest = dataclasses.replace(

@@ -354,7 +354,7 @@ def suggestions(
     return [
       *fewer_bits,
       f'a larger slice or a smaller model: weights and gradients alone take {fixed / GIB:.1f} GiB '
-      'of every chip'
+      'of every chip',
     ]
   lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
   lines = [*fewer_bits, *lines]

@@ -52,6 +52,7 @@ def states_equal(one, other):
   return all(map(np.array_equal, *(jax.tree.leaves(s.saved) for s in (one, other))))
 
 
+@pytest.mark.heavy
 def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of_the_merged_model(
   base, prepared_dir, tmp_path
 ):

@@ -50,6 +50,8 @@ class Adapter:
     base_identity: their `checkpoint_identity`, '' where it does not say.
     step: updates done, those of the base included; 0 if unknown.
     max_new_tokens: length of the answers that it was trained on, None if unknown.
+    kept: whole parameters by unrolled name that it holds too: PEFT stores an output head with its
+      adapter, as it may have been resized.
     rank_stabilised: whether its scale is alpha / sqrt(rank), for who writes it down again.
     vocabulary_file, vocabulary: SentencePiece file and fingerprint, '' and None if unknown.
   """
@@ -60,6 +62,7 @@ class Adapter:
   base_identity: str = ''
   step: int = 0
   max_new_tokens: int | None = None
+  kept: lazy_arrays.Arrays = dataclasses.field(default_factory=dict)
   rank_stabilised: bool = False
   vocabulary_file: str = ''
   vocabulary: str | None = None
@@ -139,7 +142,7 @@ def merged(base: contents.Checkpoint, adapter: Adapter) -> contents.Checkpoint:
   """
   config = dataclasses.replace(base.config, scan_layers=False)
   check_fits(adapter, config, base.where)
-  params = {**base.in_layout(config)}
+  params = {**base.in_layout(config), **adapter.kept}
   for name, pair in adapter.pairs.items():
     params[name] = _sum(params[name], pair)
   settings = base.settings
@@ -174,12 +177,17 @@ def check_fits(adapter: Adapter, config: t5_config.T5Config, base: str) -> None:
     ValueError: with up to five kernels that are missing or of another shape.
   """
   shapes = layouts.expected_shapes(dataclasses.replace(config, scan_layers=False))
+  resized = [
+    f'{name} {array.shape} there, {shapes.get(name, "missing")} here'
+    for name, array in adapter.kept.items()
+    if shapes.get(name) != array.shape
+  ]
   wrong = [
     f'{name} {(pair.a.shape[0], pair.b.shape[1])} there, {shapes.get(name, "missing")} here'
     for name, pair in adapter.pairs.items()
     if shapes.get(name) != (pair.a.shape[0], pair.b.shape[1]) or pair.b.shape[0] != pair.rank
   ]
-  if wrong:
+  if wrong := wrong + resized:
     raise ValueError(
       f'the adapter in {adapter.where} is of another network than {base}: {len(wrong)} of '
       f'{len(adapter.pairs)} kernels differ: {"; ".join(sorted(wrong)[:_SHOWN])}'
@@ -205,6 +213,22 @@ def check_room(adapter: Adapter, wanted: lora.LoraConfig) -> None:
       f'this run one of rank {wanted.rank} on {sorted(wanted.modules)}: bind LORA_RANK and '
       'LORA_MODULES to hold it'
     )
+
+
+def check_kept(adapter: Adapter, base: contents.Checkpoint) -> None:
+  """Refuses an adapter that brings other weights than its base has, where these are not merged.
+
+  Raises:
+    ValueError: the first that differs.
+  """
+  params = base.in_layout(dataclasses.replace(base.config, scan_layers=False))
+  for name, array in adapter.kept.items():
+    mine = lazy_arrays.cast(params[name], np.float32)
+    if lazy_arrays.first_difference(name, mine, lazy_arrays.cast(array, np.float32)):
+      raise ValueError(
+        f'{adapter.where} brings a {name} of its own, other than that of {base.where}: merge it '
+        'first, with aya-train convert, and train on the result'
+      )
 
 
 def for_network(

@@ -236,7 +236,10 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
   if model.adapter is not None:
     abstract_params = network.parameter_axes(model.config)[0]
     if source.is_adapter:
-      adapters.check_room(open_adapter(source), model.adapter)
+      adapter = open_adapter(source)
+      adapters.check_room(adapter, model.adapter)
+      if adapter.kept:
+        adapters.check_kept(adapter, open_checkpoint(base_of(source, adapter)))
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step

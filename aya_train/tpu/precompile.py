@@ -346,12 +346,18 @@ def suggestions(
   excess = peak - usable
   fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
   sharded = _fully_sharded(job)
+  adapter = job.model.adapter
+  fewer_bits = []
+  if adapter is not None and adapter.base_weights != 'nf4':
+    fewer_bits = ["LORA_BASE_WEIGHTS = 'nf4': weights under the adapter of 4.5 bits each"]
   if fixed > usable and sharded:
     return [
+      *fewer_bits,
       f'a larger slice or a smaller model: weights and gradients alone take {fixed / GIB:.1f} GiB '
-      'of every chip'
+      'of every chip',
     ]
   lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
+  lines = [*fewer_bits, *lines]
   saved = saved_bytes(job) if cfg.remat_policy == 'save_named' else {}
   names, total = list(cfg.remat_save_names), 0
   for name in DROP_ORDER:

@@ -67,7 +67,12 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
   tensors = safetensors_file.open_file(path)
   halves: dict[str, dict[str, lazy_arrays.LazyArray]] = {}
   unknown = []
+  kept = {}
   for name, tensor in tensors.items():
+    if (parameter := _base_parameter(name)) is not None:
+      whole, transposed = parameter
+      kept[whole] = lazy_arrays.transpose(tensor) if transposed else tensor
+      continue
     module, half = _parsed(name)
     kernel = names.kernel_of_hf(module) if half else None
     if kernel is None or len(tensor.shape) != 2:
@@ -90,6 +95,7 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
     where=str(folder),
     pairs=pairs,
     base_path=str(config.get('base_model_name_or_path') or ''),
+    kept=kept,
     rank_stabilised=bool(config.get('use_rslora')),
   )
 
@@ -120,6 +126,13 @@ def _parsed(name: str) -> tuple[str, str]:
   """A tensor's module, and which half it is, '' if none."""
   matched = re.fullmatch(r'(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight', name)
   return (matched[1], matched[2]) if matched else (name, '')
+
+
+def _base_parameter(name: str) -> tuple[str, bool] | None:
+  """The parameter of the base that a tensor is, if any: PEFT stores embeddings and heads too."""
+  plain = name.removeprefix(_PREFIX).replace('.base_layer.', '.')
+  found = {rule.hf: rule for rule in names.RULES if rule.stack is None}.get(plain)
+  return None if found is None else (found.unrolled, found.transposed)
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:

@@ -62,35 +62,39 @@ def task():
   seqio.TaskRegistry.remove('tests.preference_run')
 
 
+def settings(folder, loss, devices=1, **model):
+  """Arguments of `train_loop.train`, but for the steps and the directory."""
+  return {
+    'model': test_preference.model(loss=loss, **model),
+    'train_dataset_cfg': batching.DatasetConfig(
+      *('tests.preference_run', LENGTHS, 'train', 4), prepared_dir=str(folder / 'prepared')
+    ),
+    'train_eval_dataset_cfg': None,
+    'infer_eval_cfg': None,
+    'checkpoint_cfg': manager.CheckpointConfig(period=3),
+    'partitioner': partitioning.Partitioner(
+      {'data': devices, 'model': 1},
+      partitioning.standard_logical_axis_rules(),
+      jax.devices()[:devices],
+    ),
+    'optimizer': optimizer.adafactor,
+    'learning_rate_fn': optimizer.create_learning_rate_scheduler('constant', 0.03),
+    'schedule': train_loop.Schedule(log_period=1, eval_period=6, eval_steps=None),
+    'random_seed': 0,
+    'num_microbatches': 2,
+  }
+
+
 @pytest.mark.heavy
 def test_margins_rise_and_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
-  train = batching.DatasetConfig(
-    'tests.preference_run',
-    LENGTHS,
-    'train',
-    batch_size=4,
-    pack=True,
-    prepared_dir=str(tmp_path / 'prepared'),
-  )
-  run = functools.partial(
-    train_loop.train,
-    model=test_preference.model(loss='cpo'),
-    train_dataset_cfg=train,
-    train_eval_dataset_cfg=None,
-    infer_eval_cfg=None,
-    checkpoint_cfg=manager.CheckpointConfig(period=3),
-    partitioner=partitioning.Partitioner(
-      {'data': 1, 'model': 1}, partitioning.standard_logical_axis_rules(), jax.devices()[:1]
-    ),
-    optimizer=optimizer.adafactor,
-    learning_rate_fn=optimizer.create_learning_rate_scheduler('constant', 0.03),
-    schedule=train_loop.Schedule(log_period=1, eval_period=6, eval_steps=None),
-    random_seed=0,
-    num_microbatches=2,
-  )
+  run = functools.partial(train_loop.train, **settings(tmp_path, 'cpo'))
   whole = run(model_dir=str(tmp_path / 'whole'), total_steps=6)
   records = [r for r in metric_writer.read(tmp_path / 'whole') if r['kind'] == 'train']
   assert records[-1]['margin'] > records[0]['margin'] + 0.1
   run(model_dir=str(tmp_path / 'parts'), total_steps=3)
   resumed = run(model_dir=str(tmp_path / 'parts'), total_steps=6)
   jax.tree.map(np.testing.assert_array_equal, whole.params, resumed.params)
+  with pytest.raises(
+    ValueError, match="holds a run of another loss: loss 'cpo' there, 'orpo' here"
+  ):
+    train_loop.train(**settings(tmp_path, 'orpo'), model_dir=str(tmp_path / 'parts'), total_steps=7)

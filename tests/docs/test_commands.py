@@ -20,6 +20,7 @@ NOT_EXECUTED = {
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
   'python -m tests.faults.fuzz --inputs 1000000': 'minutes; tests/faults/test_fuzz.py does',
   'bash launch/preference_smoke.sh': 'minutes; tests/e2e/test_preference_smoke.py does',
+  'bash launch/preference_smoke.sh --fresh': 'minutes; tests/e2e/test_preference_smoke.py does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }

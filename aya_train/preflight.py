@@ -108,8 +108,8 @@ def check_base(
     FileNotFoundError: they are not there.
     ValueError: no checkpoint is named, or the weights are not those that the run began with.
   """
-  begun = known.get('base') if initial is None else None
-  if initial is None and begun is None:
+  begun: Mapping[str, str] = (known.get('base') or {}) if initial is None else {}
+  if initial is None and not begun:
     raise ValueError(
       'an adapter is nothing without the weights under it: INITIAL_CHECKPOINT_PATH must name them, '
       f'got {initial_checkpoint_path!r}'
@@ -122,7 +122,7 @@ def check_base(
     source = formats.base_of(formats.detect(path))
     formats.check(source, abstract_params, model)
   identity = hosts.first_says(checkpoint_identity.of(source.path))
-  if begun is not None and begun['identity'] != identity:
+  if begun and begun['identity'] != identity:
     formats.check_identity(source, begun['identity'], "the adapter of this run's MODEL_DIR")
   return Base(source, identity)
 

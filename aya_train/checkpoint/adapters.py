@@ -124,8 +124,8 @@ def _pairs(params: lazy_arrays.Arrays, config: t5_config.T5Config, scale: float)
       found[kernel] = Pair(a, b, scale)
       continue
     for layer in range(depths[stack]):
-      one = [lazy_arrays.take(x, config.param_scan_axis, layer) for x in (a, b)]
-      found[f'{stack}/layers_{layer}/{rest.partition("/")[2]}'] = Pair(*one, scale)
+      of_layer, other = (lazy_arrays.take(x, config.param_scan_axis, layer) for x in (a, b))
+      found[f'{stack}/layers_{layer}/{rest.partition("/")[2]}'] = Pair(of_layer, other, scale)
   return found
 
 

@@ -274,7 +274,8 @@ def test_slices_are_those_of_the_hardware_files(values_of):
   header = ['file', 'model', 'microbatches']
   [found] = [rows for _, names, rows in settings.tables(text) if names[:3] == header]
   files = {path.stem for path in (ROOT / 'gin/hardware').glob('tpu_*.gin')}
-  assert {row[0].strip('`') for row in found} == files
+  of_adapters = {'tpu_v5e_1', 'tpu_v6e_1', 'tpu_v5p_1x1x1'}  # one chip: docs/lora.md
+  assert {row[0].strip('`') for row in found} == files - of_adapters
   for name, model, parts, memory, *_ in found:
     name = name.strip('`')
     values = values_of((f'models/mt5_{model}.gin', 'recipes/sft_aya.gin', f'hardware/{name}.gin'))

@@ -117,7 +117,7 @@ def _check_sort(config: Mapping[str, Any], where: str) -> None:
       f'{where}: {", ".join(wrong)}: only plain and rank-stabilised LoRA are read. Load it with '
       'peft, merge_and_unload it, and save_pretrained the whole model'
     )
-  numbers = [config.get('r'), config.get('lora_alpha')]
+  numbers: list[Any] = [config.get('r'), config.get('lora_alpha')]
   if not all(type(n) in (int, float) and math.isfinite(n) and n > 0 for n in numbers):
     raise ValueError(f'{where}: r and lora_alpha must be numbers above 0, got {numbers}')
 

@@ -58,7 +58,10 @@ def loaded(base, folder):
   return peft.PeftModel.from_pretrained(parity.load(base), str(folder)).eval()
 
 
-@pytest.mark.parametrize('modules', [tuple(lora.MODULES), ('q', 'v')], ids=['all', 'q and v'])
+ALL = pytest.param(tuple(lora.MODULES), id='all', marks=pytest.mark.heavy)
+
+
+@pytest.mark.parametrize('modules', [('q', 'v'), ALL])
 def test_peft_loads_what_is_written_with_the_same_logits(base, tmp_path, modules):
   adapter = adapter_on(base, modules=modules)
   written = peft_folder.write(tmp_path / 'peft', adapter, str(base), DEPTHS, 'float32')
@@ -88,6 +91,7 @@ def test_patterns_of_ranks_and_single_layers_survive(base, tmp_path):
   assert_same_logits(tmp_path / 'peft', model)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
   'options',
   [

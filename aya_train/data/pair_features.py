@@ -153,8 +153,9 @@ def feature_lengths(
     ValueError: other features than these.
   """
   texts = ('inputs', *PAIR)
-  given, lengths = lengths, {**dict.fromkeys(PAIR, lengths.get('targets')), **lengths}
-  lengths = {name: length for name, length in lengths.items() if length is not None}
+  given = lengths
+  if 'targets' in lengths:
+    lengths = {**dict.fromkeys(PAIR, lengths['targets']), **lengths}
   if missing := [name for name in texts if name not in lengths]:
     raise ValueError(
       f'TASK_FEATURE_LENGTHS must give the lengths of {texts} in tokens, got {dict(given)}: '

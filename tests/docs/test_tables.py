@@ -226,7 +226,7 @@ def test_macros_md_tells_every_model_and_machine():
 def test_macros_that_the_text_names_exist(values_of):
   """All words in capitals that are bound on a command line or have a value in the text."""
   known = set(values_of(DEFAULTS))
-  for recipe in ('eval.gin', 'infer.gin', 'lora.gin'):
+  for recipe in ('eval.gin', 'infer.gin', 'lora.gin', 'preference.gin', 'reward.gin', 'rloo.gin'):
     known |= set(values_of(RECIPES[recipe]))
   for page in PAGES:
     text = (ROOT / page).read_text(encoding='utf-8')

@@ -41,7 +41,7 @@ _SIZES = 4  # lengths that rows are cut to: so many networks are compiled at mos
 def score(
   *,
   model: preference.PreferenceModel,
-  checkpoint_path: str,
+  checkpoint_path: str | None,
   partitioner: partitioning.Partitioner,
   train_dataset_cfg: batching.DatasetConfig,
   train_eval_dataset_cfg: batching.DatasetConfig | None = None,
@@ -75,6 +75,10 @@ def score(
     raise ValueError(
       f'PREFERENCE_LOSS = {model.loss!r} needs no reference: train at once. Those that do are '
       f'{preference_losses.WITH_REFERENCE}'
+    )
+  if checkpoint_path is None:
+    raise ValueError(
+      'no reference to score with: REFERENCE_CHECKPOINT_PATH, or INITIAL_CHECKPOINT_PATH, names it'
     )
   size = batch_size or train_dataset_cfg.batch_size
   partitioner.check_batch_size(size)

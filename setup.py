@@ -73,6 +73,8 @@ setuptools.setup(
       'tokenizers>=0.22,<1',
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
+    # Adapters, and weights under them in 4 and 8 bits.
+    'lora': ['qwix>=0.1.8,<0.2'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
     # Metrics of translation, summaries, words and languages.
     'eval': [
@@ -107,6 +109,7 @@ setuptools.setup(
       'hypothesis>=6.100,<7',
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',
+      'peft>=0.19,<0.22',  # opens the adapters that are exported
       'pdoc>=16,<17',
       'playwright>=1.50,<2',  # drives a Chromium of the machine, if there is one
       'pytest>=8,<10',

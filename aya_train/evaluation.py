@@ -43,6 +43,11 @@ def _nothing() -> None:
   pass
 
 
+def _eval_key() -> jax.Array:
+  """Of what is drawn in evaluations: always the same."""
+  return jax.random.key(0)
+
+
 def train_eval(
   model: objective.Objective,
   step_fn: Callable[..., Any],
@@ -68,7 +73,8 @@ def train_eval(
   sums = None
   for batch in batches:
     between()
-    new = step_fn(params, partitioner.to_global(batch))
+    drawn = model.draw(params, partitioner.to_global(batch), _eval_key, partitioner)
+    new = step_fn(params, drawn)
     jax.block_until_ready(sums)  # two batches at most are under way, and a signal waits for no more
     sums = metric_writer.add(sums, new)
     watchdog.expect(next(iter(sums.values())))
@@ -153,6 +159,7 @@ def evaluate(
   output_dir: str,
   dataset_cfg: batching.DatasetConfig | LossConfig | None = None,
   infer_eval_cfg: infer_eval.InferEvalConfig | None = None,
+  base_checkpoint_path: str | None = None,
 ) -> dict[str, dict[str, float]]:
   """`aya-train eval`: loss and decoded metrics of one checkpoint.
 
@@ -166,6 +173,7 @@ def evaluate(
       TensorBoard events; no MODEL_DIR, and written by one process at a time.
     dataset_cfg: data for the loss, or None.
     infer_eval_cfg: tasks to decode, or None.
+    base_checkpoint_path: of an adapter, the weights under it; None: where it says.
 
   Returns:
     Figures by name of what was measured.
@@ -188,7 +196,7 @@ def evaluate(
       f'EVAL_OUTPUT_DIR {output_dir} is the MODEL_DIR of a run, whose own figures are there: give '
       f'another folder, such as {epath.Path(output_dir) / "eval"}'
     )
-  checkpoint = _Checkpoint(checkpoint_path, model)
+  checkpoint = _Checkpoint(checkpoint_path, model, base_checkpoint_path)
   if checkpoint.source is None:
     losses = []
   with hosts.together():
@@ -292,7 +300,7 @@ class _Checkpoint:
     step: that it was saved at, 0 if unknown.
   """
 
-  def __init__(self, path: str, model: objective.Objective):
+  def __init__(self, path: str, model: objective.Objective, base: str | None):
     """Refuses what the model cannot answer with; no array is read."""
     from aya_train.checkpoint import answering, formats
 
@@ -303,7 +311,7 @@ class _Checkpoint:
       if hosts.several():
         raise ValueError(f'{path} is a CTranslate2 model, which runs on one host')
       return
-    self.source = formats.detect(path)
+    self.source = formats.detect(path, base)
     self._path = self.source.path
     self.step = formats.check(self.source, objective.parameter_axes(model)[0], model)
     if model.config is not None:

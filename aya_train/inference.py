@@ -49,6 +49,7 @@ def infer(
   checkpoint_path: str,
   partitioner: partitioning.Partitioner,
   task_feature_lengths: Mapping[str, int],
+  base_checkpoint_path: str | None = None,
   output_file: str | None = None,
   batch_size: int = 32,
   prompts_file: str | None = None,
@@ -80,6 +81,7 @@ def infer(
     model: the model, with its way of decoding.
     checkpoint_path: weights, of any format of checkpoint/formats.py.
     partitioner: mesh.
+    base_checkpoint_path: if they are an adapter's, the weights under it; None: where it says.
     task_feature_lengths: tokens of inputs and targets; longer inputs are cut, and counted.
     output_file: JSON-lines file to write, of a disk, a bucket or a stream; None and '-' are
       standard output.
@@ -114,7 +116,7 @@ def infer(
   partitioner.check_batch_size(batch_size)
   model.check_vocabulary()
   feature_converters.check_lengths(task_feature_lengths)
-  source = formats.detect(checkpoint_path)
+  source = formats.detect(checkpoint_path, base_checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
   trained, model = model, answering.adapted(model, source, decoding=decode_as_checkpoint)
   length = model.max_new_tokens or task_feature_lengths['targets']

@@ -206,6 +206,35 @@ def adafactor(
   return optax.chain(*steps)
 
 
+def adamw(
+  learning_rate: Schedule | float,
+  param_axes: Any,
+  *,
+  beta1: float = 0.9,
+  beta2: float = 0.999,
+  epsilon: float = 1e-8,
+  weight_decay_rate: float = 0.0,
+  global_norm_clip_threshold: float | None = None,
+) -> optax.GradientTransformation:
+  """AdamW (Loshchilov & Hutter 2019), which adapters are usually trained with.
+
+  The learning rate is absolute, unlike that of `adafactor`: matrices that begin as zeros have no
+  size that it could be relative to.
+
+  Args:
+    learning_rate: constant, or function of the step.
+    param_axes: not needed; every optimizer is given it.
+    beta1, beta2, epsilon: decay of both moments, and what is added to the root of the second.
+    weight_decay_rate: fraction of each parameter taken off each step, times the learning rate.
+    global_norm_clip_threshold: limit of the gradient's global norm, or None.
+  """
+  del param_axes
+  steps = [optax.adamw(learning_rate, beta1, beta2, epsilon, weight_decay=weight_decay_rate)]
+  if global_norm_clip_threshold is not None:
+    steps.insert(0, optax.clip_by_global_norm(global_norm_clip_threshold))
+  return optax.chain(*steps)
+
+
 def state_axes(
   opt_state: Any, params: Any, param_axes: Any, min_dim_size_to_factor: int = 128
 ) -> Any:

@@ -24,8 +24,14 @@ from aya_train import (
   partitioning,
   run_dir,
 )
-from aya_train.checkpoint import answering, checkpoint_room, formats, manager
-from aya_train.data import batching, mixing, task_registry
+from aya_train.checkpoint import (
+  answering,
+  checkpoint_identity,
+  checkpoint_room,
+  formats,
+  manager,
+)
+from aya_train.data import batching, mixing, reference_scores, task_registry
 from aya_train.objectives import objective
 from aya_train.tasks import features, split_slices
 
@@ -36,12 +42,14 @@ def check_start(
   initial_checkpoint_path: str,
   model: objective.Objective,
   abstract_params: Any,
+  base_checkpoint_path: str | None = None,
 ) -> tuple[formats.Detected, int]:
   """Opens the checkpoint that a run starts from, without reading its weights.
 
   Args:
     initial_checkpoint_path: any format of checkpoint/formats.py.
     model, abstract_params: what it must fit.
+    base_checkpoint_path: where the weights under an adapter are; None: where it says.
 
   Returns:
     The checkpoint, and the step it was saved at.
@@ -51,7 +59,7 @@ def check_start(
     ValueError: another network or vocabulary, a damaged checkpoint, or one that starts or ends
       answers with other tokens than training does.
   """
-  source = formats.detect(initial_checkpoint_path)
+  source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
   step = formats.check(source, abstract_params, model)
   if model.config is not None and model.is_whole:
     answering.check_plain(source, 'training')
@@ -69,6 +77,82 @@ def check_asked_steps(total: int | None, relative: int | None) -> None:
       raise ValueError(f'{name} must be at least 1, got {steps}')
   if total is None and relative is None:
     raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
+
+
+def with_reference(cfg: batching.DatasetConfig) -> batching.DatasetConfig:
+  """A configuration whose reference was looked at, if it reads scores of one.
+
+  A reference that is no longer there is known by its path: see `reference_scores.scored`.
+  """
+  path = cfg.reference_checkpoint
+  if path is None or reference_scores.FEATURE not in cfg.task_feature_lengths:
+    return cfg
+  identity = ''
+  with hosts.together():
+    if hosts.is_first() and epath.Path(path).exists():
+      identity = checkpoint_identity.of(formats.detect(path).path)
+  reference = reference_scores.Reference(path, hosts.first_says(identity))
+  return dataclasses.replace(cfg, reference=reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """The weights under a run's adapter.
+
+  Attributes:
+    source: where they are.
+    identity: their `checkpoint_identity`.
+  """
+
+  source: formats.Detected
+  identity: str
+
+  @property
+  def described(self) -> dict[str, str]:
+    """What the run's checkpoints say of them."""
+    path = os.fspath(self.source.path)
+    is_local = destinations.is_local(path)
+    return {'path': os.path.abspath(path) if is_local else path, 'identity': self.identity}
+
+
+def check_base(
+  model: objective.Objective,
+  abstract_params: Any,
+  initial: formats.Detected | None,
+  known: Mapping[str, Any],
+  initial_checkpoint_path: str | None,
+  base_checkpoint_path: str | None,
+) -> Base:
+  """Finds the weights under the adapter of a run, and holds them against those it began with.
+
+  Args:
+    model, abstract_params: what they must fit.
+    initial: what a run that begins starts from; None if it continues.
+    known: run.json.
+    initial_checkpoint_path, base_checkpoint_path: as `train_loop.train`'s. A run that continues
+      finds its base without them, where it lay.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: no checkpoint is named, or the weights are not those that the run began with.
+  """
+  begun: Mapping[str, str] = (known.get('base') or {}) if initial is None else {}
+  if initial is None and not begun:
+    raise ValueError(
+      'an adapter is nothing without the weights under it: INITIAL_CHECKPOINT_PATH must name them, '
+      f'got {initial_checkpoint_path!r}'
+    )
+  if initial is not None:
+    source = formats.base_of(initial)
+  else:
+    named = base_checkpoint_path or initial_checkpoint_path
+    path = named if named and epath.Path(named).exists() else begun['path']
+    source = formats.base_of(formats.detect(path))
+    formats.check(source, abstract_params, model)
+  identity = hosts.first_says(checkpoint_identity.of(source.path))
+  if begun and begun['identity'] != identity:
+    formats.check_identity(source, begun['identity'], "the adapter of this run's MODEL_DIR")
+  return Base(source, identity)
 
 
 def check_steps(first_step: int, last_step: int) -> None:

@@ -26,7 +26,7 @@ from aya_train import (
   train_state,
   train_step,
 )
-from aya_train.checkpoint import digests, manager
+from aya_train.checkpoint import digests, formats, manager
 from aya_train.data import batching
 from aya_train.objectives import objective
 
@@ -67,6 +67,7 @@ def replay(
   optimizer: Callable[..., optax.GradientTransformation],
   learning_rate_fn: Callable[[jax.Array], jax.Array],
   initial_checkpoint_path: str | None = None,
+  base_checkpoint_path: str | None = None,
   num_microbatches: int | None = None,
   nonfinite_cfg: nonfinite_steps.NonFiniteConfig | None = None,
 ) -> Replay:
@@ -94,14 +95,21 @@ def replay(
     raise ValueError(
       f'step {step} cannot be made again: the run in {model_dir} began at step {start}'
     )
-  tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
+  axes = objective.parameter_axes(model)[1]
+  tx = optimizer(learning_rate_fn, objective.trained(model, axes))
   abstract = train_state.abstract_state(model, tx, partitioner)
-  cfg = dataclasses.replace(train_dataset_cfg, seed=known['seed'])
+  cfg = preflight.with_reference(dataclasses.replace(train_dataset_cfg, seed=known['seed']))
   initial = None
   if before is not None:
     preflight.check_stream(manager.data_states(model_dir, before), cfg, model_dir)
   elif initial_checkpoint_path is not None:
-    initial, _ = preflight.check_start(initial_checkpoint_path, model, abstract.params)
+    initial, _ = preflight.check_start(
+      initial_checkpoint_path, model, abstract.all_params, base_checkpoint_path
+    )
+  base = None
+  if model.adapter is not None:
+    paths = (initial_checkpoint_path, base_checkpoint_path)
+    base = preflight.check_base(model, abstract.all_params, initial, known, *paths)
   iterator = batching.train_iterator(
     cfg, hosts.here(partitioner.data_shard), model.feature_converter
   )
@@ -124,11 +132,16 @@ def replay(
     if before is not None:
       assert checkpoints is not None
       state = checkpoints.restore(abstract, iterator, before)
+      if base is not None:
+        frozen = formats.read_frozen(base.source, abstract.frozen, model.config)
+        state = dataclasses.replace(state, frozen=frozen)
     else:
       iterator.set_state(beginning)
       state = train_loop.initial_state(model, tx, partitioner, abstract, known['seed'], initial)
     for each in range(start + 1, step + 1):
-      state, sums = step_fn(state, partitioner.to_global(next(iterator)))
+      given = partitioner.to_global(next(iterator))
+      batch = model.draw(state.all_params, given, state.host_key, partitioner)
+      state, sums = step_fn(state, batch)
       if (bad := int(sums[train_step.NONFINITE])) >= 0:
         nonfinite[each] = names[bad]
       yield state

@@ -119,7 +119,8 @@ def check(
   Args:
     model_dir: MODEL_DIR.
     known: its run.json.
-    mine: `architecture` of this run, and `vocabulary` and `vocabulary_file` if it has any.
+    mine: `architecture` of this run; `adapter`, `vocabulary`, `vocabulary_file`, `objective`, the
+      settings of its loss, if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:
@@ -138,6 +139,21 @@ def check(
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
       )
+    theirs, ours = known.get('objective') or {}, mine.get('objective') or {}
+    others = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    if others:
+      others = ['loss'] if 'loss' in others else others
+      listed = ', '.join(f'{n} {theirs.get(n)!r} there, {ours.get(n)!r} here' for n in others)
+      raise ValueError(
+        f'MODEL_DIR {model_dir} holds a run of another loss: {listed}. Take another MODEL_DIR; the '
+        'run there may be what this one starts from (INITIAL_CHECKPOINT_PATH)'
+      )
+  if 'architecture' in known and known.get('adapter') != mine.get('adapter'):
+    there, here = (x.get('adapter') or 'no adapter' for x in (known, mine))
+    raise ValueError(
+      f'MODEL_DIR {model_dir} holds a run with {there}, and this one has {here}: take another '
+      'MODEL_DIR, or the LORA_ settings that it was begun with'
+    )
   vocabulary = mine.get('vocabulary')
   if vocabulary is not None and known.get('vocabulary') not in (None, vocabulary):
     raise ValueError(

@@ -84,7 +84,7 @@ class RunEvaluations:
     with watchdog.phase(f'validation loss of step {step}'):
       batches = _take(self._validation(), self._eval_steps)
       summary = evaluation.train_eval(
-        self._model, self._eval_step, state.params, batches, self._partitioner, self._between
+        self._model, self._eval_step, state.all_params, batches, self._partitioner, self._between
       )
     self.writer.write(step, 'train_eval', summary)
     logger.info('step %d  validation: %s', step, self._model.eval_line(summary))
@@ -99,7 +99,7 @@ class RunEvaluations:
     assert self._decoder is not None
     for name in tasks:
       found = self._decoder.evaluate(
-        state.params, step, tasks=[name], failures=failed, between=self._between
+        state.all_params, step, tasks=[name], failures=failed, between=self._between
       )
       for task, values in found.items():
         self.writer.write(step, f'infer_eval/{task}', values)

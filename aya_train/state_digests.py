@@ -13,7 +13,7 @@ KIND = 'state_digest'  # of records in metrics.jsonl
 
 def of_state(state: train_state.TrainState) -> dict[str, str]:
   """The digest of each array of a state by its path; the same on all hosts, which all call it."""
-  return digests.of_tree(state)
+  return digests.of_tree(state.saved)
 
 
 def record(state: train_state.TrainState) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -86,6 +87,7 @@ def train(
   total_steps: int | None,
   relative_steps: int | None = None,
   initial_checkpoint_path: str | None = None,
+  base_checkpoint_path: str | None = None,
   random_seed: int | None = None,
   num_microbatches: int | None = None,
   nonfinite_cfg: nonfinite_steps.NonFiniteConfig | None = None,
@@ -122,7 +124,9 @@ def train(
       None where `relative_steps` is given.
     relative_steps: if given, that many steps on top of the initial checkpoint's instead.
     initial_checkpoint_path: weights to start from (any format of checkpoint/formats.py), or None.
-      A run that has checkpoints does not look for it.
+      A run that has checkpoints does not look for it, unless it trains an adapter: then these are
+      the weights under it, or an adapter to go on from.
+    base_checkpoint_path: where the weights under an adapter are, if not where it says.
     random_seed: seeds parameters, dropout and data; None draws one, kept in `model_dir`.
     num_microbatches: parts that each batch is computed in; None for one.
     nonfinite_cfg: what happens at a step that gives NaN or infinity; None stops.
@@ -151,7 +155,11 @@ def train(
   micro = num_microbatches or 1
   nonfinite_cfg = nonfinite_cfg or nonfinite_steps.NonFiniteConfig()
   _check(model, train_dataset_cfg, train_eval_dataset_cfg, infer_eval_cfg, partitioner, micro)
-  tx = optimizer(learning_rate_fn, objective.parameter_axes(model)[1])
+  train_dataset_cfg = preflight.with_reference(train_dataset_cfg)
+  if train_eval_dataset_cfg is not None:
+    train_eval_dataset_cfg = preflight.with_reference(train_eval_dataset_cfg)
+  axes = objective.parameter_axes(model)[1]
+  tx = optimizer(learning_rate_fn, objective.trained(model, axes))
   abstract = train_state.abstract_state(model, tx, partitioner)
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(stopping.stop_on_signal())
@@ -170,7 +178,13 @@ def train(
       stream = dataclasses.replace(train_dataset_cfg, seed=known['seed'])
       preflight.check_stream(manager.data_states(model_dir, begun), stream, model_dir)
     elif initial_checkpoint_path is not None:
-      initial, first_step = preflight.check_start(initial_checkpoint_path, model, abstract.params)
+      initial, first_step = preflight.check_start(
+        initial_checkpoint_path, model, abstract.all_params, base_checkpoint_path
+      )
+    base = None
+    if model.adapter is not None:
+      paths = (initial_checkpoint_path, base_checkpoint_path)
+      base = preflight.check_base(model, abstract.all_params, initial, known, *paths)
     last_step = total_steps or 0
     if relative_steps is not None:
       last_step = first_step + relative_steps
@@ -183,7 +197,7 @@ def train(
     )
     if begun is None or begun < last_step:
       steps = last_step - (first_step if begun is None else begun)
-      preflight.check_model_dir(model_dir, abstract, checkpoint_cfg.num_kept(steps))
+      preflight.check_model_dir(model_dir, abstract.saved, checkpoint_cfg.num_kept(steps))
 
     seed = known['seed'] if 'seed' in known else run_dir.drawn_seed(random_seed)
     train_dataset_cfg = dataclasses.replace(train_dataset_cfg, seed=seed)
@@ -200,6 +214,7 @@ def train(
     # For exports: how long answers are, and with what dropout to train on.
     metadata = {
       **model.metadata(),
+      **({} if base is None else {'base': base.described}),
       'task_feature_lengths': dict(train_dataset_cfg.task_feature_lengths),
       'run': run,
     }
@@ -211,6 +226,9 @@ def train(
       restored = checkpoints.restore_newest(abstract, iterator)
       if restored is not None:
         state = restored
+        if base is not None:
+          frozen = formats.read_frozen(base.source, abstract.frozen, model.config)
+          state = dataclasses.replace(state, frozen=frozen)
         logger.info('continuing from step %d in %s', int(state.step), model_dir)
       else:
         state = initial_state(model, tx, partitioner, abstract, seed, initial)
@@ -223,7 +241,8 @@ def train(
     )
     held.check_together()
     with hosts.together():
-      run_dir.write(model_dir, {**known, **(model.metadata() if restored is None else {}), **run})
+      ours = {**model.metadata(), **({} if base is None else {'base': base.described})}
+      run_dir.write(model_dir, {**known, **(ours if restored is None else {}), **run})
       if int(state.step) < last_step and jax.process_index() == 0:
         if on_start is not None:
           on_start(model_dir)
@@ -289,6 +308,8 @@ def initial_state(
     return partitioner.jit(create, out_shardings=shardings)(jnp.uint32(seed))
   if model.config is not None and not model.is_whole:
     return _state_of_parts(model, tx, partitioner, abstract, seed, source)
+  if model.adapter is not None:
+    return _adapted_state(model, tx, partitioner, abstract, seed, source)
   params, step = formats.read(source, abstract.params, model.config)
   create_from = functools.partial(train_state.create, tx=tx, step=step)
   create_state = partitioner.jit(
@@ -329,6 +350,37 @@ def _state_of_parts(
     f'{sorted(fresh)} at random' if fresh else 'all that the model has',
   )
   return state
+
+
+def _adapted_state(
+  model: objective.Objective,
+  tx: optax.GradientTransformation,
+  partitioner: partitioning.Partitioner,
+  abstract: train_state.TrainState,
+  seed: int,
+  source: formats.Detected,
+) -> train_state.TrainState:
+  """A state with the adapter of a checkpoint, or one that changes nothing yet, and its base."""
+  frozen = formats.read_frozen(source, abstract.frozen, model.config)
+  adapter = formats.read_adapter(source, abstract.params, model, jax.random.key(seed))
+  step = formats.open_checkpoint(source).step
+  state = partitioner.jit(
+    lambda params, seed: train_state.create(params, tx, seed=seed, step=step),
+    out_shardings=jax.tree.map(lambda x: x.sharding, abstract.saved),
+  )(adapter, jnp.uint32(seed))
+  trained, others = (_count(tree) for tree in (adapter, abstract.frozen))
+  logger.info(
+    '%s: %s of step %d; %s parameters are trained, %s are not (%s)',
+    source.path,
+    'an adapter' if source.is_adapter else 'the weights under a new adapter',
+    *(step, f'{trained:,}', f'{others:,}', model.adapter.base_weights),
+  )
+  return dataclasses.replace(state, frozen=frozen)
+
+
+def _count(tree: Any) -> int:
+  """Numbers in a tree, scales of quantised ones included."""
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
 # Checks on the way in -----------------------------------------------------------------------------
@@ -401,7 +453,8 @@ class _Loop:
       self.model, self.evaluations.writer, step, last_step
     )
     while step < last_step:
-      batch = self.partitioner.to_global(next(self.iterator))
+      given = self.partitioner.to_global(next(self.iterator))
+      batch = self.model.draw(state.all_params, given, state.host_key, self.partitioner)
       state, sums = self.step_fn(state, batch)
       self.stop.saving = True
       pending.append(sums)

@@ -1,5 +1,6 @@
 """One update of the parameters, and one evaluation of a batch: pure functions, no I/O, no clock."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import finiteness, partitioning, train_state
+from aya_train import finiteness, parameter_tree, partitioning, train_state
 from aya_train.objectives import objective as protocol
 from aya_train.objectives.objective import Batch, Objective, Sums
 
@@ -24,24 +25,30 @@ def gradients(
   dropout_key: Array,
   num_microbatches: int,
   gather: Callable[[Any], Any] = lambda params: params,
+  frozen: Any = None,
 ) -> tuple[Any, Sums]:
   """Gradient of the batch's loss, computed on `num_microbatches` parts in turn.
 
   The denominator is that of the whole batch, so the result does not depend on the number of parts
-  (T5X normalises each part by itself). `gather` is `train_step`'s.
+  (T5X normalises each part by itself). `gather` is `train_step`'s; `frozen` are parameters without
+  a gradient.
   """
+
+  def whole(params: Any) -> Any:
+    return gather(parameter_tree.merged(params, frozen))
+
   batch, denominator = objective.weigh(batch)
   # A batch of nothing but padding has no loss; it must not become NaN.
   denominator = jnp.maximum(denominator, jnp.finfo(jnp.float32).tiny)
 
   def loss_fn(params: Any, part: Batch, key: Array) -> tuple[Array, Sums]:
-    loss, sums = objective.sums(gather(params), part, denominator, key)
+    loss, sums = objective.sums(whole(params), part, denominator, key)
     return loss, {'loss': loss, **sums}
 
   grad_fn = jax.grad(loss_fn, has_aux=True)
   if num_microbatches == 1:
     keys = dropout_key[None]
-    parts = objective.look_ahead(gather(params), jax.tree.map(lambda x: x[None], batch), keys)
+    parts = objective.look_ahead(whole(params), jax.tree.map(lambda x: x[None], batch), keys)
     return grad_fn(params, jax.tree.map(lambda x: x[0], parts), dropout_key)
 
   def split(x: Array) -> Array:
@@ -52,7 +59,7 @@ def gradients(
     return jax.tree.map(jnp.add, total, grad_fn(params, *part)), None
 
   keys = jax.random.split(dropout_key, num_microbatches)
-  parts = objective.look_ahead(gather(params), jax.tree.map(split, batch), keys)
+  parts = objective.look_ahead(whole(params), jax.tree.map(split, batch), keys)
   first = jax.tree.map(lambda x: x[0], parts)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad_fn, params, first, keys[0])
@@ -91,7 +98,8 @@ def train_step(
     int32 [], which no figure is made of.
   """
   grads, sums = gradients(
-    objective, state.params, batch, state.dropout_key(), num_microbatches, gather
+    *(objective, state.params, batch, state.dropout_key(), num_microbatches, gather),
+    frozen=state.frozen,
   )
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -99,14 +107,17 @@ def train_step(
   sums['learning_rate'] = learning_rate(state.step)
   sums['steps'] = jnp.float32(1.0)
   new = state.advance(params, opt_state)
-  bad = finiteness.first_nonfinite([sums['loss'], sums['grad_norm'], new])
+  bad = finiteness.first_nonfinite([sums['loss'], sums['grad_norm'], new.saved])
   sums[NONFINITE] = bad
-  return (_unless(bad >= 0, new, state) if skip_nonfinite else new), sums
+  if skip_nonfinite:
+    kept = _unless(bad >= 0, new.saved, state.saved)
+    new = dataclasses.replace(kept, frozen=state.frozen)
+  return new, sums
 
 
 def checked_names(state: train_state.TrainState) -> list[str]:
   """What a step looks at, in order: the loss, the gradient's norm, then the state it makes."""
-  return ['loss', 'grad_norm', *finiteness.names(state)]
+  return ['loss', 'grad_norm', *finiteness.names(state.saved)]
 
 
 def _unless(

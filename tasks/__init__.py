@@ -3,7 +3,7 @@
 The list is written by hand and nothing is scanned, downloaded or opened here.
 """
 
-from aya_train.tasks.cldr import cldr_pairs, cldr_tasks
+from aya_train.tasks.cldr import cldr_pairs, cldr_preferences, cldr_tasks
 from aya_train.tasks.eval import (
   afriqa,
   americas_nli,

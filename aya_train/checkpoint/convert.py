@@ -22,6 +22,7 @@ from aya_train.checkpoint import (
   contents,
   formats,
   native,
+  peft_export,
   progress,
   sample_answers,
   sample_logits,
@@ -34,11 +35,12 @@ from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
 
 logger = logging.getLogger(__name__)
 
-TARGETS = ('hf', 'native', 't5x')
+TARGETS = ('hf', 'native', 't5x', 'peft')
 DTYPES = {
   'hf': ('float32', 'bfloat16', 'float16'),
   'native': ('float32', 'bfloat16'),
   't5x': ('float32', 'bfloat16'),
+  'peft': ('float32', 'bfloat16', 'float16'),
 }
 MAX_SHARD_SIZE = '5GB'
 _SPOOL_BYTES = 1 << 20  # smaller parameters are read again for each layer
@@ -75,6 +77,7 @@ def convert(
   dst: epath.PathLike,
   *,
   to: str = 'hf',
+  base: str | None = None,
   dtype: str | None = None,
   max_shard_size: str | None = None,
   vocabulary_file: str | None = None,
@@ -95,7 +98,9 @@ def convert(
   Args:
     src: anything `formats.detect` knows.
     dst: folder to make. For T5X call it checkpoint_<step>: T5X finds it then by its parent.
-    to: 'hf', 'native' or 't5x'.
+    to: 'hf', 'native', 't5x'; or 'peft' for an adapter without the weights under it.
+    base: of an adapter, where these weights are, by default where it says. They are merged with it;
+      PEFT's adapter_config.json gets the name instead, which may be one on the Hub.
     dtype: of the parameters written, one of DTYPES[to]. By default that of the source where the
       format stays or a native checkpoint gets weights alone that are bfloat16; else float32.
       Optimizer states are float32.
@@ -124,8 +129,12 @@ def convert(
     OSError: no room or no permission.
   """
   started = time.monotonic()
-  source, target = formats.detect(src), work_folder.check(dst, overwrite=overwrite)
   _check(to, dtype, max_new_tokens)
+  target = work_folder.check(dst, overwrite=overwrite)
+  if to == 'peft':
+    peft_export.export(src, target, base=base, dtype=dtype, overwrite=overwrite, verify=verify)
+    return epath.Path(dst)
+  source = formats.detect(src, base)
   work_folder.check_apart(source.path, dst)
   sources = [source, *map(formats.detect, average)]
   weights = soup.checked_weights(average_weights, len(sources))

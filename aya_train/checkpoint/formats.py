@@ -10,22 +10,26 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from aya_train import finiteness, partitioning, train_state
+from aya_train import finiteness, parameter_tree, partitioning, train_state
 from aya_train.checkpoint import (
+  adapters,
+  checkpoint_identity,
   contents,
   manager,
   native,
   optax_state,
+  quantised_leaves,
   restoration,
   vocabularies,
 )
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
-from aya_train.checkpoint.hf import hf_import
+from aya_train.checkpoint.hf import hf_import, peft_folder
 from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
-from aya_train.models import t5_config
+from aya_train.models import lora, network, t5_config
 from aya_train.objectives import objective
 
 if TYPE_CHECKING:
@@ -45,24 +49,52 @@ class Format(enum.Enum):
   HF = 'hf'  # Hugging Face: config.json beside *.safetensors
   T5X = 't5x'  # T5X's own: a msgpack index `checkpoint` beside zarr arrays
   T5X_ORBAX = 't5x_orbax'  # T5X through Orbax: a tree in `state/`, with or without OCDBT
+  ADAPTER = 'adapter'  # ours, of an adapter alone; read as the base that it names with it merged
+  PEFT = 'peft'  # PEFT's: adapter_config.json beside safetensors; read in the same way
 
 
 @dataclasses.dataclass(frozen=True)
 class Detected:
-  """A checkpoint that exists, and its format."""
+  """A checkpoint that exists, and its format.
+
+  Attributes:
+    path: the folder or file.
+    format: of it.
+    base: of an adapter, where the weights under it are; None: where it says.
+  """
 
   path: epath.Path
   format: Format
+  base: str | None = None
+
+  @property
+  def is_adapter(self) -> bool:
+    """Whether it holds an adapter alone."""
+    return self.format in (Format.ADAPTER, Format.PEFT)
 
 
-def detect(path: epath.PathLike) -> Detected:
+def detect(path: epath.PathLike, base: str | None = None) -> Detected:
   """Names the format of a checkpoint; of a run, the newest checkpoint is meant.
+
+  Args:
+    path: where it is.
+    base: of an adapter, where the weights under it are; None: where it says.
 
   Raises:
     FileNotFoundError: nothing there.
     ValueError: a format that cannot be read, with the way out.
   """
-  path = epath.Path(path)
+  found = _detect(epath.Path(path))
+  if base is None:
+    return found
+  if not found.is_adapter:
+    raise ValueError(
+      f'{path} is no adapter, but whole weights: it has no base, and {base} was given'
+    )
+  return dataclasses.replace(found, base=base)
+
+
+def _detect(path: epath.Path) -> Detected:
   if not path.exists():
     raise FileNotFoundError(
       f'no checkpoint at {path}: the path does not exist. INITIAL_CHECKPOINT_PATH: {_READS}; None '
@@ -76,6 +108,8 @@ def detect(path: epath.PathLike) -> Detected:
     )
   if path.is_file() and path.suffix in _PICKLES:
     raise ValueError(f'{path} {_pickle_message()}')
+  if peft_folder.is_there(path):
+    return Detected(path, Format.PEFT)
   if (path / 'config.json').exists():
     return Detected(path, Format.HF)
   if (folder := t5x_format.step_folder(path)) is not None:
@@ -87,7 +121,8 @@ def detect(path: epath.PathLike) -> Detected:
   if pickles := [p.name for p in path.iterdir() if p.suffix in _PICKLES]:
     raise ValueError(f'{path} holds {sorted(pickles)[:3]}: this {_pickle_message()}')
   try:
-    return Detected(manager.find(path), Format.NATIVE)
+    folder = manager.find(path)
+    return Detected(folder, Format.ADAPTER if adapters.is_there(folder) else Format.NATIVE)
   except FileNotFoundError as error:
     raise FileNotFoundError(f'no checkpoint at {path}. {_READS}') from error
 
@@ -113,8 +148,12 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
   """Reads what a checkpoint says of itself and opens its arrays; none of them is read.
 
   Raises:
-    ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture.
+    ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture; the base of an
+      adapter is not there, or is another.
   """
+  if source.is_adapter:
+    adapter = open_adapter(source)
+    return adapters.merged(open_checkpoint(base_of(source, adapter)), adapter)
   if source.format is Format.T5X:
     checkpoint = t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
     return t5x_settings.read(checkpoint, source.path)
@@ -123,6 +162,58 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
   if source.format is Format.NATIVE:
     return native.open_folder(source.path)
   return hf_import.open_folder(source.path)
+
+
+def open_adapter(source: Detected) -> adapters.Adapter:
+  """Opens an adapter without the weights under it.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged, or of a sort that is not read.
+  """
+  if source.format is Format.PEFT:
+    return peft_folder.open_folder(source.path)
+  return adapters.open_step(source.path)
+
+
+def base_of(source: Detected, adapter: adapters.Adapter | None = None) -> Detected:
+  """The weights under an adapter, or the checkpoint itself if it is none.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: they are others than those that the adapter was trained on.
+  """
+  if not source.is_adapter:
+    return source
+  adapter = adapter or open_adapter(source)
+  path = source.base or adapter.base_path
+  if not path or not epath.Path(path).exists():
+    raise FileNotFoundError(
+      f'the base of the adapter in {source.path} is not at {path or "any path that it names"}: '
+      'give its folder (--base of convert; BASE_CHECKPOINT_PATH of train, infer and eval)'
+    )
+  base = detect(path)
+  if base.is_adapter:
+    raise ValueError(
+      f'the base of the adapter in {source.path} is {base.path}, an adapter itself: merge that '
+      'first, with aya-train convert'
+    )
+  if adapter.base_identity:
+    check_identity(base, adapter.base_identity, f'the adapter in {source.path}')
+  return base
+
+
+def check_identity(base: Detected, identity: str, what: str) -> None:
+  """Refuses weights that are not those of an identity.
+
+  Raises:
+    ValueError: with both.
+  """
+  found = checkpoint_identity.of(base.path)
+  if found != identity:
+    raise ValueError(
+      f'{what} belongs to a base of identity {identity}, and {base.path} has {found}: these are '
+      'other weights, on which it means nothing. Give the base that it was trained on'
+    )
 
 
 def check(source: Detected, abstract_params: Any, model: objective.Objective) -> int:
@@ -147,6 +238,13 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
     _opened_parts(source, abstract_params, model)
     check_vocabulary(source, model.output_vocabulary)
     return 0
+  if model.adapter is not None:
+    abstract_params = network.parameter_axes(model.config)[0]
+    if source.is_adapter:
+      adapter = open_adapter(source)
+      adapters.check_room(adapter, model.adapter)
+      if adapter.kept:
+        adapters.check_kept(adapter, open_checkpoint(base_of(source, adapter)))
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step
@@ -178,7 +276,8 @@ def _opened(
     f'checkpoint {source.path}',
     'the model',
   )
-  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+  says = (Format.HF, Format.NATIVE, Format.ADAPTER, Format.PEFT)
+  if source.format in says or t5x_settings.is_there(source.path):
     _check_function(checkpoint, config)
   return have, checkpoint
 
@@ -271,6 +370,11 @@ def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
 
 def stored_vocabulary(source: Detected) -> vocabularies.Stored:
   """What a checkpoint says of its vocabulary; nothing, if T5X itself wrote it."""
+  if source.is_adapter:
+    adapter = open_adapter(source)
+    if adapter.vocabulary is not None:
+      return vocabularies.Stored(adapter.vocabulary, adapter.vocabulary_file)
+    return stored_vocabulary(base_of(source, adapter))
   if source.format is Format.HF:
     return vocabularies.of_hf(source.path)
   if source.format is Format.NATIVE:
@@ -356,6 +460,8 @@ def read_for(
   """
   abstract, axes = objective.parameter_axes(model)
   check(source, abstract, model)
+  if model.adapter is not None:
+    return _read_adapted(model, partitioner, source)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
@@ -365,6 +471,78 @@ def read_for(
   else:
     params = read_parts(source, abstract, model)
     restoration.check_same_shapes(params, abstract, f'checkpoint {source.path}', 'the model')
+  finiteness.check(
+    params,
+    f'the checkpoint {source.path}',
+    'Its answers and figures would mean nothing: take another',
+  )
+  return params
+
+
+# Models with an adapter ---------------------------------------------------------------------------
+
+
+def read_frozen(source: Detected, abstract: Any, config: t5_config.T5Config) -> Any:
+  """The weights under an adapter, each laid out, and quantised, as `abstract` says.
+
+  Args:
+    source: those weights, or an adapter on them.
+    abstract: of `objective.frozen`.
+    config: the network.
+
+  Raises:
+    ValueError: another architecture, with names and shapes; or a damaged checkpoint.
+  """
+  have = _opened(base_of(source), network.parameter_axes(config)[0], config)[0]
+  return traverse_util.unflatten_dict(
+    {
+      name: quantised_leaves.place(have[name], leaf, config.param_scan_axis)
+      for name, leaf in traverse_util.flatten_dict(abstract, sep='/').items()
+    },
+    sep='/',
+  )
+
+
+def read_adapter(
+  source: Detected, abstract: Any, model: objective.Objective, rng: jax.Array
+) -> Any:
+  """A network's adapter: what `source` holds of one, the rest at random with zeros for each `b`.
+
+  Args:
+    source: an adapter, or weights without one.
+    abstract: of `objective.trained`.
+    model: whose network has an adapter.
+    rng: decides what is drawn.
+
+  Raises:
+    ValueError: an adapter that the network's cannot hold; or a damaged one.
+  """
+  flat = traverse_util.flatten_dict(abstract, sep='/')
+  axis = model.config.param_scan_axis if model.config.scan_layers else 1
+  drawn: dict[str, Any] = {
+    name: lora.initial_matrix(name, leaf.shape, axis, rng) for name, leaf in flat.items()
+  }
+  if source.is_adapter:
+    drawn = adapters.for_network(open_adapter(source), drawn, model.adapter, model.config)
+  placed = {
+    name: restoration.place(lazy_arrays.of(np.asarray(x)), flat[name]) for name, x in drawn.items()
+  }
+  return traverse_util.unflatten_dict(placed, sep='/')
+
+
+def _read_adapted(
+  model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
+) -> Any:
+  abstract, axes = objective.parameter_axes(model)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    partitioner.shardings(axes, abstract),
+  )
+  frozen = read_frozen(source, objective.frozen(model, abstract), model.config)
+  rng = jax.random.key(0)
+  adapter = read_adapter(source, objective.trained(model, abstract), model, rng)
+  params = parameter_tree.merged(adapter, frozen)
   finiteness.check(
     params,
     f'the checkpoint {source.path}',

@@ -186,7 +186,10 @@ class CheckpointManager:
     folder = self._manager.directory
     try:
       destinations.check_room(
-        folder, 'MODEL_DIR', checkpoint_room.num_bytes(state), f'the checkpoint of step {step}'
+        folder,
+        'MODEL_DIR',
+        checkpoint_room.num_bytes(state.saved),
+        f'the checkpoint of step {step}',
       )
     except OSError as error:
       self.wait()

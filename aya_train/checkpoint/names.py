@@ -232,3 +232,23 @@ def hf_names(names: Iterable[str], *, tied: bool) -> dict[str, str]:
       held.setdefault(HF_TABLE, alias)
       del held[alias]
   return held
+
+
+def kernel_of_hf(module: str) -> str | None:
+  """The unrolled name of the kernel of a module of transformers, None where it has none."""
+  found = [
+    (r, i) for r, i in _matches(f'{module}.weight', 'hf', RULES) if r.scanned.endswith('/kernel')
+  ]
+  return found[0][0].name('unrolled', found[0][1]) if len(found) == 1 else None
+
+
+def hf_of_kernel(kernel: str) -> str:
+  """The inverse of `kernel_of_hf`.
+
+  Raises:
+    ValueError: no such kernel.
+  """
+  found = _matches(kernel, 'unrolled', RULES)
+  if len(found) != 1 or not kernel.endswith('/kernel'):
+    raise ValueError(f'{kernel!r} is no kernel of T5')
+  return found[0][0].name('hf', found[0][1]).removesuffix('.weight')

@@ -20,9 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('dst', type=os.path.expanduser, help='folder to make')
   parser.add_argument(
     '--to',
-    choices=('hf', 'native', 't5x', 'ct2', 'gguf', SENTENCE_TRANSFORMERS),
+    choices=('hf', 'native', 't5x', 'peft', 'ct2', 'gguf', SENTENCE_TRANSFORMERS),
     default='hf',
     help='format of DST',
+  )
+  parser.add_argument(
+    '--base',
+    type=os.path.expanduser,
+    help='if SRC is an adapter: the weights under it, if not where it says; for --to peft what '
+    'PEFT is to load it onto, a folder or an id on the Hub',
   )
   parser.add_argument(
     '--dtype',
@@ -118,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
   if args.push:
     from aya_train.export import hub
 
-    if args.to in ('native', 't5x'):
+    if args.to in ('native', 't5x', 'peft'):
       raise ValueError(
         f'--push uploads what --to hf, ct2 or gguf writes, not {args.to} checkpoints'
       )
@@ -150,6 +156,7 @@ def _convert(args: argparse.Namespace) -> None:
       args.src,
       args.dst,
       to=args.to,
+      base=args.base,
       quantisation=args.quantisation,
       dtype=args.dtype or 'float32',
       examples_file=args.examples,
@@ -180,6 +187,7 @@ def _convert(args: argparse.Namespace) -> None:
       args.src,
       args.dst,
       to=args.to,
+      base=args.base,
       dtype=args.dtype,
       max_shard_size=args.max_shard_size,
       scan_layers=args.scan_layers,
@@ -197,7 +205,7 @@ def _card_writer(args: argparse.Namespace, card: Mapping[str, Any]) -> Callable[
   """Writes model card and licence into an exported folder that has not got its name yet."""
   from aya_train.checkpoint import formats, work_folder
 
-  source = formats.detect(args.src)
+  source = formats.detect(args.src, args.base)
   libraries.import_tensorflow(args.verbose)
   from aya_train.export import evaluation_entries, model_card
   from aya_train.report import run_record

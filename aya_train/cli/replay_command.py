@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
   names = (
     *('model', 'train_dataset_cfg', 'partitioner', 'optimizer', 'learning_rate_fn'),
-    *('initial_checkpoint_path', 'num_microbatches', 'nonfinite_cfg'),
+    *('initial_checkpoint_path', 'base_checkpoint_path', 'num_microbatches', 'nonfinite_cfg'),
   )
   bound = config.bound(train_loop.train)
   settings = {name: bound(name) for name in names}

@@ -14,6 +14,7 @@ The features are those that DatasetConfig gives lengths for; an objective's feat
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -35,6 +36,7 @@ from aya_train.data import (
   mixing,
   packing,
   prepared,
+  reference_scores,
   resplit,
   shuffling,
   task_registry,
@@ -70,6 +72,9 @@ class DatasetConfig:
     num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
       disks; a network file system wants some.
     prefetch_batches: finished batches kept ready; 0 makes them when asked.
+    reference_checkpoint: where the checkpoint lies whose scores are read with pairs of answers
+      (reference_scores.py); None where the tasks have all features themselves.
+    reference: the same, looked at: who reads the data, and not only prepares it, sets it.
   """
 
   mixture_or_task_name: str
@@ -85,6 +90,8 @@ class DatasetConfig:
   num_packing_bins: int = 128
   num_read_threads: int = 0
   prefetch_batches: int = 2
+  reference_checkpoint: str | None = None
+  reference: reference_scores.Reference | None = None
 
   def __post_init__(self):
     feature_converters.check_lengths(self.task_feature_lengths)
@@ -157,6 +164,7 @@ def train_iterator(
   provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
   rates = mixing.mixing_rates(provider, tasks)
   check_truncation(cfg, tasks, rates)
+  _check_examples(cfg, tasks, converter)
 
   streams = []
   for name in rates:
@@ -164,7 +172,9 @@ def train_iterator(
     if cfg.shuffle:
       ds = shuffling.shuffled(ds, _derive_seed(cfg.seed, name))
     # Readers share the repeated stream, not the files: a task may have fewer examples than readers.
-    streams.append(ds.repeat(None).map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
+    streams.append(
+      ds.repeat(None).map(trimmer(tasks[name].manifest.eos_after_trim, cfg.task_feature_lengths))
+    )
   draws = mixing.ProportionalSelection(rates.values())
   if cfg.same_source_batches:
     draws = mixing.SameSourceSelection(rates.values(), cfg.batch_size)
@@ -252,8 +262,9 @@ def open_eval(
     empty = task_registry.tasks_with_split(provider, cfg.split)[0]
     raise task_registry.empty_split(empty, cfg.split)
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
+  _check_examples(cfg, tasks, converter)
   trimmed = [
-    grain.MapDataset.source(t).map(_trimmer(t.manifest, cfg.task_feature_lengths))
+    grain.MapDataset.source(t).map(trimmer(t.manifest.eos_after_trim, cfg.task_feature_lengths))
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
@@ -278,15 +289,45 @@ def open_eval(
 def prepared_tasks(
   cfg: DatasetConfig, host: hosts.Host = hosts.ALONE, *, allow_empty: bool = False
 ) -> dict[str, prepared.PreparedTask]:
-  """Opens the tasks of a configuration, prepared if need be (`availability.ensure_prepared`)."""
-  return availability.ensure_prepared(
+  """Opens the tasks of a configuration, prepared if need be (`availability.ensure_prepared`).
+
+  With the scores of its reference, if it has one.
+
+  Raises:
+    FileNotFoundError, ValueError: see `availability.ensure_prepared` and `reference_scores.scored`.
+  """
+  tasks = availability.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
     prepared_root(cfg.prepared_dir),
     host=host,
-    features=tuple(cfg.task_feature_lengths),
+    features=_own_features(cfg),
     allow_empty=allow_empty,
   )
+  return {name: _with_reference(cfg, name, task) for name, task in tasks.items()}
+
+
+def _with_reference(
+  cfg: DatasetConfig, name: str, task: prepared.PreparedTask
+) -> prepared.PreparedTask:
+  """A task with what it lacks itself of a reference's scores, or of answers to other prompts."""
+  lacking = {*cfg.task_feature_lengths} - {*task.manifest.features}
+  if reference_scores.FEATURE in lacking:
+    if cfg.reference is None:  # whoever prepares the data needs none
+      return task
+    where = f'{name}:{cfg.split}'
+    return reference_scores.scored(task, where, cfg.reference, cfg.task_feature_lengths)
+  if reference_scores.UNRELATED in lacking:
+    return reference_scores.ScoredTask(task.directory, None, unrelated=True)
+  return task
+
+
+def _own_features(cfg: DatasetConfig) -> tuple[str, ...]:
+  """Features that the tasks must have; a reference gives the others."""
+  if cfg.reference_checkpoint is None:
+    return tuple(cfg.task_feature_lengths)
+  given = (reference_scores.FEATURE, reference_scores.UNRELATED)
+  return tuple(name for name in cfg.task_feature_lengths if name not in given)
 
 
 def prepared_root(directory: str | os.PathLike[str] | None) -> epath.Path:
@@ -300,7 +341,7 @@ def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Sur
     cfg.mixture_or_task_name,
     cfg.split,
     prepared_root(cfg.prepared_dir),
-    features=tuple(cfg.task_feature_lengths),
+    features=_own_features(cfg),
     allow_empty=allow_empty,
   )
 
@@ -317,6 +358,8 @@ def check_truncation(
   """
   shares = {}
   for feature, limit in cfg.task_feature_lengths.items():
+    if feature not in _own_features(cfg):
+      continue
     lengths, counts, draws = [], [], []
     for name, rate in rates.items():
       histogram = tasks[name].manifest.lengths[feature]
@@ -346,9 +389,29 @@ def check_truncation(
   return shares
 
 
-def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callable[[Any], Any]:
-  """Keeps the features that have a length, cut to it."""
-  limits = [(f, length, manifest.eos_after_trim.get(f)) for f, length in lengths.items()]
+def _check_examples(
+  cfg: DatasetConfig,
+  tasks: Mapping[str, prepared.PreparedTask],
+  converter: feature_converters.FeatureConverter,
+) -> None:
+  """Lets the converter refuse what an objective can learn nothing from, of all tasks together."""
+  counts: dict[str, collections.Counter[int]] = {
+    feature: collections.Counter() for feature in converter.task_features
+  }
+  for task in tasks.values():
+    for feature, found in counts.items():
+      found.update(task.manifest.lengths.get(feature, {}))
+  converter.check_examples(f'{cfg.mixture_or_task_name}:{cfg.split}', counts)
+
+
+def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any], Any]:
+  """A function that keeps the features of an example that have a length, cut to it.
+
+  Args:
+    eos: see `Manifest.eos_after_trim`.
+    lengths: in tokens.
+  """
+  limits = [(f, length, eos.get(f)) for f, length in lengths.items()]
 
   def trim(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     kept = {}

@@ -64,6 +64,18 @@ class FeatureConverter:
         'PACK = False'
       )
 
+  def check_examples(self, name: str, lengths: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuses data that the objective can learn nothing from; by default any is good.
+
+    Args:
+      name: of the data, for messages.
+      lengths: of each feature, how many examples have how many tokens.
+
+    Raises:
+      ValueError: what is wrong with the data, and what to do.
+    """
+    del name, lengths
+
 
 @dataclasses.dataclass(frozen=True)
 class EncDecFeatureConverter(FeatureConverter):

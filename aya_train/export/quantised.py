@@ -27,6 +27,7 @@ def quantise(
   dst: epath.PathLike,
   *,
   to: str,
+  base: str | None = None,
   quantisation: str | None = None,
   dtype: str = 'float32',
   vocabulary_file: str | None = None,
@@ -47,6 +48,7 @@ def quantise(
     src: anything `formats.detect` knows.
     dst: local folder to make.
     to: 'ct2' or 'gguf'.
+    base: of an adapter, where the weights under it are; None: where it says.
     quantisation: one of QUANTISATIONS[to], by default int8_float32 and q8_0.
     dtype: of the folder exported on the way.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
@@ -70,7 +72,7 @@ def quantise(
       f'--quantisation of {to} must be one of {QUANTISATIONS[to]}, not {quantisation}'
     )
   require(to)
-  source = formats.detect(src)
+  source = formats.detect(src, base)
   target = work_folder.check(dst, overwrite=overwrite)
   work_folder.check_apart(source.path, dst)
   formats.open_checkpoint(source)
@@ -84,6 +86,7 @@ def quantise(
         source.path,
         hf_folder,
         to='hf',
+        base=base,
         dtype=None if source.format is formats.Format.HF else dtype,
         vocabulary_file=vocabulary_file,
         allow_float16_overflow=allow_float16_overflow,

@@ -278,6 +278,12 @@ class Transformer(nn.Module):
     self.encoder = Encoder(self.config, self.token_embedder)
     self.decoder = Decoder(self.config, self.token_embedder)
 
+  @nn.nowrap
+  def initial_variables(self, rng: Array) -> Any:
+    """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+    ids = jnp.ones((1, 2), jnp.int32)
+    return self.init(rng, ids, ids, ids, enable_dropout=False)['params']
+
   def encode(
     self,
     encoder_input_tokens: Array,
@@ -365,8 +371,7 @@ class Transformer(nn.Module):
 
 def initial_variables(config: T5Config, rng: Array) -> Any:
   """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
-  ids = jnp.ones((1, 2), jnp.int32)
-  return Transformer(config).init(rng, ids, ids, ids, enable_dropout=False)['params']
+  return Transformer(config).initial_variables(rng)
 
 
 def parameter_axes(config: T5Config) -> tuple[Any, Any]:

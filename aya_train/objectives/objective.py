@@ -6,7 +6,7 @@ supervised fine-tuning.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aya_train import parameter_tree
 from aya_train.data import feature_converters
 
 Array = jax.Array
@@ -37,6 +38,7 @@ class Objective(abc.ABC):
       `is_shared` tells those that are.
     output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
     activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
+    adapter: the LoraConfig of an adapter that alone is trained, None where there is none.
   """
 
   feature_converter: feature_converters.FeatureConverter
@@ -44,6 +46,7 @@ class Objective(abc.ABC):
   is_whole: bool = True
   output_vocabulary: Any = None
   activation_dtype: Any = jnp.float32
+  adapter: Any = None
 
   # Parameters
 
@@ -61,6 +64,11 @@ class Objective(abc.ABC):
       True, by default for all. Asked where `is_whole` is False: then a checkpoint's other
       parameters are not looked at, and those that it does not hold begin at random.
     """
+    del name
+    return True
+
+  def is_trained(self, name: str) -> bool:
+    """Whether parameters of a (last) name are trained and saved; the others stay as they are."""
     del name
     return True
 
@@ -97,6 +105,30 @@ class Objective(abc.ABC):
     return {'architecture': {'objective': type(self).__name__}}
 
   # The loss
+
+  def draw(self, params: Any, batch: Batch, key: Callable[[], Array], partitioner: Any) -> Batch:
+    """What a batch gets from the model before a step, outside of the compiled one.
+
+    Such as answers of the model to prompts, and what people, servers or other models say of them.
+    By default the batch is all.
+
+    Args:
+      params: parameters before the step.
+      batch: arrays [B, ...] of the feature converter, sharded over all hosts.
+      key: gives the random key of the step, on every host the same.
+      partitioner: the run's.
+
+    Returns:
+      The arrays that `weigh` gets; `abstract_drawn` says their shapes.
+    """
+    del params, key, partitioner
+    return batch
+
+  def abstract_drawn(
+    self, batch: Mapping[str, jax.ShapeDtypeStruct]
+  ) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes of what `draw` gives, of a batch as the feature converter gives it."""
+    return batch
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Prepares a whole batch, before it is cut into microbatches.
@@ -217,10 +249,22 @@ def parameter_axes(objective: Objective) -> tuple[Any, Any]:
   return nn.unbox(boxed), axes
 
 
+def trained(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters (arrays, shapes, axes) what is trained."""
+  return parameter_tree.only(tree, objective.is_trained) if isinstance(tree, Mapping) else tree
+
+
+def frozen(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters what is not trained; {} where everything is."""
+  if not isinstance(tree, Mapping):
+    return {}
+  return parameter_tree.only(tree, lambda name: not objective.is_trained(name))
+
+
 def abstract_batch(
   objective: Objective, lengths: Mapping[str, int], batch_size: int, *, packed: bool
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of a batch as an objective's feature converter gives it.
+  """Shapes of a batch as an objective's feature converter, and then its `draw`, give it.
 
   Args:
     objective: whose converter.
@@ -232,7 +276,10 @@ def abstract_batch(
   one_row = objective.feature_converter.convert(
     feature_converters.padded([], sizes, 1), packed=packed
   )
-  return {n: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for n, x in one_row.items()}
+  shapes = {
+    name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in one_row.items()
+  }
+  return dict(objective.abstract_drawn(shapes))
 
 
 def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:

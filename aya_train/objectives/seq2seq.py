@@ -17,7 +17,7 @@ import seqio
 
 from aya_train import decode_settings, decoding, losses
 from aya_train.data import feature_converters, fingerprints
-from aya_train.models import network
+from aya_train.models import lora, network
 from aya_train.objectives import objective
 
 Array = jax.Array
@@ -82,6 +82,14 @@ class EncoderDecoderModel(objective.Objective):
     return self.module.config
 
   @property
+  def adapter(self) -> lora.LoraConfig | None:
+    return getattr(self.module, 'lora', None)
+
+  def is_trained(self, name: str) -> bool:
+    """Everything, or where there is an adapter that alone."""
+    return self.adapter is None or lora.is_adapter(name)
+
+  @property
   def activation_dtype(self) -> Any:
     return self.config.dtype
 
@@ -100,9 +108,10 @@ class EncoderDecoderModel(objective.Objective):
       )
 
   def metadata(self) -> dict[str, Any]:
-    """The architecture and the vocabulary."""
+    """The architecture, the vocabulary, and the adapter if there is one."""
     return {
       'architecture': self.config.architecture(),
+      **({} if self.adapter is None else {'adapter': self.adapter.settings()}),
       'vocabulary': fingerprints.of_vocabulary(self.output_vocabulary),
       'vocabulary_file': str(getattr(self.output_vocabulary, 'sentencepiece_model_file', '')),
     }
@@ -134,7 +143,7 @@ class EncoderDecoderModel(objective.Objective):
 
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
-    return network.initial_variables(self.config, rng)
+    return self.module.initial_variables(rng)
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """See `losses.loss_weights`; the weights are the batch's `decoder_loss_weights`."""

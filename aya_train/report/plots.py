@@ -68,10 +68,12 @@ def charts(run: run_record.Run) -> list[Chart]:
     line('validation', 'train_eval', 'loss_per_target_token'),
   ]
   own = _others(run, line)
+  of_pairs = any('margin' in record for record in run.of_kind('train'))
+  named = 'Pairs ordered right' if of_pairs else 'Accuracy' if own else 'Token accuracy'
   plots = [
     ('Loss per target token', loss),
     *own,
-    (f'{"Accuracy" if own else "Token accuracy"}, %', accuracy),
+    (f'{named}, %', accuracy),
     ('Learning rate', [line('', 'train', 'learning_rate')]),
     ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
     ('Examples per second', [line('', 'train', 'examples_per_second')]),
@@ -154,7 +156,7 @@ def histogram(title: str, shares: Mapping[int, float], limit: int) -> Chart:
 
 
 def chart(title: str, lines: Sequence[Line]) -> Chart:
-  """Draws curves from zero upwards; short ones with their points."""
+  """Draws curves, from zero upwards where none is negative; short ones with their points."""
   with matplotlib.rc_context(_style(title)):
     fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
     ax = fig.subplots()
@@ -164,7 +166,8 @@ def chart(title: str, lines: Sequence[Line]) -> Chart:
         ax.fill_between(line.steps, line.lows, line.highs, color=colour, alpha=0.18, linewidth=0)
       ax.plot(line.steps, line.values, color=colour, linewidth=2, marker=marker, markersize=4)
     ax.set_xlabel('step')
-    ax.set_ylim(bottom=0)
+    if min(min(line.values) for line in lines) >= 0:
+      ax.set_ylim(bottom=0)
     if title.endswith('%'):
       ax.set_ylim(top=100)
     if max(max(line.values) for line in lines) >= 1000:

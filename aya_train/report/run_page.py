@@ -13,6 +13,7 @@ from etils import epath
 
 from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
+from aya_train.data import pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
 from aya_train.report import embedding_map, plots, run_record, run_results
@@ -111,6 +112,8 @@ def _samples(
     return []
   prompts = [prompt for prompt, _ in picked]
   lengths = dict(run.macro('TASK_FEATURE_LENGTHS'))
+  if 'targets' not in lengths:
+    lengths = pair_features.decoding_lengths(lengths)
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
   restored = _of_newest_sound(run, lambda folder: _restore(run, folder), damage)
   if restored is None:

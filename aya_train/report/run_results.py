@@ -51,13 +51,15 @@ def figures(run: run_record.Run) -> list[Figure]:
   evals = run.of_kind('train_eval')
   if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
     first, last = pair
-    of_tokens = 'loss_per_target_token' in last
+    of_tokens, of_pairs = 'loss_per_target_token' in last, 'margin' in last
+    named = 'Pairs ordered right' if of_pairs else 'Token accuracy' if of_tokens else 'Accuracy'
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
-      ('accuracy', 'Token accuracy' if of_tokens else 'Accuracy', 100),
+      ('margin', 'Margin between the rewards of chosen and rejected', 1),
+      ('accuracy', named, 100),
       ('loss', 'Loss', 1),
     ):
-      if name not in last or (name == 'loss' and of_tokens):
+      if name not in last or (name == 'loss' and of_tokens and not of_pairs):
         continue
       start = None if first is None else factor * first[name]
       found.append(Figure(label, start, factor * last[name], percent=factor == 100))
@@ -68,7 +70,31 @@ def figures(run: run_record.Run) -> list[Figure]:
     before = _mean(befores) if len(befores) == len(scores) else None
     after = _mean([after for _, after in scores])
     found.append(Figure(f'Exact match{tasks}', before, after, percent=True))
+  if lengths := answer_lengths(run):
+    found.append(Figure('Characters of an answer, mean', *lengths, percent=False))
   return found
+
+
+def answer_lengths(run: run_record.Run) -> tuple[float | None, float] | None:
+  """Mean characters of the decoded answers before and after training; None if none are kept."""
+  lasts = [_mean_length(run, task, -1) for task in run.infer_tasks]
+  firsts = [_mean_length(run, task, 0) for task in run.infer_tasks]
+  after = [length for length in lasts if length is not None]
+  before = [length for length in firsts if length is not None]
+  if not after:
+    return None
+  return _mean(before) if len(before) == len(after) else None, _mean(after)
+
+
+def _mean_length(run: run_record.Run, task: str, which: int) -> float | None:
+  """Of the last decoding of a task, or of the first, if that is of what training began with."""
+  records = run.of_kind(run_record.INFER_EVAL + task)
+  step = records[which]['step']
+  if which == 0 and step != run.first_step:
+    return None
+  rows = _rows(run, task, step)
+  found = [len(text) for row in rows if isinstance(text := row.get('output'), str)]
+  return _mean(found) if found else None
 
 
 def evaluated(run: run_record.Run) -> bool:
@@ -203,11 +229,8 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
   pair are left out.
   """
   records = run.of_kind(run_record.INFER_EVAL + task)
-  path = run.model_dir / 'inference_eval' / f'{task}-{records[-1]["step"]:06d}.jsonl'
-  if not path.exists():
-    return []
   rows = []
-  for _, row in json_lines.read(path):
+  for row in _rows(run, task, records[-1]['step']):
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
       continue
@@ -215,6 +238,11 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
     kind = row['input'].get('kind')
     rows.append({'language': target[0], 'kind': kind, 'hit': len(set(texts)) == 1})
   return rows
+
+
+def _rows(run: run_record.Run, task: str, step: int) -> list[Mapping[str, Any]]:
+  path = run.model_dir / 'inference_eval' / f'{task}-{step:06d}.jsonl'
+  return [row for _, row in json_lines.read(path)] if path.exists() else []
 
 
 def _best_first(bars: Sequence[Bar]) -> list[Bar]:
@@ -302,12 +330,13 @@ def _data_row(
   cut = max(
     sum(count for length, count in manifest.lengths[feature].items() if length > limit)
     for feature, limit in lengths.items()
+    if feature in manifest.lengths
   )
   return DataRow(
     manifest.task,
     manifest.split,
     share,
     manifest.num_examples,
-    {feature: manifest.num_tokens[feature] for feature in lengths},
+    {feature: manifest.num_tokens[feature] for feature in lengths if feature in manifest.lengths},
     100 * cut / manifest.num_examples,
   )

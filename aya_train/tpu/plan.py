@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from aya_train import config, partitioning
-from aya_train.models import network, t5_config
+from aya_train.models import t5_config
 from aya_train.tpu import precompile, topologies
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Candidate:
     )
     return dataclasses.replace(
       job,
-      model=dataclasses.replace(job.model, module=network.Transformer(cfg)),
+      model=dataclasses.replace(job.model, module=job.model.module.clone(config=cfg)),
       partitioner=partitioner,
       num_microbatches=self.num_microbatches,
     )

@@ -93,9 +93,14 @@ def abstract_batch(job: StepJob) -> dict[str, jax.ShapeDtypeStruct]:
   }
 
 
+def _transformation(job: StepJob) -> Any:
+  axes = objective.parameter_axes(job.model)[1]
+  return job.optimizer(job.learning_rate_fn, objective.trained(job.model, axes))
+
+
 def lower(job: StepJob) -> tuple[Any, Any]:
   """The training step, traced and ready to be compiled, and the abstract state it takes."""
-  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  tx = _transformation(job)
   state = train_state.abstract_state(job.model, tx, job.partitioner)
   step: Any = train_step.make_train_step(
     job.model, tx, job.learning_rate_fn, job.partitioner, state, job.num_microbatches
@@ -232,33 +237,44 @@ def _dumped_text(folder: str) -> str | None:
 
 def _shard_bytes(tree: Any) -> int:
   return sum(
-    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    math.prod(x.sharding.shard_shape(x.shape)) * _bits(x.dtype) // 8 for x in jax.tree.leaves(tree)
   )
+
+
+def _bits(dtype: Any) -> int:
+  """Bits of a number in a device's memory, where two of 4 bits share a byte."""
+  return jax.dtypes.itemsize_bits(dtype)
 
 
 def fixed_bytes(job: StepJob) -> dict[str, int]:
   """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
-  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  tx = _transformation(job)
   state = train_state.abstract_state(job.model, tx, job.partitioner)
   return _hbm_by_kind(job, state, None)
 
 
 def _hbm_by_kind(job: StepJob, state: Any, peak: int | None) -> dict[str, int]:
   parameters, optimizer = _shard_bytes(state.params), _shard_bytes(state.opt_state)
+  axes = objective.parameter_axes(job.model)[1]
   gathered = jax.eval_shape(
-    lambda params: job.partitioner.gather(
-      params, objective.parameter_axes(job.model)[1], job.model.activation_dtype
-    ),
-    state.params,
+    lambda params: job.partitioner.gather(params, axes, job.model.activation_dtype),
+    state.all_params,
   )
   kinds = {'parameters': parameters, 'optimizer': optimizer}
-  grads = 0
-  stored = jax.tree.leaves(state.params)
+  if state.frozen:
+    kinds['frozen weights'] = _shard_bytes(state.frozen)
+  stored = jax.tree.leaves(state.all_params)
   for x, y in zip(stored, jax.tree.leaves(gathered), strict=True):
+    if x.dtype != y.dtype:
+      part = math.prod(x.sharding.shard_shape(x.shape))
+      part *= math.prod(job.partitioner.mesh.shape[a] for a in job.partitioner.gathered_axes)
+      kinds['gathered weights'] = kinds.get('gathered weights', 0) + part * y.dtype.itemsize
+  grads = 0
+  trained = (objective.trained(job.model, tree) for tree in (state.all_params, gathered))
+  for x, y in zip(*map(jax.tree.leaves, trained), strict=True):
     part = math.prod(x.sharding.shard_shape(x.shape))
     if x.dtype != y.dtype:
       part *= math.prod(job.partitioner.mesh.shape[a] for a in job.partitioner.gathered_axes)
-      kinds['gathered weights'] = kinds.get('gathered weights', 0) + part * y.dtype.itemsize
     grads += part * y.dtype.itemsize
   kinds['gradients'] = grads
   if job.num_microbatches > 1:
@@ -335,12 +351,18 @@ def suggestions(
   excess = peak - usable
   fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
   sharded = _fully_sharded(job)
+  adapter = job.model.adapter
+  fewer_bits = []
+  if adapter is not None and adapter.base_weights != 'nf4':
+    fewer_bits = ["LORA_BASE_WEIGHTS = 'nf4': weights under the adapter of 4.5 bits each"]
   if fixed > usable and sharded:
     return [
+      *fewer_bits,
       f'a larger slice or a smaller model: weights and gradients alone take {fixed / GIB:.1f} GiB '
-      'of every chip'
+      'of every chip',
     ]
   lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
+  lines = [*fewer_bits, *lines]
   saved = saved_bytes(job) if cfg.remat_policy == 'save_named' else {}
   names, total = list(cfg.remat_save_names), 0
   for name in DROP_ORDER:

@@ -9,6 +9,7 @@ mapping with the lists `dataset` and `mixture`), or CSV or TSV (a header, and da
   language = 'swa'                        # or language_column = 'lang'
   templates = 'copa/templates.yaml'       # without it the columns must be inputs and targets
   license = 'CC BY 4.0'                   # a name that aya_train.tasks.rights.licenses knows
+  # preferences = 'table'                 # prompt, chosen, rejected in place of inputs and targets
 
   [[mixture]]
   name = 'mine'
@@ -35,6 +36,7 @@ from etils import epath
 from aya_train.tasks import split_slices
 from aya_train.tasks.building import json_arrays, text_files
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.preference import preference_records
 from aya_train.tasks.retrieval import pair_layouts
 from aya_train.tasks.user import answer_metrics, csv_files, strict_yaml, templates
 from aya_train.tasks.user.templates import PromptTemplate
@@ -75,6 +77,8 @@ class Dataset:
     query, positive, negatives, group: columns of pairs that have no usual name.
     queries, corpus, negative_ids, other: files beside those of the pairs, '{split}' in their names
       standing for the split.
+    preferences: the form of records that say which of two answers was preferred, one of
+      `preference_records.READERS`; '' where rows are instructions.
     folder: of the table.
   """
 
@@ -106,6 +110,7 @@ class Dataset:
   corpus: str = ''
   negative_ids: str = ''
   other: str = ''
+  preferences: str = ''
   folder: str = '.'
 
   def paths(self, split: str) -> list[epath.Path]:
@@ -319,6 +324,7 @@ def _dataset(row: dict[str, Any], folder: str) -> Dataset:
     row[key] = _truth(key, row.get(key, False))
   _check_benchmark(row)
   pair_layouts.check_keys({k: v for k, v in row.items() if v})
+  _check_preferences(row)
   is_benchmark = row['rank'] or row['metrics']
   row['files'] = _patterns(row['files'], 'test' if is_benchmark else 'train')
   return Dataset(**row, folder=folder)
@@ -333,6 +339,19 @@ def _check_benchmark(row: Mapping[str, Any]) -> None:
     raise ValueError('all_templates: each template of a benchmark has a task of its own anyway')
   if unknown := sorted({*row['metrics']} - {*answer_metrics.NAMES}):
     raise ValueError(f'metrics: unknown {unknown}; known are {sorted(answer_metrics.NAMES)}')
+
+
+def _check_preferences(row: Mapping[str, Any]) -> None:
+  form = row.get('preferences', '')
+  if not form:
+    return
+  if form not in preference_records.READERS:
+    raise ValueError(
+      f'preferences: unknown {form!r}; known are {sorted(preference_records.READERS)}'
+    )
+  others = ('templates', 'template_names', 'all_templates', 'rank', 'metrics', 'references')
+  if given := [key for key in others if row.get(key)]:
+    raise ValueError(f'preferences: pairs of answers have no {given}')
 
 
 def _patterns(files: Any, split: str) -> dict[str, tuple[str, ...]]:

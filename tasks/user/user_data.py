@@ -25,12 +25,14 @@ from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
+from aya_train.tasks.preference import preference_features
 from aya_train.tasks.retrieval import pair_tasks
 from aya_train.tasks.user import (
   csv_files,
   dataset_tables,
   eval_datasets,
   pair_datasets,
+  preference_datasets,
   templates,
 )
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError, UserMixture
@@ -225,7 +227,10 @@ class UserSource(seqio.DataSource):
     use_cached: bool = False,
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
-    """Scalar strings under `rows.COLUMNS`, in the order of the files; of slices, theirs."""
+    """Scalar strings under `rows.COLUMNS`, in the order of the files; of slices, theirs.
+
+    Of preferences under `preference_features.COLUMNS`.
+    """
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
       return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
@@ -233,9 +238,10 @@ class UserSource(seqio.DataSource):
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     dataset = self._dataset()
     _check_split(dataset, split)
-    signature = {name: tf.TensorSpec((), tf.string) for name in source_rows.COLUMNS}
+    columns = preference_features.COLUMNS if dataset.preferences else source_rows.COLUMNS
     return tf.data.Dataset.from_generator(
-      lambda: (row._asdict() for row in instructions(dataset, split)), output_signature=signature
+      lambda: _columns(dataset, split),
+      output_signature={name: tf.TensorSpec((), tf.string) for name in columns},
     )
 
   def num_input_examples(self, split: str) -> int:
@@ -288,13 +294,23 @@ def _check_split(dataset: Dataset, split: str) -> None:
 def _count(name: str, split: str) -> int:
   dataset = find(name)
   assert dataset is not None
-  return sum(1 for _ in instructions(dataset, split))
+  return sum(1 for _ in _columns(dataset, split))
+
+
+def _columns(dataset: Dataset, split: str) -> Iterator[dict[str, str]]:
+  if dataset.preferences:
+    return preference_datasets.rows(dataset, split, raw_rows(dataset, split))
+  return (row._asdict() for row in instructions(dataset, split))
+
+
+_NO_CONTENT = ('folder', 'preferences')
 
 
 def _content(dataset: Dataset) -> str:
   """SHA-256 of what decides the task's rows beside the data: the table's row and the templates."""
+  said = ('preferences',) if dataset.preferences else ()
   described = [
-    {k: v for k, v in dataclasses.asdict(dataset).items() if k != 'folder'},
+    {k: v for k, v in dataclasses.asdict(dataset).items() if k not in _NO_CONTENT or k in said},
     [dataclasses.asdict(prompt) for prompt in dataset.prompts()],
   ]
   return hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode()).hexdigest()
@@ -330,6 +346,8 @@ def add(dataset: Dataset) -> str:
     seqio.TaskRegistry.remove(dataset.name)
   if dataset.pairs:
     return pair_tasks.add(dataset.name, source)
+  if dataset.preferences:
+    return preference_features.add(dataset.name, source)
   return source_tasks.add(dataset.name, source)
 
 

@@ -22,7 +22,7 @@ PAGES = (
   *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
   *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
   *(f'docs/{name}.md' for name in ('annotation', 'translation', 'reliability')),
-  *(f'docs/{name}.md' for name in ('embeddings', 'embedding_use')),
+  *(f'docs/{name}.md' for name in ('embeddings', 'embedding_use', 'lora', 'preference')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )

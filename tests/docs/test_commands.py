@@ -23,9 +23,12 @@ NOT_EXECUTED = {
   'xpk workload create': 'the name of a command of another program',
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
   'python -m tests.faults.fuzz --inputs 1000000': 'minutes; tests/faults/test_fuzz.py does',
+  'bash launch/preference_smoke.sh': 'minutes; tests/e2e/test_preference_smoke.py does',
+  'bash launch/preference_smoke.sh --fresh': 'minutes; tests/e2e/test_preference_smoke.py does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }
+HEAVY = ('recipes/reward.gin', 'recipes/rloo.gin')  # compiled, each
 # Commands that end otherwise than with 0, and what they say then.
 ENDS = {
   '--beam_runner': (1, "pip install 'aya-train[beam]'"),
@@ -34,7 +37,11 @@ ENDS = {
 
 def parameter(shown):
   """What only the head of a benchmark shows costs processes of their own."""
-  marks = [pytest.mark.heavy] if shown.page.startswith('benchmarks/') else []
+  marks = (
+    [pytest.mark.heavy]
+    if shown.page.startswith('benchmarks/') or any(recipe in shown.text for recipe in HEAVY)
+    else []
+  )
   return pytest.param(shown, marks=marks, id=str(shown))
 
 

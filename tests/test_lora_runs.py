@@ -90,7 +90,7 @@ def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of
   larger = adapted(tmp_path / 'c', prepared_dir, tmp_path / 'a', rank=3)['model']
   params = formats.read_for(larger, one, source)
   np.testing.assert_allclose(larger.score_batch(params, rows), wanted, rtol=1e-5)
-  with pytest.raises(ValueError, match='has rank 2 on .*: bind LORA_RANK'):
+  with pytest.raises(ValueError, match=r'has rank 2 on .*: bind LORA_RANK'):
     formats.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
 
 
@@ -99,7 +99,7 @@ def test_another_base_and_another_adapter_are_refused(base, prepared_dir, tmp_pa
   train_loop.train(**adapted(run, prepared_dir, base, weights='nf4'), relative_steps=1)
   other = tmp_path / 'other'
   convert.convert(base, other, to='native', dtype='bfloat16')
-  with pytest.raises(ValueError, match='belongs to a base of identity .* these are other weights'):
+  with pytest.raises(ValueError, match=r'belongs to a base of identity .* these are other weights'):
     train_loop.train(**adapted(run, prepared_dir, other, weights='nf4'), relative_steps=2)
   with pytest.raises(ValueError, match="holds a run with .*'base_weights': 'nf4'.*take another"):
     train_loop.train(**adapted(run, prepared_dir, base, weights='int8'), relative_steps=2)
@@ -114,7 +114,7 @@ def test_another_base_and_another_adapter_are_refused(base, prepared_dir, tmp_pa
   # A base that was moved is found where it is named, and by its content alone.
   moved = base.rename(base.with_name('moved'))
   try:
-    with pytest.raises(FileNotFoundError, match='the base of the adapter|no checkpoint at'):
+    with pytest.raises(FileNotFoundError, match=r'the base of the adapter|no checkpoint at'):
       formats.open_checkpoint(formats.detect(run))
     assert formats.open_checkpoint(formats.detect(run, str(moved))).step == 3
   finally:

@@ -101,7 +101,7 @@ def test_another_base_and_another_adapter_are_refused(base, prepared_dir, tmp_pa
   convert.convert(base, other, to='native', dtype='bfloat16')
   with pytest.raises(ValueError, match=r'belongs to a base of identity .* these are other weights'):
     train_loop.train(**adapted(run, prepared_dir, other, weights='nf4'), relative_steps=2)
-  with pytest.raises(ValueError, match="holds a run with .*'base_weights': 'nf4'.*take another"):
+  with pytest.raises(ValueError, match=r"holds a run with .*'base_weights': 'nf4'.*take another"):
     train_loop.train(**adapted(run, prepared_dir, base, weights='int8'), relative_steps=2)
   with pytest.raises(ValueError, match='belongs to a base of identity'):
     formats.open_checkpoint(formats.detect(run, str(other)))

@@ -1,6 +1,6 @@
 """Licenses of the released translation models, and what they and a source's allow together.
 
-Verified on the models' own pages (docs/translation.md has the addresses): NLLB-200 says CC BY-NC,
+As the models' pages on the hub say (docs/translation.md has the addresses): NLLB-200 CC BY-NC,
 MADLAD-400 Apache-2.0, M2M-100 MIT. OPUS-MT's models differ, so theirs is to be named.
 """
 

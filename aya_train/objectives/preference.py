@@ -18,7 +18,7 @@ import numpy as np
 from aya_train import losses, preference_losses
 from aya_train.data import feature_converters, pair_features
 from aya_train.models import lora
-from aya_train.objectives import answer_pairs, objective, seq2seq
+from aya_train.objectives import objective, paired_answers, seq2seq
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -150,7 +150,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       counts; `token_weights` float32 [B], the weight of a chosen token's log-likelihood; and the
       number of those that count. So the loss is a mean over pairs plus a mean over chosen tokens.
     """
-    lengths = answer_pairs.lengths(batch)
+    lengths = paired_answers.lengths(batch)
     there = lengths > 0
     counted = {'kto': there, 'sft': there[:, 0]}.get(self.loss, there.all(axis=1))
     weights = counted.astype(jnp.float32)
@@ -205,9 +205,9 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       None if segments is None else segments[:, None],
     )
     segments = None if segments is None else segments[:, None]
-    places = answer_pairs.places(batch)
+    places = paired_answers.places(batch)
     real = (targets > 0).astype(jnp.float32)[:, None]
-    summed, lengths = (answer_pairs.per_answer(x, segments, places)[:, 0] for x in (tokens, real))
+    summed, lengths = (paired_answers.per_answer(x, segments, places)[:, 0] for x in (tokens, real))
     given = batch['reference'][:, :places, pair_features.SCORES.index('unrelated')]
     reference = jnp.pad(given, ((0, 0), (0, places - given.shape[1])))
     return Answers(summed, reference, lengths)
@@ -224,7 +224,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """
     del dropout_key
     tokens = self._token_log_likelihoods(params, batch)
-    lengths = answer_pairs.lengths(batch)
+    lengths = paired_answers.lengths(batch)
     plain, scored = self._answers(tokens, lengths, batch)
     there = lengths > 0
     both = there.all(axis=1).astype(jnp.float32)
@@ -310,7 +310,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """The two answers of each pair, [B, N] each: as they are, and as `length` has them."""
     places = lengths.shape[2]
     segments = batch.get('decoder_segment_ids')
-    summed = answer_pairs.per_answer(tokens, segments, places)
+    summed = paired_answers.per_answer(tokens, segments, places)
     reference = jnp.zeros((len(summed), len(pair_features.SCORES), places))
     if self.uses_reference:
       given = jnp.moveaxis(batch['reference'], 2, 1)[:, :, :places]
@@ -338,8 +338,8 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
     """Log-likelihoods of the tokens up to the length of the shorter answer, float32 [B, 2, N]."""
     shorter = jnp.min(lengths, axis=1, keepdims=True)
     segments = batch.get('decoder_segment_ids')
-    heads = answer_pairs.heads(tokens, shorter, batch)
-    return answer_pairs.per_answer(heads, segments, lengths.shape[2])
+    heads = paired_answers.heads(tokens, shorter, batch)
+    return paired_answers.per_answer(heads, segments, lengths.shape[2])
 
   def _token_log_likelihoods(self, params: Any, batch: Batch) -> Array:
     """Of each target token of both answers, float32 [B, 2, T], 0 at padding."""
@@ -356,7 +356,9 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       batch: with the prompts.
       words, targets, of_targets: int32 [B, K, T]: decoder inputs, targets and, if packed, segments.
     """
-    features = answer_pairs.decoder_features(self.module, params, batch, words, targets, of_targets)
+    features = paired_answers.decoder_features(
+      self.module, params, batch, words, targets, of_targets
+    )
     flat = targets.reshape(-1, targets.shape[-1])
 
     def head(x: Array) -> Array:
@@ -373,12 +375,12 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
     A reference model scores with it, once; `pair_features.as_integers` writes them down.
     """
-    tokens, lengths = self._token_log_likelihoods(params, batch), answer_pairs.lengths(batch)
-    summed = answer_pairs.per_answer(tokens, batch.get('decoder_segment_ids'), lengths.shape[2])
+    tokens, lengths = self._token_log_likelihoods(params, batch), paired_answers.lengths(batch)
+    summed = paired_answers.per_answer(tokens, batch.get('decoder_segment_ids'), lengths.shape[2])
     heads = self._heads(tokens, lengths, batch)
     other = jnp.zeros_like(summed[:, :1])
     if 'unrelated_target_tokens' in batch:
-      zeros = jnp.zeros((len(summed), answer_pairs.places(batch), len(pair_features.SCORES)))
+      zeros = jnp.zeros((len(summed), paired_answers.places(batch), len(pair_features.SCORES)))
       found = self._unrelated(params, {**batch, 'reference': zeros})
       other = found.log_likelihood[:, None]
     return jnp.concatenate([summed, heads, other], axis=1)
@@ -387,7 +389,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
 
   def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Each row's `examples`: texts of `inputs`, `chosen` and `rejected`."""
-    return answer_pairs.readable(batch, self.input_vocabulary, self.output_vocabulary)
+    return paired_answers.readable(batch, self.input_vocabulary, self.output_vocabulary)
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Means over steps and pairs, and rates.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aya_train.data import pair_features
-from aya_train.objectives import answer_pairs, objective, seq2seq
+from aya_train.objectives import objective, paired_answers, seq2seq
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -56,7 +56,7 @@ class RewardModel(seq2seq.EncoderDecoderModel):
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Adds `pair_weights` float32 [B]; the denominator is the number of pairs."""
-    weights = (answer_pairs.lengths(batch)[:, :, 0] > 0).all(axis=1).astype(jnp.float32)
+    weights = (paired_answers.lengths(batch)[:, :, 0] > 0).all(axis=1).astype(jnp.float32)
     return {**batch, 'pair_weights': weights}, jnp.sum(weights)
 
   def scores(self, params: Any, inputs: Array, words: Array, targets: Array) -> Array:
@@ -68,7 +68,7 @@ class RewardModel(seq2seq.EncoderDecoderModel):
       words, targets: decoder inputs and targets, int32 [B, K, T], not packed.
     """
     batch = {'encoder_input_tokens': inputs}
-    features = answer_pairs.decoder_features(self.module, params, batch, words, targets, None)
+    features = paired_answers.decoder_features(self.module, params, batch, words, targets, None)
     ends = jnp.maximum(jnp.sum(targets > 0, axis=-1) - 1, 0).reshape(-1, 1, 1)
     last = jnp.take_along_axis(features, ends, axis=1)
     logits = self.module.apply({'params': params}, last, method='logits')
@@ -93,7 +93,7 @@ class RewardModel(seq2seq.EncoderDecoderModel):
 
   def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Each row's `examples`: texts of `inputs`, `chosen` and `rejected`."""
-    return answer_pairs.readable(batch, self.input_vocabulary, self.output_vocabulary)
+    return paired_answers.readable(batch, self.input_vocabulary, self.output_vocabulary)
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Means over steps and pairs, and rates."""

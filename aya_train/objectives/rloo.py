@@ -18,7 +18,7 @@ import numpy as np
 
 from aya_train import losses
 from aya_train.data import feature_converters
-from aya_train.objectives import answer_pairs, objective, seq2seq
+from aya_train.objectives import objective, paired_answers, seq2seq
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -117,7 +117,7 @@ class RlooModel(seq2seq.EncoderDecoderModel):
     """
     batch = {'encoder_input_tokens': inputs}
     words = jnp.pad(answers[..., :-1], ((0, 0), (0, 0), (1, 0)))
-    features = answer_pairs.decoder_features(self.module, params, batch, words, answers, None)
+    features = paired_answers.decoder_features(self.module, params, batch, words, answers, None)
     flat = answers.reshape(-1, answers.shape[-1])
 
     def head(x: Array) -> Array:

@@ -294,6 +294,7 @@ OF_OTHERS = {
   *('--gin', '--help', '--check', '--constraint', '--editable', '--from-env-file'),
   *('--service-account', '--project', '--region', '--temp_location', '--max_num_workers'),
   *('--flink_master', '--environment_type', '--temp'),
+  *('--copy_files', '--quantization'),  # of CTranslate2's converter
 }
 
 

@@ -117,6 +117,9 @@ def split_of(name: str, split: str | None, of_tasks: Mapping[str, str]) -> str:
   return described if split is None else split
 
 
+NO_METRICS = 'no metrics'
+
+
 class NothingToDecodeError(ValueError):
   """No task can be decoded and scored; the message says why."""
 
@@ -249,8 +252,9 @@ class InferEvaluator:
         if reason:
           others[task.name] = reason
       if all(self._lacks_split(task) for task in tasks):
-        missing |= others  # a name of which nothing is there
-        others = {}
+        # A name of which nothing is there. What no metric asks for is not missed.
+        missing |= {name: reason for name, reason in others.items() if reason != NO_METRICS}
+        others = {name: reason for name, reason in others.items() if reason == NO_METRICS}
       for name, reason in others.items():
         self.left_out.setdefault(reason, []).append(name)
       if not _may_be_missing(provider, config):
@@ -276,7 +280,7 @@ class InferEvaluator:
     """Opens a task; returns why it cannot be decoded, '' if it can."""
     split = self._config.split_of(task.name)
     if not eval_metrics.of_task(task):
-      return 'no metrics'
+      return NO_METRICS
     if self._lacks_split(task):
       return f'no split {split!r}'
     needed = {metric.model_output_type for metric in task.metric_objs}
@@ -491,6 +495,7 @@ def _data(task: str, config: InferEvalConfig) -> tuple[str, ...]:
 
 
 def _may_be_missing(provider: seqio.Task | seqio.Mixture, config: InferEvalConfig) -> bool:
-  if isinstance(provider, source_mixture.SourceMixture):
-    return source_mixture.settings().missing_sources == source_mixture.RENORMALISE
-  return config.missing_tasks == missing_tasks.LEAVE_OUT
+  if config.missing_tasks == missing_tasks.LEAVE_OUT:
+    return True
+  is_mixture = isinstance(provider, source_mixture.SourceMixture)
+  return is_mixture and source_mixture.settings().missing_sources == source_mixture.RENORMALISE

@@ -45,7 +45,7 @@ def infer(tiny_model, tmp_path, monkeypatch):
   monkeypatch.setattr(
     formats,
     'detect',
-    lambda path: formats.Detected(epath.Path(tmp_path / 'weights'), formats.Format.T5X),
+    lambda path, base=None: formats.Detected(epath.Path(tmp_path / 'weights'), formats.Format.T5X),
   )
   monkeypatch.setattr(formats, 'check', lambda *args: None)
   monkeypatch.setattr(formats, 'read_for', lambda *args: params)

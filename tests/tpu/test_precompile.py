@@ -160,7 +160,7 @@ def job_of_16_chips(dtype='bfloat16', attention_kernel='fused'):
     attention_kernel=attention_kernel,
   )
   return types.SimpleNamespace(
-    model=types.SimpleNamespace(config=config, loss_chunk_length=64),
+    model=types.SimpleNamespace(config=config, loss_chunk_length=64, adapter=None),
     num_microbatches=1,
     batch_size=256,
     lengths={'inputs': 1024, 'targets': 512},

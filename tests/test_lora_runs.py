@@ -94,6 +94,7 @@ def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of
     formats.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
 
 
+@pytest.mark.heavy
 def test_another_base_and_another_adapter_are_refused(base, prepared_dir, tmp_path):
   run = tmp_path / 'run'
   train_loop.train(**adapted(run, prepared_dir, base, weights='nf4'), relative_steps=1)

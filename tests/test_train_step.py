@@ -81,8 +81,8 @@ def test_eight_devices_equal_one(mesh_shape, dims):
 @pytest.mark.parametrize(
   ('mesh_shape', 'over_data', 'micro'),
   [
-    ({'data': 1, 'fsdp': 8, 'model': 1}, False, 1),
-    ({'data': 2, 'fsdp': 4, 'model': 1}, True, 1),
+    pytest.param({'data': 1, 'fsdp': 8, 'model': 1}, False, 1, marks=pytest.mark.heavy),
+    pytest.param({'data': 2, 'fsdp': 4, 'model': 1}, True, 1, marks=pytest.mark.heavy),
     ({'data': 2, 'fsdp': 2, 'model': 2}, True, 2),
   ],
 )

@@ -218,6 +218,7 @@ def on_two_processes(words, env, folder):
       process.kill()
 
 
+@pytest.mark.heavy
 def test_two_processes_train_the_mixture_as_one(aya_cache, environment, tmp_path):
   """The same weights, hence the same validation loss; and draws of the same mixture after them."""
   macros = {'INITIAL_CHECKPOINT_PATH': None, 'EVAL_BEFORE_TRAINING': True, 'DROPOUT_RATE': 0.0}
@@ -287,7 +288,13 @@ def test_each_mixture_is_prepared_trained_and_reported(aya_cache, safe_table, tm
   assert all(source in page.read_text() for source in shares(name))
 
 
-@pytest.mark.parametrize('name', WITH_SHAREGPT)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[pytest.mark.heavy] if 'ablation' in name or 'heavy' in name else [])
+    for name in WITH_SHAREGPT
+  ],
+)
 def test_without_sharegpt_a_mixture_is_refused_or_scaled_up(
   open_cache, safe_table, tmp_path, capsys, name
 ):

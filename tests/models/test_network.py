@@ -84,7 +84,7 @@ def test_a_target_does_not_see_its_future():
   assert not np.allclose(before[:, 5:], changed[:, 5:])
 
 
-@pytest.mark.parametrize('remat_policy', ['minimal', 'full'])
+@pytest.mark.parametrize('remat_policy', [pytest.param('minimal', marks=pytest.mark.heavy), 'full'])
 @LAYOUTS
 def test_rematerialisation_changes_no_gradient(remat_policy, scan_layers):
   batch = {k: jnp.asarray(v) for k, v in batches.packed().items()}

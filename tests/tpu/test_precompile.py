@@ -83,7 +83,10 @@ def compiled(size, slice_name, folder):
 
 
 @needs_libtpu
-@pytest.mark.parametrize(('size', 'slice_name'), list(PINNED))
+@pytest.mark.parametrize(
+  ('size', 'slice_name'),
+  [pytest.param(*case, marks=[pytest.mark.heavy] if case[0] == 'tiny' else []) for case in PINNED],
+)
 def test_the_costs_of_a_step_are_those_pinned(size, slice_name, tmp_path):
   costs = compiled(size, slice_name, tmp_path)['costs']
   assert summary(costs) == pytest.approx(PINNED[size, slice_name], rel=0.02)

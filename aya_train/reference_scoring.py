@@ -146,7 +146,7 @@ class _Work:
     self._unrelated = model.compares_with_others
     more = (reference_scores.UNRELATED,) if self._unrelated else ()
     self._names = (*reference_scores.TEXT, *more)
-    self._converter = pair_features.PairFeatureConverter(self._names)
+    self._converter = pair_features.AnswerPairFeatureConverter(self._names)
     self._step = partitioner.jit(model.score_pairs, out_shardings=partitioner.replicated)
 
   def _folder(self, task: prepared.PreparedTask, lengths: Mapping[str, int]) -> Any:

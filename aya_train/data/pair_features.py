@@ -21,7 +21,7 @@ _SHORT_PROMPT = 8  # tokens
 
 
 @dataclasses.dataclass(frozen=True)
-class PairFeatureConverter(feature_converters.FeatureConverter):
+class AnswerPairFeatureConverter(feature_converters.FeatureConverter):
   """Converts `inputs`, `chosen` and `rejected`, packed or not: two answers to each prompt.
 
   Packed, the answers of a pair have the segment number of their prompt, each on its own side. A

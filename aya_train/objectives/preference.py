@@ -133,7 +133,7 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
     wanted = {'unrelated': self.compares_with_others, 'reference': self.reads_scores}
-    return pair_features.PairFeatureConverter(
+    return pair_features.AnswerPairFeatureConverter(
       ('inputs', *pair_features.PAIR, *(name for name, is_read in wanted.items() if is_read)),
       answers={'kto': 'either', 'sft': 'chosen'}.get(self.loss, 'both'),
     )

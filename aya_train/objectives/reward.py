@@ -46,8 +46,8 @@ class RewardModel(seq2seq.EncoderDecoderModel):
       raise ValueError(f'REWARD_CENTER_WEIGHT must not be negative, got {self.center_weight!r}')
 
   @property
-  def feature_converter(self) -> pair_features.PairFeatureConverter:  # type: ignore[override]
-    return pair_features.PairFeatureConverter(packs=False)
+  def feature_converter(self) -> pair_features.AnswerPairFeatureConverter:  # type: ignore[override]
+    return pair_features.AnswerPairFeatureConverter(packs=False)
 
   def metadata(self) -> dict[str, Any]:
     """As an EncoderDecoderModel's, with the loss under `objective`: it makes another run."""

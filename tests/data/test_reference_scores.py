@@ -86,7 +86,9 @@ def test_pairs_are_read_with_their_scores_and_the_answer_before(cfg):
   assert [task[i]['unrelated'].tolist() for i in range(3)] == [[11, 12, 1], [7, 1], [10, 1]]
   batches = batching.train_iterator(
     cfg,
-    converter=pair_features.PairFeatureConverter(tuple(cfg.task_feature_lengths), answers='either'),
+    converter=pair_features.AnswerPairFeatureConverter(
+      tuple(cfg.task_feature_lengths), answers='either'
+    ),
   )
   batch = next(batches)
   assert batch['reference'].shape == (2, 2, 5)

@@ -50,7 +50,7 @@ PAIRS = pairs()
 def padded_batch(examples, lengths=LENGTHS, size=None):
   rows = feature_converters.padded(examples, lengths, size)
   names = tuple(lengths)
-  return pair_features.PairFeatureConverter(names).convert(rows, packed=False)
+  return pair_features.AnswerPairFeatureConverter(names).convert(rows, packed=False)
 
 
 def packed_batch(examples, per_row=2):
@@ -73,7 +73,7 @@ def packed_batch(examples, per_row=2):
     'unrelated': per_row * 8,
   }
   lengths = feature_converters.row_lengths({n: lengths[n] for n in names}, packed=True)
-  return pair_features.PairFeatureConverter(names).convert(
+  return pair_features.AnswerPairFeatureConverter(names).convert(
     feature_converters.padded(rows, lengths), packed=True
   )
 

@@ -229,6 +229,7 @@ def _render(
     run=run,
     step=run_results.last_step(run),
     evaluated=run_results.evaluated(run),
+    heads=[head.capitalize() for head in _heads(run)],
     parameters=parameters,
     damage=damage,
     kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
@@ -248,8 +249,16 @@ def _render(
   )
 
 
+def _heads(run: run_record.Run) -> tuple[str, str]:
+  """What the first and the last figures of a run are called."""
+  if not run_results.evaluated(run):
+    return 'first line', 'last line'
+  started = run.macro('INITIAL_CHECKPOINT_PATH')
+  return ('before', 'after') if started else ('untrained', 'trained')
+
+
 def _print_table(run: run_record.Run, samples: Sequence[AnswerSample]) -> None:
-  heads = ('untrained', 'trained') if run_results.evaluated(run) else ('first line', 'last line')
+  heads = _heads(run)
   print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
   for figure in run_results.figures(run):
     print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')

@@ -30,6 +30,7 @@ def test_the_template_escapes_prompts():
     damage={60: 'x is <cut>'},
     parameters=1,
     kind='mT5',
+    heads=('Before', 'After'),
     features={'inputs': 1, 'targets': 1},
     figures=[],
     charts=[],

@@ -16,13 +16,13 @@ from etils import epath
 
 from aya_train import (
   hosts,
+  initial_state,
   metric_writer,
   nonfinite_steps,
   partitioning,
   preflight,
   run_dir,
   state_digests,
-  train_loop,
   train_state,
   train_step,
 )
@@ -137,7 +137,7 @@ def replay(
         state = dataclasses.replace(state, frozen=frozen)
     else:
       iterator.set_state(beginning)
-      state = train_loop.initial_state(model, tx, partitioner, abstract, known['seed'], initial)
+      state = initial_state.create(model, tx, partitioner, abstract, known['seed'], initial)
     for each in range(start + 1, step + 1):
       given = partitioner.to_global(next(iterator))
       batch = model.draw(state.all_params, given, state.host_key, partitioner)

@@ -5,17 +5,16 @@
   `{"rewards": [...]}`.
 """
 
-import importlib
 import json
-import math
 import os
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from aya_train import user_functions
 
 Rewards = Callable[[Sequence[str], Sequence[str]], list[float]]
 TIMEOUT = 120.0  # seconds for a server's reply
@@ -42,12 +41,9 @@ def load(name: str) -> Rewards:
   """
   if name.startswith(('http://', 'https://')):
     return _server(name, os.environ.get('REWARD_API_KEY', '').strip())
-  module, _, function = name.partition(':')
-  if (here := os.getcwd()) not in sys.path:
-    sys.path.insert(0, here)
   try:
-    found = getattr(importlib.import_module(module), function)
-  except (ImportError, AttributeError, ValueError) as error:
+    found = user_functions.load(name)
+  except ValueError as error:
     raise RewardError(
       f'no reward {name!r}: {error}. Give MODULE:FUNCTION, http(s)://... or the path of a reward '
       'model'
@@ -57,17 +53,10 @@ def load(name: str) -> Rewards:
 
 def checked(rewards: Any, count: int, name: str) -> list[float]:
   """Rewards as finite numbers, one an answer; RewardError says what they are instead."""
-  found = list(rewards) if hasattr(rewards, '__iter__') and not isinstance(rewards, str) else None
-  if found is None or len(found) != count:
-    got = 'no list' if found is None else f'{len(found)} of them'
-    raise RewardError(f'reward {name}: expected a list of {count} numbers, got {got}')
   try:
-    numbers = [float(reward) for reward in found]
-  except (TypeError, ValueError):
-    raise RewardError(f'reward {name}: a reward is no number: {found[:3]!r}') from None
-  if bad := [x for x in numbers if not math.isfinite(x)]:
-    raise RewardError(f'reward {name}: a reward must be finite, got {bad[0]}')
-  return numbers
+    return user_functions.numbers(rewards, count, 'reward')
+  except ValueError as error:
+    raise RewardError(f'reward {name}: {error}') from None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

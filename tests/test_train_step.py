@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train import optimizer, partitioning, train_loop, train_state, train_step
+from aya_train import initial_state, optimizer, partitioning, train_state, train_step
 from aya_train.objectives import objective
 from tests import batches, tiny
 
@@ -35,7 +35,7 @@ def setup(
   rate = rate or optimizer.create_learning_rate_scheduler('constant', 0.01)
   tx = optimizer.adafactor(rate, axes, min_dim_size_to_factor=8)
   abstract = train_state.abstract_state(model, tx, partitioner)
-  state = train_loop.initial_state(model, tx, partitioner, abstract, 0, None)
+  state = initial_state.create(model, tx, partitioner, abstract, 0, None)
   return (
     state,
     train_step.make_train_step(model, tx, rate, partitioner, abstract, micro, skip_nonfinite=skip),

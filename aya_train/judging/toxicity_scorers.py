@@ -7,17 +7,15 @@
   labels is the bad one.
 """
 
-import importlib
 import json
-import math
 import os
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aya_train import user_functions
 from aya_train.judging import chat_endpoint
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
@@ -53,15 +51,11 @@ def load(name: str, *, timeout: float = 120.0, key_env: str = '') -> Scorer:
 
 def checked(scores: Any, count: int, name: str) -> list[float]:
   """Scores as numbers from 0 to 1, one a text; ScorerError says what they are instead."""
-  found = list(scores) if hasattr(scores, '__iter__') and not isinstance(scores, str) else None
-  if found is None or len(found) != count:
-    got = 'no list' if found is None else f'{len(found)} of them'
-    raise ScorerError(f'scorer {name}: expected a list of {count} scores, got {got}')
   try:
-    numbers = [float(score) for score in found]
-  except (TypeError, ValueError):
-    raise ScorerError(f'scorer {name}: a score is no number: {found[:3]!r}') from None
-  if bad := [x for x in numbers if not 0 <= x <= 1 or math.isnan(x)]:
+    numbers = user_functions.numbers(scores, count, 'score')
+  except ValueError as error:
+    raise ScorerError(f'scorer {name}: {error}') from None
+  if bad := [x for x in numbers if not 0 <= x <= 1]:
     raise ScorerError(f'scorer {name}: a score must be from 0 to 1, got {bad[0]:g}')
   return numbers
 
@@ -78,12 +72,9 @@ def moderation_score(result: Mapping[str, Any]) -> float | None:
 
 
 def _function(name: str) -> Scorer:
-  module, _, function = name.partition(':')
-  if (here := os.getcwd()) not in sys.path:
-    sys.path.insert(0, here)
   try:
-    found = getattr(importlib.import_module(module), function)
-  except (ImportError, AttributeError) as error:
+    found = user_functions.load(name)
+  except ValueError as error:
     raise ScorerError(f'scorer {name}: {error}') from error
   return lambda texts: checked(found(list(texts)), len(texts), name)
 

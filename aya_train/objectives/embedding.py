@@ -135,17 +135,7 @@ class EmbeddingModel(objective.Objective):
     Raises:
       ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
     """
-    if self.vocabulary.vocab_size > self.config.vocab_size:
-      raise ValueError(
-        f'the vocabulary has {self.vocabulary.vocab_size} ids but the model has '
-        f'{self.config.vocab_size} embedding rows: bind VOCABULARY_FILE to a smaller vocabulary '
-        f'or T5Config.vocab_size to at least {-(-self.vocabulary.vocab_size // 128) * 128}'
-      )
-    if (self.vocabulary.pad_id, self.vocabulary.eos_id) != (0, 1):
-      raise ValueError(
-        f'the vocabulary has pad {self.vocabulary.pad_id} and eos {self.vocabulary.eos_id}; '
-        'mT5 needs pad 0 and eos 1'
-      )
+    objective.check_fits(self.vocabulary, self.config.vocab_size, 'vocabulary')
 
   def metadata(self) -> dict[str, Any]:
     """Architecture and vocabulary, and all that another program needs to make the same vectors.

@@ -226,6 +226,30 @@ class Objective(abc.ABC):
     return f'loss {summary["loss"]:.4f}'
 
 
+def check_fits(vocabulary: Any, num_embeddings: int, what: str) -> None:
+  """Refuses a SeqIO vocabulary whose ids an embedding of T5 has no rows for.
+
+  Args:
+    vocabulary: SeqIO's.
+    num_embeddings: rows.
+    what: the vocabulary is called, such as 'input vocabulary'.
+
+  Raises:
+    ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
+  """
+  if vocabulary.vocab_size > num_embeddings:
+    raise ValueError(
+      f'the {what} has {vocabulary.vocab_size} ids but the model has {num_embeddings} embedding '
+      'rows: bind VOCABULARY_FILE to a smaller vocabulary or T5Config.vocab_size to at least '
+      f'{-(-vocabulary.vocab_size // 128) * 128}'
+    )
+  if (vocabulary.pad_id, vocabulary.eos_id) != (0, 1):
+    raise ValueError(
+      f'the {what} has pad {vocabulary.pad_id} and eos {vocabulary.eos_id}; mT5 needs pad 0 and '
+      'eos 1'
+    )
+
+
 def parameter_axes(objective: Objective) -> tuple[Any, Any]:
   """Abstract parameters and their logical axes, without allocating anything.
 

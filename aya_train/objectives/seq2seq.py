@@ -129,17 +129,7 @@ class EncoderDecoderModel(objective.Objective):
         f'{self.config.vocab_size}: give at most that, or 0 for all'
       )
     for side, vocabulary in (('input', self.input_vocabulary), ('output', self.output_vocabulary)):
-      if vocabulary.vocab_size > self.config.vocab_size:
-        raise ValueError(
-          f'the {side} vocabulary has {vocabulary.vocab_size} ids but the model has '
-          f'{self.config.vocab_size} embedding rows: bind VOCABULARY_FILE to a smaller vocabulary '
-          f'or T5Config.vocab_size to at least {-(-vocabulary.vocab_size // 128) * 128}'
-        )
-      if (vocabulary.pad_id, vocabulary.eos_id) != (0, 1):
-        raise ValueError(
-          f'the {side} vocabulary has pad {vocabulary.pad_id} and eos {vocabulary.eos_id}; '
-          'mT5 needs pad 0 and eos 1'
-        )
+      objective.check_fits(vocabulary, self.config.vocab_size, f'{side} vocabulary')
 
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""

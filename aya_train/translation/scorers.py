@@ -6,9 +6,9 @@ better. CometKiwi and its like are wrapped by such a function; their licenses ar
 """
 
 import functools
-import importlib
-import math
 from collections.abc import Callable, Sequence
+
+from aya_train import user_functions
 
 Scorer = Callable[[Sequence[str], Sequence[str], str, str], Sequence[float]]
 
@@ -20,16 +20,10 @@ def load(name: str) -> Scorer:
   Raises:
     ValueError: the name is none of a function that can be imported.
   """
-  module, colon, attribute = name.partition(':')
-  if not (module and colon and attribute):
-    raise ValueError(f'--scorer {name!r}: expected module:function')
   try:
-    found = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError) as error:
-    raise ValueError(f'--scorer {name!r} cannot be imported: {error}') from error
-  if not callable(found):
-    raise ValueError(f'--scorer {name!r} is a {type(found).__name__}, and no function')
-  return found
+    return user_functions.load(name)
+  except ValueError as error:
+    raise ValueError(f'--scorer {name!r}: {error}') from error
 
 
 def scores(name: str, pairs: Sequence[tuple[str, str]], source: str, target: str) -> list[float]:
@@ -41,9 +35,7 @@ def scores(name: str, pairs: Sequence[tuple[str, str]], source: str, target: str
   if not pairs:
     return []
   found = load(name)([a for a, _ in pairs], [b for _, b in pairs], source, target)
-  made = [float(value) for value in found]
-  if len(made) != len(pairs):
-    raise ValueError(f'--scorer {name} gave {len(made)} scores for {len(pairs)} pairs')
-  if bad := [value for value in made if not math.isfinite(value)]:
-    raise ValueError(f'--scorer {name} gave {bad[0]}, which is no finite number')
-  return made
+  try:
+    return user_functions.numbers(found, len(pairs), 'score')
+  except ValueError as error:
+    raise ValueError(f'--scorer {name!r}: {error}') from None

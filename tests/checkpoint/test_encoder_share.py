@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from aya_train import optimizer, partitioning, train_loop, train_state
+from aya_train import initial_state, optimizer, partitioning, train_state
 from aya_train.checkpoint import contents, convert, formats, manager, native, soup
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.objectives import embedding, objective
@@ -94,7 +94,7 @@ def test_a_run_begins_with_the_encoder_and_a_random_projection(whole):
   tx = optimizer.adafactor(lambda step: 0.1, objective.parameter_axes(model)[1])
   abstract = train_state.abstract_state(model, tx, partitioner)
   source = formats.detect(whole)
-  state = train_loop.initial_state(model, tx, partitioner, abstract, 5, source)
+  state = initial_state.create(model, tx, partitioner, abstract, 5, source)
   assert int(state.step) == 0
   random = nn.unbox(model.initial_variables(jax.random.key(5)))
   np.testing.assert_allclose(

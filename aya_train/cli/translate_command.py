@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--back_model', type=os.path.expanduser, help='folder of the model that does; default: --model'
   )
-  parser.add_argument('--scorer', help='function that scores translations, as module:function')
+  parser.add_argument('--scorer', help='function that scores translations, as MODULE:FUNCTION')
   parser.add_argument('--scorer_license', help='of the scorer')
   parser.add_argument('--rows', type=int, help='the first so many')
   parser.add_argument(

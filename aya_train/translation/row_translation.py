@@ -35,7 +35,7 @@ class Settings:
     batch_sentences: at most.
     longest: characters of a sentence, see `sentences.split`.
     thresholds: of the gates by language, 'default' for the others.
-    scorer: 'module:function' of `scorers`, '' for none.
+    scorer: 'MODULE:FUNCTION' of `scorers`, '' for none.
   """
 
   columns: tuple[str, ...] = COLUMNS

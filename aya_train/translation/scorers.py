@@ -1,4 +1,4 @@
-"""A scorer of translations that needs no reference, named by the user as `module:function`.
+"""A scorer of translations that needs no reference, named by the user as `MODULE:FUNCTION`.
 
 The function is called with (sources, translations, source language, target language): two lists of
 texts of the same length and two codes in ISO 639-3; it gives a number for each pair, higher is

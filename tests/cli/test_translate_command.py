@@ -43,8 +43,11 @@ def test_what_comes_out_is_told_and_can_be_translated_again(tmp_path, capsys):
     (['--to', 'yor,yo'], 'name it once'),
     (['--to', 'yor', '--rows_of_unit', '0'], '--rows_of_unit'),
     (['--to', 'yor', '--device_index', 'a'], '--device_index'),
-    (['--to', 'yor', '--scorer', 'json:nothing', '--scorer_license', 'MIT'], 'cannot be imported'),
-    (['--to', 'yor', '--scorer', 'json', '--scorer_license', 'MIT'], 'module:function'),
+    (
+      ['--to', 'yor', '--scorer', 'json:nothing', '--scorer_license', 'MIT'],
+      "no attribute 'nothing'",
+    ),
+    (['--to', 'yor', '--scorer', 'json', '--scorer_license', 'MIT'], 'MODULE:FUNCTION'),
     (['--to', 'yor', '--model_license', 'CC BY-NC 4.0', '--policy', 'commercial'], 'the model'),
     (['--to', 'yor', '--model_license', 'Mine'], 'the model identity: .*Mine'),
   ],

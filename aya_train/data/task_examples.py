@@ -11,7 +11,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import tensorflow as tf
 from etils import epath
 
 from aya_train import user_code
-from aya_train.data import task_registry
+from aya_train.data import batch_tokenizer, task_registry
 from aya_train.tasks import split_slices
 
 PREPROCESSING_SEED = 0
@@ -114,8 +114,14 @@ def _what(error: BaseException) -> str:
 
 def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[Tokens, Kind]]:
   features = task_registry.record_features(task)
-  ds = task.preprocess_precache(ds, seed=PREPROCESSING_SEED)
-  ds = task.preprocess_postcache(ds, sequence_length=None, seed=PREPROCESSING_SEED)
+  if (tail := batch_tokenizer.of_task(task, features)) is not None:
+    before = _preprocessed(tail.before, ds)
+    if batch_tokenizer.has_texts(before, features):
+      names = [n for n in KIND_COLUMNS if _is_text(before.element_spec.get(n))]
+      for tokens, texts in tail.batches(before, names):
+        yield from _rows([tokens[f] for f in features], texts)
+      return
+  ds = _preprocessed(task, ds)
   for feature in features:
     spec = ds.element_spec.get(feature)
     if spec is None or spec.shape.rank != 1 or not spec.dtype.is_integer:
@@ -129,12 +135,22 @@ def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[Tokens, Kin
   )
   # In batches, since every step from tf.data to Python costs more than an example's tokenisation.
   for tokens, texts in ds.ragged_batch(256).prefetch(2):
-    columns = [_arrays(column) for column in tokens]
     said = dict(zip(names, (c.numpy().tolist() for c in texts), strict=True))
-    blank = [b''] * len(columns[0])
-    kinds = zip(*(said.get(name, blank) for name in KIND_COLUMNS), strict=True)
-    for *arrays, kind in zip(*columns, kinds, strict=True):
-      yield tuple(arrays), tuple(text.decode(errors='replace') for text in kind)
+    yield from _rows([_arrays(column) for column in tokens], said)
+
+
+def _preprocessed(task: seqio.Task, ds: tf.data.Dataset) -> tf.data.Dataset:
+  ds = task.preprocess_precache(ds, seed=PREPROCESSING_SEED)
+  return task.preprocess_postcache(ds, sequence_length=None, seed=PREPROCESSING_SEED)
+
+
+def _rows(
+  columns: Sequence[Sequence[np.ndarray]], said: Mapping[str, Sequence[bytes]]
+) -> Iterator[tuple[Tokens, Kind]]:
+  blank = [b''] * len(columns[0])
+  kinds = zip(*(said.get(name, blank) for name in KIND_COLUMNS), strict=True)
+  for *arrays, kind in zip(*columns, kinds, strict=True):
+    yield tuple(arrays), tuple(text.decode(errors='replace') for text in kind)
 
 
 def _arrays(column: tf.Tensor | tf.RaggedTensor) -> list[np.ndarray]:

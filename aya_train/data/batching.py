@@ -1,12 +1,12 @@
 """Batches from prepared tasks, with Grain.
 
   task:   records -> shuffled by index, anew each epoch -> repeated -> trimmed
-  all:    this host's share, mixed by rate -> packed first-fit over many open rows (or padded)
-          -> model features -> batches -> prefetched by a thread
+  all:    this host's share, mixed by rate -> packed best-fit, a window of examples at a time (or
+          padded) -> model features -> batches -> prefetched by a thread
 
 Everything up to the packing is a function of an index, so the state of the iterator is that index
-and the number of packed rows already given out: about a kilobyte. Restoring packs the open rows
-again from the examples they came from (`num_packing_bins` rows at most, a fraction of a second).
+and the number of packed rows already given out: about a kilobyte. Restoring packs the window again
+from the examples it came from (`num_packing_examples` at most, a fraction of a second).
 
 The features are those that DatasetConfig gives lengths for; an objective's feature converter
 (feature_converters.py) makes model features of them.
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
+PACKINGS = ('best_fit', 'first_fit')
 _said: set[str] = set()  # of what the lengths cut: each evaluation opens the same data
 
 
@@ -69,7 +70,9 @@ class DatasetConfig:
     same_source_batches: whether all rows of a training batch are of one task of the mixture, the
       tasks taking turns by their rates; for losses that compare the rows of a batch.
     max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
-    num_packing_bins: rows that are open at once. More pack tighter, and take longer to restore.
+    packing: 'best_fit', or 'first_fit' for the rows that Grain's packer makes.
+    num_packing_examples: of a window of best_fit. More pack tighter, and take longer to restore.
+    num_packing_bins: rows that are open at once in first_fit.
     num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
       disks; a network file system wants some.
     prefetch_batches: finished batches kept ready; 0 makes them when asked.
@@ -88,6 +91,8 @@ class DatasetConfig:
   prepared_dir: str | os.PathLike[str] | None = None
   max_truncated_fraction: float = 0.1
   same_source_batches: bool = False
+  packing: str = 'best_fit'
+  num_packing_examples: int = 4096
   num_packing_bins: int = 128
   num_read_threads: int = 0
   prefetch_batches: int = 2
@@ -114,6 +119,10 @@ class DatasetConfig:
         'same_source_batches=True (SAME_SOURCE_BATCHES), but packed rows of one task do not fill '
         'whole batches: PACK = False'
       )
+    if self.packing not in PACKINGS:
+      raise ValueError(f'packing must be one of {PACKINGS}, got {self.packing!r}.')
+    if self.num_packing_examples < 1:
+      raise ValueError(f'num_packing_examples must be at least 1, got {self.num_packing_examples}.')
     if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
       raise ValueError(
         'num_packing_bins must be at least 1, num_read_threads and prefetch_batches at least 0, got'
@@ -429,8 +438,13 @@ def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any
 
 
 def _pack(ds: grain.IterDataset, cfg: DatasetConfig, seed: int | None) -> grain.IterDataset:
-  return packing.FirstFitPackIterDataset(
-    ds, lengths=cfg.task_feature_lengths, num_rows=cfg.num_packing_bins, seed=seed
+  lengths = cfg.task_feature_lengths
+  if cfg.packing == 'first_fit':
+    return packing.FirstFitPackIterDataset(
+      ds, lengths=lengths, num_rows=cfg.num_packing_bins, seed=seed
+    )
+  return packing.BestFitPackIterDataset(
+    ds, lengths=lengths, num_examples=cfg.num_packing_examples, seed=seed
   )
 
 
@@ -462,9 +476,17 @@ def stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
   return {
     **{name: getattr(cfg, name) for name in fields},
     'task_feature_lengths': dict(cfg.task_feature_lengths),
-    'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+    'packing': _packing(cfg),
     **({'same_source_batches': True} if cfg.same_source_batches else {}),
   }
+
+
+def _packing(cfg: DatasetConfig) -> list[Any] | None:
+  """What packed rows depend on besides the examples."""
+  if not cfg.pack:
+    return None
+  best = cfg.packing == 'best_fit'
+  return [cfg.packing, cfg.num_packing_examples if best else cfg.num_packing_bins]
 
 
 def _identity(

@@ -45,6 +45,7 @@ def config(prepared_dir):
     batch_size=4,
     seed=0,
     prepared_dir=prepared_dir,
+    num_packing_examples=24,
     num_packing_bins=8,
   )
 
@@ -189,16 +190,23 @@ def phases(cfg, batches_of_parts):
 
 
 @pytest.mark.parametrize('prefetch', [0, 2])
-@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('packing', ['best_fit', 'first_fit', None])
 @pytest.mark.parametrize('steps', [(1, 1, 1, 1), (3, 2, 1, 9), (2, 0, 5, 4)])
-def test_each_example_comes_once_over_1_2_4_and_1_hosts(config, pack, prefetch, steps):
+def test_each_example_comes_once_over_1_2_4_and_1_hosts(config, packing, prefetch, steps):
   """Every phase ends inside a pack, and the parts of one have drawn different numbers."""
+  pack = packing is not None
   tasks = {'data_a': 5.0, 'data_b': 3.0} if pack else RATES
   name = f'data_mixture_of_{len(tasks)}'
   seqio.MixtureRegistry.remove(name)
   seqio.MixtureRegistry.add(name, list(tasks.items()))
   cfg = dataclasses.replace(
-    config, mixture_or_task_name=name, pack=pack, prefetch_batches=prefetch, num_packing_bins=3
+    config,
+    mixture_or_task_name=name,
+    pack=pack,
+    packing=packing or 'best_fit',
+    prefetch_batches=prefetch,
+    num_packing_examples=9,
+    num_packing_bins=3,
   )
   counts = [(steps[0],), (steps[1],) * 2, (steps[2],) * 4, (steps[3] + 60,)]
   seen = itertools.chain(*(map(examples_of, itertools.chain(*phases(cfg, counts)))))
@@ -277,10 +285,11 @@ def test_positions_of_other_streams_or_of_some_parts_are_refused(config):
 
 
 def test_state_is_small(config):
-  iterator = batching.train_iterator(dataclasses.replace(config, num_packing_bins=128))
-  for _ in range(10):
-    next(iterator)
-  assert len(json.dumps(iterator.get_state())) < 2000
+  for sizes in ({'num_packing_examples': 4096}, {'packing': 'first_fit', 'num_packing_bins': 128}):
+    iterator = batching.train_iterator(dataclasses.replace(config, **sizes))
+    for _ in range(10):
+      next(iterator)
+    assert len(json.dumps(iterator.get_state())) < 2000
 
 
 def test_reading_threads_change_nothing(config):
@@ -449,6 +458,8 @@ def test_wrong_configurations_are_refused(config):
     ({'seed': -1}, r'seed must be in \[0, 2\*\*32\), got -1'),
     ({'max_truncated_fraction': 10}, r'must be in \[0, 1\], got 10'),
     ({'num_packing_bins': 0}, 'got 0, 0 and 2'),
+    ({'num_packing_examples': 0}, 'num_packing_examples must be at least 1, got 0'),
+    ({'packing': 'tight'}, 'one of .*best_fit.*, got .tight'),
   ):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(config, **change)

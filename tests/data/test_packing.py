@@ -1,6 +1,7 @@
-"""Laws of packing: Grain's rows, in the same order, and a state that restores them."""
+"""Laws of packing: whole examples, few rows, states that restore; of first fit: Grain's rows."""
 
 import collections
+import hashlib
 import itertools
 import json
 
@@ -28,6 +29,15 @@ def examples(count, **kwargs):
 
 def packed(parent, num_rows=5, seed=None):
   return packing.FirstFitPackIterDataset(parent, lengths=LENGTHS, num_rows=num_rows, seed=seed)
+
+
+def packed_best(parent, num_examples=20, seed=None):
+  return packing.BestFitPackIterDataset(
+    parent, lengths=LENGTHS, num_examples=num_examples, seed=seed
+  )
+
+
+BOTH = pytest.mark.parametrize('packed', [packed, packed_best], ids=['first_fit', 'best_fit'])
 
 
 def contents(rows):
@@ -58,8 +68,9 @@ def test_rows_are_those_of_grain(num_rows, shortest):
   assert_same_rows(packed(parent, num_rows), theirs)
 
 
+@BOTH
 @pytest.mark.parametrize('seed', [None, 0])
-def test_all_examples_are_there_whole(seed):
+def test_all_examples_are_there_whole(packed, seed):
   expected = collections.Counter(tuple(tuple(e[f].tolist()) for f in LENGTHS) for e in source(150))
   assert contents(packed(examples(150), seed=seed)) == expected
 
@@ -78,8 +89,9 @@ def test_a_seed_changes_the_order_within_a_pack_only():
   assert len(orders) > 1, 'every pack has its own order'
 
 
+@BOTH
 @pytest.mark.parametrize('seed', [None, 0])
-def test_every_state_restores_the_rows_that_follow(seed):
+def test_every_state_restores_the_rows_that_follow(packed, seed):
   ds = packed(examples(60), seed=seed)
   iterator = ds.__iter__()
   states, rows = [iterator.get_state()], []
@@ -96,9 +108,60 @@ def test_every_state_restores_the_rows_that_follow(seed):
   assert_same_rows(iterator, rows[3:])
 
 
-def test_too_long_an_example_is_refused_not_awaited():
+@BOTH
+def test_too_long_an_example_is_refused_not_awaited(packed):
   long = grain.MapDataset.source(
     [{'inputs': np.ones(33, np.int32), 'targets': np.ones(1, np.int32)}]
   )
   with pytest.raises(ValueError, match=r"\{'inputs': 33, 'targets': 1\} tokens does not fit a row"):
     next(packed(long.to_iter_dataset()).__iter__())
+
+
+def drawn(kind, means, count, seed=0):
+  """Lengths [count, 2] of pairs, at most 1024."""
+  rng = np.random.default_rng(seed)
+  sides = {
+    'exponential': lambda m: rng.exponential(m, count),
+    'lognormal': lambda m: rng.lognormal(np.log(m) - 0.32, 0.8, count),
+    'uniform': lambda m: rng.uniform(1, 2 * m, count),
+    'bimodal': lambda m: np.where(
+      rng.random(count) < 0.8, rng.normal(0.4 * m, 0.1 * m, count), rng.normal(3 * m, m / 2, count)
+    ),
+    'long tails': lambda m: (rng.pareto(1.5, count) + 1) * m / 3,
+    'equal': lambda m: np.full(count, m),
+  }[kind]
+  return np.stack([np.clip(sides(m).astype(int), 1, 1024) for m in means], axis=1)
+
+
+def first_fit_decreasing(sizes, length):
+  """Rows of the offline packing that sorts all pairs by their sum."""
+  free = np.full((len(sizes), 2), length)
+  for i in np.argsort(-sizes.sum(axis=1), kind='stable'):
+    free[(free >= sizes[i]).all(axis=1).argmax()] -= sizes[i]
+  return int((free < length).any(axis=1).sum())
+
+
+@pytest.mark.parametrize('means', [(300, 100), (200, 200), (150, 30)])
+@pytest.mark.parametrize(
+  'kind', ['exponential', 'lognormal', 'uniform', 'bimodal', 'long tails', 'equal']
+)
+def test_best_fit_needs_hardly_more_rows_than_first_fit_decreasing(kind, means):
+  sizes = drawn(kind, means, 1500)
+  rows = packing.best_fit(sizes.tolist(), [1024, 1024])
+  assert sorted(itertools.chain(*rows)) == list(range(len(sizes)))
+  assert all(row == sorted(row) and (sizes[row].sum(axis=0) <= 1024).all() for row in rows)
+  assert len(rows) <= 1.006 * first_fit_decreasing(sizes, 1024)
+
+
+def test_best_fit_keeps_the_rows_it_had():
+  """They are part of a run's data: another version must not give others."""
+  sizes = drawn('lognormal', (200, 200), 300)
+  rows = packing.best_fit(sizes.tolist(), [1024, 1024])
+  digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+  assert (len(rows), digest[:12]) == (60, '7e3b73492de9')
+
+
+@pytest.mark.parametrize('sizes', [[[0, 0]] * 3, [[0, 5], [32, 0], [0, 20]], [[32, 20]]])
+def test_best_fit_takes_features_that_are_empty_or_full(sizes):
+  rows = packing.best_fit(sizes, [32, 20])
+  assert sorted(itertools.chain(*rows)) == list(range(len(sizes)))

@@ -44,8 +44,8 @@ FIGURES = [
   ),
   (
     'docs/data.md',
-    r'open rows \(`num_packing_bins`, (\d+)\)',
-    lambda: settings.parameters(batching.DatasetConfig)['num_packing_bins'],
+    r'a window \(`num_packing_examples`, (\d+)\)',
+    lambda: settings.parameters(batching.DatasetConfig)['num_packing_examples'],
   ),
   ('docs/data.md', r'a unigram model of ([\d,]+) ids', lambda: vocabulary.DEFAULT_SIZE),
 ]

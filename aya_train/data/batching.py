@@ -92,8 +92,8 @@ class DatasetConfig:
   max_truncated_fraction: float = 0.1
   same_source_batches: bool = False
   packing: str = 'best_fit'
-  num_packing_examples: int = 4096
-  num_packing_bins: int = 128
+  num_packing_examples: int = packing.WINDOW
+  num_packing_bins: int = packing.OPEN_ROWS
   num_read_threads: int = 0
   prefetch_batches: int = 2
   reference_checkpoint: str | None = None

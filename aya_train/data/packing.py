@@ -21,6 +21,9 @@ import numpy as np
 
 Example = Mapping[str, np.ndarray]
 
+WINDOW = 4096  # examples of best fit: its rows are few, and restoring is a fraction of a second
+OPEN_ROWS = 128  # of first fit
+
 
 class FirstFitPackIterDataset(grain.IterDataset):
   """Rows packed first-fit from the examples of `parent`.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -54,7 +55,7 @@ class PieceEncoder:
     return np.unique(row[found]).tolist()
 
 
-def is_plain(vocabulary: object) -> bool:
+def is_plain(vocabulary: Any) -> bool:
   """Whether TensorFlow's tokens of a vocabulary are those of SentencePiece itself."""
   kind = type(vocabulary)
   plain = seqio.SentencePieceVocabulary

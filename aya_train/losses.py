@@ -6,7 +6,7 @@ end. No one-hot array of the vocabulary's width is ever built: the target's logi
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,9 +100,9 @@ def chunked_token_losses(
   chunk: int,
   **kwargs: float,
 ) -> TokenLosses:
-  """`token_losses` of `head(features)` without ever holding all logits.
+  """`token_losses` of `head(features)` without ever holding all logits, for any loss made of them.
 
-  The target length is cut into chunks; the backward pass computes each chunk's logits again.
+  A weighted sum of them is better taken by `weighted_loss`. The target length is cut into chunks; the backward pass computes each chunk's logits again.
 
   Args:
     head: maps features [B, chunk, D] to logits [B, chunk, V].
@@ -114,24 +114,134 @@ def chunked_token_losses(
   Raises:
     ValueError: the chunk does not divide the target length.
   """
-  length = targets.shape[1]
+  _check_chunk(chunk, targets.shape[1])
+
+  @jax.checkpoint
+  def one(chunk_features: Array, chunk_targets: Array) -> TokenLosses:
+    return token_losses(head(chunk_features), chunk_targets, **kwargs)
+
+  parts = (_split(features, chunk), _split(targets, chunk))
+  return _joined(jax.lax.map(lambda xs: one(*xs), parts))
+
+
+def weighted_loss(
+  head: Callable[[Array], Array],
+  features: Array,
+  targets: Array,
+  weights: Array,
+  chunk: int | None = None,
+  *,
+  label_smoothing: float = 0.0,
+  z_loss: float = 0.0,
+) -> tuple[Array, TokenLosses]:
+  """The weighted sum of `token_losses` of `head(features)`, made to be differentiated.
+
+  The loss comes last, and its weights are known. So its gradient with respect to the logits is
+  taken while they are there, chunk by chunk, and goes through the head at once: nothing is
+  computed twice, and no array of the vocabulary's width outlives its chunk. What is kept for the
+  backward pass are the gradients of the features and of the head (as in Liger's fused linear
+  cross-entropy, Hsu et al. 2024).
+
+  Args:
+    head: maps features [B, chunk, D] to float32 logits [B, chunk, V]; the parameters that it closes
+      over get their gradient.
+    features: [B, T, D].
+    targets: int32 [B, T].
+    weights: float32 [B, T], the denominator included.
+    chunk: positions at a time; must divide T. None for all at once.
+    label_smoothing, z_loss: of `token_losses`.
+
+  Returns:
+    sum(weights * cross_entropy), float32 [], and the losses of each token, which have no gradient.
+
+  Raises:
+    ValueError: the chunk does not divide the target length.
+  """
+  chunk = targets.shape[1] if chunk is None else chunk
+  _check_chunk(chunk, targets.shape[1])
+  example = jax.ShapeDtypeStruct((features.shape[0], chunk, *features.shape[2:]), features.dtype)
+  closed, parameters = jax.closure_convert(head, example)
+  options = {'label_smoothing': label_smoothing, 'z_loss': z_loss}
+
+  @jax.custom_vjp
+  def loss(
+    parameters: Any, features: Array, targets: Array, weights: Array
+  ) -> tuple[Array, TokenLosses]:
+    def one(xs: tuple[Array, Array]) -> TokenLosses:
+      return token_losses(closed(xs[0], *parameters), xs[1], **options)
+
+    token = _joined(jax.lax.map(one, (_split(features, chunk), _split(targets, chunk))))
+    return jnp.sum(token.cross_entropy * weights), token
+
+  def forward(parameters: Any, features: Array, targets: Array, weights: Array) -> tuple[Any, Any]:
+    def one(total: Any, xs: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+      part_features, part_targets, part_weights = xs
+      logits, through_head = jax.vjp(lambda x, *p: closed(x, *p), part_features, *parameters)
+      token, gradient = _token_losses_and_gradient(logits, part_targets, part_weights, **options)
+      feature_gradient, *gradients = through_head(gradient)
+      total = [t + g.astype(jnp.float32) for t, g in zip(total, gradients, strict=True)]
+      return total, (feature_gradient, token)
+
+    parts: Any = tuple(_split(x, chunk) for x in (features, targets, weights))
+    zeros = [jnp.zeros(p.shape, jnp.float32) for p in parameters]
+    if len(parts[0]) == 1:
+      gradients, (feature_gradient, token) = one(zeros, jax.tree.map(lambda x: x[0], parts))
+    else:
+      gradients, stacked = jax.lax.scan(one, zeros, parts)
+      feature_gradient, token = _joined(stacked)
+    gradients = [g.astype(p.dtype) for g, p in zip(gradients, parameters, strict=True)]
+    value = jnp.sum(token.cross_entropy * weights)
+    return (value, token), (gradients, feature_gradient, token.cross_entropy)
+
+  def backward(kept: Any, cotangents: tuple[Array, Any]) -> tuple[Any, Array, None, Array]:
+    scale, _ = cotangents
+    gradients, feature_gradient, cross_entropy = kept
+
+    def times(x: Array) -> Array:
+      return (scale * x).astype(x.dtype)
+
+    return [times(g) for g in gradients], times(feature_gradient), None, times(cross_entropy)
+
+  loss.defvjp(forward, backward)
+  value, token = loss(list(parameters), features, targets, weights)
+  return value, jax.tree.map(jax.lax.stop_gradient, token)
+
+
+def _token_losses_and_gradient(
+  logits: Array, targets: Array, weights: Array, *, label_smoothing: float, z_loss: float
+) -> tuple[TokenLosses, Array]:
+  """`token_losses`, and the gradient of their weighted sum with respect to the logits."""
+  token = token_losses(logits, targets, label_smoothing=label_smoothing, z_loss=z_loss)
+  vocab_size = logits.shape[-1]
+  rest = label_smoothing / (vocab_size - 1)
+  log_z = jax.scipy.special.logsumexp(logits, axis=-1, keepdims=True)
+  ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+  # A comparison with a counter is computed in passing, and never an array of its own.
+  soft_target = jnp.where(ids == targets[..., None], 1.0 - label_smoothing, rest)
+  gradient = (1.0 + 2.0 * z_loss * log_z) * jnp.exp(logits - log_z) - soft_target
+  return token, weights[..., None] * gradient
+
+
+def _check_chunk(chunk: int, length: int) -> None:
   if length % chunk:
     raise ValueError(
       f'loss chunk of {chunk} positions does not divide the target length {length}: '
       "set LOSS_CHUNK_LENGTH to a divisor of TASK_FEATURE_LENGTHS['targets'], or to None"
     )
 
-  @jax.checkpoint
-  def one(chunk_features: Array, chunk_targets: Array) -> TokenLosses:
-    return token_losses(head(chunk_features), chunk_targets, **kwargs)
 
-  def split(x: Array) -> Array:
-    return jnp.moveaxis(x.reshape(x.shape[0], length // chunk, chunk, *x.shape[2:]), 1, 0)
+def _split(x: Array, chunk: int) -> Array:
+  """[B, T, ...] to [T / chunk, B, chunk, ...]."""
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-  def join(x: Array) -> Array:
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], length)
 
-  return jax.tree.map(join, jax.lax.map(lambda xs: one(*xs), (split(features), split(targets))))
+def _joined(tree: Any) -> Any:
+  """The reverse of `_split`, for each array of a tree."""
+
+  def joined(x: Array) -> Array:
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+  return jax.tree.map(joined, tree)
 
 
 def weights_per_segment(weights: Array, segment_ids: Array) -> Array:

@@ -126,10 +126,16 @@ class EncoderDecoderModel(objective.Objective):
       tokens, of non-padding and of all tokens on either side, and of examples (packed ones
       counted).
     """
-    token = self.token_losses(params, batch, dropout_key=dropout_key)
     weights = batch['decoder_loss_weights']
     counted = (weights > 0).astype(jnp.float32)
-    loss = jnp.sum(token.cross_entropy * weights) / denominator
+    loss, token = losses.weighted_loss(
+      self._head(params),
+      self._features(params, batch, dropout_key),
+      batch['decoder_target_tokens'],
+      weights / denominator,
+      self.loss_chunk_length,
+      **self._loss_options(),
+    )
     sides = (batch['encoder_input_tokens'], batch['decoder_target_tokens'])
     segments = batch.get('decoder_segment_ids', jnp.max(sides[1], axis=1, keepdims=True) > 0)
     return loss, {
@@ -191,7 +197,14 @@ class EncoderDecoderModel(objective.Objective):
     self, params: Any, batch: Batch, *, dropout_key: Array | None
   ) -> losses.TokenLosses:
     """Cross-entropy of each target token [B, T]; dropout only where a key is given."""
-    features = self.module.apply(
+    head, features = self._head(params), self._features(params, batch, dropout_key)
+    targets, chunk = batch['decoder_target_tokens'], self.loss_chunk_length
+    if chunk is None:
+      return losses.token_losses(head(features), targets, **self._loss_options())
+    return losses.chunked_token_losses(head, features, targets, chunk, **self._loss_options())
+
+  def _features(self, params: Any, batch: Batch, dropout_key: Array | None) -> Array:
+    return self.module.apply(
       {'params': params},
       batch['encoder_input_tokens'],
       batch['decoder_input_tokens'],
@@ -202,14 +215,11 @@ class EncoderDecoderModel(objective.Objective):
       method='features',
     )
 
-    def head(x: Array) -> Array:
-      return self.module.apply({'params': params}, x, method='logits')
+  def _head(self, params: Any) -> Callable[[Array], Array]:
+    return lambda x: self.module.apply({'params': params}, x, method='logits')
 
-    options = {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
-    targets = batch['decoder_target_tokens']
-    if self.loss_chunk_length is None:
-      return losses.token_losses(head(features), targets, **options)
-    return losses.chunked_token_losses(head, features, targets, self.loss_chunk_length, **options)
+  def _loss_options(self) -> dict[str, float]:
+    return {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
 
   def score_batch(self, params: Any, batch: Batch) -> Array:
     """Log-likelihood of each row's targets, float32 [B]: the sum over its weighted tokens."""

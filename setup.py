@@ -23,8 +23,11 @@ setuptools.setup(
   + ['aya_train.configs'],
   package_data={
     'aya_train': ['py.typed'],
+    'aya_train.annotation': ['templates/*'],
     'aya_train.export': ['templates/*'],
-    'aya_train.report': ['templates/*'],
+    'aya_train.judging': ['protocols/*'],
+    'aya_train.report': ['published/*', 'templates/*'],
+    'aya_train.tasks.eval': ['prompts/*'],
     'aya_train.tpu': ['templates/*'],
     'aya_train.configs': ['*.gin', '*/*.gin'],
   },
@@ -35,6 +38,7 @@ setuptools.setup(
     'babel==2.18.0',  # the CLDR instruction set is pinned to these tables
     'chex>=0.1.88,<0.2',
     'clu>=0.0.12,<0.1',
+    'editdistance>=0.8,<1',
     'etils[epath]>=1.9,<2',
     'flax>=0.12,<0.13',
     'gin-config>=0.5,<0.6',
@@ -69,16 +73,45 @@ setuptools.setup(
       'tokenizers>=0.22,<1',
     ],
     'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
+    # Adapters, and weights under them in 4 and 8 bits.
+    'lora': ['qwix>=0.1.8,<0.2'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    # Metrics of translation, summaries, words and languages.
+    'eval': [
+      'cld3-py>=3.1,<4',
+      'icu4py>=1.2,<2',
+      'py3langid>=0.3,<0.5',
+      'pymorphy3>=2,<3',
+      'pymorphy3-dicts-ru>=2.4,<3',
+      'pymorphy3-dicts-uk>=2.4,<3',
+      'rouge-score>=0.1.2,<0.2',
+      'sacrebleu>=2.4,<3',
+    ],
     # Beam wants protobuf 6, sentencepiece from 0.2.2 on wants 7: an environment of its own, without
     # constraints.txt.
     'beam': ['apache-beam>=2.77,<3', 'sentencepiece>=0.2.0,<0.2.2'],
+    # Search of vectors, and what reads exported folders of encoders; umT5's from 5.4 on.
+    'embed': ['aya-train[hf]', 'faiss-cpu>=1.9,<2', 'sentence-transformers>=5.4,<7'],
+    # Of preference: asking a judge; strengths and agreement, and the regression on length.
+    'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2,<4', 'statsmodels>=0.15,<0.16'],
+    # Translation: engine, tokenizers, splitters of sentences; languages are told by `eval`'s.
+    'translate': [
+      'cld3-py>=3.1,<4',
+      'ctranslate2>=4.8.1,<5',
+      'icu4py>=1.2,<2',
+      'py3langid>=0.3,<0.5',
+      'sacrebleu>=2.4,<3',
+      'sentencex>=1.0.30,<2',
+      'tokenizers>=0.22,<1',
+    ],
     'docs': ['pdoc>=16,<17'],
     'test': [
       'hypothesis>=6.100,<7',
       'import-linter>=2.1,<3',
       'mypy>=1.15,<3',
+      'peft>=0.19,<0.22',  # opens the adapters that are exported
       'pdoc>=16,<17',
+      'playwright>=1.50,<2',  # drives a Chromium of the machine, if there is one
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.12,<1',

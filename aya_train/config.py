@@ -4,9 +4,16 @@ The only module that knows gin; everything else takes plain arguments. Parsing c
 holds and nothing else: what the tasks share is set where a command begins, by `configure_*`.
 """
 
+import contextlib
 import copy
 import difflib
+import inspect
+import io
+import math
+import os
 import re
+import tokenize
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +21,29 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
+from aya_train import run_dir, user_code, value_types
+from aya_train.data import feature_converters
 from aya_train.tasks import features
+from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
+_OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.IGNORECASE)
+# Of macros that no function takes as a parameter.
+_MACRO_TYPES: Mapping[str, Any] = {
+  **dict.fromkeys(
+    ('VOCABULARY_FILE', 'MIXTURE_OR_TASK_MODULE', 'DATA_LICENSE_POLICY'),
+    str | None,
+  ),
+  **dict.fromkeys(('QUERY_PROMPT', 'PASSAGE_PROMPT'), str | None),
+  **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES', 'EVAL_DATA_DIR'), str | None),
+  'DATASET_TABLES': Sequence[str] | None,
+  'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
+}
+_PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
+# What gin's parser raises for a text; its literals may be nested too deeply, or lists be keys.
+_NO_LITERALS = (SyntaxError, ValueError, TypeError, RecursionError, tokenize.TokenError)
+_LONGEST_VALUE = 500  # characters of a value that a message repeats
 _STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
@@ -53,37 +79,167 @@ def parse(
   known = sorted({name for name, _ in _MACRO.findall(gin.config_str())})
   for binding in bindings:
     _parse_binding(binding, known)
+  _expand_home()
+  _check_finite()
+  if (lengths := macro('TASK_FEATURE_LENGTHS')) is not None:
+    feature_converters.check_lengths(lengths)
   if require_all and (missing := _REQUIRED.findall(gin.config_str())):
     example = f'--gin.{missing[0]}=...'
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
+  _check_values()
   if require_all:
-    gin.finalize()
+    with _lacking_macros_told():
+      gin.finalize()
+
+
+def _expand_home() -> None:
+  """Replaces the `~` at the beginning of every path, by the names of macros and parameters."""
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for name, value in parameters.items():
+      if _OF_PATHS.search(scope if selector == 'gin.macro' else name):
+        parameters[name] = _expanded(value)
+
+
+def _expanded(value: Any) -> Any:
+  if isinstance(value, str):
+    return os.path.expanduser(value)
+  return type(value)(map(_expanded, value)) if type(value) in (tuple, list) else value
+
+
+def _check_finite() -> None:
+  """Refuses infinity, such as 1e999, which gin can read and not write.
+
+  Raises:
+    ValueError: with the name under which the user sets it.
+  """
+  for (scope, selector), parameters in gin.config._CONFIG.items():
+    for name, value in parameters.items():
+      if isinstance(value, float) and not math.isfinite(value):
+        name = scope if selector == 'gin.macro' else f'{selector}.{name}'
+        raise ValueError(f'{name} = {value}: expected a finite number')
 
 
 def _read_no_packages() -> None:
   """Stops gin from taking a folder for a Python package, which ends in a TypeError of its own.
 
+  And has it read files as people save them, with a byte-order mark, as all other texts are read.
+
   `models/mt5_tiny.gin` is looked for in a package `models` too; with the working directory on
   Python's path any folder of that name is one, without the files.
   """
   readers = gin.config._FILE_READERS
-  readers[:] = [pair for pair in readers if pair[0] is not resource_reader.system_path_reader]
+  readers[:] = [
+    (_opened if reader is open else reader, exists)
+    for reader, exists in readers
+    if reader is not resource_reader.system_path_reader
+  ]
+
+
+def _opened(path: str) -> io.StringIO:
+  file = io.StringIO(text_files.read(path))
+  file.name = path  # gin tells it with what is wrong
+  return file
+
+
+def _check_values() -> None:
+  """Refuses values of another kind than our functions' parameters and macros take.
+
+  Raises:
+    ValueError: with the name under which the user sets it.
+  """
+  statements = [
+    statement
+    for statement in _statements(gin.config_str())
+    if isinstance(statement, config_parser.BindingStatement)
+  ]
+  macros = {s.selector: s.value for s in statements if not s.arg_name}
+  values = resolved(macros)
+  for name, value in values.items():
+    if value == '' and _PATH.search(name):
+      raise ValueError(f"{name} = '' names no path; where there is to be none it is None")
+  for name, hint in _MACRO_TYPES.items():
+    if name in values:
+      _check_value(name, values[name], hint, '')
+  for statement in statements:
+    function = _our_function(statement.selector) if statement.arg_name else None
+    if function is None:
+      continue
+    hint = _hints(function).get(statement.arg_name, Any)
+    value, name = statement.value, f'{statement.selector}.{statement.arg_name}'
+    if isinstance(value, Reference) and value.startswith('%'):
+      if (macro_name := value.removeprefix('%')) not in values:
+        continue
+      _check_value(macro_name, values[macro_name], hint, f' ({name})')
+    else:
+      _check_value(name, _resolved(value, values, ()), hint, '')
+
+
+def _check_value(name: str, value: Any, hint: Any, of: str) -> None:
+  if not _has_references(value) and not value_types.fits(value, hint):
+    raise ValueError(
+      f'{name} = {value!r}: expected {value_types.describe(hint)}{of}, got {type(value).__name__}'
+    )
+
+
+def _has_references(value: Any) -> bool:
+  if isinstance(value, Mapping):
+    return any(map(_has_references, value.values()))
+  if isinstance(value, list | tuple):
+    return any(map(_has_references, value))
+  return isinstance(value, Reference)
+
+
+def _our_function(selector: str) -> Any:
+  """The function or class behind a selector, None unless it is one of this package."""
+  try:
+    function = inspect.unwrap(gin.get_configurable(selector))
+  except ValueError:
+    return None
+  return function if function.__module__.startswith(__package__ + '.') else None
+
+
+def _hints(function: Any) -> Mapping[str, Any]:
+  try:
+    return typing.get_type_hints(
+      inspect.getattr_static(function, '__init__') if isinstance(function, type) else function
+    )
+  except Exception:  # a name that is imported for type checkers only
+    return {}
 
 
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:
   try:
     gin.parse_config_file(name)
-  except OSError as error:
-    if name not in str(error):
+  except (
+    *(SyntaxError, TypeError, RecursionError, tokenize.TokenError),
+    *(ImportError, NameError, AttributeError),
+  ) as error:
+    if user_code.place(error):
       raise
+    raise ValueError(f'{name}: {_one_line(error)}') from error
+  except ValueError as error:
+    if user_code.place(error):
+      raise
+    raise ValueError(_one_line(error)) from error
+  except OSError as error:
+    missing = re.search(r'Unable to open file: (.+?)\. Searched', str(error))
+    if missing is None:
+      raise
+    place = '' if missing[1] == name else f', which {name} includes'
     shipped = sorted(
       str(p.relative_to(CONFIGS)) for pattern in ('*.gin', '*/*.gin') for p in CONFIGS.glob(pattern)
     )
-    close = difflib.get_close_matches(name, shipped, 3, 0.4)
+    close = difflib.get_close_matches(missing[1], shipped, 3, 0.4)
     raise FileNotFoundError(
-      f'no gin file {name!r} in the working directory or {list(search_paths)}'
+      f'no gin file {missing[1]!r}{place}, in the working directory or {list(search_paths)}'
       + (f'; did you mean {" or ".join(close)}?' if close else f'; shipped are {shipped}')
     ) from error
+
+
+def _one_line(error: Exception) -> str:
+  """What gin says, with its place; gin repeats both for each file that includes the next."""
+  lines = dict.fromkeys(line.strip() for line in str(error).splitlines())
+  return ' '.join(filter(None, lines))
 
 
 def _parse_binding(binding: str, known: Sequence[str]) -> None:
@@ -96,13 +252,14 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     )
   try:
     gin.parse_config(binding)
-  except (SyntaxError, ValueError) as error:
-    if isinstance(error, SyntaxError) or 'literal' in str(error):
+  except _NO_LITERALS as error:
+    value = value if len(value) <= _LONGEST_VALUE else f'{value[:_LONGEST_VALUE]}...'
+    if not isinstance(error, ValueError) or 'literal' in str(error):
       raise ValueError(
         f'--gin.{name}={value}: {value!r} is not a gin value. Numbers, tuples and dicts are '
         f'written as in Python, strings in quotes of their own: --gin.{name}=\'"{value}"\''
       ) from error
-    raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0]}') from error
+    raise ValueError(f'--gin.{name}={value}: {str(error).splitlines()[0][:1000]}') from error
 
 
 def text() -> str:
@@ -116,8 +273,8 @@ def macro(name: str, default: Any = None) -> Any:
     value = gin.query_parameter(f'{name}/gin.macro.value')
   except ValueError:
     return default
-  # Copying is how gin evaluates a reference to another macro.
-  value = copy.deepcopy(value)
+  with _lacking_macros_told():  # copying is how gin evaluates a reference to another macro
+    value = copy.deepcopy(value)
   return default if value is gin.REQUIRED else value
 
 
@@ -140,7 +297,12 @@ def bound(function: Any) -> Any:
     ValueError: no gin file given binds a parameter of the function.
   """
   bindings = _bindings(function)
-  return lambda name: copy.deepcopy(bindings.get(name))
+
+  def value(name: str) -> Any:
+    with _lacking_macros_told():
+      return copy.deepcopy(bindings.get(name))
+
+  return value
 
 
 def call(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -150,7 +312,29 @@ def call(function: Any, *args: Any, **kwargs: Any) -> Any:
     ValueError: no gin file given binds a parameter of the function.
   """
   _bindings(function)
-  return gin.get_configurable(function)(*args, **kwargs)
+  with _lacking_macros_told():
+    return gin.get_configurable(function)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _lacking_macros_told() -> Iterator[None]:
+  """Says of a macro that nothing defines which files would; gin writes the whole configuration."""
+  try:
+    yield
+  except ValueError as error:
+    lacking = re.search(r"No bindings specified for '(\w+)(?:/gin\.macro)?' in", str(error))
+    if lacking is None:
+      raise
+    name = lacking[1]
+    folders = {
+      path.parent.name
+      for path in CONFIGS.glob('*/*.gin')
+      if re.search(rf'^{name}\s*=', path.read_text(), re.MULTILINE)
+    }
+    such = f', one of {" or ".join(f"{f}/*.gin" for f in sorted(folders))}' if folders else ''
+    raise ValueError(
+      f'no gin file given defines {name}, which is needed: give one that does{such}'
+    ) from error
 
 
 def _bindings(function: Any) -> dict[str, Any]:
@@ -178,7 +362,7 @@ def configure_vocabulary(macro: Callable[[str], Any] = macro) -> None:
 
 
 def configure_data(macro: Callable[[str], Any] = macro) -> None:
-  """Applies the macros about data: tables of a user's data sets, and how sources are mixed.
+  """Applies the macros about data: a user's tables, mixing of sources, files of benchmarks.
 
   Args:
     macro: as for `configure_vocabulary`.
@@ -186,11 +370,14 @@ def configure_data(macro: Callable[[str], Any] = macro) -> None:
   Raises:
     ValueError: a table that cannot be read, or settings that fit no mixture.
   """
+  from aya_train.tasks.eval import eval_releases
   from aya_train.tasks.mixtures import aya_mixtures, source_mixture
+  from aya_train.tasks.retrieval import pair_tasks
   from aya_train.tasks.user import user_data
 
-  for path in macro('DATASET_TABLES') or ():
-    user_data.add_table(path)
+  eval_releases.set_eval_data_dir(macro('EVAL_DATA_DIR'))
+  pair_tasks.set_prompts(macro('QUERY_PROMPT') or '', macro('PASSAGE_PROMPT') or '')
+  user_data.add_tables(macro('DATASET_TABLES') or ())
   chosen = {
     field: macro(name)
     for field, name in (
@@ -210,22 +397,26 @@ def check_licenses() -> str | None:
   Raises:
     ValueError: the mixture breaks it; every offending part is listed.
   """
+  from aya_train.data import task_registry
   from aya_train.tasks.rights import provenance
 
   policy, name = macro('DATA_LICENSE_POLICY'), macro('MIXTURE_OR_TASK_NAME')
   if policy is None or name is None:
     return policy
+  task_registry.get_mixture_or_task(name)  # refuses a name that is none, with those close to it
   folder = macro('DATA_PROVENANCE_SUMMARIES')
   provenance.check(name, policy, None if folder is None else provenance.read_summaries(folder))
   return policy
 
 
 def write(model_dir: epath.PathLike) -> None:
-  """Writes the configuration beside the run: all of it, and the part that was used."""
+  """Writes the configuration beside the run: all of it, and the part that was used.
+
+  Those of earlier starts that differed stay, see `run_dir.keep_text`.
+  """
   folder = epath.Path(model_dir)
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / 'config.gin').write_text(gin.config_str(max_line_length=100))
-  (folder / 'operative_config.gin').write_text(gin.operative_config_str(max_line_length=100))
+  run_dir.keep_text(folder / 'config.gin', gin.config_str(max_line_length=100))
+  run_dir.keep_text(folder / 'operative_config.gin', gin.operative_config_str(max_line_length=100))
 
 
 class Reference(str):
@@ -241,6 +432,9 @@ def written_bindings(gin_text: str) -> dict[str, Any]:
 
   Returns:
     Values by name: 'MESH_SHAPE' of a macro, 'partitioning.Partitioner.mesh_shape' of a parameter.
+
+  Raises:
+    ValueError: it is no gin.
   """
   return {
     '.'.join(filter(None, (statement.selector, statement.arg_name))): statement.value
@@ -272,7 +466,11 @@ def _statements(gin_text: str) -> Iterator[Any]:
     def macro(self, macro_name: str) -> str:
       return Reference(f'%{macro_name}')
 
-  return iter(config_parser.ConfigParser(gin_text, Delegate()))
+  try:
+    yield from config_parser.ConfigParser(gin_text, Delegate())
+  except _NO_LITERALS as error:
+    lines = ' '.join(str(error).split())
+    raise ValueError(f'this is no text that gin wrote: {lines}') from error
 
 
 def resolved(macros: Mapping[str, Any]) -> dict[str, Any]:

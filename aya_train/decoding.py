@@ -17,16 +17,17 @@ Shape letters: B batch rows, K decodes or beams of a row, N = B * K, L length, V
 C candidates in descending order, X any other axes.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Cache = Any  # a pytree of arrays
-TokensToLogits = Callable[[jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
+from aya_train import decode_rows, decode_settings, logits_processors
 
+Cache = decode_rows.Cache
+TokensToLogits = decode_rows.TokensToLogits
+flat_batch_beam_expand = decode_rows.flat_batch_beam_expand
 # Lower temperatures are greedy, as in T5X: logits divided by them would overflow.
 MIN_TEMPERATURE = 1e-4
 
@@ -42,6 +43,9 @@ def temperature_sample(
   temperature: float = 1.0,
   topk: int = 0,
   topp: float = 1.0,
+  min_new_tokens: int = 0,
+  repetition_penalty: float = 1.0,
+  no_repeat_ngram_size: int = 0,
   cache_offset: int = 0,
   eos_id: int = 1,
   pad_id: int = 0,
@@ -68,6 +72,8 @@ def temperature_sample(
       topp have no effect). Static.
     topk: number of tokens kept, 0 keeps all. Static.
     topp: probability mass kept, 1 keeps all. Static.
+    min_new_tokens, repetition_penalty, no_repeat_ngram_size: see `logits_processors.Processors`;
+      they change the logits before temperature, topk and topp. Static.
     cache_offset: axis of the rows in every cache leaf.
     eos_id: token that ends a sequence.
     pad_id: token that fills the places after the end.
@@ -77,15 +83,28 @@ def temperature_sample(
     tokens: int32 [B, K, L], in the order drawn, unsorted; the end token is included, and
       everything after it is `pad_id`.
     scores: float32 [B, K], sum of the log-probabilities of the drawn tokens, end token included,
-      under softmax(logits): temperature, topk and topp do not enter (T5X's
+      under softmax(logits): temperature, topk, topp and penalties do not enter (T5X's
       rescale_log_probs=False).
 
   Raises:
     ValueError: an argument is out of range, or the cache or the logits have the wrong shape.
   """
-  _check_lengths(max_decode_length, num_decodes)
+  decode_rows.check_lengths(max_decode_length, num_decodes)
   _check_sampling(temperature, topk, topp, decode_rng)
-  batch = _batch_size(cache, cache_offset)
+  processors = logits_processors.Processors(
+    min_new_tokens, repetition_penalty, no_repeat_ngram_size
+  )
+  processors.check(max_decode_length)
+  decode_settings.note(
+    'temperature_sample',
+    draws=temperature >= MIN_TEMPERATURE,
+    num_decodes=num_decodes,
+    temperature=temperature,
+    topk=topk,
+    topp=topp,
+    processors=processors,
+  )
+  batch = decode_rows.batch_size(cache, cache_offset)
   rows = batch * num_decodes
   if temperature < MIN_TEMPERATURE:
     decode_rng = None  # greedy
@@ -95,11 +114,20 @@ def temperature_sample(
     return (state.position < max_decode_length) & ~jnp.all(state.ended_N)
 
   def step(state: _SampleState) -> _SampleState:
-    logits_NV, cache = _logits(tokens_to_logits, state.last_N, state.position, state.cache)
+    logits_NV, cache = decode_rows.next_logits(
+      tokens_to_logits, state.last_N, state.position, state.cache
+    )
+    wanted_NV = processors.apply(
+      logits_NV,
+      state.tokens_NL,
+      state.position,
+      start_id=decoder_start_token_id,
+      eos_id=eos_id,
+    )
     if keys_N is None:
-      drawn_N = jnp.argmax(logits_NV, axis=-1).astype(jnp.int32)
+      drawn_N = jnp.argmax(wanted_NV, axis=-1).astype(jnp.int32)
     else:
-      drawn_N = _draw(_at_position(keys_N, state.position), logits_NV, temperature, topk, topp)
+      drawn_N = _draw(_at_position(keys_N, state.position), wanted_NV, temperature, topk, topp)
     logprobs_NV = jax.nn.log_softmax(logits_NV)
     logprobs_N = jnp.take_along_axis(logprobs_NV, drawn_N[:, None], axis=-1)[:, 0]
     token_N = jnp.where(state.ended_N, pad_id, drawn_N)
@@ -121,7 +149,7 @@ def temperature_sample(
       tokens_NL=jnp.full((rows, max_decode_length), pad_id, jnp.int32),
       scores_N=jnp.zeros((rows,), jnp.float32),
       ended_N=jnp.zeros((rows,), bool),
-      cache=_expand_cache(cache, num_decodes, cache_offset),
+      cache=decode_rows.expand_cache(cache, num_decodes, cache_offset),
     ),
   )
   tokens_BKL = final.tokens_NL.reshape(batch, num_decodes, max_decode_length)
@@ -137,6 +165,9 @@ def beam_search(
   row_ids: jax.Array | None = None,
   num_decodes: int = 4,
   alpha: float = 0.6,
+  min_new_tokens: int = 0,
+  repetition_penalty: float = 1.0,
+  no_repeat_ngram_size: int = 0,
   cache_offset: int = 0,
   eos_id: int = 1,
   pad_id: int = 0,
@@ -161,6 +192,8 @@ def beam_search(
     decode_rng, row_ids: ignored, beam search draws nothing; taken as `temperature_sample` does.
     num_decodes: beam size K, also the number of sequences returned per row. Static.
     alpha: length penalty; 0 ranks by probability, larger values favour longer sequences. Static.
+    min_new_tokens, repetition_penalty, no_repeat_ngram_size: see `logits_processors.Processors`;
+      they change the log-probabilities, which then add up to no probability any more. Static.
     cache, tokens_to_logits and the others: as for `temperature_sample`.
 
   Returns:
@@ -173,10 +206,15 @@ def beam_search(
     ValueError: an argument is out of range, or the cache or the logits have the wrong shape.
   """
   del decode_rng, row_ids
-  _check_lengths(max_decode_length, num_decodes)
+  decode_rows.check_lengths(max_decode_length, num_decodes)
   if not 0 <= alpha < float('inf'):
     raise ValueError(f'beam_search: alpha must be a finite number >= 0, got {alpha}.')
-  batch = _batch_size(cache, cache_offset)
+  processors = logits_processors.Processors(
+    min_new_tokens, repetition_penalty, no_repeat_ngram_size
+  )
+  processors.check(max_decode_length)
+  decode_settings.note('beam_search', num_decodes=num_decodes, alpha=alpha, processors=processors)
+  batch = decode_rows.batch_size(cache, cache_offset)
   full_penalty = brevity_penalty(alpha, max_decode_length)
 
   def not_done(state: _BeamState) -> jax.Array:
@@ -187,10 +225,21 @@ def beam_search(
 
   def step(state: _BeamState) -> _BeamState:
     last_N = state.last_BK.reshape(-1)
-    logits_NV, cache = _logits(tokens_to_logits, last_N, state.position, state.cache)
-    logprobs_BKV = jax.nn.log_softmax(logits_NV).reshape(batch, num_decodes, -1)
+    logits_NV, cache = decode_rows.next_logits(
+      tokens_to_logits, last_N, state.position, state.cache
+    )
+    logprobs_NV = processors.apply(
+      jax.nn.log_softmax(logits_NV),
+      state.live_tokens_BKL,
+      state.position,
+      start_id=decoder_start_token_id,
+      eos_id=eos_id,
+    )
+    logprobs_BKV = logprobs_NV.reshape(batch, num_decodes, -1)
     logprobs_BK, beams_BK, tokens_BK = _best_extensions(state.live_logprobs_BK, logprobs_BKV)
-    tokens_BKL = _gather(state.live_tokens_BKL, beams_BK).at[:, :, state.position].set(tokens_BK)
+    tokens_BKL = (
+      decode_rows.gather(state.live_tokens_BKL, beams_BK).at[:, :, state.position].set(tokens_BK)
+    )
     ended_BK = tokens_BK == eos_id
     scores_BK = logprobs_BK / brevity_penalty(alpha, state.position + 1)
     finished_scores_BK, finished_tokens_BKL = _best_finished(
@@ -205,7 +254,7 @@ def beam_search(
       live_logprobs_BK=jnp.where(ended_BK, -jnp.inf, logprobs_BK),
       finished_tokens_BKL=finished_tokens_BKL,
       finished_scores_BK=finished_scores_BK,
-      cache=_gather_cache(cache, beams_BK, cache_offset),
+      cache=decode_rows.gather_cache(cache, beams_BK, cache_offset),
     )
 
   shape = (batch, num_decodes)
@@ -221,7 +270,7 @@ def beam_search(
       live_logprobs_BK=jnp.full(shape, -jnp.inf, jnp.float32).at[:, 0].set(0.0),
       finished_tokens_BKL=nothing_BKL,
       finished_scores_BK=jnp.full(shape, -jnp.inf, jnp.float32),
-      cache=_expand_cache(cache, num_decodes, cache_offset),
+      cache=decode_rows.expand_cache(cache, num_decodes, cache_offset),
     ),
   )
   return _ended_else_cut(final, full_penalty, pad_id)
@@ -230,15 +279,6 @@ def beam_search(
 def brevity_penalty(alpha: float, length: jax.Array | int) -> jax.Array:
   """((5 + length) / 6) ** alpha, float32, shape of `length` [Wu et al. 2016, section 7, eq. 14]."""
   return jnp.power((5.0 + jnp.asarray(length, jnp.float32)) / 6.0, alpha)
-
-
-def flat_batch_beam_expand(x: jax.Array, num_decodes: int, cache_offset: int = 0) -> jax.Array:
-  """Repeats each of the B rows on axis `cache_offset` num_decodes times: [..B..] -> [..N..].
-
-  A model that closes over an array with B rows can call it inside tokens_to_logits with
-  num_decodes = tokens_N1.shape[0] // B.
-  """
-  return jnp.repeat(x, num_decodes, axis=cache_offset)
 
 
 class _SampleState(NamedTuple):
@@ -328,7 +368,7 @@ def _best_finished(
   scores_BC: jax.Array, tokens_BCL: jax.Array, count: int
 ) -> tuple[jax.Array, jax.Array]:
   scores_BK, index_BK = lax.top_k(scores_BC, count)
-  return scores_BK, _gather(tokens_BCL, index_BK)
+  return scores_BK, decode_rows.gather(tokens_BCL, index_BK)
 
 
 def _ended_else_cut(
@@ -342,75 +382,6 @@ def _ended_else_cut(
   scores_BK = jnp.where(any_ended_B1, final.finished_scores_BK, cut_scores_BK)
   tokens_BKL = jnp.where(any_ended_B1[:, :, None], final.finished_tokens_BKL, cut_tokens_BKL)
   return jnp.where(scores_BK[:, :, None] > -jnp.inf, tokens_BKL, pad_id), scores_BK
-
-
-def _gather(x_BCX: jax.Array, index_BK: jax.Array, row_axis: int = 0) -> jax.Array:
-  """Picks entries of the axis after `row_axis`, row by row: [.., B, C, ..] -> [.., B, K, ..].
-
-  Mapped over rows, so that rows sharded over devices stay where they are.
-  """
-
-  def pick(x: jax.Array, index: jax.Array) -> jax.Array:
-    return jnp.take(x, index, axis=row_axis, mode='clip')
-
-  return jax.vmap(pick, (row_axis, 0), row_axis)(x_BCX, index_BK)
-
-
-def _gather_cache(cache: Cache, beams_BK: jax.Array, cache_offset: int) -> Cache:
-  """Gives each new live sequence the cache rows of the sequence it extends."""
-
-  def gather(leaf: jax.Array) -> jax.Array:
-    before, after = leaf.shape[:cache_offset], leaf.shape[cache_offset + 1 :]
-    by_row = leaf.reshape(*before, *beams_BK.shape, *after)
-    return _gather(by_row, beams_BK, cache_offset).reshape(leaf.shape)
-
-  return jax.tree.map(gather, cache)
-
-
-def _expand_cache(cache: Cache, num_decodes: int, cache_offset: int) -> Cache:
-  return jax.tree.map(lambda x: flat_batch_beam_expand(x, num_decodes, cache_offset), cache)
-
-
-def _logits(
-  tokens_to_logits: TokensToLogits, last_N: jax.Array, position: jax.Array, cache: Cache
-) -> tuple[jax.Array, Cache]:
-  logits_NV, cache = tokens_to_logits(last_N[:, None], position, cache)
-  if logits_NV.ndim != 2 or logits_NV.shape[0] != last_N.shape[0]:
-    raise ValueError(
-      f'tokens_to_logits must return logits of shape ({last_N.shape[0]}, vocabulary) for tokens of '
-      f'shape ({last_N.shape[0]}, 1); got shape {logits_NV.shape}.'
-    )
-  return logits_NV.astype(jnp.float32), cache
-
-
-def _batch_size(cache: Cache, cache_offset: int) -> int:
-  """Rows of the cache, the same on axis `cache_offset` of every leaf."""
-  leaves = [(jax.tree_util.keystr(k), x.shape) for k, x in jax.tree.leaves_with_path(cache)]
-  if not leaves:
-    raise ValueError(
-      'cache has no arrays, so the batch size is unknown; pass the cache of a model.'
-    )
-  for name, shape in leaves:
-    if not 0 <= cache_offset < len(shape):
-      raise ValueError(
-        f'cache{name} has shape {shape}, which has no axis cache_offset={cache_offset}; every leaf '
-        f'needs the batch there.'
-      )
-  first, shape = leaves[0]
-  for name, other in leaves:
-    if other[cache_offset] != shape[cache_offset]:
-      raise ValueError(
-        f'cache leaves disagree about the batch size on axis cache_offset={cache_offset}: '
-        f'cache{first} has shape {shape}, cache{name} has shape {other}.'
-      )
-  return shape[cache_offset]
-
-
-def _check_lengths(max_decode_length: int, num_decodes: int) -> None:
-  if max_decode_length < 1:
-    raise ValueError(f'max_decode_length must be at least 1, got {max_decode_length}.')
-  if num_decodes < 1:
-    raise ValueError(f'num_decodes must be at least 1, got {num_decodes}.')
 
 
 def _check_sampling(

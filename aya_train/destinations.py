@@ -8,7 +8,10 @@ from collections.abc import Iterable
 
 from etils import epath
 
-_FULL = ('no space left', 'resource_exhausted', 'disk quota exceeded')
+from aya_train import memory_limits
+
+_FULL = ('no space left', 'disk quota exceeded')
+_OF_WRITING = 'resource_exhausted'  # said of a full disk, and of memory
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -22,7 +25,10 @@ def is_full(error: BaseException) -> bool:
   while cause is not None:
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
       return True
-    if any(words in str(cause).lower() for words in _FULL):
+    said = str(cause).lower()
+    if any(words in said for words in _FULL):
+      return True
+    if _OF_WRITING in said and memory_limits.exhausted(cause) is None:
       return True
     cause = cause.__cause__ or cause.__context__
   return False

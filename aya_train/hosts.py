@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
+import functools
 import logging
 import os
 import signal
@@ -11,13 +11,19 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from aya_train import memory_limits, peers, watchdog
+
 logger = logging.getLogger(__name__)
 
 WAIT_BEFORE_WARNING = 60  # seconds
+JOIN_TIMEOUT = 300  # seconds until all hosts must have come
 HEARTBEAT_TIMEOUT = 30  # seconds after which JAX counts a silent host as lost
 LOST_HOST = (
-  'another host stopped, or the network between hosts failed, so this one stops too. Start the '
+  'another host stopped, or the network between hosts failed, this one stops too. Start the '
   'same command again on all hosts: the run goes on from its newest checkpoint'
+)
+_BY_FORCE = (
+  'the connection to host 0, which coordinates, broke; or the system ended it (out of memory?)'
 )
 CPU_THREADS = 16
 _WAITING = (
@@ -49,6 +55,11 @@ class Host:
     return self.shard or (self.index, self.count)
 
   @property
+  def name(self) -> str:
+    """For messages; '' if it is alone."""
+    return f'host {self.index} of {self.count}' if self.count > 1 else ''
+
+  @property
   def is_first(self) -> bool:
     return self.index == 0
 
@@ -64,9 +75,12 @@ ALONE = Host()
 def here(shard: tuple[int, int] | None = None) -> Host:
   """This process's place in JAX's."""
   import jax
-  from jax.experimental import multihost_utils
 
-  return Host(jax.process_index(), jax.process_count(), shard, multihost_utils.sync_global_devices)
+  return Host(jax.process_index(), jax.process_count(), shard, _barrier)
+
+
+def _barrier(what: str) -> None:
+  peers.here().exchange(what, None)
 
 
 class JoinError(ConnectionError):
@@ -92,18 +106,47 @@ def join(
   waiting = threading.Timer(WAIT_BEFORE_WARNING, logger.warning, [_WAITING])
   waiting.daemon = True
   waiting.start()
+  note(
+    f'not all hosts came within {JOIN_TIMEOUT} s, or the coordinator was not reached; where JAX '
+    'says above "timed out task names", those are the missing ones. Start the same command on all '
+    'hosts'
+  )
   try:
-    jax.distributed.initialize(
-      coordinator_address,
-      num_processes,
-      process_id,
-      heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
-    )
+    with _missing_are_named():
+      jax.distributed.initialize(
+        coordinator_address,
+        num_processes,
+        process_id,
+        initialization_timeout=JOIN_TIMEOUT + 30,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+      )
     jax.devices()
   except RuntimeError as error:
     raise JoinError(f'{_WAITING}. JAX says: {error}') from error
   finally:
     waiting.cancel()
+  note('')
+  if jax.process_count() > 1:
+    peers.start(jax.process_index(), jax.process_count(), on_silence=note)
+
+
+@contextlib.contextmanager
+def _missing_are_named() -> Iterator[None]:
+  """Has the coordinator give up before the others do: it alone knows who has not come."""
+  from jax._src import distributed
+
+  library = getattr(distributed, '_jax', None)
+  service = getattr(library, 'get_distributed_runtime_service', None)
+  if library is None or service is None:  # another release of JAX
+    yield
+    return
+  library.get_distributed_runtime_service = functools.partial(
+    service, cluster_register_timeout=JOIN_TIMEOUT
+  )
+  try:
+    yield
+  finally:
+    library.get_distributed_runtime_service = service
 
 
 def _widen_cpu_pool() -> None:
@@ -116,6 +159,23 @@ def _widen_cpu_pool() -> None:
     os.environ.setdefault('NPROC', str(CPU_THREADS))
 
 
+_to_watcher: int | None = None  # the pipe to the child of `watched`
+
+
+def note(text: str) -> None:
+  """What `watched` is to say if this process is ended by force from now on; '' takes it back."""
+  if _to_watcher is not None:
+    with contextlib.suppress(OSError):
+      os.write(_to_watcher, f'{" ".join(text.split())[:2000]}\n'.encode())
+
+
+def _farewell(unused_reason: str = '') -> None:
+  """This process ends, and has said why."""
+  if _to_watcher is not None:
+    with contextlib.suppress(OSError):
+      os.write(_to_watcher, b'.\n')
+
+
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
   """Explains the end of this process if it is ended by force inside the block.
@@ -124,34 +184,57 @@ def watched() -> Iterator[None]:
   So a child process, forked before anything is loaded, waits for this one to end, and speaks if it
   ended without a word. POSIX only.
   """
+  global _to_watcher
   read, write = os.pipe()
   if os.fork() == 0:
     os.close(write)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
       signal.signal(number, signal.SIG_IGN)
-    if not os.read(read, 1):
-      os.write(
-        2,
-        f'\naya-train: error: this process was ended by force. Most likely {LOST_HOST}\n'.encode(),
-      )
+    with os.fdopen(read, errors='replace') as told:
+      last = [line.rstrip('\n') for line in told][-1:]
+    if last != ['.']:
+      reason = last[0] if last and last[0] else _BY_FORCE
+      said = f'this process was ended by force ({reason}). Most likely {LOST_HOST}'
+      os.write(2, f'\naya-train: error: {said}\n'.encode())
     os._exit(0)
   os.close(read)
+  _to_watcher = write
+  watchdog.before_exit.append(_farewell)
   try:
     yield
   finally:
-    os.write(write, b'.')
+    _farewell()
+    watchdog.before_exit.remove(_farewell)
+    _to_watcher = None
     os.close(write)
 
 
 def is_lost(error: BaseException) -> bool:
   """Whether an error means that another host is gone."""
-  return type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError') and several()
+  if isinstance(error, peers.MissingHostError):
+    return True
+  named = type(error).__name__ in ('JaxRuntimeError', 'XlaRuntimeError')
+  return named and several() and memory_limits.exhausted(error) is None
+
+
+def describe_lost(error: BaseException) -> str:
+  """What an error of `is_lost` means: which host is lost, as far as it is known."""
+  if isinstance(error, peers.MissingHostError):
+    return str(error)
+  first = str(error).strip().splitlines()[:1]
+  who = peers.lost()
+  return f'{f"{who}: " if who else ""}{LOST_HOST} ({"".join(first)[:500]})'
 
 
 def several() -> bool:
   """Whether this process has joined others."""
   jax = sys.modules.get('jax')
   return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+  """Whether this is the first process of a run, or the only one; without JAX it is."""
+  return not several() or sys.modules['jax'].process_index() == 0
 
 
 class ElsewhereError(ValueError):
@@ -171,12 +254,9 @@ def together() -> Iterator[None]:
   except Exception as error:
     problem = error
   if several():
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    failed = np.flatnonzero(multihost_utils.process_allgather(np.array(problem is not None)))
-    if problem is None and failed.size:
-      raise ElsewhereError(f'host {failed[0]} cannot go on; its message says why')
+    failed = peers.here().exchange(_place(), problem is not None)
+    if problem is None and any(failed):
+      raise ElsewhereError(f'host {failed.index(True)} cannot go on; its message says why')
   if problem is not None:
     raise problem
 
@@ -185,14 +265,30 @@ def first_says(value: Any) -> Any:
   """What the first host says, on every host; JSON."""
   if not several():
     return value
+  return peers.here().exchange(_place(), value)[0]
+
+
+def _place() -> str:
+  return f'checks at {watchdog.standing().phase!r}'
+
+
+def any_says(value: str | None) -> str | None:
+  """What the first host that has something to say says, on every host."""
+  if not several():
+    return value
+  import jax
   import numpy as np
   from jax.experimental import multihost_utils
 
-  mine = np.frombuffer(json.dumps(value).encode(), np.uint8)
-  size = int(multihost_utils.broadcast_one_to_all(np.array(mine.size)))
+  speaking = np.flatnonzero(multihost_utils.process_allgather(np.array(value is not None)))
+  if not speaking.size:
+    return None
+  source = int(speaking[0]) == jax.process_index()
+  mine = np.frombuffer((value or '').encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.array(mine.size), is_source=source))
   padded = np.zeros(size, np.uint8)
   padded[: min(size, mine.size)] = mine[:size]
-  return json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
+  return multihost_utils.broadcast_one_to_all(padded, is_source=source).tobytes().decode()
 
 
 def leave(code: int) -> None:

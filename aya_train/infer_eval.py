@@ -1,151 +1,319 @@
-"""Decoding: SeqIO tasks scored through SeqIO's Evaluator, and answers to prompts."""
+"""Evaluation by answers: SeqIO tasks whose metrics take generated answers or options' scores."""
 
+import contextlib
 import dataclasses
+import fnmatch
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import seqio
+import tensorflow as tf
 from etils import epath
 
-from aya_train import hosts, metric_writer, partitioning
-from aya_train.data import task_registry
+from aya_train import (
+  eval_answers,
+  eval_metrics,
+  eval_reader,
+  eval_rows,
+  finiteness,
+  hosts,
+  lease,
+  metric_writer,
+  missing_tasks,
+  model_answers,
+  partitioning,
+  watchdog,
+)
+from aya_train.data import feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
+from aya_train.tasks import eval_tasks, split_slices
+from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
+PREPROCESSING_SEED = 42
+DEFAULT_SPLIT = 'test'
 TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
-_OUTPUT_TYPES = (
-  seqio.metrics.ModelOutputType.PREDICTION,
-  seqio.metrics.ModelOutputType.PREDICTION_WITH_AUX,
-  seqio.metrics.ModelOutputType.SCORE,
-)
-_MODEL_FEATURES = (
-  'encoder_input_tokens',
-  'decoder_input_tokens',
-  'decoder_target_tokens',
-  'decoder_loss_weights',
-)
+GENERATED, SCORED = eval_reader.GENERATED, eval_reader.SCORED
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InferEvalConfig:
-  """What is decoded and scored by metrics; names follow T5X's infer_eval DatasetConfig.
+  """What is answered and scored by metrics; names follow T5X's infer_eval DatasetConfig.
 
   Attributes:
-    mixture_or_task_name: SeqIO task or mixture with metrics.
-    task_feature_lengths: lengths of inputs and targets; targets bound the decoding.
-    split: split to decode.
-    batch_size: rows decoded at a time, over all hosts.
-    num_examples: examples of each task, None for all.
+    mixture_or_task_name: SeqIO task or mixture with metrics, or several of them.
+    task_feature_lengths: lengths of inputs and targets; targets bound the answers.
+    split: split to read; None: of a benchmark the one that is published
+      (`eval_tasks.EvalTask.split`), else 'test'.
+    batch_size: rows answered at a time, over all hosts; of ranked options the questions.
+    num_examples: examples (questions) of each task, None for all.
     use_cached: read SeqIO's offline cache.
     seed: of SeqIO's preprocessing.
+    lengths_of_tasks: other lengths of tasks by name; '*' and '?' stand for letters, and the last
+      pattern that fits counts: {'mgsm.*': {'inputs': 2048}}.
+    splits_of_tasks: other splits of tasks by name, as `lengths_of_tasks`: {'xnli.*': 'test[:50]'}.
+    missing_tasks: what is done where data of tasks are missing, or the split of one that is named:
+      'refuse' all, or 'leave_out' these. Of sources of a mixture its own settings say it.
   """
 
-  mixture_or_task_name: str
+  mixture_or_task_name: str | Sequence[str]
   task_feature_lengths: Mapping[str, int]
-  split: str = 'validation'
+  split: str | None = 'validation'
   batch_size: int = 128
   num_examples: int | None = None
   use_cached: bool = False
-  seed: int = 42
+  seed: int = PREPROCESSING_SEED
+  lengths_of_tasks: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  splits_of_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  missing_tasks: str = missing_tasks.REFUSE
 
   def __post_init__(self):
+    missing_tasks.check_policy(self.missing_tasks)
+    for split in (self.split or DEFAULT_SPLIT, *self.splits_of_tasks.values()):
+      split_slices.parse(split)
+    if not self.names:
+      raise ValueError('MIXTURE_OR_TASK_NAME names nothing: give a task, a mixture, or a tuple')
+    for lengths in (self.task_feature_lengths, *self.lengths_of_tasks.values()):
+      feature_converters.check_lengths(lengths)
+      if unknown := sorted({*lengths} - {*self.task_feature_lengths}):
+        raise ValueError(
+          f'TASK_FEATURE_LENGTHS_OF_TASKS has lengths of {unknown}; those of '
+          f'{sorted(self.task_feature_lengths)} are known'
+        )
+    if self.batch_size < 1:
+      raise ValueError(f'BATCH_SIZE must be at least 1, got {self.batch_size!r}')
     if self.num_examples is not None and self.num_examples < 1:
       raise ValueError(
         f'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got {self.num_examples!r}'
       )
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Of tasks and mixtures."""
+    name = self.mixture_or_task_name
+    return (name,) if isinstance(name, str) else tuple(name)
+
+  def lengths_of(self, task: str) -> dict[str, int]:
+    """Lengths of a task's inputs and targets, in tokens."""
+    lengths = dict(self.task_feature_lengths)
+    for pattern, others in self.lengths_of_tasks.items():
+      if fnmatch.fnmatchcase(task, pattern):
+        lengths |= others
+    return lengths
+
+  def split_of(self, task: str) -> str:
+    """The split of a task that is read."""
+    return split_of(task, self.split, self.splits_of_tasks)
+
+
+def split_of(name: str, split: str | None, of_tasks: Mapping[str, str]) -> str:
+  """The split of a task, or of a mixture that is read as a whole; see `InferEvalConfig`."""
+  for pattern, other in reversed([*of_tasks.items()]):
+    if fnmatch.fnmatchcase(name, pattern):
+      return other
+  described = eval_tasks.about(name).split if eval_tasks.is_described(name) else DEFAULT_SPLIT
+  return described if split is None else split
+
+
+NO_METRICS = 'no metrics'
 
 
 class NothingToDecodeError(ValueError):
   """No task can be decoded and scored; the message says why."""
 
 
-class InferEvaluator:
-  """Decodes SeqIO tasks with a model and computes their metrics.
+class KeepingError(OSError):
+  """Answers cannot be kept: those of other tasks could not be either."""
 
-  Each task has an evaluator of SeqIO's own, so that one whose metric fails takes no other with it.
-  They cache targets and inputs: one object should serve a whole run.
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+  """On several hosts the others wait for the first one, which writes: it may not go on alone."""
+  try:
+    yield
+  except (OSError, hosts.ElsewhereError) as error:
+    if hosts.is_lost(error) or isinstance(error, lease.LostError):
+      raise
+    raise KeepingError(
+      f'answers cannot be kept: {error}. The same command goes on after those that are there'
+    ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What an evaluation of one task gave.
 
   Attributes:
-    tasks: names of the tasks that are decoded.
+    metrics: those that are single numbers.
+    num_examples: scored; of ranked options the questions.
+    notes: what a reader of the figures must know.
+    is_ranked: whether options were ranked.
+    is_kept: whether the answers, and their figures, are of an earlier process.
+  """
+
+  metrics: Mapping[str, float]
+  num_examples: int
+  notes: Sequence[str]
+  is_ranked: bool = False
+  is_kept: bool = False
+
+
+class Store(Protocol):
+  """Where answers outlive the process, and go on; see `eval_results.Results`."""
+
+  def open(self, kind: str, about: Mapping[str, Any], num_questions: int) -> Any:
+    """A context with the records (`answer_file.AnswerFile`) of a task, `about['task']`."""
+
+  def known(self, task: str) -> Outcome | None:
+    """Figures of the same answers, if they are there."""
+
+
+class InferEvaluator:
+  """Answers the examples of SeqIO tasks with a model and computes their metrics.
+
+  Each task has an evaluator of SeqIO's own, so that one whose metric fails takes no other with it.
+  With `keeps_examples` they cache targets and inputs: one object should serve a whole run.
+
+  Attributes:
+    tasks: names of the tasks that are answered.
     left_out: names of the tasks that cannot be, by the reason.
   """
 
   def __init__(
     self,
-    model: seq2seq.EncoderDecoderModel,
+    model: objective.Objective,
     partitioner: partitioning.Partitioner,
     config: InferEvalConfig,
     log_dir: str | None = None,
+    *,
+    answerer: model_answers.Answerer | None = None,
+    keeps_examples: bool = True,
   ):
-    """Reads the examples of all tasks; nothing is written before `evaluate`.
+    """Reads examples of all tasks; nothing is written before `evaluate`.
+
+    Args:
+      model: that answers, if nothing else does.
+      partitioner: its mesh.
+      config: what is answered.
+      log_dir: gets SeqIO's files.
+      answerer: what answers instead of the model.
+      keeps_examples: whether examples stay in memory between two evaluations.
 
     Raises:
       NothingToDecodeError: no task has metrics, the split, and rows in it.
+      missing_tasks.MissingTasksError: data of tasks are not there, and none may be missing.
     """
-    self._model, self._partitioner, self._config = model, partitioner, config
+    self._config = config
+    self._model_answers: model_answers.ModelAnswers | None = None
+    if answerer is None:
+      assert isinstance(model, seq2seq.EncoderDecoderModel)
+      answerer = self._model_answers = model_answers.ModelAnswers(
+        model, partitioner, config.batch_size, config.seed
+      )
+    self._answerer = answerer
     self._log_dir = log_dir if jax.process_index() == 0 else None
+    self._keeps_examples = keeps_examples
+    self._seen: set[tuple[str, ...]] = set()  # data of which examples were read
+    self._absent: dict[tuple[str, ...], Exception] = {}  # data that are not there
     self.left_out: dict[str, list[str]] = {}
-    self._evaluators: dict[str, seqio.Evaluator] = {}
-    for task in seqio.get_subtasks(task_registry.get_mixture_or_task(config.mixture_or_task_name)):
-      if reason := self._add(task):
-        self.left_out.setdefault(reason, []).append(task.name)
-    if not self._evaluators:
+    self._opened: dict[str, eval_reader.Opened | None] = {}
+    missing, refused = self._find(config)
+    if refused:
+      every = {t.name for n in config.names for t in seqio.get_subtasks(_provider(n))}
+      raise missing_tasks.refusal(missing_tasks.grouped(refused), len(every))
+    self.left_out |= missing_tasks.grouped(missing)
+    if not self._opened:
       raise NothingToDecodeError(
-        f'nothing of {config.mixture_or_task_name!r} can be decoded and scored: '
+        f'nothing of {config.mixture_or_task_name!r} can be decoded and scored:\n'
         f'{self.describe_left_out()}'
       )
-    self._predict = self._jit(self._predict_batch)
-    self._score = self._jit(lambda params, batch, ids: (model.score_batch(params, batch),))
+
+  def _find(self, config: InferEvalConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Opens what is there; says why other tasks are missing, and which may not be."""
+    missing: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for named in config.names:
+      provider = _provider(named)
+      tasks = seqio.get_subtasks(provider)
+      others: dict[str, str] = {}
+      for task in tasks:
+        if task.name in self._opened or task.name in missing:
+          continue
+        try:
+          reason = self._add(task)
+        except (OSError, tf.errors.OpError) as error:
+          if not eval_reader.is_missing(error):
+            raise
+          self._absent[_data(task.name, self._config)] = error
+          missing[task.name] = f'its data is missing ({task_examples.reason(error)})'
+          continue
+        if reason:
+          others[task.name] = reason
+      if all(self._lacks_split(task) for task in tasks):
+        # A name of which nothing is there. What no metric asks for is not missed.
+        missing |= {name: reason for name, reason in others.items() if reason != NO_METRICS}
+        others = {name: reason for name, reason in others.items() if reason == NO_METRICS}
+      for name, reason in others.items():
+        self.left_out.setdefault(reason, []).append(name)
+      if not _may_be_missing(provider, config):
+        refused |= {task.name: missing[task.name] for task in tasks if task.name in missing}
+    return missing, refused
 
   @property
   def tasks(self) -> list[str]:
-    return list(self._evaluators)
+    return list(self._opened)
 
   def keep(self, names: Sequence[str]) -> None:
     """Decodes these tasks only, in this order."""
-    self._evaluators = {name: self._evaluators[name] for name in names}
+    self._opened = {name: self._opened[name] for name in names}
 
   def describe_left_out(self) -> str:
-    """What is not decoded and why, '' if everything is."""
-    return '; '.join(
-      f'{reason}: {names[0]}' + (f' and {len(names) - 1} more' if len(names) > 1 else '')
-      for reason, names in self.left_out.items()
-    )
+    """What is not decoded and why, a line for each reason; '' if everything is."""
+    return missing_tasks.described(self.left_out)
+
+  def _lacks_split(self, task: seqio.Task) -> bool:
+    return not split_slices.has(task, self._config.split_of(task.name))
 
   def _add(self, task: seqio.Task) -> str:
-    """Makes the evaluator of a task; returns why it cannot be decoded, '' if it can."""
-    split = self._config.split
-    if not task.metric_objs:
-      return 'no metrics'
-    if split.split('[')[0] not in task.splits:
+    """Opens a task; returns why it cannot be decoded, '' if it can."""
+    split = self._config.split_of(task.name)
+    if not eval_metrics.of_task(task):
+      return NO_METRICS
+    if self._lacks_split(task):
       return f'no split {split!r}'
     needed = {metric.model_output_type for metric in task.metric_objs}
-    if unknown := needed - {*_OUTPUT_TYPES}:
+    if unknown := needed - {*eval_reader.OUTPUT_TYPES}:
       names = ', '.join(seqio.metrics.ModelOutputType.to_str(kind) for kind in unknown)
       return f'metrics of outputs that are not computed here ({names})'
-    evaluator = self._evaluator(task.name, self._config.num_examples, self._log_dir)
+    data = _data(task.name, self._config)
+    if not self._keeps_examples and data in self._seen:  # with another prompt
+      self._opened[task.name] = None
+      return ''
+    if data in self._absent:
+      raise self._absent[data]
+    evaluator = self._evaluator(
+      task.name, self._config.num_examples if self._keeps_examples else 1, self._log_dir
+    )
     if not int(evaluator.cached_task_datasets[task.name].cardinality()):
       return f'no rows in {split!r}'
-    self._evaluators[task.name] = evaluator
+    self._opened[task.name] = None
+    self._seen.add(data)
+    if self._keeps_examples:
+      lengths = self._config.lengths_of(task.name)
+      self._opened[task.name] = eval_reader.opened(task.name, evaluator, lengths)
     return ''
 
   def _evaluator(self, name: str, num_examples: int | None, log_dir: str | None) -> seqio.Evaluator:
-    config = self._config
-    return seqio.Evaluator(
-      mixture_or_task_name=name,
-      feature_converter=seqio.EncDecFeatureConverter(pack=False),
-      eval_split=config.split,
-      use_cached=config.use_cached,
-      seed=config.seed,
-      sequence_length=dict(config.task_feature_lengths),
+    return eval_reader.evaluator(
+      name,
+      split=self._config.split_of(name),
+      lengths=self._config.lengths_of(name),
       num_examples=num_examples,
-      logger_cls=[seqio.JSONLogger] if log_dir else [],
+      use_cached=self._config.use_cached,
+      seed=self._config.seed,
       log_dir=log_dir,
-      async_compute_metrics=False,
     )
 
   def try_metrics(self, num_examples: int = TRIED_EXAMPLES) -> dict[str, str]:
@@ -156,24 +324,18 @@ class InferEvaluator:
     Returns:
       Task name -> what its metrics or postprocessing raised.
     """
-    problems, tried = {}, set()
-    for name in self._evaluators:
-      task = seqio.TaskRegistry.get(name)
-      metrics_of_task = task.metric_fns or task.metric_objs
-      key = (*map(id, metrics_of_task), id(task.postprocess_fn))
-      if key in tried:
+    problems, seen = {}, set()
+    for name in self._opened:
+      identity = eval_reader.metrics_identity(seqio.TaskRegistry.get(name))
+      if identity in seen:
         continue
-      tried.add(key)
+      seen.add(identity)
       try:
-        scored = self._evaluator(name, num_examples, None).evaluate(
-          compute_metrics=True,
-          predict_fn=lambda ds, *_: _targets(ds),
-          predict_with_aux_fn=lambda ds, *_: (pairs := _targets(ds), _aux([0.0] * len(pairs))),
-          score_fn=lambda ds, *_: [(i, 0.0) for i, _ in _targets(ds)],
-        )
-        _numbers(scored[0].result()[name])
-      except (Exception, SystemExit) as error:
-        problems[name] = first_line(error)
+        problem = eval_reader.tried(self._evaluator(name, num_examples, None), name)
+      except Exception as error:
+        problem = eval_metrics.first_line(error)
+      if problem:
+        problems[name] = problem
     return problems
 
   def evaluate(
@@ -183,6 +345,8 @@ class InferEvaluator:
     *,
     tasks: Sequence[str] | None = None,
     failures: dict[str, Exception] | None = None,
+    between: Callable[[], None] = lambda: None,
+    store: Store | None = None,
   ) -> dict[str, dict[str, float]]:
     """Decodes and scores tasks, one after the other.
 
@@ -190,230 +354,148 @@ class InferEvaluator:
       params: parameters.
       step: for the names of the files of decoded examples.
       tasks: which, None for all.
-      failures: gets what a task's metrics raised, by task; without it the first is raised at the
-        end.
+      failures: gets what a task's metrics raised, by task, or which of them are NaN or infinite;
+        without it the first is raised at the end.
+      between: called before each batch, by every host; a `lease.LostError`, or what is no
+        Exception, ends all of it.
+      store: keeps answers while they come, and knows those of earlier processes.
 
     Returns:
       Metrics that are single numbers, by task name; on the first host only, {} on others.
     """
-    if self._log_dir:
-      epath.Path(self._log_dir).mkdir(parents=True, exist_ok=True)
     failed: dict[str, Exception] = {}
     results = {}
     for name in self.tasks if tasks is None else tasks:
-      try:
-        scored, _ = self._evaluators[name].evaluate(
-          compute_metrics=jax.process_index() == 0,
-          step=step,
-          predict_fn=lambda ds, *_: self._run(self._predict, params, ds)[0],
-          predict_with_aux_fn=lambda ds, *_: self._predictions_with_aux(params, ds),
-          score_fn=lambda ds, *_: self._run(self._score, params, ds)[0],
-        )
-        if (values := scored.result()) is not None:
-          results[name] = _numbers(values[name])
-          if others := sorted({*values[name]} - {*results[name]}):
-            logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
-      except SystemExit as error:
-        failed[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
-      except Exception as error:
-        if hosts.is_lost(error):
-          raise
-        failed[name] = error
+      outcome = self.evaluate_task(
+        name, params, step, failures=failed, between=between, store=store
+      )
+      if outcome is not None:
+        results[name] = dict(outcome.metrics)
     if failures is not None:
       failures.update(failed)
     elif failed:
       raise next(iter(failed.values()))
     return results
 
-  def _jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    return self._partitioner.jit(function, out_shardings=self._partitioner.replicated)
-
-  def _predict_batch(self, params: Any, batch: Any, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
-    length = self._config.task_feature_lengths['targets']
-    rng = jax.random.key(self._config.seed)
-    tokens, scores = self._model.predict_batch(params, batch, rng, ids, max_decode_length=length)
-    return tokens[:, 0], scores[:, 0]
-
-  def _predictions_with_aux(self, params: Any, ds: Any) -> tuple[list[tuple[int, Any]], Any]:
-    """As T5X's predict_batch_with_aux: tokens, and each answer's log-likelihood as `scores`."""
-    tokens, scores = self._run(self._predict, params, ds)
-    return tokens, _aux([score for _, score in scores])
-
-  def _run(self, function: Callable[..., Any], params: Any, ds: Any) -> list[list[tuple[int, Any]]]:
-    """Applies a function to an enumerated dataset, in batches; every host knows all rows.
+  def evaluate_task(
+    self,
+    name: str,
+    params: Any,
+    step: int,
+    *,
+    failures: dict[str, Exception],
+    between: Callable[[], None] = lambda: None,
+    store: Store | None = None,
+  ) -> Outcome | None:
+    """Decodes and scores one task; arguments as `evaluate`.
 
     Returns:
-      (index, value) of all rows, for each of the function's outputs.
+      What it gave, on the first host; None on others, and where nothing could be computed.
     """
-    rows = [
-      (int(i), {k: v for k, v in ex.items() if k in _MODEL_FEATURES})
-      for i, ex in ds.as_numpy_iterator()
-    ]
-    # Short inputs together, so that few batches are as wide as the longest row.
-    rows.sort(key=lambda row: _num_tokens(row[1]['encoder_input_tokens']))
-    outputs: list[list[tuple[int, Any]]] = []
-    for batch in batched(rows, self._config.batch_size):
-      indices = [i for i, _ in batch]
-      for k, values in enumerate(self._run_batch(function, params, batch)):
-        if k == len(outputs):
-          outputs.append([])
-        outputs[k] += zip(indices, values[: len(indices)].tolist(), strict=True)
-    return outputs
-
-  def _run_batch(
-    self, function: Callable[..., Any], params: Any, rows: Sequence[tuple[int, Any]]
-  ) -> list[np.ndarray]:
-    padded = [*rows, *[rows[0]] * (self._config.batch_size - len(rows))]
-    whole = {name: np.stack([ex[name] for _, ex in padded]) for name in rows[0][1]}
-    inputs = whole['encoder_input_tokens']
-    width = input_width(max(map(_num_tokens, inputs)), inputs.shape[1])
-    whole['encoder_input_tokens'] = inputs[:, :width]
-    ids = {'ids': np.array([i for i, _ in padded], np.int32)}
-    batch = self._partitioner.place(whole)
-    out = function(params, batch, self._partitioner.place(ids)['ids'])
-    return [np.asarray(values) for values in out]  # replicated
-
-
-def _aux(scores: list[float]) -> dict[str, list[float]]:
-  return {'scores': scores}
-
-
-def _targets(ds: Any) -> list[tuple[int, list[int]]]:
-  return [(int(i), ex['decoder_target_tokens'].tolist()) for i, ex in ds.as_numpy_iterator()]
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-  """The metrics that are one number each; SeqIO's loggers write others (texts, histograms)."""
-  numbers = {}
-  for name, value in values.items():
-    if isinstance(value, seqio.metrics.MetricValue) and not isinstance(value, seqio.metrics.Scalar):
-      continue
-    array = np.asarray(getattr(value, 'value', value))
-    if array.size == 1 and np.issubdtype(array.dtype, np.number):
-      numbers[name] = float(array.reshape(()))
-  return numbers
-
-
-def first_line(error: BaseException) -> str:
-  """Type and first line of what was raised, through SeqIO's own wrapping."""
-  cause = error.__cause__ or error
-  lines = str(cause).strip().splitlines()
-  return f'{type(cause).__name__}: {lines[0] if lines else ""}'
-
-
-def input_width(num_tokens: int, limit: int) -> int:
-  """Width of a batch to decode: the next power of two, at least 32 and at most `limit`.
-
-  Attention to padding costs as much as to tokens; few widths keep the number of programs small.
-  """
-  return min(max(32, 1 << (num_tokens - 1).bit_length()), limit)
-
-
-def _num_tokens(tokens: np.ndarray) -> int:
-  return int(np.max(np.flatnonzero(tokens), initial=0)) + 1
-
-
-def batched(rows: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-  """Consecutive slices of at most `size` rows."""
-  for start in range(0, len(rows), size):
-    yield rows[start : start + size]
-
-
-def decode_prompts(
-  model: seq2seq.EncoderDecoderModel,
-  params: Any,
-  prompts: Sequence[str],
-  *,
-  lengths: Mapping[str, int],
-  batch_size: int,
-  partitioner: partitioning.Partitioner,
-  seed: int = 0,
-) -> list[list[int]]:
-  """Answers to texts as ids without padding, cut after the end of sequence.
-
-  Args:
-    model, params: the model.
-    prompts: texts; longer than `lengths['inputs']` tokens they are cut, end of sequence kept.
-    lengths: 'inputs' and 'targets' in tokens.
-    batch_size: prompts at a time.
-    partitioner: mesh.
-    seed: for sampling.
-  """
-
-  def predict(params: Any, inputs: jax.Array, ids: jax.Array) -> jax.Array:
-    batch = {'encoder_input_tokens': inputs}
-    key = jax.random.key(seed)
-    tokens, _ = model.predict_batch(params, batch, key, ids, max_decode_length=lengths['targets'])
-    return tokens[:, 0]
-
-  step = partitioner.jit(predict, out_shardings=partitioner.replicated)
-  vocabulary = model.input_vocabulary
-  answers: list[list[int]] = []
-  for start in range(0, len(prompts), batch_size):
-    texts = prompts[start : start + batch_size]
-    rows = [
-      [*vocabulary.encode(text)[: lengths['inputs'] - 1], vocabulary.eos_id] for text in texts
-    ]
-    inputs = np.zeros((batch_size, input_width(max(map(len, rows)), lengths['inputs'])), np.int32)
-    for row, tokens in enumerate(rows):
-      inputs[row, : len(tokens)] = tokens
-    ids = jnp.arange(start, start + batch_size, dtype=jnp.int32)
-    decoded = np.asarray(step(params, inputs, ids))
-    for row in decoded[: len(prompts) - start]:
-      answers.append([int(t) for t in row if t != 0])
-  return answers
-
-
-def decoder(
-  model: objective.Objective,
-  partitioner: partitioning.Partitioner,
-  config: InferEvalConfig | None,
-  log_dir: str | None,
-  *,
-  required: bool,
-) -> InferEvaluator | None:
-  """The evaluator of what can be decoded; what cannot, and metrics that will fail, are said.
-
-  Args:
-    model, partitioner, config, log_dir: see `InferEvaluator`.
-    required: refuse a configuration of which nothing can be decoded.
-
-  Returns:
-    None if nothing is to be, or can be, decoded.
-
-  Raises:
-    NothingToDecodeError: that, and it is required.
-  """
-  if config is None:
-    return None
-  evaluator = None
-  with hosts.together():
+    outcome: Outcome | None = None
     try:
-      if not isinstance(model, seq2seq.EncoderDecoderModel):
-        raise NothingToDecodeError(
-          f'{type(model).__name__} decodes nothing, and {config.mixture_or_task_name!r} is to be '
-          'decoded: INFER_EVAL_CFG = None'
-        )
-      evaluator = InferEvaluator(model, partitioner, config, log_dir)
-    except NothingToDecodeError as error:
-      if required:
+      outcome = self._evaluate(name, params, step, between, store)
+      if outcome is not None and not outcome.is_kept:
+        finiteness.check_figures(dict(outcome.metrics), 'metrics', 'Does the metric divide by 0?')
+    except SystemExit as error:
+      failures[name] = RuntimeError(f'a metric called sys.exit({error.code!r})')
+    except Exception as error:
+      if hosts.is_lost(error) or isinstance(error, lease.LostError | KeepingError):
         raise
-      logger.warning('no answers are decoded: %s', error)
-  # Hosts may see other data; they must decode the same tasks, one after the other.
-  names = hosts.first_says([] if evaluator is None else evaluator.tasks)
-  with hosts.together():
-    if missing := sorted({*names} - {*(evaluator.tasks if evaluator else ())}):
-      raise ValueError(f'{missing} can be decoded on the first host, and not on this one')
-  if evaluator is None or not names:
-    return None
-  evaluator.keep(names)
-  if evaluator.left_out:
-    logger.warning('not decoded, %s', evaluator.describe_left_out())
-  for task, problem in evaluator.try_metrics().items():
-    logger.warning(
-      'the metrics of %s fail on its own first targets (%s): they will fail after decoding too, '
-      'and then be left out',
-      task,
-      problem,
+      failures[name] = error
+    return outcome
+
+  def _evaluate(
+    self,
+    name: str,
+    params: Any,
+    step: int,
+    between: Callable[[], None],
+    store: Store | None,
+  ) -> Outcome | None:
+    if self._log_dir:
+      epath.Path(self._log_dir).mkdir(parents=True, exist_ok=True)
+    if self._model_answers is not None:
+      self._model_answers.params = params
+    lengths = self._config.lengths_of(name)
+    with hosts.together():
+      opened = self._open(name)
+    task, rows = opened.task, opened.rows
+    title = f'{name} ({self.tasks.index(name) + 1} of {len(self.tasks)} tasks)'
+    answers: dict[str, Any] = {}
+    notes: dict[str, None] = dict.fromkeys(rows.notes)
+    was_complete = store is not None
+    with contextlib.ExitStack() as stack:
+      for kind in eval_reader.kinds(task):
+        count = len(rows.questions if kind == SCORED else rows.rows)
+        if not count:
+          raise ValueError(f'no rows in {self._config.split_of(name)!r}')
+        kept: Any = eval_answers.InMemory()
+        if store is not None:
+          kept = stack.enter_context(store.open(kind, self._about(name, rows, kind), count))
+        was_complete = was_complete and len(kept.done) == count
+        answers[kind] = kept
+      if was_complete and store is not None and (known := store.known(name)) is not None:
+        return dataclasses.replace(known, is_kept=True) if hosts.is_first() else None
+      for kind, kept in answers.items():
+        answer = eval_answers.score if kind == SCORED else eval_answers.generate
+        with watchdog.phase('decoding'), _writing():
+          answer(task, rows, self._answerer, lengths, kept, between, title)
+          if store is not None:
+            kept.finish()
+      if not hosts.is_first():
+        return None
+      for kept in answers.values():
+        notes |= dict.fromkeys(
+          eval_answers.notes_of(
+            kept.records(), lengths, is_ranked=rows.is_ranked, eos_id=_eos_id(task)
+          )
+        )
+      with watchdog.phase(f'metrics of {name}'):
+        values = opened.metrics(answers, lengths['targets'], step)
+    figures = eval_metrics.numbers(values)
+    if others := sorted({*values} - {*figures}):
+      logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
+    is_ranked = rows.is_ranked and SCORED in answers
+    return Outcome(
+      figures, len(rows.questions if is_ranked else rows.rows), tuple(notes), is_ranked
     )
-  return evaluator
+
+  def _open(self, name: str) -> eval_reader.Opened:
+    if (opened := self._opened[name]) is not None:
+      return opened
+    evaluator = self._evaluator(name, self._config.num_examples, self._log_dir)
+    return eval_reader.opened(name, evaluator, self._config.lengths_of(name))
+
+  def _about(self, name: str, rows: eval_rows.Rows, kind: str) -> dict[str, Any]:
+    """What answers depend on besides the model."""
+    return {
+      'task': name,
+      'version': eval_tasks.about(name).version,
+      'split': self._config.split_of(name),
+      'lengths': self._config.lengths_of(name),
+      'num_examples': self._config.num_examples,
+      'examples': rows.digest(),
+      **({'seed': self._config.seed} if kind == GENERATED else {}),
+    }
+
+
+def _provider(name: str) -> seqio.Task | seqio.Mixture:
+  return task_registry.get_mixture_or_task(name)
+
+
+def _eos_id(task: seqio.Task) -> int:
+  return int(task.output_features['targets'].vocabulary.eos_id)
+
+
+def _data(task: str, config: InferEvalConfig) -> tuple[str, ...]:
+  """The same for tasks that read the same examples."""
+  about = eval_tasks.about(task)
+  return (about.benchmark, about.language, about.subset, config.split_of(task))
+
+
+def _may_be_missing(provider: seqio.Task | seqio.Mixture, config: InferEvalConfig) -> bool:
+  if config.missing_tasks == missing_tasks.LEAVE_OUT:
+    return True
+  is_mixture = isinstance(provider, source_mixture.SourceMixture)
+  return is_mixture and source_mixture.settings().missing_sources == source_mixture.RENORMALISE

@@ -1,20 +1,46 @@
 """`aya-train infer`: answers of a checkpoint to prompts of one's own, or to a task's inputs."""
 
+import dataclasses
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import jax
+import numpy as np
 import seqio
 from etils import epath
 
-from aya_train import destinations, hosts, infer_eval, partitioning
-from aya_train.checkpoint import formats
-from aya_train.data import availability, task_examples, task_registry
+from aya_train import (
+  answer_batches,
+  answer_file,
+  batch_progress,
+  decode_settings,
+  destinations,
+  hosts,
+  infer_eval,
+  missing_tasks,
+  partitioning,
+  prompt_files,
+  stopping,
+  watchdog,
+)
+from aya_train.checkpoint import answering, checkpoint_identity, formats
+from aya_train.data import availability, feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
+from aya_train.tasks import eval_tasks, split_slices
 
 logger = logging.getLogger(__name__)
+_HASHED = 12  # hexadecimal digits of a digest that people see
+
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+  """What is answered: ids of the inputs, and what an answer's line says beside the answer."""
+
+  tokens: Sequence[int]
+  record: Mapping[str, Any]
 
 
 def infer(
@@ -23,36 +49,59 @@ def infer(
   checkpoint_path: str,
   partitioner: partitioning.Partitioner,
   task_feature_lengths: Mapping[str, int],
-  output_file: str,
+  base_checkpoint_path: str | None = None,
+  output_file: str | None = None,
   batch_size: int = 32,
   prompts_file: str | None = None,
   prompts: Sequence[str] = (),
+  prompt_column: str | None = None,
+  prompts_format: prompt_files.Form | None = None,
+  bad_rows: prompt_files.BadRows = 'refuse',
   mixture_or_task_name: str | None = None,
-  split: str = 'test',
+  split: str | None = None,
   num_examples: int | None = None,
+  missing: str = missing_tasks.REFUSE,
+  num_samples: int = 1,
+  decode_as_checkpoint: bool = False,
+  overwrite: bool = False,
   seed: int = 0,
 ) -> epath.Path:
-  """Decodes prompts and writes one JSON object a line: `inputs`, `prediction`, `targets` if known.
+  """Answers prompts, one JSON object a line, each written as soon as its batch is done.
 
-  Exactly one of `prompts`, `prompts_file` (a text file, one prompt a line) and
-  `mixture_or_task_name` says what to answer.
+  Exactly one of `prompts`, `prompts_file` and `mixture_or_task_name` says what to answer. A line
+  has `index`, `inputs` and `prediction`; the further columns of a row of `prompts_file`; of a task
+  what `eval_tasks.Prediction` says; with several samples `sample`, from 0. Of a task the tokens are
+  decoded that its preprocessors give, as `eval` does.
+
+  The answers that an earlier process wrote to the file stay, and the others are added, if
+  checkpoint, prompts and decoding are the same (answer_file.py). They depend on neither batch size
+  nor devices.
 
   Args:
     model: the model, with its way of decoding.
     checkpoint_path: weights, of any format of checkpoint/formats.py.
     partitioner: mesh.
-    task_feature_lengths: tokens of inputs and targets.
-    output_file: JSON-lines file to write.
+    base_checkpoint_path: if they are an adapter's, the weights under it; None: where it says.
+    task_feature_lengths: tokens of inputs and targets; longer inputs are cut, and counted.
+    output_file: JSON-lines file to write, of a disk, a bucket or a stream; None and '-' are
+      standard output.
     batch_size: prompts decoded at a time.
     prompts, prompts_file, mixture_or_task_name: what to answer.
-    split, num_examples: which examples of the task.
+    prompt_column, prompts_format, bad_rows: of the file, see `prompt_files.read`.
+    split, num_examples: which examples of the task; no split: see `infer_eval.split_of`.
+    missing: what is done where data of a mixture's tasks are missing (`missing_tasks`).
+    num_samples: answers to each prompt.
+    decode_as_checkpoint: decode as its generation_config.json says, instead of as the model does.
+    overwrite: begin anew where the file holds answers of something else.
     seed: for sampling.
 
   Raises:
-    ValueError: none or several of the three were given, or they are empty; the weights are of
-      another network or vocabulary.
+    ValueError: none or several of the three were given, or they are empty or damaged; the weights
+      are of another network or vocabulary; greedy decoding is to give several samples; the output
+      file is of something else.
     FileNotFoundError: no checkpoint, no prompts file, or the task's data is not there.
     OSError: the output file cannot be written.
+    stopping.StoppedError: a signal came; what was answered is written.
   """
   if isinstance(prompts, str):  # ('x') is a text, ('x',) a tuple
     prompts = (prompts,)
@@ -61,46 +110,186 @@ def infer(
       'give exactly one of PROMPTS, PROMPTS_FILE and MIXTURE_OR_TASK_NAME, got '
       f'{(prompts, prompts_file, mixture_or_task_name)}'
     )
+  output_file = answer_file.STDOUT if output_file is None else output_file
+  if hosts.several() and prompts_file == prompt_files.STDIN:
+    raise ValueError('standard input is on one host, and there are several: give a file')
   partitioner.check_batch_size(batch_size)
   model.check_vocabulary()
-  source = formats.detect(checkpoint_path)
+  feature_converters.check_lengths(task_feature_lengths)
+  source = formats.detect(checkpoint_path, base_checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
+  trained, model = model, answering.adapted(model, source, decoding=decode_as_checkpoint)
+  length = model.max_new_tokens or task_feature_lengths['targets']
+  decode_fn, decoding = answer_batches.sampler(model.decode_fn, num_samples, length)
+  identity = ''
   with hosts.together():
-    if jax.process_index() == 0:
+    if hosts.is_first() and not answer_file.is_stream(output_file):
       destinations.check_file(output_file, 'OUTPUT_FILE')
-  references: Sequence[str | None] = []
-  if mixture_or_task_name:
-    pairs = task_texts(mixture_or_task_name, split, num_examples)
-    prompts, references = [a for a, _ in pairs], [b for _, b in pairs]
-  elif prompts_file:
-    prompts = [line for line in epath.Path(prompts_file).read_text().splitlines() if line.strip()]
-  if not prompts:
-    raise ValueError(f'no prompts in {prompts_file or mixture_or_task_name}')
-  params = formats.read_for(model, partitioner, source)
-  started = time.monotonic()
-  answers = infer_eval.decode_prompts(
-    model,
-    params,
-    list(prompts),
-    lengths=task_feature_lengths,
-    batch_size=batch_size,
-    partitioner=partitioner,
-    seed=seed,
-  )
-  path = epath.Path(output_file)
-  if jax.process_index() == 0:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for i, (prompt, ids) in enumerate(zip(prompts, answers, strict=True)):
-      record = {'inputs': prompt, 'prediction': model.output_vocabulary.decode(ids)}
-      lines.append({**record, 'targets': references[i]} if references else record)
-    path.write_text(''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines))
-  rate = len(answers) / (time.monotonic() - started)
-  logger.info('wrote %d answers to %s (%.1f a second)', len(answers), path, rate)
-  return path
+      identity = f'{source.path.name} {checkpoint_identity.of(source.path)}'
+    if mixture_or_task_name:
+      questions = _of_task(mixture_or_task_name, split, num_examples, task_feature_lengths, missing)
+    else:
+      found = (
+        prompt_files.of_texts(prompts)
+        if prompts
+        else prompt_files.read(
+          prompts_file or '', column=prompt_column, form=prompts_format, bad_rows=bad_rows
+        )
+      )
+      questions = _of_prompts(model, found, task_feature_lengths['inputs'])
+  about = {
+    'checkpoint': identity,
+    'prompts': f'{len(questions)} {_digest([[list(q.tokens), q.record] for q in questions])}',
+    'activations': str(model.activation_dtype),
+    'max_new_tokens': length,
+    **{f'decoding {key}': value for key, value in decoding.items()},
+    **({'seed': seed} if decoding.get(decode_settings.DRAWS, True) else {}),
+  }
+  numbers = {_key(q.record): i for i, q in enumerate(questions)}
+  with (
+    stopping.stop_on_signal() as stop,
+    answer_file.AnswerFile(
+      output_file,
+      about,
+      num_questions=len(questions),
+      records_each=num_samples,
+      number=lambda record: numbers.get(_key(record)),
+      overwrite=overwrite,
+    ) as file,
+  ):
+    if file.complete and not file.is_stream:
+      logger.info('%s: all %d answers are there already', output_file, len(questions))
+      file.finish()
+      return epath.Path(output_file)
+    params = formats.read_for(trained, partitioner, source)
+    tokens = [question.tokens for question in questions]
+    todo = [i for i in range(len(questions)) if i not in file.done]
+    progress = batch_progress.BatchProgress('answers', len(questions), len(file.done))
+    started = time.monotonic()
+    with watchdog.phase('answers'):
+      for places, answers in answer_batches.answers(
+        model,
+        params,
+        tokens,
+        answer_batches.plan(tokens, todo, batch_size, in_order=file.is_stream),
+        input_length=task_feature_lengths['inputs'],
+        max_decode_length=length,
+        batch_size=batch_size,
+        partitioner=partitioner,
+        decode_fn=decode_fn,
+        num_samples=num_samples,
+        seed=seed,
+      ):
+        file.write(
+          _answered(questions[i].record, _text_of(model, ids), k, num_samples)
+          for i, samples in zip(places, answers, strict=True)
+          for k, ids in enumerate(samples)
+        )
+        progress.add(len(places))
+        watchdog.beat()
+        stop.check()
+    file.finish()
+  rate = len(todo) * num_samples / (time.monotonic() - started)
+  total = len(questions) * num_samples
+  logger.info('wrote %d answers to %s (%.1f a second)', total, output_file, rate)
+  return epath.Path(output_file)
+
+
+def _of_prompts(
+  model: seq2seq.EncoderDecoderModel, prompts: Sequence[prompt_files.Prompt], length: int
+) -> list[_Question]:
+  """Prompts as ids, cut to `length` tokens, each with its end of sequence."""
+  vocabulary = model.input_vocabulary
+  questions, cut = [], []
+  for index, prompt in enumerate(prompts):
+    ids = vocabulary.encode(prompt.text)
+    if len(ids) >= length:
+      cut.append(index)
+    record = {'index': index, **prompt.columns, 'inputs': prompt.text}
+    questions.append(_Question([*ids[: length - 1], vocabulary.eos_id], record))
+  _tell_cut(cut, len(prompts), f'longer than {length} tokens and cut there')
+  return questions
+
+
+def _of_task(
+  name: str,
+  split: str | None,
+  num_examples: int | None,
+  lengths: Mapping[str, int],
+  missing: str,
+) -> list[_Question]:
+  examples = task_examples_of(name, split, num_examples, lengths, missing)
+  if not examples:
+    raise ValueError(f'no examples in the split {split or "that is published"!r} of {name!r}')
+  full = [i for i, e in enumerate(examples) if len(e.tokens) >= lengths['inputs']]
+  _tell_cut(full, len(examples), f'{lengths["inputs"]} tokens long, or were cut there')
+  return [
+    _Question(
+      example.tokens,
+      eval_tasks.Prediction(
+        task=example.task,
+        index=example.index,
+        inputs=example.inputs,
+        targets=example.references,
+        fields=example.fields,
+      ).to_dict(),
+    )
+    for example in examples
+  ]
+
+
+def _tell_cut(cut: Sequence[int], count: int, what: str) -> None:
+  if cut and hosts.is_first():
+    logger.warning(
+      '%d of %d inputs are %s, the first at index %d: longer TASK_FEATURE_LENGTHS keep them whole',
+      *(len(cut), count, what, cut[0]),
+    )
+
+
+def _key(record: Mapping[str, Any]) -> tuple[Any, Any]:
+  return record.get('task'), record.get('index')
+
+
+def _digest(value: Any) -> str:
+  text = json.dumps(value, ensure_ascii=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:_HASHED]
+
+
+def _text_of(model: seq2seq.EncoderDecoderModel, ids: Sequence[int]) -> str:
+  ids = ids[:-1] if ids and ids[-1] == model.answer_end else ids
+  return model.output_vocabulary.decode(ids)
+
+
+def _answered(
+  record: Mapping[str, Any], prediction: str, sample: int, num_samples: int
+) -> dict[str, Any]:
+  number = {'sample': sample} if num_samples > 1 else {}
+  return {**record, **number, 'prediction': prediction}
 
 
 _SPAN = 20_000  # examples of a task among which prompts are picked
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskExample:
+  """An example of a task as a model gets it, and as people read it.
+
+  Attributes:
+    tokens: ids of the inputs as the task gives them, cut to their length.
+    inputs, targets: `inputs_pretokenized` and `targets_pretokenized`, or the tokens as text where
+      there are none.
+    task, index: the task's name, and the example's place in its split, from 0.
+    references: the column `references`, or `targets` alone if they are not empty.
+    fields: further columns that are numbers, texts or lists of texts.
+  """
+
+  tokens: list[int]
+  inputs: str
+  targets: str
+  task: str = ''
+  index: int = 0
+  references: Sequence[str] = ()
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
@@ -110,50 +299,141 @@ def picked_texts(name: str, split: str, count: int) -> list[tuple[str, str]]:
   examples count.
 
   Args:
-    name, split: as `task_texts`.
+    name, split: as `task_examples_of`.
     count: examples wanted; fewer if there are not as many.
 
   Raises:
-    ValueError, FileNotFoundError: see `task_texts`.
+    ValueError, FileNotFoundError: see `task_examples_of`.
   """
-  availability.check(name, split, None)
-  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = availability.tasks(name, split, None)
   if len(tasks) > count:
     tasks = [tasks[i * len(tasks) // count] for i in range(count)]
   each = -(-count // len(tasks))
   pairs: list[tuple[str, str]] = []
   for task in tasks:
-    found = _texts_of(task, split, _SPAN) if task_examples.has_rows(task, split, 1) else []
-    pairs += [found[i * len(found) // each] for i in range(min(each, len(found)))]
+    found = _examples(task, split, _SPAN) if task_examples.has_rows(task, split, 1) else []
+    picked = [found[i * len(found) // each] for i in range(min(each, len(found)))]
+    pairs += [(example.inputs, example.targets) for example in picked]
   return pairs[:count]
 
 
-def task_texts(name: str, split: str, num_examples: int | None) -> list[tuple[str, str]]:
-  """Inputs and targets of a task's examples as text, in the order of the data set.
+def task_examples_of(
+  name: str,
+  split: str | None,
+  num_examples: int | None,
+  lengths: Mapping[str, int] | None = None,
+  missing: str = missing_tasks.REFUSE,
+) -> list[TaskExample]:
+  """Examples of a task, in the order of the data set, as `eval` decodes them.
 
   Args:
     name: of a task or mixture; its tasks without the split or without rows in it are left out.
-    split: to read.
+    split: to read, such as 'test' or 'train[:10]'; None: see `infer_eval.split_of`.
     num_examples: of each task, None for all.
+    lengths: of the features in tokens; None: nothing is cut.
+    missing: whether tasks of a mixture whose data are missing are refused or left out.
 
   Raises:
-    ValueError: no task has the split.
-    FileNotFoundError: data is missing.
+    ValueError: no task has the split, or one has no feature `inputs`.
+    FileNotFoundError: data is missing; of a mixture all that is.
   """
-  availability.check(name, split, None)
-  pairs: list[tuple[str, str]] = []
-  for task in task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split):
-    if not task_examples.has_rows(task, split, 1):
-      continue
-    pairs += _texts_of(task, split, num_examples)
-  return pairs
+  missing_tasks.check_policy(missing)
+  found: list[TaskExample] = []
+  reasons: dict[str, str] = {}
+  tasks = _tasks_of(name, split)
+  for task, own in tasks:
+    task_registry.require_features(task, ('inputs',))
+    try:
+      if task_examples.has_rows(task, own, 1):
+        found += _examples(task, own, num_examples, lengths)
+    except FileNotFoundError as error:
+      if len(tasks) == 1:
+        raise
+      reasons[task.name] = str(error)
+  groups = missing_tasks.grouped(reasons)
+  if reasons and (missing == missing_tasks.REFUSE or len(reasons) == len(tasks)):
+    raise missing_tasks.refusal(groups, len(tasks))
+  if reasons:
+    logger.warning('not answered:\n%s', missing_tasks.described(groups))
+  return found
 
 
-def _texts_of(task: seqio.Task, split: str, num_examples: int | None) -> list[tuple[str, str]]:
-  pairs = []
-  examples = task.get_dataset(sequence_length=None, split=split, shuffle=False)
+def _tasks_of(name: str, split: str | None) -> list[tuple[seqio.Task, str]]:
+  """Tasks of a name that have the split, each with its own one where none is given."""
+  provider = task_registry.get_mixture_or_task(name)
+  tasks = [(t, infer_eval.split_of(t.name, split, {})) for t in seqio.get_subtasks(provider)]
+  splits = {own for _, own in tasks}
+  if len(splits) == 1:
+    return [(task, own) for own in splits for task in availability.tasks(name, own, None)]
+  return [(split_slices.with_split(t, own), own) for t, own in tasks if split_slices.has(t, own)]
+
+
+def _examples(
+  task: seqio.Task,
+  split: str,
+  num_examples: int | None,
+  lengths: Mapping[str, int] | None = None,
+) -> list[TaskExample]:
+  examples = task.get_dataset(
+    sequence_length=None if lengths is None else dict(lengths),
+    split=split,
+    shuffle=False,
+    seed=infer_eval.PREPROCESSING_SEED,
+  )
+  found: list[TaskExample] = []
   for example in examples.take(num_examples or -1).as_numpy_iterator():
-    texts = (example.get(f'{side}_pretokenized', b'') for side in ('inputs', 'targets'))
-    inputs, targets = (text.decode('utf-8') for text in texts)
-    pairs.append((inputs, targets))
-  return pairs
+    tokens = {side: _ids(example[side]) for side in ('inputs', 'targets') if side in example}
+    inputs, targets = (_text(task, example, side, tokens) for side in ('inputs', 'targets'))
+    references = _readable(example.get('references'))
+    if not isinstance(references, list):
+      references = [references] if isinstance(references, str) else [targets]
+    fields = {key: _readable(value) for key, value in example.items() if key not in _NOT_KEPT}
+    found.append(
+      TaskExample(
+        tokens['inputs'],
+        inputs,
+        targets,
+        task=task.name,
+        index=len(found),
+        references=[reference for reference in references if reference],
+        fields={key: value for key, value in fields.items() if value is not None},
+      )
+    )
+  return found
+
+
+_NOT_KEPT = (
+  *('inputs', 'targets', 'inputs_pretokenized', 'targets_pretokenized', 'references'),
+  *('inputs_plaintext', 'targets_plaintext'),
+)
+
+
+def _readable(value: Any) -> Any:
+  """A column as JSON: a text, a number, or a list of texts; None for what is none of these."""
+  if isinstance(value, bytes):
+    return value.decode('utf-8', 'replace')
+  array = np.asarray(value)
+  if array.ndim == 1 and array.dtype == object:
+    return [_readable(item) for item in array.tolist()]
+  if array.ndim == 0 and array.dtype.kind in 'biuf':
+    return array.item() if np.isfinite(array) else None
+  return value if isinstance(value, str) else None
+
+
+def _ids(tokens: Any) -> list[int]:
+  """The ids without the padding that a task with features of one static length puts at the end."""
+  ids = [int(token) for token in tokens]
+  while ids and ids[-1] == 0:
+    ids.pop()
+  return ids
+
+
+def _text(
+  task: seqio.Task, example: Mapping[str, Any], side: str, tokens: Mapping[str, list[int]]
+) -> str:
+  if isinstance(text := example.get(f'{side}_pretokenized'), bytes):
+    return text.decode('utf-8')
+  if side not in tokens:
+    return ''
+  vocabulary = task.output_features[side].vocabulary
+  return vocabulary.decode([token for token in tokens[side] if token != vocabulary.eos_id])

@@ -27,6 +27,8 @@ SCHEDULE_FACTORS = (
   'cosine_decay',
 )
 
+_OF_WARMUP = frozenset(['linear_warmup', 'linear_decay', 'rsqrt_decay', 'rsqrt_normalized_decay'])
+
 
 def create_learning_rate_scheduler(
   factors: str = 'constant * linear_warmup * rsqrt_decay',
@@ -57,12 +59,22 @@ def create_learning_rate_scheduler(
     A function from an int32 step to a float32 learning rate.
 
   Raises:
-    ValueError: an unknown factor.
+    ValueError: an unknown factor, a rate below 0, no step to warm up in.
   """
+  if base_learning_rate < 0:
+    raise ValueError(
+      f'BASE_LEARNING_RATE must be at least 0, got {base_learning_rate}: below 0 the loss '
+      'would climb'
+    )
   names = [name.strip() for name in factors.split('*')]
   if unknown := [name for name in names if name not in SCHEDULE_FACTORS]:
     raise ValueError(
       f'learning rate factors {unknown} in {factors!r} are unknown; known: {SCHEDULE_FACTORS}'
+    )
+  if warmup_steps < 1 and _OF_WARMUP.intersection(names):
+    raise ValueError(
+      f'WARMUP_STEPS must be at least 1 for LEARNING_RATE_FACTORS {factors!r}, got {warmup_steps}: '
+      "the rate is divided by it; without a warm-up take other factors, such as 'constant'"
     )
 
   def value(name: str, step: jax.Array) -> jax.Array | float:
@@ -191,6 +203,35 @@ def adafactor(
     steps.append(optax.ema(beta1, debias=False))
   if weight_decay_rate is not None:
     steps.append(optax.add_decayed_weights(-weight_decay_rate))
+  return optax.chain(*steps)
+
+
+def adamw(
+  learning_rate: Schedule | float,
+  param_axes: Any,
+  *,
+  beta1: float = 0.9,
+  beta2: float = 0.999,
+  epsilon: float = 1e-8,
+  weight_decay_rate: float = 0.0,
+  global_norm_clip_threshold: float | None = None,
+) -> optax.GradientTransformation:
+  """AdamW (Loshchilov & Hutter 2019), which adapters are usually trained with.
+
+  The learning rate is absolute, unlike that of `adafactor`: matrices that begin as zeros have no
+  size that it could be relative to.
+
+  Args:
+    learning_rate: constant, or function of the step.
+    param_axes: not needed; every optimizer is given it.
+    beta1, beta2, epsilon: decay of both moments, and what is added to the root of the second.
+    weight_decay_rate: fraction of each parameter taken off each step, times the learning rate.
+    global_norm_clip_threshold: limit of the gradient's global norm, or None.
+  """
+  del param_axes
+  steps = [optax.adamw(learning_rate, beta1, beta2, epsilon, weight_decay=weight_decay_rate)]
+  if global_norm_clip_threshold is not None:
+    steps.insert(0, optax.clip_by_global_norm(global_norm_clip_threshold))
   return optax.chain(*steps)
 
 

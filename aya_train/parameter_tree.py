@@ -1,5 +1,6 @@
 """Paths in trees of parameters, and the tuples of logical axes that stand at their leaves."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,3 +14,28 @@ def is_axes(x: Any) -> bool:
 def dict_names(path: tuple[Any, ...]) -> tuple[str, ...]:
   """Keys of the dicts on a path of `jax.tree_util`; fields and indices are left out."""
   return tuple(str(k.key) for k in path if isinstance(k, jax.tree_util.DictKey))
+
+
+def only(tree: Any, chosen: Callable[[str], bool]) -> Any:
+  """The leaves of nested dicts whose last names are chosen; dicts without any are left out.
+
+  A leaf is whatever is no dict, such as a quantised array.
+  """
+  out = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      if inner := only(value, chosen):
+        out[name] = inner
+    elif chosen(name):
+      out[name] = value
+  return out
+
+
+def merged(one: Any, other: Any) -> Any:
+  """Nested dicts with the leaves of both, which have none in common."""
+  if not other:
+    return one
+  out = dict(one)
+  for name, value in other.items():
+    out[name] = merged(out[name], value) if name in out else value
+  return out

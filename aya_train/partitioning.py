@@ -208,6 +208,8 @@ class Partitioner:
     gathered = set(self.gathered_axes)
 
     def one(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+      if not jax.numpy.issubdtype(x.dtype, jax.numpy.inexact):
+        return x  # quantised, and layers bring it into their dtype
       stored = [_as_tuple(axes) for axes in sharding.spec]
       if not gathered & {axis for axes in stored for axis in axes}:
         return x

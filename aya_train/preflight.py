@@ -5,18 +5,35 @@ Nothing is written here but a probe that a folder can be.
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import seqio
 from etils import epath
 
-from aya_train import destinations, hosts, infer_eval, metric_writer, partitioning, run_dir
-from aya_train.checkpoint import formats, manager
-from aya_train.data import batching, mixing, task_registry
+from aya_train import (
+  destinations,
+  eval_decoder,
+  hosts,
+  infer_eval,
+  metric_writer,
+  missing_tasks,
+  partitioning,
+  run_dir,
+)
+from aya_train.checkpoint import (
+  answering,
+  checkpoint_identity,
+  checkpoint_room,
+  formats,
+  manager,
+)
+from aya_train.data import batching, mixing, reference_scores, task_registry
 from aya_train.objectives import objective
-from aya_train.tasks import features
+from aya_train.tasks import features, split_slices
 
 logger = logging.getLogger(__name__)
 
@@ -25,35 +42,117 @@ def check_start(
   initial_checkpoint_path: str,
   model: objective.Objective,
   abstract_params: Any,
-  *,
-  needed: bool = True,
+  base_checkpoint_path: str | None = None,
 ) -> tuple[formats.Detected, int]:
   """Opens the checkpoint that a run starts from, without reading its weights.
 
   Args:
     initial_checkpoint_path: any format of checkpoint/formats.py.
     model, abstract_params: what it must fit.
-    needed: False if the run has checkpoints of its own: then it only must be there.
+    base_checkpoint_path: where the weights under an adapter are; None: where it says.
 
   Returns:
     The checkpoint, and the step it was saved at.
 
   Raises:
     FileNotFoundError: nothing there.
-    ValueError: another network or vocabulary, or a damaged checkpoint.
+    ValueError: another network or vocabulary, a damaged checkpoint, or one that starts or ends
+      answers with other tokens than training does.
   """
-  try:
-    source = formats.detect(initial_checkpoint_path)
-  except FileNotFoundError as error:
-    if needed:
-      raise
-    raise FileNotFoundError(
-      f'{error}. The run in MODEL_DIR has checkpoints of its own and goes on from the newest: '
-      'INITIAL_CHECKPOINT_PATH = None'
-    ) from error
-  if not needed:
-    return source, 0
-  return source, formats.check(source, abstract_params, model)
+  source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
+  step = formats.check(source, abstract_params, model)
+  if model.config is not None and model.is_whole:
+    answering.check_plain(source, 'training')
+  return source, step
+
+
+def check_asked_steps(total: int | None, relative: int | None) -> None:
+  """Refuses numbers of steps that no run has, also where a run is continued.
+
+  Raises:
+    ValueError: by the name of its macro.
+  """
+  for name, steps in (('TRAIN_STEPS', total), ('TRAIN_STEPS_RELATIVE', relative)):
+    if steps is not None and steps < 1:
+      raise ValueError(f'{name} must be at least 1, got {steps}')
+  if total is None and relative is None:
+    raise ValueError('TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None: give one of them')
+
+
+def with_reference(cfg: batching.DatasetConfig) -> batching.DatasetConfig:
+  """A configuration whose reference was looked at, if it reads scores of one.
+
+  A reference that is no longer there is known by its path: see `reference_scores.scored`.
+  """
+  path = cfg.reference_checkpoint
+  if path is None or reference_scores.FEATURE not in cfg.task_feature_lengths:
+    return cfg
+  identity = ''
+  with hosts.together():
+    if hosts.is_first() and epath.Path(path).exists():
+      identity = checkpoint_identity.of(formats.detect(path).path)
+  reference = reference_scores.Reference(path, hosts.first_says(identity))
+  return dataclasses.replace(cfg, reference=reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+  """The weights under a run's adapter.
+
+  Attributes:
+    source: where they are.
+    identity: their `checkpoint_identity`.
+  """
+
+  source: formats.Detected
+  identity: str
+
+  @property
+  def described(self) -> dict[str, str]:
+    """What the run's checkpoints say of them."""
+    path = os.fspath(self.source.path)
+    is_local = destinations.is_local(path)
+    return {'path': os.path.abspath(path) if is_local else path, 'identity': self.identity}
+
+
+def check_base(
+  model: objective.Objective,
+  abstract_params: Any,
+  initial: formats.Detected | None,
+  known: Mapping[str, Any],
+  initial_checkpoint_path: str | None,
+  base_checkpoint_path: str | None,
+) -> Base:
+  """Finds the weights under the adapter of a run, and holds them against those it began with.
+
+  Args:
+    model, abstract_params: what they must fit.
+    initial: what a run that begins starts from; None if it continues.
+    known: run.json.
+    initial_checkpoint_path, base_checkpoint_path: as `train_loop.train`'s. A run that continues
+      finds its base without them, where it lay.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: no checkpoint is named, or the weights are not those that the run began with.
+  """
+  begun: Mapping[str, str] = (known.get('base') or {}) if initial is None else {}
+  if initial is None and not begun:
+    raise ValueError(
+      'an adapter is nothing without the weights under it: INITIAL_CHECKPOINT_PATH must name them, '
+      f'got {initial_checkpoint_path!r}'
+    )
+  if initial is not None:
+    source = formats.base_of(initial)
+  else:
+    named = base_checkpoint_path or initial_checkpoint_path
+    path = named if named and epath.Path(named).exists() else begun['path']
+    source = formats.base_of(formats.detect(path))
+    formats.check(source, abstract_params, model)
+  identity = hosts.first_says(checkpoint_identity.of(source.path))
+  if begun and begun['identity'] != identity:
+    formats.check_identity(source, begun['identity'], "the adapter of this run's MODEL_DIR")
+  return Base(source, identity)
 
 
 def check_steps(first_step: int, last_step: int) -> None:
@@ -145,7 +244,23 @@ def check_validation(
     )
     return None
   log_survey(train_eval, found)
+  _say_common_rows(train, train_eval)
   return train_eval
+
+
+def _say_common_rows(train: batching.DatasetConfig, evaluated: batching.DatasetConfig) -> None:
+  """Says it where rows are validated on that are trained on."""
+  names = [
+    {t.name for t in seqio.get_subtasks(task_registry.get_mixture_or_task(c.mixture_or_task_name))}
+    for c in (train, evaluated)
+  ]
+  if names[0] & names[1] and split_slices.overlap(train.split, evaluated.split):
+    logger.warning(
+      'the validation loss is measured on rows that are trained on: %r (TRAIN_EVAL_SPLIT) has rows '
+      'of %r (TRAIN_SPLIT)',
+      evaluated.split,
+      train.split,
+    )
 
 
 def _has_no_rows(cfg: batching.DatasetConfig, error: Exception) -> bool:
@@ -176,13 +291,13 @@ def check_model_dir(model_dir: epath.PathLike, state: Any, num_kept: int) -> Non
   Raises:
     OSError: see `destinations.check_folder`.
   """
-  size = manager.num_bytes(state)
+  size = checkpoint_room.num_bytes(state)
   with hosts.together():
     destinations.check_folder(
       model_dir,
       'MODEL_DIR',
       files=(run_dir.FILE, metric_writer.FILE, 'config.gin', 'operative_config.gin'),
-      num_bytes=size - manager.unfinished_bytes(model_dir),
+      num_bytes=size - checkpoint_room.unfinished_bytes(epath.Path(model_dir) / manager.FOLDER),
       what='one checkpoint',
     )
     folder = os.fspath(epath.Path(model_dir) / manager.FOLDER)
@@ -206,13 +321,56 @@ def decoder(
   train: batching.DatasetConfig,
   model_dir: epath.PathLike | None,
 ) -> infer_eval.InferEvaluator | None:
-  """`infer_eval.decoder` of a run: what is named must be decodable, what is a default need not.
+  """`eval_decoder.opened` of a run: what is named must be decodable, what is a default need not.
 
   Without `model_dir` the decoded examples are not written.
   """
   log_dir = None if model_dir is None else os.fspath(epath.Path(model_dir) / 'inference_eval')
   named = config is not None and config.mixture_or_task_name != train.mixture_or_task_name
-  return infer_eval.decoder(model, partitioner, config, log_dir, required=named)
+  if config is not None and not named:
+    config = dataclasses.replace(config, missing_tasks=missing_tasks.LEAVE_OUT)
+  return eval_decoder.opened(model, partitioner, config, log_dir, required=named)
+
+
+def check_monitored(
+  cfg: manager.CheckpointConfig,
+  eval_period: int,
+  infer_eval_period: int | None,
+  data: Data,
+  decoder: infer_eval.InferEvaluator | None,
+  last_step: int,
+) -> None:
+  """Refuses a metric that is never measured at a step that is saved.
+
+  Args:
+    cfg: which metric, and when steps are saved.
+    eval_period, infer_eval_period: steps between two evaluations.
+    data: what the loss is measured on.
+    decoder: what is decoded.
+    last_step: of the run.
+
+  Raises:
+    ValueError: what was asked for, and what there is.
+  """
+  name = cfg.metric_name_to_monitor
+  if name is None:
+    return
+  said = f'CHECKPOINT_METRIC_NAME_TO_MONITOR = {name!r}: '
+  tasks = [] if decoder is None else decoder.tasks
+  kinds = [f'infer_eval/{task}/' for task in tasks]
+  kinds += ['train_eval/'] if data.train_eval is not None else []
+  kinds.append('train/')
+  if not any(name.startswith(kind) and name != kind for kind in kinds):
+    raise ValueError(f'{said}this run measures {[f"{kind}METRIC" for kind in kinds]}')
+  if name.startswith('train/'):
+    return
+  loss = name.startswith('train_eval/')
+  period, macro = (eval_period, 'EVAL') if loss else (infer_eval_period, 'INFER_EVAL')
+  if period is None or math.lcm(period, cfg.period) > last_step:
+    raise ValueError(
+      f'{said}no step before the last is both measured ({macro}_PERIOD {period}) and saved '
+      f'(CHECKPOINT_PERIOD {cfg.period}): let one be a multiple of the other, below {last_step}'
+    )
 
 
 def check_prepare(

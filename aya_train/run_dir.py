@@ -1,48 +1,131 @@
 """run.json of a MODEL_DIR: which model, vocabulary and seed the run in it has."""
 
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
+from aya_train import hosts
+from aya_train.tasks import storage
+
+logger = logging.getLogger(__name__)
 FILE = 'run.json'
 
 
 def read(model_dir: epath.PathLike) -> dict[str, Any]:
-  """The content of run.json, {} where there is none."""
+  """The content of run.json, {} where there is none.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   path = epath.Path(model_dir) / FILE
-  return json.loads(path.read_text()) if path.exists() else {}
+  if not path.exists():
+    return {}
+  try:
+    known = json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path} is damaged ({error}): {_REMEDY}') from error
+  if not isinstance(known, dict):
+    raise ValueError(f'{path} is damaged (no JSON object): {_REMEDY}')
+  return known
 
 
-def write(model_dir: epath.PathLike, **values: Any) -> None:
-  """Adds values to run.json; on the first host only."""
+# What checkpoints say beside the model and the run: of their step, and for exports.
+_OF_CHECKPOINTS = ('run', 'step', 'task_feature_lengths', 'dropout_rate')
+_REMEDY = (
+  'expected what the run wrote about its model and seed. Where it has checkpoints, the command '
+  'that trains it writes the file anew'
+)
+
+
+def read_or_recover(
+  model_dir: epath.PathLike, saved: Callable[[], Mapping[str, Any]] | None
+) -> dict[str, Any]:
+  """The content of run.json; if it is lost or damaged, what a checkpoint says of it.
+
+  Args:
+    model_dir: MODEL_DIR.
+    saved: gives what was saved beside the arrays of a checkpoint; None if there is none. Then
+      nothing is lost with run.json.
+
+  Raises:
+    ValueError: it is lost, and the checkpoint does not tell either.
+  """
+  try:
+    known = read(model_dir)
+    problem = 'is missing, or says nothing of the run'
+  except ValueError as error:
+    known, problem = {}, str(error).partition(': ')[0].rpartition(' is ')[2]
+    problem = f'is {problem}'
+  if {'architecture', 'seed', 'first_step'} <= known.keys():
+    return known
+  if saved is None:
+    if not known and (epath.Path(model_dir) / FILE).exists():
+      logger.warning('%s %s, and nothing was saved yet: the run begins anew', model_dir, problem)
+    return known
+  metadata = saved()
+  if 'run' not in metadata:
+    raise ValueError(
+      f'{epath.Path(model_dir) / FILE} {problem}, and the newest checkpoint does not say what was '
+      'in it: put the file back, or start from the parameters (INITIAL_CHECKPOINT_PATH) in another '
+      'MODEL_DIR'
+    )
+  logger.warning('%s %s: taken from the newest checkpoint', epath.Path(model_dir) / FILE, problem)
+  described = {k: v for k, v in metadata.items() if k not in _OF_CHECKPOINTS}
+  return {**described, **metadata['run']}
+
+
+def write(model_dir: epath.PathLike, values: Mapping[str, Any]) -> None:
+  """Writes run.json, unless it says just that; on the first host only."""
   if jax.process_index() == 0:
     path = epath.Path(model_dir) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{FILE}.partial')
-    partial.write_text(json.dumps({**read(model_dir), **values}, indent=2, ensure_ascii=False))
-    partial.replace(path)
+    text = json.dumps(dict(values), indent=2, ensure_ascii=False)
+    if not path.exists() or path.read_bytes() != text.encode():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      storage.write_atomically(path, text)
 
 
-def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int | None) -> None:
+def keep_text(path: epath.Path, text: str) -> bool:
+  """Writes a text file; an older one that differs stays, as NAME.1.ENDING, NAME.2.ENDING ...
+
+  Returns:
+    Whether anything was written: not if the file holds the text already.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if path.exists():
+    if (old := path.read_bytes()) == text.encode():
+      return False
+    number = 1
+    while (kept := path.with_name(f'{path.stem}.{number}{path.suffix}')).exists():
+      number += 1
+    storage.write_atomically(kept, old)
+    logger.info('%s has changed; what it was before is in %s', path, kept.name)
+  storage.write_atomically(path, text)
+  return True
+
+
+def check(
+  model_dir: epath.PathLike,
+  known: Mapping[str, Any],
+  mine: Mapping[str, Any],
+  random_seed: int | None,
+) -> None:
   """Refuses a directory that belongs to another run; writes nothing.
 
   Args:
     model_dir: MODEL_DIR.
-    mine: `architecture` of this run, and `vocabulary` and `vocabulary_file` if it has any.
+    known: its run.json.
+    mine: `architecture` of this run; `adapter`, `vocabulary`, `vocabulary_file`, `objective`, the
+      settings of its loss, if it has any.
     random_seed: the seed asked for, None for any.
 
   Raises:
     ValueError: another model, vocabulary or seed; with both.
   """
-  if not str(model_dir).strip():
-    raise ValueError('MODEL_DIR is empty: give a folder or bucket')
-  known = read(model_dir)
   if theirs := known.get('architecture'):
     differ = {
       name: (theirs.get(name), value)
@@ -56,12 +139,29 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
       raise ValueError(
         f'MODEL_DIR {model_dir} holds a run of another model: {listed}. Take another MODEL_DIR'
       )
+    theirs, ours = known.get('objective') or {}, mine.get('objective') or {}
+    others = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    if others:
+      others = ['loss'] if 'loss' in others else others
+      listed = ', '.join(f'{n} {theirs.get(n)!r} there, {ours.get(n)!r} here' for n in others)
+      raise ValueError(
+        f'MODEL_DIR {model_dir} holds a run of another loss: {listed}. Take another MODEL_DIR; the '
+        'run there may be what this one starts from (INITIAL_CHECKPOINT_PATH)'
+      )
+  if 'architecture' in known and known.get('adapter') != mine.get('adapter'):
+    there, here = (x.get('adapter') or 'no adapter' for x in (known, mine))
+    raise ValueError(
+      f'MODEL_DIR {model_dir} holds a run with {there}, and this one has {here}: take another '
+      'MODEL_DIR, or the LORA_ settings that it was begun with'
+    )
   vocabulary = mine.get('vocabulary')
   if vocabulary is not None and known.get('vocabulary') not in (None, vocabulary):
     raise ValueError(
       f'MODEL_DIR {model_dir} holds a run with another vocabulary ({known["vocabulary_file"]}); '
       f'this one is {mine["vocabulary_file"]}. Take another MODEL_DIR or the same VOCABULARY_FILE'
     )
+  if random_seed is not None and not 0 <= random_seed < 2**31:
+    raise ValueError(f'RANDOM_SEED must be in [0, 2**31), got {random_seed}')
   seed = known.get('seed')
   if seed is not None and random_seed not in (None, seed):
     raise ValueError(
@@ -70,15 +170,7 @@ def check(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int |
     )
 
 
-def claim(model_dir: epath.PathLike, mine: Mapping[str, Any], random_seed: int | None) -> int:
-  """Writes run.json unless it is there, and returns the run's seed, the same on all hosts.
-
-  Args and errors: as `check`.
-  """
-  check(model_dir, mine, random_seed)
-  seed = read(model_dir).get('seed')
-  if seed is None:
-    seed = time.time_ns() % 2**31 if random_seed is None else random_seed
-    seed = int(multihost_utils.broadcast_one_to_all(np.int64(seed)))
-    write(model_dir, **mine, seed=seed)
-  return seed
+def drawn_seed(random_seed: int | None) -> int:
+  """The seed of a run that begins, the same on all hosts: the one asked for, or any."""
+  seed = time.time_ns() % 2**31 if random_seed is None else random_seed
+  return int(hosts.first_says(seed))

@@ -4,7 +4,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train import evaluation, hosts, infer_eval, metric_writer, partitioning, train_state
+from aya_train import (
+  evaluation,
+  hosts,
+  infer_eval,
+  lease,
+  metric_writer,
+  partitioning,
+  train_state,
+  watchdog,
+)
 from aya_train.data import batching, task_registry
 from aya_train.objectives import objective
 
@@ -26,11 +35,15 @@ class RunEvaluations:
     validation: Callable[[], Any] | None,
     decoder: infer_eval.InferEvaluator | None,
     model_dir: str,
+    held: lease.Lease,
+    between: Callable[[], None],
   ):
-    self.writer = metric_writer.Writer(model_dir)
+    """As the attributes; `between` is called between two batches, and may end an evaluation."""
+    self.writer = metric_writer.Writer(model_dir, held.check)
     self.failures: dict[str, Exception] = {}
     self._eval_steps, self._validation, self._decoder = eval_steps, validation, decoder
     self._model, self._partitioner, self._model_dir = model, partitioner, model_dir
+    self._between = between
     self._eval_step = evaluation.make_eval_step(model, partitioner)
 
   def has(self, *, losses: bool, decode: bool) -> bool:
@@ -44,7 +57,7 @@ class RunEvaluations:
       try:
         self._losses(state, step)
       except Exception as error:
-        if hosts.is_lost(error):
+        if hosts.is_lost(error) or isinstance(error, lease.LostError):
           raise
         failed['validation loss'] = error
     if decode and self._decoder is not None:
@@ -68,10 +81,11 @@ class RunEvaluations:
 
   def _losses(self, state: train_state.TrainState, step: int) -> None:
     assert self._validation is not None
-    batches = _take(self._validation(), self._eval_steps)
-    summary = evaluation.train_eval(
-      self._model, self._eval_step, state.params, batches, self._partitioner
-    )
+    with watchdog.phase(f'validation loss of step {step}'):
+      batches = _take(self._validation(), self._eval_steps)
+      summary = evaluation.train_eval(
+        self._model, self._eval_step, state.all_params, batches, self._partitioner, self._between
+      )
     self.writer.write(step, 'train_eval', summary)
     logger.info('step %d  validation: %s', step, self._model.eval_line(summary))
 
@@ -84,7 +98,9 @@ class RunEvaluations:
   ) -> None:
     assert self._decoder is not None
     for name in tasks:
-      found = self._decoder.evaluate(state.params, step, tasks=[name], failures=failed)
+      found = self._decoder.evaluate(
+        state.all_params, step, tasks=[name], failures=failed, between=self._between
+      )
       for task, values in found.items():
         self.writer.write(step, f'infer_eval/{task}', values)
         overall = {name: v for name, v in values.items() if '/' not in name}

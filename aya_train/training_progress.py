@@ -6,10 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from aya_train import metric_writer
+from aya_train import batch_progress, metric_writer
 from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)
@@ -30,33 +27,18 @@ class TrainingProgress:
     """Training goes on, after something else."""
     self._mark = time.monotonic()
 
-  def report(self, pending: Sequence[Mapping[str, Any]], step: int) -> tuple[int, str] | None:
-    """Fetches the sums of the steps since the last call; writes and logs their figures.
+  def report(self, sums: Sequence[Mapping[str, Any]], step: int) -> None:
+    """Writes and logs the figures of the steps since the last call.
 
     Args:
-      pending: what `train_step.train_step` gave at each step.
+      sums: what `train_step.train_step` gave at each of them that counts, on the host.
       step: the last of them.
-
-    Returns:
-      The step before the first update whose loss or gradient is NaN or infinite, and which of the
-      two is; nothing is written then. None if all are finite.
     """
-    fetched = jax.device_get(pending)
-    seconds = time.monotonic() - self._mark
-    series = {name: np.array([s[name] for s in fetched]) for name in ('loss', 'grad_norm')}
-    if (bad := metric_writer.first_nonfinite(series)) is not None:
-      return step - len(fetched) + bad[0], bad[1]
-    summary = self._model.train_summary(functools.reduce(metric_writer.add, fetched), seconds)
-    self._writer.write(step, 'train', summary)
-    self._seconds += seconds
+    self._seconds += (seconds := time.monotonic() - self._mark)
     eta = self._seconds / (step - self._begin) * (self._last_step - step)
-    line = self._model.train_line(summary)
-    logger.info('step %d/%d  %s  ETA %s', step, self._last_step, line, clock(eta))
-    return None
-
-
-def clock(seconds: float) -> str:
-  """A duration for people: '4m05s', '1h02m'."""
-  hours, rest = divmod(int(seconds), 3600)
-  minutes, rest = divmod(rest, 60)
-  return f'{hours}h{minutes:02d}m' if hours else f'{minutes}m{rest:02d}s'
+    line = 'every batch was skipped'
+    if sums:
+      summary = self._model.train_summary(functools.reduce(metric_writer.add, sums), seconds)
+      self._writer.write(step, 'train', summary)
+      line = self._model.train_line(summary)
+    logger.info('step %d/%d  %s  ETA %s', step, self._last_step, line, batch_progress.clock(eta))

@@ -2,7 +2,7 @@
 # The fast tests and a run of 50 steps on the newest Python that is here, with the newest releases that
 # setup.py admits. Arguments go to pytest. PYTHON and AYA_TRAIN_VENV (.venv-newest) as in environment.sh.
 set -euo pipefail
-extras='hf quantised test tpu'
+extras='embed eval hf judge lora quantised test tpu translate'
 unpinned=1
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 cd -- "$root"

@@ -192,6 +192,14 @@ SOURCES: tuple[Source, ...] = (
     rows={'all': 83_000_000},
   ),
   Source(
+    'p3',
+    'P3, repreprocessed',
+    'Muennighoff/P3',
+    '1.0.0',
+    'p31t0_<split>.zip or .jsonl, split train or validation; or p3_<task>_<split>.jsonl',
+    splits=('train', 'validation'),
+  ),
+  Source(
     'data_provenance',
     'Data Provenance, commercially verified licences',
     'DataProvenanceInitiative/Commercially-Verified-Licenses',
@@ -226,9 +234,23 @@ SOURCES: tuple[Source, ...] = (
 
 BY_NAME: dict[str, Source] = {source.name: source for source in SOURCES}
 
+NOT_READ: Mapping[str, str] = {
+  'xp3megds': "xP3megds is xP3 as Megatron-DeepSpeed's binaries (.bin, .idx) in the token ids of "
+  'BLOOM, which mT5 does not share, and is not read. The same rows are released as text: '
+  '`aya-train prepare xp3`, task and source `xp3`',
+}
+"""Releases of the same family that are not read -> why, and what to read in their place."""
+
+
+def why_not_read(name: str) -> str | None:
+  """What to tell somebody who names a release that is not read; None for all other names."""
+  return NOT_READ.get(name.partition('.')[0].lower().replace('-', '').replace('_', ''))
+
 
 def by_name(name: str) -> Source:
-  """The row of a source; ValueError when there is none."""
+  """The row of a source; ValueError when there is none, or none that is read."""
+  if (why := why_not_read(name)) is not None:
+    raise ValueError(why)
   if name not in BY_NAME:
     raise ValueError(f'no source {name!r}; expected one of {", ".join(BY_NAME)}')
   return BY_NAME[name]

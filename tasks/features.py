@@ -23,14 +23,16 @@ def set_vocabulary(path: str | os.PathLike[str] | None) -> None:
   `aya-train prepare cldr` trains. The file is opened at first use, not here.
   """
   global _chosen
-  _chosen = None if path is None else os.fspath(path)
+  _chosen = None if path is None else os.path.expanduser(os.fspath(path))
 
 
 def vocabulary_file() -> str:
   """Path of the SentencePiece file in force; nothing is opened."""
   if _chosen is not None:
     return _chosen
-  return os.environ.get(VOCABULARY_ENV) or str(storage.vocabularies_dir() / DEFAULT_VOCABULARY)
+  if path := os.environ.get(VOCABULARY_ENV):
+    return os.path.expanduser(path)
+  return str(storage.vocabularies_dir() / DEFAULT_VOCABULARY)
 
 
 def _origin() -> str:
@@ -47,6 +49,11 @@ def _load(path: str, origin: str) -> seqio.SentencePieceVocabulary:
       f"default one; for mT5's own, give VOCABULARY_FILE or {VOCABULARY_ENV} the path of "
       'mc4.250000.100extra/sentencepiece.model'
     )
+  if storage.epath.Path(path).is_dir():
+    raise ValueError(
+      f'{path} (named by {origin}) is a folder: give the SentencePiece file in it, such as '
+      'sentencepiece.model'
+    )
   try:
     content = storage.epath.Path(path).read_bytes()
     model = sentencepiece.SentencePieceProcessor(model_proto=content)
@@ -54,10 +61,16 @@ def _load(path: str, origin: str) -> seqio.SentencePieceVocabulary:
       raise RuntimeError('it holds no pieces')
   except (OSError, RuntimeError, tf.errors.OpError) as error:
     raise ValueError(
-      f'{path} (named by {origin}) is no SentencePiece model ({str(error).splitlines()[0]}): give '
-      'the file itself, such as mc4.250000.100extra/sentencepiece.model'
+      f'{path} (named by {origin}) is no SentencePiece model ({_said(error)}): give the file '
+      'itself, such as mc4.250000.100extra/sentencepiece.model'
     ) from error
   return seqio.SentencePieceVocabulary(path, extra_ids=0)
+
+
+def _said(error: Exception) -> str:
+  """What a reader says, without the place in its C++ sources."""
+  said = str(error).splitlines()[0]
+  return 'it cannot be parsed' if '.cc(' in said else said
 
 
 class SharedVocabulary(seqio.SentencePieceVocabulary):

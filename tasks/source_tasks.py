@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import catalog, features
+from aya_train.tasks import catalog, features, split_slices
 from aya_train.tasks.building import rows, source_builder
 from aya_train.tasks.languages import aya101
 
@@ -92,7 +92,9 @@ class BuiltSource(seqio.DataSource):
     return found
 
   def list_shards(self, split: str) -> list[str]:
-    """Files of the split, in a fixed order."""
+    """Files of the split, in a fixed order; slices are one."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).list_shards(split)
     return [
       path
       for constituent, name, lengths in self._read_from(split)
@@ -103,6 +105,8 @@ class BuiltSource(seqio.DataSource):
 
   def num_input_examples(self, split: str) -> int:
     """Rows of the split."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
     return sum(sum(lengths) for _, _, lengths in self._read_from(split))
 
   def get_dataset(
@@ -116,12 +120,14 @@ class BuiltSource(seqio.DataSource):
     use_cached: bool = False,
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
-    """Rows of a split: scalar strings under `rows.COLUMNS`.
+    """Rows of a split, or of slices of splits: scalar strings under `rows.COLUMNS`.
 
     Without `shuffle` in the order of the files; with it many files are read in turns, in an order
     drawn from `seed`, since each holds a single language.
     """
     del sequence_length, use_cached, num_epochs
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     shards = self.list_shards(split)
     if not shards:
       raise ValueError(

@@ -1,11 +1,22 @@
 """Where aya-train keeps what it makes, and how a file gets there whole."""
 
+import contextlib
+import functools
 import os
+import re
+import socket
+import time
 import uuid
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
+from aya_train import process_identity
+
 CACHE_ENV = 'AYA_TRAIN_CACHE'
+_TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
+_CLAIM = '.claim-'
+_GRACE_SECONDS = 60.0
 
 
 def cache_dir() -> epath.Path:
@@ -26,13 +37,110 @@ def tfds_dir() -> epath.Path:
   return cache_dir() / 'tensorflow_datasets'
 
 
+def temporary(path: epath.Path, ending: str = 'tmp') -> epath.Path:
+  """A hidden name beside `path` for what will take its name when it is complete.
+
+  It says which process writes there, so that `remove_leftovers` knows what nobody does.
+  """
+  return path.parent / f'.{path.name}.{_me()}.{uuid.uuid4().hex[:8]}.{ending}'
+
+
+def remove_leftovers(folder: epath.Path) -> None:
+  """Removes what processes of this machine that are no more left under names of `temporary`.
+
+  What belongs to a living process, or to one of another machine, stays.
+  """
+  for path in folder.iterdir() if folder.exists() else ():
+    if (found := _TEMPORARY.fullmatch(path.name)) and not _is_alive(found['owner']):
+      _remove(path)
+
+
+def claim(folder: epath.Path) -> None:
+  """Writes into a folder that this process works in it; see `is_abandoned`."""
+  (folder / f'{_CLAIM}{_me()}').write_text('')
+
+
+def release(folder: epath.Path) -> None:
+  """Takes all claims out of a folder, which is complete."""
+  for path in folder.glob(f'{_CLAIM}*'):
+    path.unlink(missing_ok=True)
+
+
+def is_abandoned(folder: epath.Path) -> bool:
+  """Whether no other process, living on this machine or of another one, has claimed a folder.
+
+  One that nobody has claimed counts as abandoned after a minute: it may just have been made.
+  """
+  owners = [path.name.removeprefix(_CLAIM) for path in folder.glob(f'{_CLAIM}*')]
+  if owners:
+    return not any(owner != _me() and _is_alive(owner) for owner in owners)
+  return folder.exists() and time.time() - folder.stat().mtime > _GRACE_SECONDS
+
+
+def remove_abandoned(folders: Iterable[epath.Path]) -> None:
+  """Removes those of some folders that are abandoned."""
+  for folder in folders:
+    if folder.exists() and is_abandoned(folder):
+      _remove(folder)
+
+
+@contextlib.contextmanager
+def making(parent: epath.Path) -> Iterator[None]:
+  """While TFDS makes data sets in a folder: removes first what dead processes left half made.
+
+  TFDS makes a folder `incomplete.*` before it can be claimed. So this process claims the parent
+  before; where nobody else who lives has, what nobody has claimed belongs to nobody.
+  """
+  parent.mkdir(parents=True, exist_ok=True)
+  claim(parent)
+  try:
+    found = list(parent.glob('incomplete.*'))  # before the look at who else is there
+    alone = is_abandoned(parent)
+    for path in found:
+      if is_abandoned(path) or (alone and not list(path.glob(f'{_CLAIM}*'))):
+        _remove(path)
+    yield
+  finally:
+    for path in parent.glob(f'{_CLAIM}*'):
+      owner = path.name.removeprefix(_CLAIM)
+      if owner == _me() or not _is_alive(owner):
+        path.unlink(missing_ok=True)
+
+
+def _remove(path: epath.Path) -> None:
+  try:
+    if path.is_dir():
+      path.rmtree()
+    else:
+      path.unlink(missing_ok=True)
+  except FileNotFoundError:
+    pass  # another process removed it
+
+
+@functools.lru_cache(maxsize=1)
+def _host() -> str:
+  return re.sub(r'\W', '_', socket.gethostname()) or 'host'
+
+
+def _me() -> str:
+  """Machine, process and the start of the process, since numbers of processes come again."""
+  return f'{_host()}-{os.getpid()}-{process_identity.began(os.getpid()) or 0}'
+
+
+def _is_alive(owner: str) -> bool:
+  host, pid, started = owner.rsplit('-', 2)
+  return host != _host() or process_identity.lives(int(pid), started) is not False
+
+
 def write_atomically(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole or not at all; several writers do not disturb each other.
 
-  The content goes to a hidden `.NAME.<random>.partial` in the same folder, which takes the name
-  when it is complete.
+  The content goes to a hidden file of another name in the same folder (`temporary`), which takes
+  the name when it is complete. What killed writers left beside it goes.
   """
-  partial = path.parent / f'.{path.name}.{uuid.uuid4().hex}.partial'
+  if '://' not in os.fspath(path):
+    remove_leftovers(path.parent)
+  partial = temporary(path, 'partial')
   data = content.encode() if isinstance(content, str) else content
   try:
     partial.write_bytes(data)

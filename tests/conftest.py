@@ -1,10 +1,18 @@
 """Settings of every test: several CPU devices, strict shapes, no network, a cache of their own."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ['TFDS_DISABLE_GCS'] = '1'
 os.environ['HF_HUB_OFFLINE'] = '1'
+# Programs are compiled once for all processes of the tests, which take this over.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='compiled')
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+  atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 import contextlib
 import importlib
@@ -15,10 +23,10 @@ with contextlib.suppress(ImportError):  # after TensorFlow it ends the process, 
 import jax
 import pytest
 
-from aya_train.export import ct2_model
+from aya_train import ct2_library
 from tests.checkpoint import small_model
 
-ct2_model.prefer_mkl()
+ct2_library.prefer_mkl()
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)

@@ -49,3 +49,62 @@ def add_task(name, examples, preprocessors=APPEND_EOS, vocabulary=VOCABULARY, me
 
 def tokens(text):
   return (*(b + 3 for b in text.encode()), 1)
+
+
+def ranked(name, questions, vocabulary=VOCABULARY, ends=(False, True), metric_fns=None, **options):
+  """Registers (anew) a task with a row for each option, as T5's `rank_classification` makes them.
+
+  Args:
+    name: of the task; its split is 'test'.
+    questions: (inputs, options, index of the right one).
+    vocabulary: of both sides.
+    ends: whether inputs and targets get an end of sequence; (False, True) is the protocol of T0.
+    metric_fns: by default `ranked_accuracy`.
+    **options: of seqio.TaskRegistry.add.
+  """
+  seqio.TaskRegistry.remove(name)
+  rows = [
+    (text, option, [i, k], k == right)
+    for i, (text, choices, right) in enumerate(questions)
+    for k, option in enumerate(choices)
+  ]
+  inputs, targets, idx, correct = zip(*rows, strict=True)
+
+  def read(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed
+    return tf.data.Dataset.from_tensor_slices(
+      {
+        'inputs': tf.constant(inputs),
+        'targets': tf.constant(targets),
+        'idx': tf.constant(idx, tf.int32),
+        'is_correct': tf.constant(correct),
+        'id': tf.constant([f'q{i}' for i, _ in idx]),
+      }
+    )
+
+  return seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(read, splits=['test']),
+    preprocessors=list(APPEND_EOS),
+    output_features={
+      side: seqio.Feature(vocabulary=vocabulary, add_eos=end)
+      for side, end in zip(('inputs', 'targets'), ends, strict=True)
+    },
+    postprocess_fn=ranked_target,
+    metric_fns=[ranked_accuracy] if metric_fns is None else metric_fns,
+    **options,
+  )
+
+
+def ranked_target(value, example=None, is_target=False):
+  """As T5's postprocessor: which question and option, and whether it is right."""
+  return (tuple(example['idx']), bool(example['is_correct'])) if is_target else value
+
+
+def ranked_accuracy(targets, scores):
+  """Percent of questions whose likeliest option is right."""
+  found = {}
+  for ((question, _), correct), score in zip(targets, scores, strict=True):
+    found.setdefault(question, []).append((score, correct))
+  hits = [options[int(np.argmax([s for s, _ in options]))][1] for options in found.values()]
+  return {'accuracy': 100 * float(np.mean(hits))}

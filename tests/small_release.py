@@ -137,6 +137,7 @@ def write(root: pathlib.Path, *, sharegpt: bool = False) -> dict[str, pathlib.Pa
     'xp3': _xp3_merged,
     'xp3mt': _xp3_merged,
     'xp3all': _xp3_apart,
+    'p3': _p3,
     'data_provenance': _data_provenance,
     'aya_evaluation_suite': _evaluation_suite,
   }
@@ -318,6 +319,12 @@ def _xp3_apart(folder: pathlib.Path) -> None:
   for place, rows in _xp3_rows(folder):
     for i, name in enumerate(('GEM_xlsum_train_tldr', 'xnli_validation_can_we_infer')):
       released.jsonl(folder / place / f'xp3_{name}.jsonl', rows[i::2])
+
+
+def _p3(folder: pathlib.Path) -> None:
+  rows = [{'inputs': a, 'targets': b} for a, b in texts(folder.name, 'eng', 30)]
+  released.zipped(folder / 'p31t0_train.zip', {'p31t0_train.jsonl': rows[:24]})
+  released.jsonl(folder / 'p31t0_validation.jsonl', rows[24:])
 
 
 def _data_provenance(folder: pathlib.Path) -> None:

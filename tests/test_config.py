@@ -205,10 +205,8 @@ def test_a_written_text_gives_the_values_that_gin_evaluates(recipe, tmp_path):
     else:
       assert value == config.macro(name), name
   functions = {name for name, value in read.items() if isinstance(value, config.Reference)}
-  assert functions <= {'MODEL', 'VOCABULARY', 'OPTIMIZER', 'DECODE_FN', 'PARTITIONER'} | {
-    'INFER_EVAL_CFG',
-    'DATASET_CFG',
-  }
+  known = {'MODEL', 'NETWORK', 'VOCABULARY', 'OPTIMIZER', 'DECODE_FN', 'PARTITIONER'}
+  assert functions <= known | {'INFER_EVAL_CFG', 'DATASET_CFG'}
 
 
 def test_reading_a_text_changes_nothing_that_gin_holds():
@@ -248,3 +246,64 @@ def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(str(tmp_path))
   config.parse(SMOKE, [MODEL_DIR])
   assert config.macro('BATCH_SIZE') == 16
+
+
+def test_home_is_meant_wherever_a_path_is_given(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  bindings = [
+    "MODEL_DIR = '~/run'",
+    "DATASET_TABLES = ('~/a.toml', 'b.toml')",
+    "VOCABULARY_FILE = '~/v.model'",
+    "train/batching.DatasetConfig.prepared_dir = '~/prepared'",
+  ]
+  config.parse(['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin'], bindings)
+  assert config.macro('MODEL_DIR') == '/home/me/run'
+  assert config.macro('DATASET_TABLES') == ('/home/me/a.toml', 'b.toml')
+  assert config.macro('VOCABULARY_FILE') == '/home/me/v.model'
+  assert "DatasetConfig.prepared_dir = '/home/me/prepared'" in config.text()
+  bindings = ["PROMPTS = ('~ is a tilde',)"]
+  config.parse(['models/mt5_tiny.gin', 'recipes/infer.gin'], bindings, require_all=False)
+  assert config.macro('PROMPTS') == ('~ is a tilde',)
+
+
+@pytest.mark.parametrize('length', ['None', '0', '1.5', "'8'"])
+def test_lengths_are_numbers_of_tokens(length):
+  files = ['models/mt5_tiny.gin', 'recipes/sft_smoke.gin', 'hardware/cpu_local.gin']
+  with pytest.raises(ValueError, match='TASK_FEATURE_LENGTHS must give a number of tokens'):
+    config.parse(
+      files, ["MODEL_DIR = 'x'", f"TASK_FEATURE_LENGTHS = {{'inputs': 8, 'targets': {length}}}"]
+    )
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_a_gin_file_may_have_a_byte_order_mark(encoding, tmp_path):
+  (tmp_path / 'a.gin').write_bytes("BATCH_SIZE = 3\r\nMODEL_DIR = 'é'\r\n".encode(encoding))
+  config.parse([*SMOKE, str(tmp_path / 'a.gin')], [])
+  assert (config.macro('BATCH_SIZE'), config.macro('MODEL_DIR')) == (3, 'é')
+
+
+def test_a_gin_file_of_other_bytes_is_named(tmp_path):
+  (tmp_path / 'a.gin').write_bytes(b'BATCH_SIZE = 3  # caf\xe9\n')
+  with pytest.raises(ValueError, match=r'a\.gin.*is not UTF-8'):
+    config.parse([*SMOKE, str(tmp_path / 'a.gin')], [MODEL_DIR])
+
+
+def test_lengths_name_their_features():
+  with pytest.raises(ValueError, match=r"must name features, as in \{'inputs': .*got 128"):
+    config.parse(SMOKE, [MODEL_DIR, 'TASK_FEATURE_LENGTHS = 128'])
+
+
+@pytest.mark.parametrize('name', ['BASE_LEARNING_RATE', 'optimizer.adafactor.decay_rate'])
+def test_infinity_is_refused_by_name(name):
+  with pytest.raises(ValueError, match=f'{name} = inf: expected a finite number'):
+    config.parse(SMOKE, [MODEL_DIR, f'{name} = 1e999'])
+
+
+def test_the_folder_of_benchmarks_is_applied_and_taken_back(monkeypatch):
+  from aya_train.tasks.eval import eval_releases
+
+  monkeypatch.delenv(eval_releases.EVAL_DATA_ENV, raising=False)
+  config.configure_data({'EVAL_DATA_DIR': '/data/released'}.get)
+  assert str(eval_releases.eval_data_dir()) == '/data/released'
+  config.configure_data({}.get)
+  assert eval_releases.eval_data_dir() is None

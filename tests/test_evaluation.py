@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import infer_eval, partitioning
+from aya_train import (
+  eval_answers,
+  evaluation,
+  finiteness,
+  infer_eval,
+  model_answers,
+  partitioning,
+)
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -26,8 +33,8 @@ def test_an_answer_does_not_depend_on_the_other_prompts(setup):
   model, params, partitioner = setup
   prompts = ['a', 'b' * 30, 'cde', 'f' * 60]
   options = {'lengths': LENGTHS, 'partitioner': partitioner}
-  together = infer_eval.decode_prompts(model, params, prompts, batch_size=4, **options)
-  alone = infer_eval.decode_prompts(model, params, prompts, batch_size=1, **options)
+  together = eval_answers.decode_prompts(model, params, prompts, batch_size=4, **options)
+  alone = eval_answers.decode_prompts(model, params, prompts, batch_size=1, **options)
   assert together == alone
   assert len({tuple(answer) for answer in together}) > 1
 
@@ -48,7 +55,7 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
     result = infer_eval.InferEvaluator(model, partitioner, config).evaluate(params, 0)
   finally:
     seqio.TaskRegistry.remove('tests.evaluation')
-  expected = infer_eval.decode_prompts(
+  expected = eval_answers.decode_prompts(
     model,
     params,
     [text for text, _ in pairs],
@@ -64,7 +71,42 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
 
 
 def test_widths_hold_their_rows_and_are_few():
-  widths = [infer_eval.input_width(n, 100) for n in range(1, 101)]
+  widths = [model_answers.input_width(n, 100) for n in range(1, 101)]
   assert all(w >= n for n, w in enumerate(widths, start=1))
   assert sorted(set(widths)) == [32, 64, 100]
   assert np.all(np.diff(widths) >= 0)
+
+
+SUMS = {
+  **{name: np.float32(1) for name in ('loss', 'z_loss', 'cross_entropy', 'correct', 'examples')},
+  **{name: np.float32(4) for name in ('denominator', 'target_tokens', 'real_tokens', 'all_tokens')},
+  'steps': np.float32(1),
+}
+
+
+@pytest.mark.parametrize(
+  ('change', 'error', 'message'),
+  [
+    ({'loss': np.float32(np.nan)}, finiteness.NonFiniteError, r'of 2 batches: loss is nan\. '),
+    ({'cross_entropy': np.float32(np.inf)}, finiteness.NonFiniteError, 'loss_per_target_token is'),
+    ({'target_tokens': np.float32(0)}, ValueError, r'the target tokens of 2 batches is 0'),
+    ({'denominator': np.float32(0)}, ValueError, r'the denominator of 2 batches is 0'),
+  ],
+)
+def test_a_validation_that_is_not_finite_or_of_nothing_is_no_figure(change, error, message):
+  partitioner = partitioning.one_device()
+  batch = {'x': np.zeros((1, 1), np.int32)}
+  with pytest.raises(error, match=message):
+    evaluation.train_eval(
+      tiny.model(), lambda params, batch: {**SUMS, **change}, None, [batch] * 2, partitioner
+    )
+
+
+def test_answers_without_a_finite_log_likelihood_are_refused(setup):
+  model, params, partitioner = setup
+  head = {'kernel': params['decoder']['logits_dense']['kernel'] + 3e38}
+  huge = {**params, 'decoder': {**params['decoder'], 'logits_dense': head}}
+  with pytest.raises(finiteness.NonFiniteError, match=r'log-likelihoods of \d of 2 answers'):
+    eval_answers.decode_prompts(
+      model, huge, ['a', 'b'], lengths=LENGTHS, partitioner=partitioner, batch_size=4
+    )

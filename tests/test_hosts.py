@@ -23,3 +23,15 @@ def test_a_host_that_waited_in_vain_ends_with_the_code_that_is_started_again(mon
   said = capsys.readouterr().err
   assert 'same command run on all' in said
   assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize(
+  ('said', 'lost'),
+  [
+    ('UNAVAILABLE: the coordination service is gone', True),
+    ('RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4.00GiB.', False),
+  ],
+)
+def test_a_host_without_memory_is_not_another_host_lost(monkeypatch, said, lost):
+  monkeypatch.setattr(hosts, 'several', lambda: True)
+  assert hosts.is_lost(type('JaxRuntimeError', (RuntimeError,), {})(said)) == lost

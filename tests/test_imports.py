@@ -32,3 +32,22 @@ def test_functions_are_called_through_their_module(path):
 def test_a_function_that_is_imported_by_name_is_noticed():
   source = 'from aya_train.objectives.objective import Objective, parameter_axes'
   assert functions_by_name(source) == ['parameter_axes']
+
+
+def root_loggers(source: str) -> list[int]:
+  """Lines that log as nobody of ours: the command line shows the loggers of aya_train alone."""
+  found = []
+  for node in ast.walk(ast.parse(source)):
+    is_call = isinstance(node, ast.Attribute) and node.attr in ('info', 'warning', 'error')
+    if is_call and isinstance(node.value, ast.Name) and node.value.id == 'logging':
+      found.append(node.lineno)
+  return found
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_logged_is_logged_by_a_module(path):
+  assert root_loggers(path.read_text(encoding='utf-8')) == []
+
+
+def test_a_root_logger_is_noticed():
+  assert root_loggers('import logging\nlogging.info("x")') == [2]

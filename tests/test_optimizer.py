@@ -131,6 +131,18 @@ def test_an_unknown_factor_is_refused():
     optimizer.create_learning_rate_scheduler('constant * linear_warm_up')
 
 
+@pytest.mark.parametrize('steps', [0, -5])
+def test_a_warmup_of_no_steps_is_refused_where_it_divides(steps):
+  with pytest.raises(ValueError, match='WARMUP_STEPS must be at least 1'):
+    optimizer.create_learning_rate_scheduler('constant * rsqrt_decay', warmup_steps=steps)
+  optimizer.create_learning_rate_scheduler('constant', warmup_steps=steps)
+
+
+def test_a_rate_below_zero_is_refused():
+  with pytest.raises(ValueError, match=r'BASE_LEARNING_RATE must be at least 0, got -0\.1'):
+    optimizer.create_learning_rate_scheduler('constant', -0.1)
+
+
 @pytest.mark.t5x
 @pytest.mark.parametrize('factors', optimizer.SCHEDULE_FACTORS)
 def test_schedules_equal_those_of_t5x(factors):

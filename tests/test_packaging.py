@@ -81,14 +81,17 @@ def metadata(wheel):
   return email.message_from_bytes(text)
 
 
+DATA = {'.css', '.html', '.jinja', '.js', '.py', '.toml', '.tsv', '.txt', '.typed', '.yaml'}
+
+
 def shipped(folder, suffixes):
   return {path.relative_to(folder) for path in folder.rglob('*') if path.suffix in suffixes}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
-  code = shipped(ROOT / 'aya_train', {'.py', '.typed', '.jinja', '.txt'})
+  code = shipped(ROOT / 'aya_train', DATA)
   wanted = {f'aya_train/{path}' for path in code}
-  wanted |= {f'aya_train/tasks/{path}' for path in shipped(ROOT / 'tasks', {'.py'})}
+  wanted |= {f'aya_train/tasks/{path}' for path in shipped(ROOT / 'tasks', {'.py', '.yaml'})}
   wanted |= {f'aya_train/configs/{path}' for path in shipped(ROOT / 'gin', {'.gin'})}
   held = contents(wheel)
   about = {name for name in held if '.dist-info/' in name}

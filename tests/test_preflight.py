@@ -130,7 +130,7 @@ def test_of_a_mixture_what_can_be_measured_is(add, tmp_path, caplog):
   assert records['train_eval', 4]['examples'] == 11
   assert not any('flight.val' in kind for kind, _ in records)
   assert "no rows in 'validation': flight.val" in caplog.text
-  assert 'no metrics: flight.val2' in caplog.text
+  assert 'flight.val2: no metrics' in caplog.text
 
 
 @pytest.mark.parametrize('metric', [fails, fails_on_predictions])
@@ -217,7 +217,7 @@ def rotten(dataset):
 
 def test_a_row_that_fails_later_is_told_in_one_line(add, tmp_path):
   add('flight', {'train': seqio_tasks.texts(80)}, preprocessors=[rotten, *seqio_tasks.APPEND_EOS])
-  with pytest.raises(ValueError, match=r"task 'flight', split 'train': .*row 070 is rotten$"):
+  with pytest.raises(ValueError, match=r"task 'flight', split 'train': .*row 070 is rotten"):
     train_loop.train(**settings(tmp_path, 'flight'))
 
 
@@ -327,6 +327,7 @@ def test_weights_of_another_vocabulary_are_refused(add, tmp_path):
   ours = settings(tmp_path, 'flight', total_steps=1)
   train_loop.train(**ours)
   # As many ids, another meaning: the stored fingerprint tells.
+  shutil.rmtree(tmp_path / 'run/checkpoints/1/digests')
   path = tmp_path / 'run/checkpoints/1/metadata/metadata'
   stored = json.loads(path.read_text())
   path.write_text(json.dumps({**stored, 'vocabulary': '0' * 64}))

@@ -1,13 +1,26 @@
 import dataclasses
-import json
+import functools
+import os
+import shutil
+import time
 
 import jax
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
+from etils import epath
 
-from aya_train import infer_eval, metric_writer, optimizer, partitioning, train_loop
+from aya_train import (
+  decoding,
+  evaluation,
+  infer_eval,
+  lease,
+  metric_writer,
+  optimizer,
+  partitioning,
+  train_loop,
+)
 from aya_train.checkpoint import manager
 from aya_train.data import batching
 from tests import tiny
@@ -107,6 +120,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
     np.testing.assert_array_equal(a, b)
 
 
+def test_a_checkpoint_says_how_long_the_targets_are(finished):
+  metadata = manager.read_metadata(finished[0])
+  assert metadata['task_feature_lengths']['targets'] == 8 and metadata['dropout_rate'] == 0.1
+
+
 def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   model_dir, _ = finished
   records = {(r['kind'], r['step']): r for r in metric_writer.read(model_dir)}
@@ -128,10 +146,133 @@ def test_a_run_writes_metrics_of_training_evaluation_and_decoding(finished):
   assert len(next(inferences).read_text().splitlines()) == 12
 
 
+@pytest.mark.parametrize(
+  ('steps', 'told'),
+  [
+    ({'total_steps': -1}, 'TRAIN_STEPS must be at least 1, got -1'),
+    ({'total_steps': 0}, 'TRAIN_STEPS must be at least 1, got 0'),
+    ({'relative_steps': -3}, 'TRAIN_STEPS_RELATIVE must be at least 1, got -3'),
+    ({'total_steps': None}, 'both None: give one of them'),
+  ],
+)
+def test_steps_that_no_run_has_are_refused_also_of_a_run_that_goes_on(
+  finished, prepared_dir, steps, told
+):
+  model_dir, _ = finished
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=told):
+    train_loop.train(**settings(model_dir, prepared_dir, **steps))
+  assert contents(model_dir) == before
+
+
+@pytest.mark.parametrize(
+  ('options', 'told'),
+  [
+    ({'min_new_tokens': -1}, 'min_new_tokens must be at least 0'),
+    ({'min_new_tokens': 8}, 'less than the 8 tokens'),
+    ({'repetition_penalty': 0.0}, 'repetition_penalty must be greater than 0'),
+    ({'no_repeat_ngram_size': -1}, 'no_repeat_ngram_size must be at least 0'),
+    ({'num_decodes': 0}, 'num_decodes must be at least 1, got 0'),
+    ({'alpha': -1.0}, 'alpha must be a finite number'),
+  ],
+)
+def test_options_of_decoding_are_looked_at_before_the_first_step(
+  tmp_path, prepared_dir, options, told
+):
+  infer = infer_eval.InferEvalConfig('tests.copy', {'inputs': 16, 'targets': 8}, batch_size=8)
+  wanted = settings(tmp_path / 'run', prepared_dir, infer_eval_cfg=infer)
+  decode_fn = functools.partial(decoding.beam_search, **options)
+  wanted['model'] = dataclasses.replace(wanted['model'], decode_fn=decode_fn)
+  with pytest.raises(ValueError, match=told):
+    train_loop.train(**wanted)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('count', [0, -1])
+def test_parts_that_no_batch_has_are_refused(tmp_path, prepared_dir, count):
+  with pytest.raises(ValueError, match=f'NUM_MICROBATCHES must be None or at least 1, got {count}'):
+    train_loop.train(**settings(tmp_path, prepared_dir, num_microbatches=count))
+  with pytest.raises(
+    ValueError, match=f'LOSS_CHUNK_LENGTH must be None or at least 1, got {count}'
+  ):
+    tiny.model({'loss_chunk_length': count})
+
+
+def contents(folder):
+  return {
+    path.relative_to(folder): path.read_bytes() for path in folder.rglob('*') if path.is_file()
+  }
+
+
+def never(*unused):
+  pytest.fail('nothing of the run was to be written')
+
+
 def test_a_finished_run_does_nothing_more(finished, prepared_dir):
   model_dir, state = finished
-  again = train_loop.train(**settings(model_dir, prepared_dir))
+  before = contents(model_dir)
+  # It has checkpoints, so what it started from need not be there any more.
+  again = train_loop.train(
+    **settings(
+      model_dir,
+      prepared_dir,
+      initial_checkpoint_path='nowhere',
+      on_start=never,
+      on_data=never,
+    )
+  )
   assert int(again.step) == int(state.step)
+  assert contents(model_dir) == before
+
+
+def test_a_lost_run_json_comes_back_from_the_checkpoint(finished, tmp_path, prepared_dir):
+  model_dir, _ = finished
+  shutil.copytree(model_dir, tmp_path / 'run')
+  (tmp_path / 'run' / 'run.json').write_text('')
+  train_loop.train(**settings(tmp_path / 'run', prepared_dir, random_seed=None))
+  assert contents(tmp_path / 'run') == contents(model_dir)
+
+
+def test_eval_writes_a_folder_of_its_own_and_alone(finished, tmp_path, prepared_dir):
+  model_dir, state = finished
+  ours = settings(model_dir, prepared_dir)
+
+  def evaluate(folder):
+    return evaluation.evaluate(
+      model=ours['model'],
+      checkpoint_path=str(model_dir),
+      partitioner=ours['partitioner'],
+      output_dir=str(folder),
+      dataset_cfg=ours['train_eval_dataset_cfg'],
+    )
+
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=r'EVAL_OUTPUT_DIR .* is the MODEL_DIR of a run'):
+    evaluate(model_dir)
+  assert contents(model_dir) == before
+  with (
+    lease.held(tmp_path, 'EVAL_OUTPUT_DIR', 'eval'),
+    pytest.raises(lease.HeldError, match=r'EVAL_OUTPUT_DIR .* is in use'),
+  ):
+    evaluate(tmp_path)
+  assert evaluate(tmp_path)['train_eval']['loss'] > 0
+  (record,) = metric_writer.read(tmp_path)
+  assert (record['kind'], record['step']) == ('train_eval', int(state.step))
+  assert not (tmp_path / lease.FILE).exists()
+
+
+def test_a_run_that_lost_its_folder_saves_and_measures_nothing_more(tmp_path, prepared_dir):
+  theirs = dataclasses.replace(lease._me('train'), host='host-b')
+
+  def take(model_dir):
+    lease._write(epath.Path(model_dir) / lease.FILE, theirs)
+    time.sleep(1.1)  # it looks once a second
+
+  with pytest.raises(lease.LostError, match=r'taken over by another command .*host-b'):
+    train_loop.train(**settings(tmp_path, prepared_dir, on_start=take))
+  assert not (tmp_path / metric_writer.FILE).exists()
+  assert os.listdir(tmp_path / 'checkpoints') == []
+  assert lease.read(tmp_path / lease.FILE) == theirs
 
 
 def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepared_dir):
@@ -151,24 +292,6 @@ def test_an_initial_checkpoint_gives_weights_and_step(finished, tmp_path, prepar
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(finished, tmp_path, prepared_dir):
-  train_loop.train(**settings(tmp_path, prepared_dir, total_steps=2))
-  explode = optimizer.create_learning_rate_scheduler('constant', float('nan'))
-  with pytest.raises(
-    train_loop.NonFiniteError, match=r'after step 3; stopped, and the checkpoint of step 2 is good'
-  ):
-    train_loop.train(
-      **settings(
-        tmp_path,
-        prepared_dir,
-        total_steps=8,
-        learning_rate_fn=explode,
-        checkpoint_cfg=manager.CheckpointConfig(period=4),
-      )
-    )
-  assert manager.find(tmp_path).name == '2'
-
-
 def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
   keep = manager.CheckpointConfig(period=1, keep=2)
   train_loop.train(**settings(tmp_path, prepared_dir, checkpoint_cfg=keep))
@@ -184,16 +307,15 @@ def test_the_keep_policy_keeps_the_newest(tmp_path, prepared_dir):
     ),
     ({'random_seed': 7}, r'begun with RANDOM_SEED 0, got 7'),
     ({'model': tiny.model(vocab_size=64)}, r'96 ids but the model has 64 embedding rows'),
-    ({'initial_checkpoint_path': 'nowhere'}, r'no checkpoint at nowhere'),
     ({'num_microbatches': 3}, r'BATCH_SIZE 4 is not divisible by 3'),
   ],
 )
 def test_bad_settings_are_refused_before_work_starts(finished, prepared_dir, changes, message):
   model_dir, _ = finished
-  before = json.loads((model_dir / 'run.json').read_text())
-  with pytest.raises((ValueError, FileNotFoundError), match=message):
-    train_loop.train(**settings(model_dir, prepared_dir, **changes))
-  assert json.loads((model_dir / 'run.json').read_text()) == before
+  before = contents(model_dir)
+  with pytest.raises(ValueError, match=message):
+    train_loop.train(**settings(model_dir, prepared_dir, on_start=never, on_data=never, **changes))
+  assert contents(model_dir) == before
 
 
 def test_a_model_dir_that_cannot_be_made_is_refused(tmp_path, prepared_dir):
@@ -206,8 +328,14 @@ def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
   ours = settings(tmp_path, prepared_dir)
   cfg = dataclasses.replace(ours['train_dataset_cfg'], mixture_or_task_name='tests.cpoy')
   with pytest.raises(ValueError, match=r'tests.cpoy.*tests\.copy'):
-    train_loop.train(**{**ours, 'train_dataset_cfg': cfg})
-  assert not (tmp_path / 'checkpoints').exists()
+    train_loop.train(**{**ours, 'model_dir': str(tmp_path / 'run'), 'train_dataset_cfg': cfg})
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_missing_initial_checkpoint_is_refused(tmp_path, prepared_dir):
+  with pytest.raises(FileNotFoundError, match=r'no checkpoint at nowhere'):
+    train_loop.train(**settings(tmp_path / 'run', prepared_dir, initial_checkpoint_path='nowhere'))
+  assert not (tmp_path / 'run').exists()
 
 
 def test_lengths_shorter_than_the_prompts_are_refused(tmp_path, prepared_dir):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train import optimizer, partitioning, train_loop, train_state, train_step
+from aya_train import initial_state, optimizer, partitioning, train_state, train_step
 from aya_train.objectives import objective
 from tests import batches, tiny
 
@@ -13,7 +13,17 @@ FACTORS = [None, 'NUM_REAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE']
 BATCH = {k: jnp.asarray(v) for k, v in batches.packed(rows=8).items()}
 
 
-def setup(mesh_shape=None, devices=1, rules=None, micro=1, factor=None, gathered=(), **config):
+def setup(
+  mesh_shape=None,
+  devices=1,
+  rules=None,
+  micro=1,
+  factor=None,
+  gathered=(),
+  rate=None,
+  skip=False,
+  **config,
+):
   model = tiny.model({'loss_normalizing_factor': factor}, **config)
   partitioner = partitioning.Partitioner(
     mesh_shape or {'data': -1, 'model': 1},
@@ -22,13 +32,13 @@ def setup(mesh_shape=None, devices=1, rules=None, micro=1, factor=None, gathered
     gathered_axes=gathered,
   )
   _, axes = objective.parameter_axes(model)
-  rate = optimizer.create_learning_rate_scheduler('constant', 0.01)
+  rate = rate or optimizer.create_learning_rate_scheduler('constant', 0.01)
   tx = optimizer.adafactor(rate, axes, min_dim_size_to_factor=8)
   abstract = train_state.abstract_state(model, tx, partitioner)
-  state = train_loop.initial_state(model, tx, partitioner, abstract, 0, None)
+  state = initial_state.create(model, tx, partitioner, abstract, 0, None)
   return (
     state,
-    train_step.make_train_step(model, tx, rate, partitioner, abstract, micro),
+    train_step.make_train_step(model, tx, rate, partitioner, abstract, micro, skip_nonfinite=skip),
     partitioner,
   )
 
@@ -71,8 +81,8 @@ def test_eight_devices_equal_one(mesh_shape, dims):
 @pytest.mark.parametrize(
   ('mesh_shape', 'over_data', 'micro'),
   [
-    ({'data': 1, 'fsdp': 8, 'model': 1}, False, 1),
-    ({'data': 2, 'fsdp': 4, 'model': 1}, True, 1),
+    pytest.param({'data': 1, 'fsdp': 8, 'model': 1}, False, 1, marks=pytest.mark.heavy),
+    pytest.param({'data': 2, 'fsdp': 4, 'model': 1}, True, 1, marks=pytest.mark.heavy),
     ({'data': 2, 'fsdp': 2, 'model': 2}, True, 2),
   ],
 )
@@ -170,3 +180,20 @@ def test_a_batch_of_padding_gives_no_nan():
   grads, sums = train_step.gradients(model, tiny.params(model), empty, jax.random.key(0), 1)
   assert float(sums['loss']) == 0.0
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
+
+
+def test_an_update_that_is_not_finite_is_named_and_can_be_refused():
+  rate = lambda step: jnp.where(step == 1, np.inf, 0.01)
+  state, step, _ = setup(rate=rate, skip=True)
+  names = train_step.checked_names(state)
+  state, sums = step(state, BATCH)
+  assert int(sums[train_step.NONFINITE]) == -1
+  before = jax.device_get(state)
+  state, sums = step(state, BATCH)
+  assert names[int(sums[train_step.NONFINITE])].startswith('params/')
+  assert np.isfinite(sums['loss'])
+  for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
+    counts = old.ndim == 0 and np.issubdtype(old.dtype, np.integer)
+    np.testing.assert_array_equal(new, old + 1 if counts else old)
+  state, sums = step(state, BATCH)
+  assert int(sums[train_step.NONFINITE]) == -1

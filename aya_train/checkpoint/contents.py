@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aya_train.checkpoint import adafactor_moments, layouts
+from aya_train.checkpoint import adafactor_moments, layouts, model_settings
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.models import t5_config
 
@@ -23,6 +23,8 @@ class Checkpoint:
     step: updates done, 0 if unknown.
     moments: Adafactor's state (see `adafactor_moments`), None where there is none to be had.
     vocabulary_file: the SentencePiece file that it names, or ''.
+    settings: what else it says of its model.
+    tokenizer_folder: the folder with the files of a tokenizer of transformers, or ''.
   """
 
   where: str
@@ -31,6 +33,10 @@ class Checkpoint:
   step: int = 0
   moments: lazy_arrays.Arrays | None = None
   vocabulary_file: str = ''
+  settings: model_settings.ModelSettings = dataclasses.field(
+    default_factory=model_settings.ModelSettings
+  )
+  tokenizer_folder: str = ''
 
   def in_layout(self, config: t5_config.T5Config) -> lazy_arrays.Arrays:
     """The parameters in the layout of another config; arrays keep their dtype. See `relayout`."""
@@ -47,12 +53,13 @@ def relayout(
   """
   if same_layout(source, target):
     return params
+  whole = any(name.startswith('decoder/') for name in params)
   if source.scan_layers:
-    params = layouts.to_unrolled(params, layouts.table_of(source), source.param_scan_axis)
+    params = layouts.to_unrolled(params, layouts.table_of(source, whole), source.param_scan_axis)
   if source.relpos_bias_per_layer != target.relpos_bias_per_layer:
     params = _relpos(params, '', source, per_layer=target.relpos_bias_per_layer)
   if target.scan_layers:
-    params = layouts.to_scanned(params, layouts.table_of(target), target.param_scan_axis)
+    params = layouts.to_scanned(params, layouts.table_of(target, whole), target.param_scan_axis)
   return params
 
 
@@ -97,6 +104,8 @@ def _relpos(
   ):
     shared = f'{stack}/{RELPOS}{suffix}'
     layers = [f'{stack}/layers_{i}/{RELPOS}{suffix}' for i in range(depth)]
+    if not {shared, *layers} & {*out}:
+      continue  # the encoder by itself
     if per_layer:
       table = out.pop(shared)
       out |= dict.fromkeys(layers, table)

@@ -8,26 +8,39 @@ import dataclasses
 import importlib.util
 import logging
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from etils import epath
 
 from aya_train import destinations
-from aya_train.checkpoint import contents, formats, native, progress, sample_logits, work_folder
-from aya_train.checkpoint.arrays import lazy_arrays, orbax_tree, spool, workers
-from aya_train.checkpoint.hf import hf_export
-from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
+from aya_train.checkpoint import (
+  carrying,
+  contents,
+  formats,
+  native,
+  peft_export,
+  progress,
+  sample_answers,
+  sample_logits,
+  soup,
+  work_folder,
+)
+from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays, orbax_tree, spool, workers
+from aya_train.checkpoint.hf import hf_export, hf_vocabulary
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
 
 logger = logging.getLogger(__name__)
 
-TARGETS = ('hf', 'native', 't5x')
+TARGETS = ('hf', 'native', 't5x', 'peft')
 DTYPES = {
   'hf': ('float32', 'bfloat16', 'float16'),
   'native': ('float32', 'bfloat16'),
   't5x': ('float32', 'bfloat16'),
+  'peft': ('float32', 'bfloat16', 'float16'),
 }
 MAX_SHARD_SIZE = '5GB'
 _SPOOL_BYTES = 1 << 20  # smaller parameters are read again for each layer
@@ -43,16 +56,20 @@ class _ConversionPlan:
   """What is to be written, every default filled in.
 
   Attributes:
-    to, dtype, vocabulary_file: as for `convert`; the last is '' where there is none.
+    to, dtype: as for `convert`.
+    vocabulary: what becomes of the vocabulary.
+    allow_float16_overflow, allow_non_finite: as for `convert`.
     scan_layers: whether layers are stacked.
     max_shard_size: of each safetensors file.
   """
 
   to: str
   dtype: str
-  vocabulary_file: str
+  vocabulary: carrying.Vocabulary
   scan_layers: bool
   max_shard_size: str
+  allow_float16_overflow: bool
+  allow_non_finite: bool
 
 
 def convert(
@@ -60,6 +77,7 @@ def convert(
   dst: epath.PathLike,
   *,
   to: str = 'hf',
+  base: str | None = None,
   dtype: str | None = None,
   max_shard_size: str | None = None,
   vocabulary_file: str | None = None,
@@ -67,6 +85,10 @@ def convert(
   scan_layers: bool | None = None,
   verify: bool = False,
   allow_float16_overflow: bool = False,
+  allow_non_finite: bool = False,
+  max_new_tokens: int | None = None,
+  average: Sequence[epath.PathLike] = (),
+  average_weights: Sequence[float] | None = None,
   finish: Callable[[epath.Path], None] | None = None,
 ) -> epath.Path:
   """Writes `src` into the folder `dst` in another format; `src` is only read.
@@ -76,7 +98,9 @@ def convert(
   Args:
     src: anything `formats.detect` knows.
     dst: folder to make. For T5X call it checkpoint_<step>: T5X finds it then by its parent.
-    to: 'hf', 'native' or 't5x'.
+    to: 'hf', 'native', 't5x'; or 'peft' for an adapter without the weights under it.
+    base: of an adapter, where these weights are, by default where it says. They are merged with it;
+      PEFT's adapter_config.json gets the name instead, which may be one on the Hub.
     dtype: of the parameters written, one of DTYPES[to]. By default that of the source where the
       format stays or a native checkpoint gets weights alone that are bfloat16; else float32.
       Optimizer states are float32.
@@ -85,10 +109,17 @@ def convert(
     overwrite: replace `dst`.
     scan_layers: whether parameters of a native or T5X checkpoint are stacked; by default as in the
       source where the format stays, else they are in native ones and are not in T5X ones, as in
-      every released mT5.
-    verify: read every array back and compare it bit for bit, and, if the model fits in memory,
-      compare logits on sample prompts (`sample_logits`), before `dst` appears.
+      every released mT5. T5X has position biases of each layer only where they are stacked.
+    verify: before `dst` appears, open it as a user does: read every array back and compare it bit
+      for bit, compare settings and token ids of sample texts, and, if the model fits in memory,
+      logits and answers on sample prompts (`sample_logits`, `sample_answers`).
     allow_float16_overflow: see `hf_export.export`.
+    allow_non_finite: convert NaN and infinity as they are.
+    max_new_tokens: length of answers for generation_config.json; by default what the run was
+      trained for, or what the source says (`carrying.settings`).
+    average: more checkpoints of the same network, whose mean with `src` is written, without an
+      optimizer state.
+    average_weights: of `src` and of these; by default all the same.
     finish: is given the complete folder before it takes its name, to add files to it.
 
   Raises:
@@ -98,41 +129,69 @@ def convert(
     OSError: no room or no permission.
   """
   started = time.monotonic()
-  source, target = formats.detect(src), work_folder.check(dst, overwrite=overwrite)
-  _check(to, dtype)
+  _check(to, dtype, max_new_tokens)
+  target = work_folder.check(dst, overwrite=overwrite)
+  if to == 'peft':
+    peft_export.export(src, target, base=base, dtype=dtype, overwrite=overwrite, verify=verify)
+    return epath.Path(dst)
+  source = formats.detect(src, base)
   work_folder.check_apart(source.path, dst)
+  sources = [source, *map(formats.detect, average)]
+  weights = soup.checked_weights(average_weights, len(sources))
+  soup.check_vocabularies(sources)
+  if soup.are_encoders(sources) and to == 'native':
+    with work_folder.replacing(target, overwrite=overwrite) as work:
+      arrays = finite_arrays.checked(soup.mean_encoders(sources, weights), str(src))
+      written = native.write_encoder(work / 'out', arrays, source.path, dtype=dtype or 'float32')
+      if verify:
+        _verify(_read_back(work / 'out', to), written, str(dst))
+    logger.info('wrote %s of %d checkpoints', dst, len(sources))
+    return epath.Path(dst)
   checkpoint = formats.open_checkpoint(source)
+  if average:
+    others = [formats.open_checkpoint(other) for other in sources[1:]]
+    checkpoint = soup.mean(checkpoint, others, weights)
   lazy_arrays.check_floats(checkpoint.params, str(src))
-  plan = _planned(
-    source, checkpoint, to, dtype, max_shard_size or MAX_SHARD_SIZE, vocabulary_file, scan_layers
+  vocabulary = carrying.vocabulary(checkpoint, to, vocabulary_file, source.path)
+  checkpoint = dataclasses.replace(
+    checkpoint, settings=carrying.settings(checkpoint, source.format, to, max_new_tokens)
   )
+  plan = _ConversionPlan(
+    to=to,
+    dtype=dtype or _kept_dtype(source, checkpoint, to),
+    vocabulary=vocabulary,
+    scan_layers=_layers_are_stacked(source, checkpoint, to, scan_layers),
+    max_shard_size=max_shard_size or MAX_SHARD_SIZE,
+    allow_float16_overflow=allow_float16_overflow,
+    allow_non_finite=allow_non_finite,
+  )
+  if not (average or max_new_tokens or (vocabulary_file and to != 't5x')):
+    _check_changes(source, checkpoint, plan)
   with work_folder.replacing(target, overwrite=overwrite) as work:
     out = work / 'out'
     _check_room(work, checkpoint, plan)
+    pieces = vocabulary.written_to(work / 'vocabulary.model')
     if to == 'hf' or not plan.scan_layers:
       checkpoint = _spooled(checkpoint, work / 'spool')
-    written = _write(out, checkpoint, plan, allow_float16_overflow)
+    if not allow_non_finite:
+      checkpoint = _finite(checkpoint)
+    written = _write(out, checkpoint, plan, pieces)
     if verify:
       _verify(_read_back(out, to), written, str(dst))
-      result = formats.open_checkpoint(formats.detect(out)) if to != 'hf' else out
-      sample_logits.compare(
-        checkpoint,
-        result,
-        dtype=plan.dtype,
-        vocabulary_file=plan.vocabulary_file if _is_file(plan.vocabulary_file) else '',
-        where=str(dst),
-      )
+      _verify_use(out, checkpoint, plan, pieces, str(dst))
     if finish is not None:
       finish(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)
 
 
-def _check(to: str, dtype: str | None) -> None:
+def _check(to: str, dtype: str | None, max_new_tokens: int | None) -> None:
   if to not in TARGETS:
     raise ValueError(f'to must be one of {TARGETS}, got {to!r}')
   if dtype is not None and dtype not in DTYPES[to]:
     raise ValueError(f'--dtype of --to {to} must be one of {DTYPES[to]}, got {dtype!r}')
+  if max_new_tokens is not None and max_new_tokens < 1:
+    raise ValueError(f'--max_new_tokens must be at least 1, got {max_new_tokens}')
   if to == 'hf':
     missing = [
       package
@@ -143,63 +202,51 @@ def _check(to: str, dtype: str | None) -> None:
       raise ValueError(f"--to hf needs {', '.join(missing)}: pip install 'aya-train[hf]'")
 
 
-def _planned(
-  source: formats.Detected,
-  checkpoint: contents.Checkpoint,
-  to: str,
-  dtype: str | None,
-  max_shard_size: str,
-  vocabulary_file: str | None,
-  scan_layers: bool | None,
-) -> _ConversionPlan:
-  """Fills in the defaults; raises ValueError if nothing would change."""
-  stays = source.format.value == to
+def _kept_dtype(source: formats.Detected, checkpoint: contents.Checkpoint, to: str) -> str:
+  """The dtype written where none is asked for."""
   held = {str(array.dtype) for array in checkpoint.params.values()}
   weights_alone = to == 'native' and checkpoint.moments is None
+  stays = source.format.value == to
   kept = next(iter(held)) if len(held) == 1 and (stays or weights_alone) else 'float32'
-  if kept not in DTYPES[to]:
-    kept = 'float32'
+  return kept if kept in DTYPES[to] else 'float32'
+
+
+def _layers_are_stacked(
+  source: formats.Detected, checkpoint: contents.Checkpoint, to: str, asked: bool | None
+) -> bool:
   config = checkpoint.config
-  if scan_layers is None:
-    scan_layers = config.scan_layers if stays else to == 'native'
-  if to == 'hf' or vocabulary_file:
-    _check_vocabulary(vocabulary_file or checkpoint.vocabulary_file, source)
-  plan = _ConversionPlan(
-    to=to,
-    dtype=dtype or kept,
-    vocabulary_file=vocabulary_file or checkpoint.vocabulary_file,
-    scan_layers=scan_layers,
-    max_shard_size=max_shard_size,
-  )
-  if not stays or (vocabulary_file and to != 't5x'):
-    return plan
-  if to == 'hf':
-    same = hf_export.is_laid_out(source.path, plan.dtype, max_shard_size)
-    others = '--dtype, --max_shard_size or --vocabulary'
+  if asked is None:
+    stays = source.format.value == to
+    return config.scan_layers if stays else to == 'native' or config.relpos_bias_per_layer
+  if to == 't5x' and not asked and config.relpos_bias_per_layer:
+    logger.warning(
+      '%s has position biases in each layer, which T5X has only with --scan_layers (scalable_t5): '
+      'no network of T5X reads what is written',
+      checkpoint.where,
+    )
+  return asked
+
+
+def _check_changes(
+  source: formats.Detected, checkpoint: contents.Checkpoint, plan: _ConversionPlan
+) -> None:
+  """Raises ValueError if nothing would change."""
+  if source.format.value != plan.to:
+    return
+  config = checkpoint.config
+  if plan.to == 'hf':
+    same = hf_export.is_laid_out(source.path, plan.dtype, plan.max_shard_size)
+    others = '--dtype, --max_shard_size, --vocabulary or --max_new_tokens'
   else:
+    held = {str(array.dtype) for array in checkpoint.params.values()}
     layout = (config.scan_layers, config.param_scan_axis if config.scan_layers else 1)
-    same = held == {plan.dtype} and layout == (scan_layers, 1)
+    same = held == {plan.dtype} and layout == (plan.scan_layers, 1)
     others = '--dtype or --scan_layers'
   if same:
     raise ValueError(
-      f'{source.path} is already in the format {to!r}, of {plan.dtype} and laid out as asked: '
+      f'{source.path} is already in the format {plan.to!r}, of {plan.dtype} and laid out as asked: '
       f'nothing would change. Copy the folder, or give another {others}'
     )
-  return plan
-
-
-def _check_vocabulary(vocabulary_file: str, source: formats.Detected) -> None:
-  if _is_file(vocabulary_file):
-    return
-  named = f'the vocabulary {vocabulary_file!r} for' if vocabulary_file else 'no vocabulary in'
-  raise FileNotFoundError(
-    f'{named} {source.path}' + (' does not exist' if vocabulary_file else '') + ': give its '
-    'SentencePiece file with --vocabulary'
-  )
-
-
-def _is_file(path: str) -> bool:
-  return bool(path) and epath.Path(path).is_file()
 
 
 def _check_room(work: epath.Path, checkpoint: contents.Checkpoint, plan: _ConversionPlan) -> None:
@@ -247,41 +294,63 @@ def _spooled(checkpoint: contents.Checkpoint, folder: epath.Path) -> contents.Ch
   return dataclasses.replace(checkpoint, params={**checkpoint.params, **spooled})
 
 
+def _absolute(path: str) -> str:
+  return os.path.abspath(path) if path and destinations.is_local(path) else path
+
+
+def _finite(checkpoint: contents.Checkpoint) -> contents.Checkpoint:
+  """Refuses NaN and infinity when they are read, by name."""
+  where, moments = checkpoint.where, checkpoint.moments
+  return dataclasses.replace(
+    checkpoint,
+    params=finite_arrays.checked(checkpoint.params, where),
+    moments=None if moments is None else finite_arrays.checked(moments, where),
+  )
+
+
 def _write(
-  out: epath.Path,
-  checkpoint: contents.Checkpoint,
-  plan: _ConversionPlan,
-  allow_float16_overflow: bool,
+  out: epath.Path, checkpoint: contents.Checkpoint, plan: _ConversionPlan, pieces: str
 ) -> lazy_arrays.Arrays:
-  """Writes the folder `out`; returns what is in it, as `_read_back` names it."""
+  """Writes the folder `out`; returns what is in it, as `_read_back` names it.
+
+  `pieces` is a file with the whole SentencePiece model, '' where there is none.
+  """
+  vocabulary = plan.vocabulary
   if plan.to == 'native':
     return native.write(
       out,
       checkpoint,
-      plan.vocabulary_file,
+      vocabulary.file,
       scan_layers=plan.scan_layers,
       dtype=plan.dtype,
+      own_vocabulary=vocabulary.model,
     )
   if plan.to == 't5x':
     out.mkdir()
     leaves = t5x_leaves.to_leaves(checkpoint, scan_layers=plan.scan_layers, dtype=plan.dtype)
     with progress.shown('writing', progress.total_bytes(leaves)) as advance:
       t5x_format.write(out, progress.counted(leaves, advance))
+    t5x_settings.write(out, checkpoint, _absolute(vocabulary.file), vocabulary.model)
+    if vocabulary.model:
+      hf_vocabulary.keep(checkpoint.tokenizer_folder, out / t5x_settings.TOKENIZER)
     return leaves
   config = dataclasses.replace(checkpoint.config, scan_layers=False)
   params = checkpoint.in_layout(config)
-  written = {name: lazy_arrays.cast(array, plan.dtype) for name, array in params.items()}
+  written = {name: lazy_arrays.cast(array, plan.dtype, name) for name, array in params.items()}
   if plan.dtype == 'bfloat16':
     params = written  # half as much to transpose; the export checks what float16 cannot hold
   with progress.shown('writing', progress.total_bytes(params)) as advance:
     hf_export.export(
       progress.counted(params, advance),
       config,
-      plan.vocabulary_file,
+      pieces,
       out,
       dtype=plan.dtype,
       max_shard_size=plan.max_shard_size,
-      allow_float16_overflow=allow_float16_overflow,
+      allow_float16_overflow=plan.allow_float16_overflow,
+      allow_non_finite=plan.allow_non_finite,
+      settings=checkpoint.settings,
+      tokenizer_folder=vocabulary.tokenizer or None,
     )
   return written
 
@@ -315,3 +384,17 @@ def _verify(found: lazy_arrays.Arrays, written: lazy_arrays.Arrays, where: str) 
       if told:
         raise ValueError(f'{where}: what was written does not read back: {told}')
   logger.info('verified %d arrays, bit for bit', len(written))
+
+
+def _verify_use(
+  out: epath.Path, checkpoint: contents.Checkpoint, plan: _ConversionPlan, pieces: str, where: str
+) -> None:
+  """Compares what a user gets from the folder with what the source says and computes."""
+  opened = formats.open_checkpoint(formats.detect(out))
+  carrying.check_carried(opened, checkpoint, plan.vocabulary, where)
+  result = out if plan.to == 'hf' else opened
+  options = {'dtype': plan.dtype, 'vocabulary_file': pieces, 'where': where}
+  if plan.to == 'hf':
+    sample_answers.compare_ids(out, plan.vocabulary.tokenizer, pieces, where)
+  if sample_logits.compare(checkpoint, result, **options) is not None and plan.to == 'hf':
+    sample_answers.compare(checkpoint, out, **options)

@@ -14,12 +14,22 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from aya_train import partitioning, train_state
-from aya_train.checkpoint import contents, manager, native, optax_state, vocabularies
+from aya_train import finiteness, parameter_tree, partitioning, train_state
+from aya_train.checkpoint import (
+  adapters,
+  checkpoint_identity,
+  contents,
+  manager,
+  native,
+  optax_state,
+  quantised_leaves,
+  restoration,
+  vocabularies,
+)
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree
-from aya_train.checkpoint.hf import hf_import
-from aya_train.checkpoint.t5x import t5x_format, t5x_leaves
-from aya_train.models import t5_config
+from aya_train.checkpoint.hf import hf_import, peft_folder
+from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
+from aya_train.models import lora, network, t5_config
 from aya_train.objectives import objective
 
 if TYPE_CHECKING:
@@ -39,24 +49,52 @@ class Format(enum.Enum):
   HF = 'hf'  # Hugging Face: config.json beside *.safetensors
   T5X = 't5x'  # T5X's own: a msgpack index `checkpoint` beside zarr arrays
   T5X_ORBAX = 't5x_orbax'  # T5X through Orbax: a tree in `state/`, with or without OCDBT
+  ADAPTER = 'adapter'  # ours, of an adapter alone; read as the base that it names with it merged
+  PEFT = 'peft'  # PEFT's: adapter_config.json beside safetensors; read in the same way
 
 
 @dataclasses.dataclass(frozen=True)
 class Detected:
-  """A checkpoint that exists, and its format."""
+  """A checkpoint that exists, and its format.
+
+  Attributes:
+    path: the folder or file.
+    format: of it.
+    base: of an adapter, where the weights under it are; None: where it says.
+  """
 
   path: epath.Path
   format: Format
+  base: str | None = None
+
+  @property
+  def is_adapter(self) -> bool:
+    """Whether it holds an adapter alone."""
+    return self.format in (Format.ADAPTER, Format.PEFT)
 
 
-def detect(path: epath.PathLike) -> Detected:
+def detect(path: epath.PathLike, base: str | None = None) -> Detected:
   """Names the format of a checkpoint; of a run, the newest checkpoint is meant.
+
+  Args:
+    path: where it is.
+    base: of an adapter, where the weights under it are; None: where it says.
 
   Raises:
     FileNotFoundError: nothing there.
     ValueError: a format that cannot be read, with the way out.
   """
-  path = epath.Path(path)
+  found = _detect(epath.Path(path))
+  if base is None:
+    return found
+  if not found.is_adapter:
+    raise ValueError(
+      f'{path} is no adapter, but whole weights: it has no base, and {base} was given'
+    )
+  return dataclasses.replace(found, base=base)
+
+
+def _detect(path: epath.Path) -> Detected:
   if not path.exists():
     raise FileNotFoundError(
       f'no checkpoint at {path}: the path does not exist. INITIAL_CHECKPOINT_PATH: {_READS}; None '
@@ -70,6 +108,8 @@ def detect(path: epath.PathLike) -> Detected:
     )
   if path.is_file() and path.suffix in _PICKLES:
     raise ValueError(f'{path} {_pickle_message()}')
+  if peft_folder.is_there(path):
+    return Detected(path, Format.PEFT)
   if (path / 'config.json').exists():
     return Detected(path, Format.HF)
   if (folder := t5x_format.step_folder(path)) is not None:
@@ -81,7 +121,8 @@ def detect(path: epath.PathLike) -> Detected:
   if pickles := [p.name for p in path.iterdir() if p.suffix in _PICKLES]:
     raise ValueError(f'{path} holds {sorted(pickles)[:3]}: this {_pickle_message()}')
   try:
-    return Detected(manager.find(path), Format.NATIVE)
+    folder = manager.find(path)
+    return Detected(folder, Format.ADAPTER if adapters.is_there(folder) else Format.NATIVE)
   except FileNotFoundError as error:
     raise FileNotFoundError(f'no checkpoint at {path}. {_READS}') from error
 
@@ -107,15 +148,72 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
   """Reads what a checkpoint says of itself and opens its arrays; none of them is read.
 
   Raises:
-    ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture.
+    ValueError, FileNotFoundError: a damaged checkpoint or a foreign architecture; the base of an
+      adapter is not there, or is another.
   """
+  if source.is_adapter:
+    adapter = open_adapter(source)
+    return adapters.merged(open_checkpoint(base_of(source, adapter)), adapter)
   if source.format is Format.T5X:
-    return t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
+    checkpoint = t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
+    return t5x_settings.read(checkpoint, source.path)
   if source.format is Format.T5X_ORBAX:
     return t5x_leaves.from_leaves(orbax_tree.read(source.path), str(source.path))
   if source.format is Format.NATIVE:
     return native.open_folder(source.path)
   return hf_import.open_folder(source.path)
+
+
+def open_adapter(source: Detected) -> adapters.Adapter:
+  """Opens an adapter without the weights under it.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged, or of a sort that is not read.
+  """
+  if source.format is Format.PEFT:
+    return peft_folder.open_folder(source.path)
+  return adapters.open_step(source.path)
+
+
+def base_of(source: Detected, adapter: adapters.Adapter | None = None) -> Detected:
+  """The weights under an adapter, or the checkpoint itself if it is none.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: they are others than those that the adapter was trained on.
+  """
+  if not source.is_adapter:
+    return source
+  adapter = adapter or open_adapter(source)
+  path = source.base or adapter.base_path
+  if not path or not epath.Path(path).exists():
+    raise FileNotFoundError(
+      f'the base of the adapter in {source.path} is not at {path or "any path that it names"}: '
+      'give its folder (--base of convert; BASE_CHECKPOINT_PATH of train, infer and eval)'
+    )
+  base = detect(path)
+  if base.is_adapter:
+    raise ValueError(
+      f'the base of the adapter in {source.path} is {base.path}, an adapter itself: merge that '
+      'first, with aya-train convert'
+    )
+  if adapter.base_identity:
+    check_identity(base, adapter.base_identity, f'the adapter in {source.path}')
+  return base
+
+
+def check_identity(base: Detected, identity: str, what: str) -> None:
+  """Refuses weights that are not those of an identity.
+
+  Raises:
+    ValueError: with both.
+  """
+  found = checkpoint_identity.of(base.path)
+  if found != identity:
+    raise ValueError(
+      f'{what} belongs to a base of identity {identity}, and {base.path} has {found}: these are '
+      'other weights, on which it means nothing. Give the base that it was trained on'
+    )
 
 
 def check(source: Detected, abstract_params: Any, model: objective.Objective) -> int:
@@ -127,7 +225,8 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
     model: the objective, with the network and the vocabulary wanted.
 
   Returns:
-    The step it was saved at, 0 if unknown.
+    The step it was saved at, 0 if unknown. 0, too, where the model has parts of its own
+    (`Objective.is_shared`): its training begins there.
 
   Raises:
     ValueError: another architecture, with names and shapes; another vocabulary (see
@@ -135,6 +234,17 @@ def check(source: Detected, abstract_params: Any, model: objective.Objective) ->
   """
   if model.config is None:
     return _check_own_kind(source, model)
+  if not model.is_whole:
+    _opened_parts(source, abstract_params, model)
+    check_vocabulary(source, model.output_vocabulary)
+    return 0
+  if model.adapter is not None:
+    abstract_params = network.parameter_axes(model.config)[0]
+    if source.is_adapter:
+      adapter = open_adapter(source)
+      adapters.check_room(adapter, model.adapter)
+      if adapter.kept:
+        adapters.check_kept(adapter, open_checkpoint(base_of(source, adapter)))
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step
@@ -160,13 +270,72 @@ def _opened(
   checkpoint = open_checkpoint(source)
   checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
   have = checkpoint.in_layout(config)
-  manager.check_same_shapes(
+  restoration.check_same_shapes(
     traverse_util.unflatten_dict(dict(have), sep='/'),
     abstract_params,
     f'checkpoint {source.path}',
     'the model',
   )
+  says = (Format.HF, Format.NATIVE, Format.ADAPTER, Format.PEFT)
+  if source.format in says or t5x_settings.is_there(source.path):
+    _check_function(checkpoint, config)
   return have, checkpoint
+
+
+def _opened_parts(
+  source: Detected, abstract_params: Any, model: objective.Objective
+) -> lazy_arrays.Arrays:
+  """Arrays by the model's names: its share of a T5 network, and of its own parts those there are.
+
+  Raises:
+    ValueError: another network; parts of its own that have other shapes, or that the model lacks.
+  """
+  own: lazy_arrays.Arrays = {}
+  if source.format is Format.NATIVE and native.is_encoder(source.path):
+    checkpoint, own = native.open_encoder(source.path)
+  else:
+    checkpoint = open_checkpoint(source)
+  config: t5_config.T5Config = model.config
+  checkpoint = contents.with_relpos(checkpoint, per_layer=config.relpos_bias_per_layer)
+  layout = dataclasses.replace(
+    checkpoint.config, scan_layers=config.scan_layers, param_scan_axis=config.param_scan_axis
+  )
+  have = {n: x for n, x in checkpoint.in_layout(layout).items() if model.is_shared(n)}
+  wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  restoration.check_same_shapes(
+    traverse_util.unflatten_dict(have, sep='/'),
+    traverse_util.unflatten_dict({n: x for n, x in wanted.items() if model.is_shared(n)}, sep='/'),
+    f'checkpoint {source.path}',
+    'the model',
+  )
+  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+    _check_function(checkpoint, config)
+  differing = [
+    f'{name} {list(x.shape)}, and the model '
+    f'{list(wanted[name].shape) if name in wanted else "none of that name"}'
+    for name, x in own.items()
+    if x.shape and (name not in wanted or tuple(wanted[name].shape) != tuple(x.shape))
+  ]
+  if differing:
+    raise ValueError(
+      f'{source.path} has {"; ".join(differing)}: bind PROJECTION as the run had it, or start from '
+      'the checkpoint that it began with'
+    )
+  return {**have, **{name: x for name, x in own.items() if name in wanted}}
+
+
+def _check_function(checkpoint: contents.Checkpoint, config: t5_config.T5Config) -> None:
+  """Refuses a network whose arrays have the same shapes, and which computes something else."""
+  theirs, mine = checkpoint.config.architecture(), config.architecture()
+  differing = [
+    f'{name} {theirs[name]!r}, and the model {mine[name]!r}'
+    for name in ('mlp_activations', 'relative_attention_max_distance')
+    if theirs[name] != mine[name]
+  ]
+  if differing:
+    raise ValueError(
+      f'{checkpoint.where} has {"; ".join(differing)}: bind T5Config as the checkpoint has it'
+    )
 
 
 def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
@@ -200,12 +369,19 @@ def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
 
 
 def stored_vocabulary(source: Detected) -> vocabularies.Stored:
-  """What a checkpoint says of its vocabulary; nothing, if it is one of T5X."""
+  """What a checkpoint says of its vocabulary; nothing, if T5X itself wrote it."""
+  if source.is_adapter:
+    adapter = open_adapter(source)
+    if adapter.vocabulary is not None:
+      return vocabularies.Stored(adapter.vocabulary, adapter.vocabulary_file)
+    return stored_vocabulary(base_of(source, adapter))
   if source.format is Format.HF:
     return vocabularies.of_hf(source.path)
   if source.format is Format.NATIVE:
-    metadata = native.read_description(source.path)[1]
+    metadata = native.read_description(source.path, encoder_alone=True)[1]
     return vocabularies.Stored(metadata['vocabulary'], metadata['vocabulary_file'])
+  if source.format is Format.T5X:
+    return vocabularies.Stored(file=t5x_settings.vocabulary_file(source.path))
   return vocabularies.Stored()
 
 
@@ -229,8 +405,23 @@ def read(
       return manager.read_params(source.path, abstract_params), metadata['step']
   wanted = traverse_util.flatten_dict(abstract_params, sep='/')
   have, checkpoint = _opened(source, abstract_params, config)
-  params = {name: _place(have[name], leaf) for name, leaf in wanted.items()}
+  params = {name: restoration.place(have[name], leaf) for name, leaf in wanted.items()}
   return traverse_util.unflatten_dict(params, sep='/'), checkpoint.step
+
+
+def read_parts(source: Detected, abstract_params: Any, model: objective.Objective) -> Any:
+  """Those parameters of a model with parts of its own that a checkpoint has, as a tree.
+
+  Laid out as in `abstract_params`; each host reads the slices that its devices hold. What the tree
+  lacks begins at random.
+
+  Raises:
+    ValueError: as `check`.
+  """
+  wanted = traverse_util.flatten_dict(abstract_params, sep='/')
+  have = _opened_parts(source, abstract_params, model)
+  found = {name: restoration.place(x, wanted[name]) for name, x in have.items()}
+  return traverse_util.unflatten_dict(found, sep='/')
 
 
 def read_optimizer_state(
@@ -253,41 +444,108 @@ def read_optimizer_state(
     return None
   checkpoint = open_checkpoint(source)
   filled = optax_state.fill(abstract_state.opt_state, abstract_state.params, checkpoint, config)
-  return None if filled is None else jax.tree.map(_place, filled, abstract_state.opt_state)
-
-
-def _place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """Puts each shard on its device, reading nothing else; replicas are read once."""
-  if array.shape != tuple(leaf.shape):
-    raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
-  if array.chunks == array.shape:
-    array = lazy_arrays.of(array.read())
-  read: dict[Any, np.ndarray] = {}
-
-  def shard(index: Any) -> np.ndarray:
-    key = tuple(i.indices(n)[:2] for i, n in zip(index or (), array.shape, strict=True))
-    if key not in read:
-      read[key] = array[index].astype(leaf.dtype, copy=False)
-    return read[key]
-
-  sharding = leaf.sharding
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
+  return (
+    None if filled is None else jax.tree.map(restoration.place, filled, abstract_state.opt_state)
+  )
 
 
 def read_for(
   model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
 ) -> Any:
-  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh.
+  """Parameters of a checkpoint for a model, sharded over the partitioner's mesh, all finite.
 
   Raises:
-    ValueError: another network or vocabulary; or a damaged checkpoint.
+    ValueError: another network or vocabulary; a damaged checkpoint; or one with NaN or infinity,
+      whose first array is named (`finiteness.NonFiniteError`).
   """
   abstract, axes = objective.parameter_axes(model)
   check(source, abstract, model)
+  if model.adapter is not None:
+    return _read_adapted(model, partitioner, source)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
   )
-  return read(source, abstract, model.config)[0]
+  if model.config is None or model.is_whole:
+    params = read(source, abstract, model.config)[0]
+  else:
+    params = read_parts(source, abstract, model)
+    restoration.check_same_shapes(params, abstract, f'checkpoint {source.path}', 'the model')
+  finiteness.check(
+    params,
+    f'the checkpoint {source.path}',
+    'Its answers and figures would mean nothing: take another',
+  )
+  return params
+
+
+# Models with an adapter ---------------------------------------------------------------------------
+
+
+def read_frozen(source: Detected, abstract: Any, config: t5_config.T5Config) -> Any:
+  """The weights under an adapter, each laid out, and quantised, as `abstract` says.
+
+  Args:
+    source: those weights, or an adapter on them.
+    abstract: of `objective.frozen`.
+    config: the network.
+
+  Raises:
+    ValueError: another architecture, with names and shapes; or a damaged checkpoint.
+  """
+  have = _opened(base_of(source), network.parameter_axes(config)[0], config)[0]
+  return traverse_util.unflatten_dict(
+    {
+      name: quantised_leaves.place(have[name], leaf, config.param_scan_axis)
+      for name, leaf in traverse_util.flatten_dict(abstract, sep='/').items()
+    },
+    sep='/',
+  )
+
+
+def read_adapter(
+  source: Detected, abstract: Any, model: objective.Objective, rng: jax.Array
+) -> Any:
+  """A network's adapter: what `source` holds of one, the rest at random with zeros for each `b`.
+
+  Args:
+    source: an adapter, or weights without one.
+    abstract: of `objective.trained`.
+    model: whose network has an adapter.
+    rng: decides what is drawn.
+
+  Raises:
+    ValueError: an adapter that the network's cannot hold; or a damaged one.
+  """
+  flat = traverse_util.flatten_dict(abstract, sep='/')
+  axis = model.config.param_scan_axis if model.config.scan_layers else 1
+  drawn: dict[str, Any] = {
+    name: lora.initial_matrix(name, leaf.shape, axis, rng) for name, leaf in flat.items()
+  }
+  if source.is_adapter:
+    drawn = adapters.for_network(open_adapter(source), drawn, model.adapter, model.config)
+  placed = {
+    name: restoration.place(lazy_arrays.of(np.asarray(x)), flat[name]) for name, x in drawn.items()
+  }
+  return traverse_util.unflatten_dict(placed, sep='/')
+
+
+def _read_adapted(
+  model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
+) -> Any:
+  abstract, axes = objective.parameter_axes(model)
+  abstract = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    abstract,
+    partitioner.shardings(axes, abstract),
+  )
+  frozen = read_frozen(source, objective.frozen(model, abstract), model.config)
+  rng = jax.random.key(0)
+  adapter = read_adapter(source, objective.trained(model, abstract), model, rng)
+  params = parameter_tree.merged(adapter, frozen)
+  finiteness.check(
+    params,
+    f'the checkpoint {source.path}',
+    'Its answers and figures would mean nothing: take another',
+  )
+  return params

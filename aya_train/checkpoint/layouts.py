@@ -20,14 +20,15 @@ from aya_train.models import network, t5_config
 ArrayLikes = Mapping[str, lazy_arrays.ArrayLike]
 
 
-def table_of(config: t5_config.T5Config) -> names.Table:
-  """The names.Table of a network."""
+def table_of(config: t5_config.T5Config, has_decoder: bool = True) -> names.Table:
+  """The names.Table of a network, or of its encoder alone."""
   return names.Table(
     num_encoder_layers=config.num_encoder_layers,
     num_decoder_layers=config.num_decoder_layers,
     mlp_inputs=len(config.mlp_activations),
     tied=config.logits_via_embedding,
     relpos_per_layer=config.relpos_bias_per_layer,
+    has_decoder=has_decoder,
   )
 
 
@@ -42,13 +43,17 @@ def expected_shapes(config: t5_config.T5Config) -> Mapping[str, tuple[int, ...]]
   return {name: tuple(leaf.shape) for name, leaf in flat.items()}
 
 
-def check(arrays: ArrayLikes, config: t5_config.T5Config, where: str) -> None:
-  """Refuses arrays that are not the parameters of a network, in its own layout.
+def check(
+  arrays: ArrayLikes, config: t5_config.T5Config, where: str, *, has_decoder: bool = True
+) -> None:
+  """Refuses arrays that are not the parameters of a network (or of its encoder), in its own layout.
 
   Raises:
     ValueError: names do not fit (see `names.Table.check`), or shapes do not; shows up to five.
   """
-  table_of(config).check(arrays, 'scanned' if config.scan_layers else 'unrolled', where)
+  table_of(config, has_decoder).check(
+    arrays, 'scanned' if config.scan_layers else 'unrolled', where
+  )
   expected = expected_shapes(config)
   wrong = sorted(
     f'{name} expected {expected[name]}, got {tuple(array.shape)}'

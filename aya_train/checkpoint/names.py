@@ -121,6 +121,7 @@ class Table:
     mlp_inputs: input kernels of an MLP: `wi` when 1, else `wi_0` ... (transformers knows 1 and 2).
     tied: the output head is the input table, so there is no `logits_dense`.
     relpos_per_layer: each layer has a table of position biases.
+    has_decoder: False for the encoder of a network by itself.
   """
 
   num_encoder_layers: int
@@ -128,6 +129,7 @@ class Table:
   mlp_inputs: int = 2
   tied: bool = False
   relpos_per_layer: bool = False
+  has_decoder: bool = True
 
   def __post_init__(self):
     if self.mlp_inputs not in (1, 2):
@@ -143,6 +145,8 @@ class Table:
     absent = {'/wi_0/', '/wi_1/'} if self.mlp_inputs == 1 else {'/wi/'}
     if self.tied:
       absent.add('/logits_dense/')
+    if not self.has_decoder:
+      absent.add('decoder/')
     return [
       rule
       for rule in RULES
@@ -177,7 +181,7 @@ class Table:
       ('encoder', self.num_encoder_layers),
       ('decoder', self.num_decoder_layers),
     ):
-      for layer in range(depth):
+      for layer in range(depth if stack == 'encoder' or self.has_decoder else 0):
         yield from ((rule, layer) for rule in rules if rule.stack == stack)
 
   def expected(self, layout: Layout) -> list[str]:
@@ -228,3 +232,23 @@ def hf_names(names: Iterable[str], *, tied: bool) -> dict[str, str]:
       held.setdefault(HF_TABLE, alias)
       del held[alias]
   return held
+
+
+def kernel_of_hf(module: str) -> str | None:
+  """The unrolled name of the kernel of a module of transformers, None where it has none."""
+  found = [
+    (r, i) for r, i in _matches(f'{module}.weight', 'hf', RULES) if r.scanned.endswith('/kernel')
+  ]
+  return found[0][0].name('unrolled', found[0][1]) if len(found) == 1 else None
+
+
+def hf_of_kernel(kernel: str) -> str:
+  """The inverse of `kernel_of_hf`.
+
+  Raises:
+    ValueError: no such kernel.
+  """
+  found = _matches(kernel, 'unrolled', RULES)
+  if len(found) != 1 or not kernel.endswith('/kernel'):
+    raise ValueError(f'{kernel!r} is no kernel of T5')
+  return found[0][0].name('hf', found[0][1]).removesuffix('.weight')

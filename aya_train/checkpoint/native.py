@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,23 +14,40 @@ from etils import epath
 from flax import traverse_util
 
 from aya_train import destinations, optimizer
-from aya_train.checkpoint import contents, layouts, manager, optax_state, progress, vocabularies
-from aya_train.checkpoint.arrays import blocks, lazy_arrays, orbax_tree, workers, zarr_arrays
-from aya_train.models import network, t5_config
+from aya_train.checkpoint import (
+  contents,
+  digests,
+  layouts,
+  manager,
+  model_settings,
+  optax_state,
+  progress,
+  soundness,
+  vocabularies,
+)
+from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers, zarr_arrays
+from aya_train.checkpoint.hf import hf_vocabulary
+from aya_train.models import network, sentence_encoder, t5_config
+
+# Beside `params`, if a tokenizer of transformers says more than any SentencePiece file: the file
+# made of it, and the tokenizer itself.
+VOCABULARY_FILE, TOKENIZER = 'sentencepiece.model', 'tokenizer'
 
 
 def open_folder(path: epath.Path) -> contents.Checkpoint:
-  """Opens a step folder.
+  """Opens a step folder; each array is held to its digest when it is first read.
 
   Raises:
     ValueError, FileNotFoundError: it is damaged.
   """
   config, metadata = read_description(path)
-  params = orbax_tree.read(path / 'params')
+  known = soundness.read(path)
+  soundness.check_items(path, ['params'])
+  params = soundness.open_tree(path, 'params', known)
   layouts.check(params, config, str(path))
   moments = None
   if (path / 'training').exists():
-    training = orbax_tree.read(path / 'training')
+    training = soundness.open_tree(path, 'training', known)
     moments = optax_state.to_moments(training, params, config, str(path))
   return contents.Checkpoint(
     where=str(path),
@@ -38,6 +56,8 @@ def open_folder(path: epath.Path) -> contents.Checkpoint:
     step=metadata['step'],
     moments=moments,
     vocabulary_file=metadata['vocabulary_file'],
+    settings=metadata['settings'],
+    tokenizer_folder=str(path / TOKENIZER) if (path / TOKENIZER).is_dir() else '',
   )
 
 
@@ -45,37 +65,99 @@ class NotT5Error(ValueError):
   """A checkpoint is whole, and of an objective that trains no T5 network."""
 
 
-def read_description(path: epath.Path) -> tuple[t5_config.T5Config, dict[str, Any]]:
+def read_description(
+  path: epath.Path, *, encoder_alone: bool = False
+) -> tuple[t5_config.T5Config, dict[str, Any]]:
   """The network and the rest of what a step folder says of itself.
+
+  Args:
+    path: the folder.
+    encoder_alone: take sentence encoders too, which have no decoder.
 
   Raises:
     ValueError: it is damaged.
   """
   try:
     metadata = manager.read_metadata(path)
-    if (other := metadata['architecture'].get('objective')) is not None:
+    other = metadata['architecture'].get('objective')
+    if other == sentence_encoder.OBJECTIVE and encoder_alone:
+      config = sentence_encoder.from_architecture(metadata['architecture']).config
+    elif other is not None:
       raise NotT5Error(
         f'{path} holds the parameters of the objective {other}, which are no T5 network: only a '
         'run of the same objective reads them'
+        + ('; --to sentence-transformers exports it' if other == sentence_encoder.OBJECTIVE else '')
       )
-    config = t5_config.T5Config(**metadata['architecture'])
+    else:
+      config = t5_config.T5Config(**metadata['architecture'])
     buckets = (config.relative_attention_num_buckets, config.relative_attention_max_distance)
     if not all(type(n) is int and n >= 4 for n in buckets):
       raise TypeError(f'buckets and distance of relative positions {buckets}')
+    settings = _settings(metadata)
+    if (rate := metadata.get('dropout_rate')) is not None:
+      config = dataclasses.replace(config, dropout_rate=rate)
     step, vocabulary = metadata['step'], metadata.get('vocabulary_file') or ''
     fingerprint = metadata.get('vocabulary')
     if type(step) is not int or not isinstance(vocabulary, str):
       raise TypeError(f'step {step!r}, vocabulary_file {vocabulary!r}')
     if not isinstance(fingerprint, str | None):
       raise TypeError(f'vocabulary {fingerprint!r}')
-  except NotT5Error:
+  except (NotT5Error, soundness.DamagedError):
     raise
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise ValueError(
       f'{path}/metadata is not what was written for a checkpoint ({error!r}). Copy the checkpoint '
       'again from its source'
     ) from error
-  return config, {'step': step, 'vocabulary_file': vocabulary, 'vocabulary': fingerprint}
+  if vocabulary == VOCABULARY_FILE:  # the folder's own, wherever it was copied
+    vocabulary = str(path / VOCABULARY_FILE)
+  return config, {
+    'step': step,
+    'vocabulary_file': vocabulary,
+    'vocabulary': fingerprint,
+    'settings': settings,
+  }
+
+
+def is_encoder(path: epath.Path) -> bool:
+  """Whether a step folder is of a run that trained a sentence encoder."""
+  return manager.read_metadata(path)['architecture'].get('objective') == sentence_encoder.OBJECTIVE
+
+
+def open_encoder(path: epath.Path) -> tuple[contents.Checkpoint, lazy_arrays.Arrays]:
+  """Opens a step folder of a sentence encoder; each array is held to its digest when it is read.
+
+  Returns:
+    The encoder's share of the network (no array of it is the decoder's), and what the run has
+    besides, such as `projection/kernel`.
+
+  Raises:
+    ValueError, FileNotFoundError: it is damaged.
+  """
+  config, metadata = read_description(path, encoder_alone=True)
+  known = soundness.read(path)
+  soundness.check_items(path, ['params'])
+  arrays = soundness.open_tree(path, 'params', known)
+  network_arrays = {n: x for n, x in arrays.items() if n.startswith(sentence_encoder.SHARE)}
+  layouts.check(network_arrays, config, str(path), has_decoder=False)
+  checkpoint = contents.Checkpoint(
+    where=str(path),
+    config=config,
+    params=network_arrays,
+    step=metadata['step'],
+    vocabulary_file=metadata['vocabulary_file'],
+    settings=metadata['settings'],
+  )
+  return checkpoint, {n: x for n, x in arrays.items() if n not in network_arrays}
+
+
+def _settings(metadata: Mapping[str, Any]) -> model_settings.ModelSettings:
+  """What a step folder says of how its model answers; a run says how long its targets are."""
+  settings = model_settings.from_json(metadata.get('settings'))
+  length = (metadata.get('task_feature_lengths') or {}).get('targets')
+  if length is None or settings.max_new_tokens is not None:
+    return settings
+  return settings.with_length(length)
 
 
 def write(
@@ -85,13 +167,14 @@ def write(
   *,
   scan_layers: bool = True,
   dtype: str = 'float32',
+  own_vocabulary: bytes = b'',
 ) -> lazy_arrays.Arrays:
   """Writes a step folder from which training can start; `out` must not exist.
 
   Orbax lays the tree out with stand-ins of one element, without OCDBT: then every leaf is a zarr
   array in a folder of its own, and is written there block by block, each layer in its own chunks.
   (Orbax's own writers want whole parameters in memory.) Weights hardly shrink, and are not
-  compressed.
+  compressed. Digests are taken on the way.
 
   Args:
     out: the folder.
@@ -100,6 +183,8 @@ def write(
     scan_layers: stack the layers, on axis 1.
     dtype: of the parameters, 'float32' or 'bfloat16'; reading them for training casts them to
       float32. The optimizer state is float32.
+    own_vocabulary: a SentencePiece model that is nowhere else, and is kept in the folder instead of
+      `vocabulary_file`, and with it the checkpoint's tokenizer.
 
   Returns:
     What was written, by the path of each array below `out`.
@@ -107,20 +192,66 @@ def write(
   out = epath.Path(out).resolve()
   config = dataclasses.replace(checkpoint.config, scan_layers=scan_layers, param_scan_axis=1)
   params = {
-    name: lazy_arrays.cast(array, dtype) for name, array in checkpoint.in_layout(config).items()
+    name: lazy_arrays.cast(array, dtype, name)
+    for name, array in checkpoint.in_layout(config).items()
   }
-  items: dict[str, Any] = {'params': traverse_util.unflatten_dict(params, sep='/')}
+  items: dict[str, Any] = {'params': params}
   if checkpoint.moments is not None:
     items['training'] = _training(checkpoint, config)
-  if vocabulary_file and destinations.is_local(vocabulary_file):
+  if own_vocabulary:
+    vocabulary_file = VOCABULARY_FILE
+  elif vocabulary_file and destinations.is_local(vocabulary_file):
     vocabulary_file = os.path.abspath(vocabulary_file)
   metadata = {
     'architecture': config.architecture(),
     'vocabulary_file': vocabulary_file,
     'step': checkpoint.step,
+    'dropout_rate': config.dropout_rate,
+    'settings': checkpoint.settings.to_json(),
   }
-  if vocabulary_file and epath.Path(vocabulary_file).exists():
+  if own_vocabulary:
+    metadata['vocabulary'] = vocabularies.fingerprint_of(own_vocabulary)
+  elif vocabulary_file and epath.Path(vocabulary_file).exists():
     metadata['vocabulary'] = vocabularies.fingerprint(vocabulary_file)
+
+  def keep_vocabulary() -> None:
+    if own_vocabulary:
+      (out / VOCABULARY_FILE).write_bytes(own_vocabulary)
+      hf_vocabulary.keep(checkpoint.tokenizer_folder, out / TOKENIZER)
+
+  return _write_items(out, items, metadata, keep_vocabulary)
+
+
+def write_encoder(
+  out: epath.PathLike, arrays: lazy_arrays.Arrays, like: epath.Path, *, dtype: str = 'float32'
+) -> lazy_arrays.Arrays:
+  """Writes a step folder of a sentence encoder, whose arrays are `arrays`; `out` must not exist.
+
+  Args:
+    out: the folder.
+    arrays: by whole name, those of `open_encoder`.
+    like: a step folder, which says all else of the model.
+    dtype: of the parameters.
+
+  Returns:
+    What was written, by the path of each array below `out`.
+  """
+  metadata = {k: v for k, v in manager.read_metadata(like).items() if k != 'run'}
+  params = {name: lazy_arrays.cast(array, dtype, name) for name, array in arrays.items()}
+  return _write_items(epath.Path(out).resolve(), {'params': params}, metadata)
+
+
+def _write_items(
+  out: epath.Path,
+  flat_items: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+  finish: Callable[[], None] = lambda: None,
+) -> lazy_arrays.Arrays:
+  """Writes a step folder; `params` are by whole names, and `finish` adds other files."""
+  items = {
+    item: traverse_util.unflatten_dict(dict(tree), sep='/') if item == 'params' else tree
+    for item, tree in flat_items.items()
+  }
   handlers: dict[str, Any] = {
     item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items
   }
@@ -139,17 +270,25 @@ def write(
     for path, array in jax.tree_util.tree_leaves_with_path(tree)
   }
 
+  stored: dict[str, dict[str, soundness.Stored]] = {item: {} for item in items}
+
   def write_one(named: tuple[str, lazy_arrays.LazyArray]) -> None:
     item, _, name = named[0].partition('/')
     array = named[1]
     stacked = [1] if name.startswith(('encoder/encoder/', 'decoder/decoder/')) else []
     chunks = blocks.chunk_shape(array.shape, array.dtype.itemsize, stacked)
     kvstore = zarr_arrays.kvstore_spec(out / item / name.replace('/', '.'))
+    array, digest = digests.summing(array)
     zarr_arrays.write(kvstore, array, compressor=None, chunks=chunks)
+    stored[item][name] = soundness.Stored(array.dtype.name, array.shape, digest())
 
   with progress.shown('writing', progress.total_bytes(written)) as advance:
     counted = progress.counted(written, advance)
     collections.deque(workers.ahead(write_one, counted.items(), waiting=workers.MANY), maxlen=0)
+  finish()
+  soundness.write(
+    out, soundness.Digests(stored, digests.of_json(metadata), files=soundness.of_files(out))
+  )
   return written
 
 

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from flax import traverse_util
 from aya_train.checkpoint import contents
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import hf_tokenizer, hf_torch
-from aya_train.models import network
+from aya_train.models import network, t5_config
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def compare(
     The largest difference as a share of the largest logit; None if nothing was computed.
 
   Raises:
-    ValueError: they differ by more than TOLERANCE, or a logit is not finite in the result alone.
+    ValueError: they differ by more than TOLERANCE, or a logit is not finite.
   """
   if reason := _hindrance(source, result):
     logger.info('logits on sample prompts were not compared: %s', reason)
@@ -68,6 +68,11 @@ def compare(
   else:
     after = of_transformers(result, ids)
   found = _difference(before, after)
+  if not math.isfinite(found) and not all(np.isfinite(x).all() for x in (*before, *after)):
+    raise ValueError(
+      f'{where}: logits on sample prompts are not finite: {source.where} holds weights that are '
+      'not, or so large that their products are not'
+    )
   if not found <= TOLERANCE:
     raise ValueError(
       f'{where}: logits on sample prompts differ from those of {source.where} by {found:.2g} of '
@@ -125,14 +130,18 @@ def sample_ids(vocabulary_file: epath.PathLike, vocab_size: int) -> list[list[in
   ]
 
 
-def of_checkpoint(checkpoint: contents.Checkpoint, ids: Ids, dtype: str) -> list[np.ndarray]:
-  """Our network's logits, float32 [length, vocabulary] of each prompt; the decoder is fed it, too.
+def of_checkpoint(
+  checkpoint: contents.Checkpoint, ids: Ids, dtype: str, answers: Ids | None = None
+) -> list[np.ndarray]:
+  """Our network's logits, float32 [length, vocabulary] for each token that the decoder is fed.
 
   Args:
     checkpoint: its parameters are read whole.
     ids: of the prompts, none longer than _MAX_TOKENS.
     dtype: that weights are rounded to before they are used.
+    answers: what the decoder is fed after its start token, by default the prompts.
   """
+  answers = ids if answers is None else answers
   config = dataclasses.replace(
     checkpoint.config,
     dtype='float32',
@@ -145,19 +154,48 @@ def of_checkpoint(checkpoint: contents.Checkpoint, ids: Ids, dtype: str) -> list
       name: jax.numpy.asarray(lazy_arrays.cast(array, dtype).read().astype(np.float32))
       for name, array in checkpoint.in_layout(config).items()
     }
-    apply = jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))
+    apply = _compiled(config)
     variables = {'params': traverse_util.unflatten_dict(params, sep='/')}
     found = []
-    for prompt in ids:
-      inputs = np.zeros((1, _MAX_TOKENS), np.int32)
-      inputs[0, : len(prompt)] = prompt
-      fed = np.pad(inputs, ((0, 0), (1, 0)))[:, :-1]
-      found.append(np.asarray(apply(variables, inputs, fed, inputs))[0, : len(prompt)])
+    for prompt, answer in zip(ids, answers, strict=True):
+      inputs, targets = _row(prompt), _row(answer)
+      start = checkpoint.settings.decoder_start_id
+      fed = np.pad(targets, ((0, 0), (1, 0)), constant_values=start)[:, :-1]
+      # Targets are only asked which of them are padding: none of them is, whatever its id.
+      mask = np.ones_like(targets)
+      found.append(np.asarray(apply(variables, inputs, fed, mask))[0, : len(answer)])
   return found
 
 
+@functools.lru_cache(maxsize=2)
+def _compiled(config: t5_config.T5Config) -> Callable[..., jax.Array]:
+  """The network without dropout; logits and answers of one source share what is compiled."""
+  return jax.jit(functools.partial(network.Transformer(config).apply, enable_dropout=False))
+
+
+def _row(ids: Sequence[int]) -> np.ndarray:
+  row = np.zeros((1, _MAX_TOKENS), np.int32)
+  row[0, : len(ids)] = ids
+  return row
+
+
 def of_transformers(folder: epath.PathLike, ids: Ids) -> list[np.ndarray]:
-  """The same from a Hugging Face folder, as a user of transformers would load it.
+  """The same from a Hugging Face folder, as `user_model` loads it. Errors as there."""
+  import torch
+
+  model = user_model(folder)
+  start = model.generation_config.decoder_start_token_id
+  found = []
+  with torch.inference_mode():
+    for prompt in ids:
+      inputs = torch.tensor([list(prompt)])
+      fed = torch.nn.functional.pad(inputs, (1, 0), value=start)[:, :-1]
+      found.append(model(input_ids=inputs, decoder_input_ids=fed).logits[0].numpy())
+  return found
+
+
+def user_model(folder: epath.PathLike) -> Any:
+  """The float32 model of a folder, as a user of transformers loads it.
 
   Raises:
     ValueError: transformers finds parameters missing or in excess.
@@ -179,20 +217,13 @@ def of_transformers(folder: epath.PathLike, ids: Ids) -> list[np.ndarray]:
       transformers.__version__,
     )
     config.tie_word_embeddings = False
-  found = []
-  with torch.inference_mode():
-    for prompt in ids:
-      inputs = torch.tensor([list(prompt)])
-      fed = torch.nn.functional.pad(inputs, (1, 0))[:, :-1]
-      found.append(model.eval()(input_ids=inputs, decoder_input_ids=fed).logits[0].numpy())
-  return found
+  return model.eval()
 
 
 def _difference(before: Logits, after: Logits) -> float:
   """Largest difference of two lists of logits, as a share of the largest; inf where one is nan."""
   largest = max(float(np.abs(logits).max()) for logits in before)
-  if not math.isfinite(largest):
-    same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(before, after, strict=True))
-    return 0.0 if same else math.inf
   found = max(float(np.abs(x - y).max()) for x, y in zip(before, after, strict=True))
-  return found / largest if math.isfinite(found) and largest else (0.0 if found == 0 else math.inf)
+  if not math.isfinite(found) or not math.isfinite(largest):
+    return math.inf
+  return found / largest if largest else (0.0 if found == 0 else math.inf)

@@ -37,7 +37,12 @@ def of_hf(folder: epath.Path) -> Stored:
 
 def fingerprint(path: epath.PathLike) -> str:
   """SHA-256 (hex) of a SentencePiece file, as `fingerprints.of_vocabulary` without extra ids."""
-  content = [hashlib.sha256(epath.Path(path).read_bytes()).hexdigest(), 0]
+  return fingerprint_of(epath.Path(path).read_bytes())
+
+
+def fingerprint_of(model: bytes) -> str:
+  """The same of the content of such a file."""
+  content = [hashlib.sha256(model).hexdigest(), 0]
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 
 from aya_train import destinations
 from aya_train.cli import gin_args
@@ -20,21 +21,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--max_rows', type=int, help='rows of each training task to read; default: all'
   )
-  parser.add_argument('--output', help='JSON file of all that is found')
+  parser.add_argument('--output', type=os.path.expanduser, help='JSON file of all that is found')
   parser.add_argument('--module', default='aya_train.tasks', help='registers the tasks')
+  gin_args.add_tables(parser)
   gin_args.add_arguments(parser, required=False)
 
 
 def run(args: argparse.Namespace) -> None:
   if args.gin_file:
     gin_args.set_up(args, require_all=False)
+    gin_args.set_up_tables(args)
   else:
-    gin_args.import_tasks(args.module)
+    gin_args.set_up_without_gin(args, args.module)
+  from aya_train.data import task_registry
   from aya_train.tasks.eval import contamination
 
   if args.output:
     destinations.check_file(args.output, '--output')
   pairs = [(name.partition(':')[0], name.partition(':')[2] or 'test') for name in args.against]
+  for name, split in [(args.mixture, 'train'), *pairs]:
+    task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
   found = contamination.check(
     args.mixture,
     pairs,

@@ -5,15 +5,23 @@ Heavy libraries are imported where they are needed, so that usage is quick.
 
 import argparse
 import importlib
+import os
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from aya_train import user_code
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
   """Adds `--gin_file`, `--gin_bindings` and `--gin_search_paths`."""
   parser.add_argument(
-    '--gin_file', action='append', default=[], required=required, help='gin file; repeatable'
+    '--gin_file',
+    action='append',
+    default=[],
+    required=required,
+    type=os.path.expanduser,
+    help='gin file; repeatable',
   )
   parser.add_argument(
     '--gin_bindings',
@@ -24,6 +32,40 @@ def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
   parser.add_argument(
     '--gin_search_paths', default='', help='folders in which gin files are looked for, with commas'
   )
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+  """Adds `--dataset_tables`, for commands that can do without gin files."""
+  parser.add_argument(
+    '--dataset_tables',
+    action='append',
+    default=[],
+    type=os.path.expanduser,
+    metavar='TABLE',
+    help='table of data sets of your own (docs/mixtures.md); repeatable',
+  )
+
+
+def set_up_without_gin(args: argparse.Namespace, module: str = 'aya_train.tasks') -> None:
+  """Imports the module that registers the tasks, and adds the tables of `add_tables`.
+
+  Raises:
+    ValueError: bindings are given, and no gin file to change; see also `import_tasks` and
+      `user_data.add_tables`.
+  """
+  if args.gin_bindings:
+    raise ValueError(
+      f'{args.gin_bindings[0]!r} changes a gin file, and none is given: add --gin_file'
+    )
+  import_tasks(module)
+  set_up_tables(args)
+
+
+def set_up_tables(args: argparse.Namespace) -> None:
+  """Adds the tables of `add_tables`; ValueError or OSError, see `user_data.add_tables`."""
+  from aya_train.tasks.user import user_data
+
+  user_data.add_tables(args.dataset_tables)
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:
@@ -47,7 +89,7 @@ def parse(args: argparse.Namespace, *, require_all: bool = True) -> None:
   """Parses the gin files and bindings of a command; see `config.parse`. Sets nothing else."""
   from aya_train import config
 
-  paths = [path for path in args.gin_search_paths.split(',') if path]
+  paths = [os.path.expanduser(path) for path in args.gin_search_paths.split(',') if path]
   config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
 
 
@@ -93,7 +135,7 @@ def import_tasks(module: str, named_by: str = 'MIXTURE_OR_TASK_MODULE') -> None:
     if module.startswith('aya_train.'):
       raise
     at = traceback.extract_tb(error.__traceback__)[-1]
+    where = user_code.place(error) or f'{at.filename}, line {at.lineno}'
     raise ValueError(
-      f'{named_by} {module!r} cannot be imported: {type(error).__name__}: {error} '
-      f'({at.filename}, line {at.lineno})'
+      f'{named_by} {module!r} cannot be imported: {type(error).__name__}: {error} ({where})'
     ) from error

@@ -2,11 +2,11 @@
 
 import argparse
 
-from aya_train import hosts
+from aya_train import hosts, peers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  """Adds `--multihost`, `--coordinator_address`, `--num_processes` and `--process_id`."""
+  """Adds `--multihost`, `--coordinator_address` and what belongs to them."""
   group = parser.add_argument_group('several hosts', 'start the same command on each of them')
   group.add_argument(
     '--multihost',
@@ -16,9 +16,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   group.add_argument('--coordinator_address', help='host:port of process 0, where nothing tells it')
   group.add_argument('--num_processes', type=int)
   group.add_argument('--process_id', type=int)
+  group.add_argument(
+    '--barrier_timeout',
+    type=_seconds,
+    help='seconds that a host may stand still while others wait for it (1800)',
+  )
+
+
+def _seconds(text: str) -> float:
+  seconds = float(text)
+  if not seconds > 0:
+    raise argparse.ArgumentTypeError(f'must be above 0, got {text}')
+  return seconds
 
 
 def join(args: argparse.Namespace) -> None:
   """Joins the other hosts if the arguments ask for it; `hosts.JoinError` if they do not come."""
+  if args.barrier_timeout is not None:
+    peers.BARRIER_TIMEOUT = args.barrier_timeout
   if args.multihost or args.coordinator_address:
     hosts.join(args.coordinator_address, args.num_processes, args.process_id)

@@ -2,11 +2,19 @@
 
 import contextlib
 import importlib
+import importlib.metadata
+import importlib.util
 import logging
 import os
+import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+ROOT = pathlib.Path('/')
+GOOGLE = '0x1ae0'  # as a vendor on the PCI bus: of TPUs, and of its cloud's disks and network cards
+_DISK_OR_NETWORK = ('0x01', '0x02')  # classes on the PCI bus
 
 
 def quiet(verbose: bool) -> None:
@@ -23,17 +31,74 @@ def quiet(verbose: bool) -> None:
   from absl import logging as absl_logging
 
   absl_logging.set_verbosity(absl_logging.ERROR)
+  sys.unraisablehook = _without_closed_loops(sys.unraisablehook)
+
+
+def _without_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """An unraisablehook that is silent about results nobody waits for any more.
+
+  After a failed write TensorStore still ends the others, and tells an event loop that is closed:
+  dozens of tracebacks around the one line that says what failed.
+  """
+
+  def quieter(unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == 'Event loop is closed'):
+      hook(unraisable)
+
+  return quieter
+
+
+def choose_platform() -> None:
+  """Keeps libtpu, where it is installed without a TPU, from looking for one.
+
+  It comes with the extra `tpu`, which compiles for TPUs anywhere. JAX would load it in every
+  command, and it writes pages of errors before JAX goes on without it. With any sign of a TPU, with
+  other accelerators' plugins, and where JAX_PLATFORMS is set, the choice is JAX's.
+  """
+  if os.environ.get('JAX_PLATFORMS') or 'jax' in sys.modules:
+    return
+  if importlib.util.find_spec('libtpu') is None or _signs_of_tpu() or _has_plugins():
+    return
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+
+
+def _signs_of_tpu() -> bool:
+  told = ('JAX_FORCE_TPU_INIT', 'TPU_NAME', 'TPU_WORKER_ID', 'TPU_LIBRARY_PATH')
+  if any(name in os.environ for name in told):
+    return True
+  if any(ROOT.glob('dev/accel*')) or any(ROOT.glob('dev/vfio/[0-9]*')):
+    return True
+  return any(
+    _read(path) == GOOGLE and not _read(path.parent / 'class').startswith(_DISK_OR_NETWORK)
+    for path in ROOT.glob('sys/bus/pci/devices/*/vendor')
+  )
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text().strip()
+  except OSError:
+    return ''
+
+
+def _has_plugins() -> bool:
+  if importlib.util.find_spec('jax_plugins') is not None:
+    return True
+  return bool(importlib.metadata.entry_points(group='jax_plugins'))
 
 
 def import_tensorflow(verbose: bool) -> None:
   """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO.
 
   Triton, which comes with CUDA builds of torch, goes first where it is installed: imported after
-  TensorFlow it ends the process (both bring an LLVM), and transformers imports it.
+  TensorFlow it ends the process (both bring an LLVM), and transformers imports it. Where TensorFlow
+  is there already, as in a notebook that calls `main`, it is left alone.
   """
   with contextlib.nullcontext() if verbose else _without_stderr():
-    with contextlib.suppress(ImportError):
-      importlib.import_module('triton')
+    if 'tensorflow' not in sys.modules:
+      with contextlib.suppress(ImportError):
+        importlib.import_module('triton')
     import tensorflow_text  # noqa: F401
 
 

@@ -5,26 +5,49 @@ Errors end in one message and exit code 1 (2 for wrong usage); `--debug` shows t
 
 import argparse
 import contextlib
+import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from aya_train import destinations, hosts
+from aya_train import hosts
 from aya_train.cli import (
+  annotate_command,
   contamination_command,
   convert_command,
+  embed_command,
+  error_report,
   eval_command,
+  eval_embeddings_command,
   gin_args,
   infer_command,
+  judge_command,
   libraries,
+  mine_command,
   plan_command,
   precompile_command,
   prepare_command,
+  replay_command,
   report_command,
+  score_command,
+  teach_command,
   train_command,
+  translate_command,
 )
 
+# Lists, empty by default; and prompts that are to be none.
+MAY_BE_EMPTY = (
+  'beam_options',
+  'gin_search_paths',
+  'languages',
+  'prompt',
+  'query_prompt',
+  'passage_prompt',
+)
+READER_IS_GONE = 141  # as of a program that SIGPIPE ends
 EPILOG = """examples:
   aya-train prepare cldr
   aya-train train --gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin \\
@@ -54,12 +77,21 @@ COMMANDS: Mapping[str, Command] = {
   'train': train_command,
   'eval': eval_command,
   'infer': infer_command,
+  'embed': embed_command,
+  'mine': mine_command,
+  'eval-embeddings': eval_embeddings_command,
   'prepare': prepare_command,
+  'score': score_command,
   'precompile': precompile_command,
   'plan': plan_command,
   'convert': convert_command,
+  'replay': replay_command,
   'report': report_command,
+  'annotate': annotate_command,
   'contamination': contamination_command,
+  'judge': judge_command,
+  'teach': teach_command,
+  'translate': translate_command,
 }
 
 
@@ -83,61 +115,70 @@ def parser() -> argparse.ArgumentParser:
   return top
 
 
-def _is_of_bucket(error: BaseException) -> bool:
-  """Whether TensorFlow's file systems, which epath uses for buckets, raised it."""
-  return type(error).__module__.startswith('tensorflow') and '://' in str(error)
-
-
-def _message(error: BaseException) -> str:
-  """The error's own words, without the call chain that gin appends to them."""
-  text = str(error).split('\n  In call to configurable')[0].strip()
-  if destinations.is_full(error) and not isinstance(error, OSError):
-    return f'the disk is full ({text.splitlines()[0]})'
-  if _is_of_bucket(error):
-    return f'a path in a bucket cannot be reached: {" ".join(text.split())}'
-  if isinstance(error, KeyError):
-    text = text.strip('\'"')
-  return text if isinstance(error, ValueError | OSError) else f'{type(error).__name__}: {text}'
-
-
 def main(argv: Sequence[str]) -> int:
   """Runs one command.
 
   Returns:
-    The exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host is missing or lost, 130
-    when stopped.
+    The exit code: 0, 1 on an error, 2 on wrong usage, 3 when another host is missing or lost, 4
+    when nothing moved (watchdog.py), 130 when stopped, 141 when nobody reads what it prints any
+    more.
   """
   try:
     args = parser().parse_args(gin_args.rewrite_gin_args(argv))
+    _refuse_empty(args)
   except ValueError as error:
     print(f'aya-train: error: {error}', file=sys.stderr)
     return 2
-  libraries.quiet(args.verbose)
-  if args.command != 'convert':
-    libraries.import_tensorflow(args.verbose)
   try:
+    libraries.quiet(args.verbose)
+    libraries.choose_platform()
+    if args.command not in ('convert', 'judge', 'teach'):  # the last two do where they need it
+      libraries.import_tensorflow(args.verbose)
     args.run(args)
+    sys.stdout.flush()  # here, so that a reader who has gone is noticed here
   except KeyboardInterrupt:
     return 130
   except Exception as error:
+    if _reader_is_gone(error):
+      return READER_IS_GONE
     if args.debug:
       traceback.print_exc()
-    if hosts.is_lost(error):
-      print(f'aya-train {args.command}: error: {hosts.LOST_HOST} ({error})', file=sys.stderr)
-      return 3
-    print(f'aya-train {args.command}: error: {_message(error)}', file=sys.stderr)
-    if isinstance(error, hosts.JoinError):
-      return 3
-    expected = isinstance(error, ValueError | OSError)
-    if not (expected or destinations.is_full(error) or _is_of_bucket(error)):
+    found = error_report.of(error)
+    print(f'aya-train {args.command}: error: {found.text}', file=sys.stderr)
+    if found.is_defect:
       print('This looks like a defect; --debug shows where.', file=sys.stderr)
-    return 1
+    return found.code
   return 0
+
+
+def _refuse_empty(args: argparse.Namespace) -> None:
+  """An empty text names nothing: most often a variable of the shell that is not set."""
+  for name, value in vars(args).items():
+    if value == '' and name not in MAY_BE_EMPTY:
+      raise ValueError(f'{args.command}: {name} is empty')
+
+
+def _reader_is_gone(error: Exception) -> bool:
+  """Whether it is about standard output, closed by whoever read it: `aya-train report | head`."""
+  if not isinstance(error, BrokenPipeError):
+    return False
+  try:
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    gone = bool(asked.poll(0))
+  except (AttributeError, OSError):  # a system without poll, or an output that is no file
+    return False
+  if gone:
+    # What is still to be written would fail again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return gone
 
 
 def console() -> None:
   """Entry point of the `aya-train` script."""
   argv = sys.argv[1:]
+  # So that what a command has begun is cleared away; `train` and `eval` do better (stopping.py).
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   joins = any(word.startswith(('--multihost', '--coordinator_address')) for word in argv)
   with hosts.watched() if joins else contextlib.nullcontext():
     code = main(argv)

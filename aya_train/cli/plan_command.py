@@ -1,6 +1,7 @@
 """`aya-train plan`."""
 
 import argparse
+import os
 
 from aya_train import destinations
 from aya_train.cli import slice_args
@@ -10,7 +11,12 @@ SUMMARY = 'find the best mesh, remat and microbatches for a TPU slice'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   slice_args.add_arguments(parser)
-  parser.add_argument('--output_dir', default='.', help='where plan_<slice>.gin and its table go')
+  parser.add_argument(
+    '--output_dir',
+    type=os.path.expanduser,
+    default='.',
+    help='where plan_<slice>.gin and its table go',
+  )
   parser.add_argument('--max_compilations', type=int, default=8, help='stop after as many')
 
 

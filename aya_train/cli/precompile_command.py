@@ -1,6 +1,7 @@
 """`aya-train precompile`."""
 
 import argparse
+import os
 
 from aya_train import destinations
 from aya_train.cli import slice_args
@@ -11,7 +12,10 @@ SUMMARY = 'compile the training step for a TPU slice, without one'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   slice_args.add_arguments(parser)
   parser.add_argument(
-    '--output_dir', default='.', help='where precompile_<slice>.json and .html go'
+    '--output_dir',
+    type=os.path.expanduser,
+    default='.',
+    help='where precompile_<slice>.json and .html go',
   )
 
 
@@ -25,4 +29,5 @@ def run(args: argparse.Namespace) -> None:
   for path in precompile_page.write(result, args.output_dir):
     print(f'wrote {path}')
   if not result.fits:
-    raise ValueError(f'the training step does not fit {slice_.name}')
+    where = f': {result.overflow}' if result.overflow is not None else ''
+    raise ValueError(f'the training step does not fit {slice_.name}{where}')

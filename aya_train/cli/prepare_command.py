@@ -20,8 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nargs='*',
     help="SOURCE or SOURCE.CONSTITUENT (docs/data.md lists them); 'cldr' needs no download",
   )
-  parser.add_argument('--data_dir', help='folder or gs://... of the released files; default: hub')
-  parser.add_argument('--output_dir', help='TFDS data directory; default: in the cache')
+  parser.add_argument(
+    '--data_dir',
+    type=os.path.expanduser,
+    help='folder or gs://... of the released files; default: hub',
+  )
+  parser.add_argument(
+    '--output_dir', type=os.path.expanduser, help='TFDS data directory; default: in the cache'
+  )
   parser.add_argument('--revision', help='branch, tag or commit on the hub')
   parser.add_argument('--languages', default='', help='codes to keep, with commas')
   parser.add_argument('--num_shards', type=int, default=0, help='files of each split or task')
@@ -35,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument('--max_bad_files', type=int, default=0, help='damaged files left out')
   parser.add_argument('--max_characters', type=int, default=200_000, help='longest row to keep')
-  parser.add_argument('--xp3x_templates', help='file of DATASET<tab>TEMPLATE lines to keep')
+  parser.add_argument(
+    '--xp3x_templates', type=os.path.expanduser, help='file of DATASET<tab>TEMPLATE lines to keep'
+  )
   gin_args.add_arguments(parser, required=False)
 
 
@@ -86,12 +94,11 @@ def _prepare_recipe(args: argparse.Namespace, settings: prepare.PrepareSettings)
 
 def _settings(args: argparse.Namespace) -> prepare.PrepareSettings:
   from aya_train.data import prepare
-  from aya_train.tasks.building import read_report
+  from aya_train.tasks.building import read_report, text_files
 
   templates: tuple[str, ...] = ()
   if args.xp3x_templates:
-    with open(args.xp3x_templates, encoding='utf-8') as file:
-      templates = tuple(file.read().splitlines())
+    templates = tuple(text_files.lines(text_files.read(args.xp3x_templates)))
   return prepare.PrepareSettings(
     data_dir=args.data_dir,
     output_dir=args.output_dir,

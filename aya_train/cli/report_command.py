@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from aya_train import destinations
@@ -13,29 +14,66 @@ if TYPE_CHECKING:
   from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
-SUMMARY = 'one HTML page about a run, or about the data of a mixture'
+SUMMARY = 'one HTML page about a run, evaluations, the data of a mixture, or what people prefer'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
-    'what', nargs='+', metavar='MODEL_DIR | data MIXTURE', help='of the run; or a mixture or task'
+    'what',
+    nargs='+',
+    metavar='MODEL_DIR | data MIXTURE | eval RUN... | preference FILE...',
+    help='of the run; a mixture or task; folders of `eval`, [NAME=]EVAL_OUTPUT_DIR each; or '
+    'exports of `annotate` and verdicts of `judge`',
   )
-  parser.add_argument('--output', help='of a data report: file to write, default data_MIXTURE.html')
+  parser.add_argument(
+    '--output',
+    type=os.path.expanduser,
+    help='file to write: by default data_MIXTURE.html, eval_report.html, preference.html',
+  )
+  parser.add_argument(
+    '--json', type=os.path.expanduser, help='of evaluations: a file for the same figures'
+  )
+  parser.add_argument(
+    '--markdown', type=os.path.expanduser, help='of evaluations: a file for tables of a model card'
+  )
+  parser.add_argument(
+    '--beside',
+    type=lambda names: [name.strip() for name in names.split(',') if name.strip()],
+    help='of evaluations: published models to draw beside them, default mT0-13B,BLOOMZ',
+  )
   parser.add_argument(
     '--budget', type=int, help='of a data report: examples of a run, for the repeats'
   )
+  parser.add_argument(
+    '--annotations',
+    nargs='+',
+    default=[],
+    type=os.path.expanduser,
+    metavar='FILE',
+    help='of a data report: what people exported who rated its data',
+  )
+  gin_args.add_tables(parser)
   gin_args.add_arguments(parser, required=False)
-  parser.add_argument('--hf', help='exported folder: compare its answers with ours')
+  parser.add_argument(
+    '--hf', type=os.path.expanduser, help='exported folder: compare its answers with ours'
+  )
   parser.add_argument('--prompts', type=int, default=12, help='how many answers to show')
 
 
 def run(args: argparse.Namespace) -> None:
   if args.what[0] == 'data' and len(args.what) == 2:
     path = _report_data(args.what[1], args)
+  elif args.what[0] == 'preference' and len(args.what) > 1:
+    path = _report_preference(args)
+  elif args.what[0] == 'eval' and len(args.what) > 1:
+    path = _report_eval(args.what[1:], args)
   elif len(args.what) == 1:
-    path = _report_run(args.what[0], args)
+    path = _report_run(os.path.expanduser(args.what[0]), args)
   else:
-    raise ValueError(f'report what? Give MODEL_DIR, or `data` and a mixture; got {args.what}')
+    raise ValueError(
+      'report what? Give MODEL_DIR, `data` and a mixture, `eval` and folders of evaluations, or '
+      f'`preference` and files; got {args.what}'
+    )
   print(f'wrote {path}')
 
 
@@ -45,6 +83,13 @@ def _report_run(model_dir: str, args: argparse.Namespace) -> object:
   record = run_record.read_measured(model_dir)
   _set_up_tasks(record)
   return run_page.write(record, hf_dir=args.hf, num_prompts=args.prompts)
+
+
+def _report_preference(args: argparse.Namespace) -> object:
+  from aya_train.report import preference_page
+
+  files = [os.path.expanduser(path) for path in args.what[1:]]
+  return preference_page.write(files, args.output or preference_page.PAGE)
 
 
 def _set_up_tasks(record: run_record.Run) -> None:
@@ -70,8 +115,9 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
   if args.gin_file:
     gin_args.set_up(args, require_all=False)
     directory, lengths = config.macro('PREPARED_DIR'), config.macro('TASK_FEATURE_LENGTHS')
+    gin_args.set_up_tables(args)
   else:
-    gin_args.import_tasks('aya_train.tasks')
+    gin_args.set_up_without_gin(args)
   output = args.output or f'data_{name}.html'
   destinations.check_file(output, '--output')
   return data_page.write(
@@ -80,4 +126,21 @@ def _report_data(name: str, args: argparse.Namespace) -> object:
     prepared_dir=directory,
     lengths=lengths,
     budget=args.budget or data_page.AYA_SAMPLES,
+    annotations=args.annotations,
+  )
+
+
+def _report_eval(runs: list[str], args: argparse.Namespace) -> object:
+  from aya_train.report import eval_page, published_figures
+
+  output = args.output or eval_page.PAGE
+  for path, name in ((output, '--output'), (args.json, '--json'), (args.markdown, '--markdown')):
+    if path is not None:
+      destinations.check_file(path, name)
+  return eval_page.write(
+    [os.path.expanduser(run) for run in runs],
+    output,
+    json_output=args.json,
+    markdown_output=args.markdown,
+    beside=published_figures.BESIDE if args.beside is None else args.beside,
   )

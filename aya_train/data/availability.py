@@ -12,7 +12,7 @@ from etils import epath
 
 from aya_train import destinations, hosts
 from aya_train.data import prepared, task_examples, task_registry
-from aya_train.tasks import source_tasks
+from aya_train.tasks import source_tasks, split_slices
 from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def check(
   mixture_or_task_name: str, split: str, directory: epath.PathLike | None
 ) -> source_mixture.Availability | None:
-  """Refuses a mixture with missing sources, or leaves them out, before anything is prepared.
+  """Refuses a mixture with missing sources, or says what they are, before anything is prepared.
 
   Args:
     mixture_or_task_name: a registered SeqIO task or mixture.
@@ -30,7 +30,7 @@ def check(
       themselves are to be read.
 
   Returns:
-    What is left out; None for a task or a mixture without sources.
+    What is there and what is left out; None for a task or a mixture without sources.
 
   Raises:
     FileNotFoundError: see `SourceMixture.require`.
@@ -47,11 +47,44 @@ def check(
   found = mixture.require(split, is_prepared)
   if found.tasks:
     left = [f'{name} ({percent:.3g} %)' for name, percent in found.sources.items()]
+    data_sets = mixture.data_sets(found.tasks)
     _warn_once(
-      f'{mixture_or_task_name}: {len(found.tasks)} data sets are not built and left out, among '
-      f'them all of {", ".join(left) or "no source"}; the weights of the others are scaled up'
+      f'{mixture_or_task_name}: {len(data_sets)} data sets are not built and left out, among '
+      f'them all of {", ".join(left) or "no source"}; the weights of the others are scaled up. '
+      f'Left out: {source_mixture.some(data_sets)}'
     )
   return found
+
+
+def tasks(
+  mixture_or_task_name: str, split: str, directory: epath.PathLike | None
+) -> list[seqio.Task]:
+  """The tasks of a split that are to be read, sorted by name; arguments and errors as `check`.
+
+  Raises:
+    ValueError: no task has the split.
+    task_registry.EmptySplitError: none that has it has data.
+  """
+  return _tasks(mixture_or_task_name, split, check(mixture_or_task_name, split, directory))
+
+
+def _tasks(
+  name: str,
+  split: str,
+  found: source_mixture.Availability | None,
+  features: Sequence[str] = (),
+) -> list[seqio.Task]:
+  """Those of the split that `found` has, all with some features."""
+  candidates = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = [task for task in candidates if found is None or task.name in found.present]
+  if not tasks:
+    names = source_mixture.some([task.name for task in candidates], 3)
+    raise task_registry.EmptySplitError(
+      f'{name}: nothing that has the split {split!r} is built and has rows in it ({names})'
+    )
+  for task in tasks:
+    task_registry.require_features(task, features)
+  return tasks
 
 
 @functools.lru_cache(maxsize=256)
@@ -104,7 +137,7 @@ def survey(
   """
   provider = task_registry.get_mixture_or_task(mixture_or_task_name)
   found = check(mixture_or_task_name, split, directory)
-  tasks = _with_features(provider, split, features)
+  tasks = _tasks(mixture_or_task_name, split, found, features)
   new = [t for t in tasks if not prepared.is_prepared(prepared.prepared_path(t, split, directory))]
   if new:
     destinations.check_folder(directory, 'the folder of prepared tasks (PREPARED_DIR)')
@@ -124,9 +157,10 @@ def survey(
   kept = [task for task in tasks if task not in empty]
   if empty and not (kept and (allow_empty or found is not None)):
     raise task_registry.empty_split(empty[0], split)
-  if found is not None and split == 'train':
+  if found is not None and 'train' in split_slices.names(split):
     _say_empty_sources(provider, {t.name for t in kept}, found)
-  others = {t.name for t in seqio.get_subtasks(provider)} - {t.name for t in tasks}
+  of_split = {t.name for t in task_registry.tasks_with_split(provider, split)}
+  others = {t.name for t in seqio.get_subtasks(provider)} - of_split
   left_out = {
     'not built': found.tasks if found else (),
     f'no rows in {split!r}': (*(found.empty if found else ()), *(t.name for t in empty)),
@@ -144,13 +178,36 @@ def _say_empty_sources(
   gone = [
     f'{part.name} ({part.percent:.3g} %)'
     for part in mixture.parts
-    if part.name not in found.sources and not kept & {*mixture.units(part)}
+    if part.source not in found.sources and not kept & {*mixture.units(part)}
   ]
   if gone:
     _warn_once(
       f'{mixture.name}: no rows at all of {", ".join(gone)}; the weights of the others are scaled '
       'up'
     )
+
+
+def _say_unfilled_parts(mixture: source_mixture.SourceMixture, kept: set[str]) -> None:
+  """Says which sources have no row of a variant, such as long answers, and so give others.
+
+  Raises:
+    ValueError: there are such, and the settings say that nothing may be missing.
+  """
+  sources = {part.source for part in mixture.parts if kept & {*mixture.units(part)}}
+  names = [
+    part.name
+    for part in mixture.parts
+    if part.variant and part.source in sources and not kept & {*mixture.units(part)}
+  ]
+  if not names:
+    return
+  told = f'{mixture.name}: no row to train on of {", ".join(names)}'
+  if source_mixture.settings().missing_sources == source_mixture.REFUSE:
+    raise ValueError(
+      f"{told}. Build more of the sources, or let their weights be drawn from the sources' other "
+      "rows with MIXTURE_MISSING_SOURCES = 'renormalise'"
+    )
+  _warn_once(f"{told}; their weights are drawn from the sources' other rows")
 
 
 def _to_try(tasks: Sequence[seqio.Task]) -> list[seqio.Task]:
@@ -206,8 +263,8 @@ def ensure_prepared(
   allow_empty = allow_empty or of_sources
   try:
     if host.is_first:
-      check(mixture_or_task_name, split, directory)
-      for task in _with_features(provider, split, features):
+      found = check(mixture_or_task_name, split, directory)
+      for task in _tasks(mixture_or_task_name, split, found, features):
         prepared.prepare_task(
           task.name,
           split,
@@ -219,12 +276,13 @@ def ensure_prepared(
   finally:
     # Also on failure: the others then stop with FileNotFoundError instead of waiting for ever.
     host.wait(f'prepared {mixture_or_task_name}:{split}')
-  if not host.is_first:
-    check(mixture_or_task_name, split, directory)
-  tasks = _with_features(provider, split, features)
+  found = check(mixture_or_task_name, split, directory)
+  tasks = _tasks(mixture_or_task_name, split, found, features)
   opened = {
     t.name: prepared.PreparedTask(prepared.prepared_path(t, split, directory)) for t in tasks
   }
+  for task in tasks:
+    _refuse_changed(task, split, opened[task.name])
   empty = [task for task in tasks if not len(opened[task.name])]
   if empty and (not allow_empty or (of_sources and len(empty) == len(tasks))):
     raise task_registry.empty_split(empty[0], split)
@@ -236,13 +294,21 @@ def ensure_prepared(
       split,
       ', '.join([task.name for task in empty][:8]),
     )
+  if isinstance(provider, source_mixture.SourceMixture) and split == 'train':
+    _say_unfilled_parts(provider, {task.name for task in tasks} - {task.name for task in empty})
   return {name: task for name, task in opened.items() if len(task)}
 
 
-def _with_features(
-  provider: seqio.Task | seqio.Mixture, split: str, features: Sequence[str]
-) -> list[seqio.Task]:
-  tasks = task_registry.tasks_with_split(provider, split)
-  for task in tasks:
-    task_registry.require_features(task, features)
-  return tasks
+def _refuse_changed(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> None:
+  """Refuses tokens of files of a user that have changed since, where they are at hand."""
+  saved = ready.manifest.source.get('files')
+  try:
+    found = task_examples.files_of(task.source, split)
+  except OSError:
+    return
+  if saved and found and saved != found:
+    changed = [new[0] for new in found if new not in saved] or [old[0] for old in saved]
+    raise ValueError(
+      f'task {task.name!r}, split {split!r}: {changed} changed after it was prepared in '
+      f'{ready.directory}; delete that folder to prepare it again'
+    )

@@ -14,6 +14,7 @@ The features are those that DatasetConfig gives lengths for; an objective's feat
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -35,8 +36,10 @@ from aya_train.data import (
   mixing,
   packing,
   prepared,
+  reference_scores,
   resplit,
   shuffling,
+  stream_iterator,
   task_registry,
 )
 from aya_train.tasks import storage
@@ -45,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
+_said: set[str] = set()  # of what the lengths cut: each evaluation opens the same data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +66,16 @@ class DatasetConfig:
       wants a random one draws it once for all hosts and writes it down.
     pack: whether several examples share a row.
     prepared_dir: root of the prepared tasks; None means `prepared/` in the cache directory.
+    same_source_batches: whether all rows of a training batch are of one task of the mixture, the
+      tasks taking turns by their rates; for losses that compare the rows of a batch.
     max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
     num_packing_bins: rows that are open at once. More pack tighter, and take longer to restore.
     num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
       disks; a network file system wants some.
     prefetch_batches: finished batches kept ready; 0 makes them when asked.
+    reference_checkpoint: where the checkpoint lies whose scores are read with pairs of answers
+      (reference_scores.py); None where the tasks have all features themselves.
+    reference: the same, looked at: who reads the data, and not only prepares it, sets it.
   """
 
   mixture_or_task_name: str
@@ -78,11 +87,15 @@ class DatasetConfig:
   pack: bool = True
   prepared_dir: str | os.PathLike[str] | None = None
   max_truncated_fraction: float = 0.1
+  same_source_batches: bool = False
   num_packing_bins: int = 128
   num_read_threads: int = 0
   prefetch_batches: int = 2
+  reference_checkpoint: str | None = None
+  reference: reference_scores.Reference | None = None
 
   def __post_init__(self):
+    feature_converters.check_lengths(self.task_feature_lengths)
     lengths = dict(self.task_feature_lengths)
     if not lengths or min(lengths.values()) < 1:
       raise ValueError(
@@ -95,6 +108,11 @@ class DatasetConfig:
     if not 0 <= self.max_truncated_fraction <= 1:
       raise ValueError(
         f'max_truncated_fraction must be in [0, 1], got {self.max_truncated_fraction}.'
+      )
+    if self.same_source_batches and self.pack:
+      raise ValueError(
+        'same_source_batches=True (SAME_SOURCE_BATCHES), but packed rows of one task do not fill '
+        'whole batches: PACK = False'
       )
     if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
       raise ValueError(
@@ -147,6 +165,7 @@ def train_iterator(
   provider = task_registry.get_mixture_or_task(cfg.mixture_or_task_name)
   rates = mixing.mixing_rates(provider, tasks)
   check_truncation(cfg, tasks, rates)
+  _check_examples(cfg, tasks, converter)
 
   streams = []
   for name in rates:
@@ -154,8 +173,12 @@ def train_iterator(
     if cfg.shuffle:
       ds = shuffling.shuffled(ds, _derive_seed(cfg.seed, name))
     # Readers share the repeated stream, not the files: a task may have fewer examples than readers.
-    streams.append(ds.repeat(None).map(_trimmer(tasks[name].manifest, cfg.task_feature_lengths)))
+    streams.append(
+      ds.repeat(None).map(trimmer(tasks[name].manifest.eos_after_trim, cfg.task_feature_lengths))
+    )
   draws = mixing.ProportionalSelection(rates.values())
+  if cfg.same_source_batches:
+    draws = mixing.SameSourceSelection(rates.values(), cfg.batch_size)
 
   def batches(history: Sequence[resplit.Phase]) -> grain.DatasetIterator:
     ds = _train_rows(cfg, streams, draws, part, parts, history)
@@ -171,7 +194,9 @@ def train_iterator(
       )
     return ds.__iter__()
 
-  iterator = _TrainIterator(batches, _identity(cfg, tasks, rates, f'{part} of {parts}'))
+  iterator = stream_iterator.StreamIterator(
+    batches, _identity(cfg, tasks, rates, f'{part} of {parts}')
+  )
   if state is not None:
     iterator.set_state(state)
   return iterator
@@ -205,7 +230,9 @@ def _train_rows(
     for old, position in enumerate(last.positions)
     if old % parts == part
   ]
-  return resplit.RowsLeftFirst(ds, resplit.first_draw(history, parts), before)
+  return resplit.RowsLeftFirst(
+    ds, resplit.first_draw(history, parts, draws.of_parts(parts).block), before
+  )
 
 
 def open_eval(
@@ -238,8 +265,9 @@ def open_eval(
     empty = task_registry.tasks_with_split(provider, cfg.split)[0]
     raise task_registry.empty_split(empty, cfg.split)
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
+  _check_examples(cfg, tasks, converter)
   trimmed = [
-    grain.MapDataset.source(t).map(_trimmer(t.manifest, cfg.task_feature_lengths))
+    grain.MapDataset.source(t).map(trimmer(t.manifest.eos_after_trim, cfg.task_feature_lengths))
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
@@ -264,15 +292,45 @@ def open_eval(
 def prepared_tasks(
   cfg: DatasetConfig, host: hosts.Host = hosts.ALONE, *, allow_empty: bool = False
 ) -> dict[str, prepared.PreparedTask]:
-  """Opens the tasks of a configuration, prepared if need be (`availability.ensure_prepared`)."""
-  return availability.ensure_prepared(
+  """Opens the tasks of a configuration, prepared if need be (`availability.ensure_prepared`).
+
+  With the scores of its reference, if it has one.
+
+  Raises:
+    FileNotFoundError, ValueError: see `availability.ensure_prepared` and `reference_scores.scored`.
+  """
+  tasks = availability.ensure_prepared(
     cfg.mixture_or_task_name,
     cfg.split,
     prepared_root(cfg.prepared_dir),
     host=host,
-    features=tuple(cfg.task_feature_lengths),
+    features=_own_features(cfg),
     allow_empty=allow_empty,
   )
+  return {name: _with_reference(cfg, name, task) for name, task in tasks.items()}
+
+
+def _with_reference(
+  cfg: DatasetConfig, name: str, task: prepared.PreparedTask
+) -> prepared.PreparedTask:
+  """A task with what it lacks itself of a reference's scores, or of answers to other prompts."""
+  lacking = {*cfg.task_feature_lengths} - {*task.manifest.features}
+  if reference_scores.FEATURE in lacking:
+    if cfg.reference is None:  # whoever prepares the data needs none
+      return task
+    where = f'{name}:{cfg.split}'
+    return reference_scores.scored(task, where, cfg.reference, cfg.task_feature_lengths)
+  if reference_scores.UNRELATED in lacking:
+    return reference_scores.ScoredTask(task.directory, None, unrelated=True)
+  return task
+
+
+def _own_features(cfg: DatasetConfig) -> tuple[str, ...]:
+  """Features that the tasks must have; a reference gives the others."""
+  if cfg.reference_checkpoint is None:
+    return tuple(cfg.task_feature_lengths)
+  given = (reference_scores.FEATURE, reference_scores.UNRELATED)
+  return tuple(name for name in cfg.task_feature_lengths if name not in given)
 
 
 def prepared_root(directory: str | os.PathLike[str] | None) -> epath.Path:
@@ -286,7 +344,7 @@ def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Sur
     cfg.mixture_or_task_name,
     cfg.split,
     prepared_root(cfg.prepared_dir),
-    features=tuple(cfg.task_feature_lengths),
+    features=_own_features(cfg),
     allow_empty=allow_empty,
   )
 
@@ -294,7 +352,7 @@ def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Sur
 def check_truncation(
   cfg: DatasetConfig, tasks: Mapping[str, prepared.PreparedTask], rates: Mapping[str, float]
 ) -> dict[str, float]:
-  """Returns, and logs, the share of drawn examples that each feature's length cuts.
+  """Returns the share of drawn examples that each feature's length cuts; says it once, if any.
 
   A drawn example is one of task t with probability rates[t] / sum(rates).
 
@@ -303,6 +361,8 @@ def check_truncation(
   """
   shares = {}
   for feature, limit in cfg.task_feature_lengths.items():
+    if feature not in _own_features(cfg):
+      continue
     lengths, counts, draws = [], [], []
     for name, rate in rates.items():
       histogram = tasks[name].manifest.lengths[feature]
@@ -314,9 +374,9 @@ def check_truncation(
     shares[feature] = share = float(draw[cut].sum() / draw.sum())
     report = (
       f'{feature} longer than {limit} tokens: {count[cut].sum():,} of {count.sum():,} examples of'
-      f' {cfg.mixture_or_task_name!r} ({share:.2%} of the draws); the longest has {length.max():,}.'
+      f" '{cfg.mixture_or_task_name}:{cfg.split}' ({share:.2%} of the draws); the longest has"
+      f' {length.max():,}.'
     )
-    logger.info('%s', report)
     if share > cfg.max_truncated_fraction:
       order = np.argsort(length)
       reached = np.cumsum(draw[order]) / draw.sum()
@@ -326,12 +386,35 @@ def check_truncation(
         f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction (the macros '
         'TASK_FEATURE_LENGTHS and MAX_TRUNCATED_FRACTION).'
       )
+    if cut.any() and report not in _said:
+      _said.add(report)
+      logger.info('%s', report)
   return shares
 
 
-def _trimmer(manifest: prepared.Manifest, lengths: Mapping[str, int]) -> Callable[[Any], Any]:
-  """Keeps the features that have a length, cut to it."""
-  limits = [(f, length, manifest.eos_after_trim.get(f)) for f, length in lengths.items()]
+def _check_examples(
+  cfg: DatasetConfig,
+  tasks: Mapping[str, prepared.PreparedTask],
+  converter: feature_converters.FeatureConverter,
+) -> None:
+  """Lets the converter refuse what an objective can learn nothing from, of all tasks together."""
+  counts: dict[str, collections.Counter[int]] = {
+    feature: collections.Counter() for feature in converter.task_features
+  }
+  for task in tasks.values():
+    for feature, found in counts.items():
+      found.update(task.manifest.lengths.get(feature, {}))
+  converter.check_examples(f'{cfg.mixture_or_task_name}:{cfg.split}', counts)
+
+
+def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any], Any]:
+  """A function that keeps the features of an example that have a length, cut to it.
+
+  Args:
+    eos: see `Manifest.eos_after_trim`.
+    lengths: in tokens.
+  """
+  limits = [(f, length, eos.get(f)) for f, length in lengths.items()]
 
   def trim(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     kept = {}
@@ -380,6 +463,7 @@ def stream_settings(cfg: DatasetConfig) -> dict[str, Any]:
     **{name: getattr(cfg, name) for name in fields},
     'task_feature_lengths': dict(cfg.task_feature_lengths),
     'num_packing_bins': cfg.num_packing_bins if cfg.pack else None,
+    **({'same_source_batches': True} if cfg.same_source_batches else {}),
   }
 
 
@@ -399,90 +483,3 @@ def _identity(
     'host': host,
     'tasks_and_rates': hashlib.sha256(json.dumps(contents).encode()).hexdigest(),
   }
-
-
-class _TrainIterator(grain.DatasetIterator):
-  """The pipeline's iterator; its state names the stream, so that no other is continued with it."""
-
-  def __init__(
-    self,
-    open_batches: Callable[[Sequence[resplit.Phase]], grain.DatasetIterator],
-    identity: dict[str, Any],
-  ):
-    self._open_batches = open_batches
-    self._identity = identity
-    self._begin([])
-
-  def _begin(self, history: Sequence[resplit.Phase]) -> None:
-    self._history = list(history)
-    self._batches = self._open_batches(self._history)
-    super().__init__(self._batches)
-
-  def __next__(self) -> Batch:
-    return next(self._batches)
-
-  def get_state(self) -> dict[str, Any]:
-    state = {'stream': self._identity, 'position': self._batches.get_state()}
-    if self._history:
-      state['history'] = [phase.to_json() for phase in self._history]
-    return state
-
-  def set_state(self, state: Mapping[str, Any]) -> None:
-    self._check(state['stream'], self._identity)
-    history = _history(state)
-    if history != self._history:
-      self._batches.close()
-      self._begin(history)
-    self._batches.set_state(state['position'])
-
-  def set_state_of_hosts(self, states: Sequence[Mapping[str, Any]]) -> None:
-    """Goes on where a run stopped, on these hosts or on others.
-
-    With another number of parts the rest of the data is shared out anew (resplit.py): over all
-    hosts, before and after, each example of an epoch is given out once.
-
-    Args:
-      states: what `get_state()` gave on each host of that run.
-
-    Raises:
-      ValueError: a state of another configuration, or states that are not of one run.
-    """
-    # Hosts that read the same part have the same state.
-    saved = {state['stream']['host']: state for state in states}
-    if (own := saved.get(self._identity['host'])) is not None:
-      return self.set_state(own)
-    anywhere = {**self._identity, 'host': 'any'}
-    for state in states:
-      self._check({**state['stream'], 'host': 'any'}, anywhere)
-    names = [f'{part} of {len(saved)}' for part in range(len(saved))]
-    histories = [_history(state) for state in states]
-    if sorted(names) != sorted(saved) or any(h != histories[0] for h in histories):
-      raise ValueError(
-        f'the positions in the data are those of the parts {sorted(saved)}, expected '
-        f'{len(saved)} parts of one run: copy the checkpoint again, or start the data anew.'
-      )
-    parts = int(self._identity['host'].split(' of ')[1])
-    start = resplit.first_draw(histories[0], len(names))
-    phase = resplit.Phase(start, tuple(saved[name]['position'] for name in names))
-    self._batches.close()
-    self._begin([*histories[0], phase])
-    open_rows = sum(map(resplit.num_open_rows, phase.positions))
-    logger.info(
-      'the data were read in %d parts, and go on in %d: %d examples are behind, %d rows that were '
-      'packed come first',
-      *(len(names), parts, sum(p.num_taken for p in self._history), open_rows),
-    )
-
-  def _check(self, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [
-      f'{k}: saved {saved.get(k)!r}, now {v!r}' for k, v in wanted.items() if saved.get(k) != v
-    ]
-    if differing:
-      raise ValueError(
-        f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). '
-        'Restore it with the configuration that wrote it, or start the data anew.'
-      )
-
-
-def _history(state: Mapping[str, Any]) -> list[resplit.Phase]:
-  return [resplit.Phase.from_json(phase) for phase in state.get('history', [])]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,18 @@ class FeatureConverter:
         f'pack=True (PACK), but the objective reads {self.task_features} of one example a row: '
         'PACK = False'
       )
+
+  def check_examples(self, name: str, lengths: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuses data that the objective can learn nothing from; by default any is good.
+
+    Args:
+      name: of the data, for messages.
+      lengths: of each feature, how many examples have how many tokens.
+
+    Raises:
+      ValueError: what is wrong with the data, and what to do.
+    """
+    del name, lengths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,3 +153,27 @@ def examples_per_batch(rows: Mapping[str, np.ndarray], features: Sequence[str]) 
   else:
     segments = [rows[f].any(axis=1) for f in features]
   return int(np.max(segments, axis=0).sum())
+
+
+def check_lengths(lengths: Any) -> None:
+  """Refuses lengths (TASK_FEATURE_LENGTHS) that are no number of tokens.
+
+  Raises:
+    ValueError: such as None, which SeqIO takes for "no cut", or one number for all features.
+  """
+  if not isinstance(lengths, Mapping):
+    raise ValueError(
+      f"TASK_FEATURE_LENGTHS must name features, as in {{'inputs': 128, 'targets': 64}}, got "
+      f'{lengths!r}'
+    )
+  wrong = {
+    name: length
+    for name, length in lengths.items()
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1
+  }
+  if wrong:
+    raise ValueError(
+      f'TASK_FEATURE_LENGTHS must give a number of tokens for each feature, got {dict(lengths)}. '
+      "SeqIO's None (nothing is cut) has no place here: arrays have one shape; give the length of "
+      'the longest example'
+    )

@@ -47,7 +47,8 @@ def definition_fingerprint(task: seqio.Task) -> str:
   features = {
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
   }
-  return _sha256([_describe(task.source), [_describe(p) for p in task.preprocessors], features])
+  source = getattr(task.source, 'whole', task.source)  # of slices: a split is told by its name
+  return _sha256([_describe(source), [_describe(p) for p in task.preprocessors], features])
 
 
 def _sha256(description: Any) -> str:

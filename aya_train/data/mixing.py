@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import seqio
-from absl import logging
 from grain.transforms import DatasetSelectionMap
 
 from aya_train.data import prepared
 from aya_train.tasks.mixtures import source_mixture
+
+logger = logging.getLogger(__name__)
 
 # Rates become integers of this sum: exact arithmetic, and shares right to 1e-12.
 _TOTAL = 2**40
@@ -44,7 +46,7 @@ def mixing_rates(
     raise ValueError(f'rates of {provider.name!r} must be >= 0 and not all 0, got {rates}.')
   unused = sorted(name for name, rate in rates.items() if not rate)
   if unused:
-    logging.warning('%s: %d tasks have rate 0: %s', provider.name, len(unused), unused[:10])
+    logger.warning('%s: %d tasks have rate 0: %s', provider.name, len(unused), unused[:10])
   return {name: rate for name, rate in sorted(rates.items()) if rate}
 
 
@@ -128,7 +130,12 @@ class ProportionalSelection(DatasetSelectionMap):
   floor(k w / W) of the first k draws. `grain.MapDataset.mix` follows the same law along a list: its
   time grows with the number of datasets, ours with the entropy of their shares. It also rounds
   rates to 1 % of the smallest.
+
+  Attributes:
+    block: draws in a row that are of one dataset, at least.
   """
+
+  block = 1
 
   def __init__(self, rates: Iterable[float]):
     rates = list(rates)
@@ -176,3 +183,38 @@ class ProportionalSelection(DatasetSelectionMap):
       else:
         counts[node] = k
     return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    """The draws of each of so many parts of the data."""
+    del parts
+    return self
+
+
+class SameSourceSelection(ProportionalSelection):
+  """Draws of which each batch takes from one dataset, in turns by the datasets' rates.
+
+  Args:
+    rates: as for `ProportionalSelection`.
+    batch_size: draws of a whole batch, over all parts.
+    parts: parts that the batch is read in; every one of them has the same datasets in turn.
+  """
+
+  def __init__(self, rates: Iterable[float], batch_size: int, parts: int = 1):
+    self._rates = list(rates)
+    super().__init__(self._rates)
+    self._batch_size, self.block = batch_size, batch_size // parts
+
+  def __getitem__(self, index: int) -> tuple[int, int]:
+    batch, row = divmod(index, self.block)
+    dataset, turn = super().__getitem__(batch)
+    return dataset, turn * self.block + row
+
+  def counts(self, draws: int) -> list[int]:
+    batches, rest = divmod(draws, self.block)
+    counts = [n * self.block for n in super().counts(batches)]
+    if rest:
+      counts[super().__getitem__(batches)[0]] += rest
+    return counts
+
+  def of_parts(self, parts: int) -> ProportionalSelection:
+    return SameSourceSelection(self._rates, self._batch_size, parts)

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow_datasets as tfds
+from etils import epath
 
-from aya_train import destinations
+from aya_train import destinations, lease
 from aya_train.data import availability, batching, mixing, prepared_shards, task_registry
 from aya_train.tasks import catalog, features, storage
 from aya_train.tasks.building import read_report, row_units, rows, source_build, work_runner
 from aya_train.tasks.cldr import cldr_tasks, vocabulary
 from aya_train.tasks.languages import language_codes
+from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +95,9 @@ def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSetti
     if source not in catalog.BY_NAME or (part and part not in catalog.BY_NAME[source].constituents):
       unknown.append(name)
     chosen.setdefault(source, []).append(part)
+  for name in unknown:
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
   if unknown:
     raise ValueError(f'unknown sources {sorted(unknown)}; known: {sorted(catalog.BY_NAME)}')
   if settings.data_dir is not None and len(chosen) > 1:
@@ -103,12 +108,15 @@ def build_sources(names: Sequence[str], settings: PrepareSettings = PrepareSetti
       settings.output_dir or storage.tfds_dir(),
       'the data directory (--output_dir, AYA_TRAIN_CACHE)',
     )
+  root = epath.Path(settings.output_dir or storage.tfds_dir())
   for source, parts in chosen.items():
     logger.info('preparing %s', source)
-    if source in GENERATED:
-      GENERATED[source]()
-      continue
-    _build(source, () if '' in parts else tuple(parts), settings, runner)
+    # Of two commands the second one finds the source built.
+    with lease.held(root / 'in_progress' / source, f'the folder of {source}', 'prepare', wait=True):
+      if source in GENERATED:
+        GENERATED[source]()
+      else:
+        _build(source, () if '' in parts else tuple(parts), settings, runner)
 
 
 def _build(
@@ -187,8 +195,8 @@ def _tokenise(
     cfg.split,
     batching.prepared_root(cfg.prepared_dir),
   )
-  left_out = availability.check(name, split, directory)
-  tasks = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)
+  tasks = availability.tasks(name, split, directory)
+  of_sources = isinstance(task_registry.get_mixture_or_task(name), source_mixture.SourceMixture)
   manifests = prepared_shards.prepare_tasks(
     [task.name for task in tasks],
     split,
@@ -197,7 +205,7 @@ def _tokenise(
     runner=settings.runner(),
     module=module,
     tables=tables,
-    allow_empty=allow_empty or left_out is not None,
+    allow_empty=allow_empty or of_sources,
     say=logger.info,
   ).values()
   took = max(time.monotonic() - started, 1e-9)

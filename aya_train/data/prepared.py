@@ -27,24 +27,28 @@ import bisect
 import collections
 import dataclasses
 import functools
+import glob
 import itertools
 import json
+import logging
 import os
 import threading
 import urllib.parse
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
-from absl import logging
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
 import aya_train
+from aya_train import watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
+from aya_train.tasks import split_slices, storage
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = 'manifest.json'
@@ -61,7 +65,7 @@ Progress = Callable[[str, str, int, int | None], None]
 
 def log_progress(task_name: str, split: str, done: int, total: int | None) -> None:
   of = '' if total is None else f' (from {total:,} input examples)'
-  logging.info('Preparing %s:%s: %s examples%s', task_name, split, f'{done:,}', of)
+  logger.info('Preparing %s:%s: %s examples%s', task_name, split, f'{done:,}', of)
 
 
 def encode_example(features: Sequence[Sequence[int] | np.ndarray]) -> bytes:
@@ -136,6 +140,9 @@ class Manifest:
     if fields['versions']['format'] != FORMAT:
       raise ValueError(f'format {fields["versions"]["format"]}, this program reads {FORMAT}')
     fields['shards'] = tuple(Shard(**s) for s in fields['shards'])
+    counts = [s.num_examples for s in fields['shards']]
+    if any(type(n) is not int or n < 0 for n in counts) or sum(counts) != fields['num_examples']:
+      raise ValueError(f'{fields["num_examples"]!r} examples, and {counts} in its shards')
     fields['lengths'] = {f: dict(counts) for f, counts in fields['lengths'].items()}
     return cls(**fields)
 
@@ -161,7 +168,7 @@ class PreparedTask:
       )
     try:
       self.manifest = Manifest.from_json(path.read_text())
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
       raise ValueError(f'{path}: {e}. Delete {self.directory} to prepare it again.') from e
     for shard in self.manifest.shards:
       _check_shard(self.directory / shard.name, shard)
@@ -221,7 +228,7 @@ def is_prepared(path: epath.Path) -> bool:
     return json.loads((path / MANIFEST).read_text())['num_examples'] != 0
   except (FileNotFoundError, NotADirectoryError):
     return False
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     return True  # A damaged one is reported when it is opened.
 
 
@@ -266,12 +273,13 @@ def prepare_task(
     raise ValueError(f'{task_name!r} is a mixture; prepare_task takes a task.')
   if num_shards < 1:
     raise ValueError(f'num_shards must be at least 1, got {num_shards}.')
+  task = split_slices.with_split(task, split)
   path = prepared_path(task, split, directory)
   if is_prepared(path):
     return PreparedTask(path).manifest
-  if path.exists():  # Empty when last looked at, or a part that a kill left in an object store.
-    path.rmtree()
-  temporary = path.parent / f'.{path.name}.{uuid.uuid4().hex}.tmp'
+  clear_unprepared(path)
+  remove_leftovers(path)
+  temporary = storage.temporary(path)
   temporary.mkdir(parents=True)
   try:
     manifest = _write(task, split, temporary, num_shards, progress, allow_empty)
@@ -280,6 +288,32 @@ def prepare_task(
   finally:
     if temporary.exists():
       temporary.rmtree()
+
+
+def clear_unprepared(path: epath.Path) -> None:
+  """Removes what was empty when last looked at, or a part that a kill left in an object store."""
+  if path.exists() and not is_prepared(path):
+    path.rmtree()
+
+
+def parts_path(path: epath.Path, count: int) -> epath.Path:
+  """Where the shards of a directory of `prepared_path` are gathered, of which there are `count`."""
+  return path.parent / f'.{path.name}.{count:05d}.parts'
+
+
+def remove_leftovers(path: epath.Path, keep: epath.Path | None = None) -> None:
+  """Removes what preparations of this split that are no more left beside a prepared directory.
+
+  Args:
+    path: of `prepared_path`.
+    keep: parts that are gone on with.
+  """
+  if not path.parent.exists():
+    return
+  storage.remove_leftovers(path.parent)
+  split = path.name.rsplit('-', 2)[0]
+  parts = path.parent.glob(f'.{glob.escape(split)}-*.parts')
+  storage.remove_abandoned(part for part in parts if part != keep)
 
 
 def publish(temporary: epath.Path, path: epath.Path, manifest: Manifest) -> Manifest:
@@ -316,6 +350,7 @@ def _write(
       writers[done % num_shards].write(encode_example(tokens))
       done += 1
       if done % _PROGRESS_EVERY == 0:
+        watchdog.beat()
         progress(task.name, split, done, total)
   finally:
     for writer in writers:

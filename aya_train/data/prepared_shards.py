@@ -6,9 +6,11 @@ preparation goes on with the shards that are missing:
 
   DIRECTORY/TASK/.SPLIT-VOCABULARY-DEFINITION.NNNNN.parts/examples-00003-of-00016.array_record
                                                          /examples-00003-of-00016.json
+                                                         /source.json
 
 A shard appears by a rename, its file of counts comes last, and the directory gets its real name
-when all are there. Shard k holds the examples of the source's k-th, (k+N)-th ... file.
+when all are there. Shard k holds the examples of the source's k-th, (k+N)-th ... file. Where the
+source's files are no longer those of `source.json`, the preparation begins anew.
 """
 
 from __future__ import annotations
@@ -17,24 +19,28 @@ import collections
 import dataclasses
 import importlib
 import json
+import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import seqio
-from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
+from aya_train import lease, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
-from aya_train.tasks import features
+from aya_train.tasks import features, split_slices, storage
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
 
+logger = logging.getLogger(__name__)
+
 _SECONDS_BETWEEN_LINES = 10.0
+_STAMP = 'source.json'
+_MOST_STAMPED = 1_000  # of more files the names must do
 
 # Rows of a shard, where the number of shards is left to us: about 100 MB of tokens.
 ROWS_PER_SHARD = 250_000
@@ -63,7 +69,7 @@ def prepare_tasks(
   module: str = 'aya_train.tasks',
   tables: Sequence[str] = (),
   allow_empty: bool = False,
-  say: Callable[[str], None] = logging.info,
+  say: Callable[[str], None] = logger.info,
 ) -> dict[str, prepared.Manifest]:
   """Runs the preprocessing of tasks shard by shard and stores their examples, unless that is done.
 
@@ -87,12 +93,31 @@ def prepare_tasks(
     ValueError: as in `prepared.prepare_task`.
   """
   plans = [_plan(name, split, directory, num_shards) for name in names]
+  if any(not prepared.is_prepared(p.path) for p in plans):
+    # Of two commands the second one finds its work done.
+    with lease.held(directory, 'PREPARED_DIR', 'prepare', wait=True):
+      plans = [_plan(name, split, directory, num_shards) for name in names]
+      _prepare_missing(plans, split, runner, module, tables, allow_empty, say)
+  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
+
+
+def _prepare_missing(
+  plans: Sequence[_ShardPlan],
+  split: str,
+  runner: work_runner.Runner,
+  module: str,
+  tables: Sequence[str],
+  allow_empty: bool,
+  say: Callable[[str], None],
+) -> None:
   missing = [p for p in plans if not prepared.is_prepared(p.path)]
   vocabulary = features.vocabulary_file()
   work, done_before = [], 0
   for plan in missing:
-    plan.parts.mkdir(parents=True, exist_ok=True)
-    todo = [k for k in range(plan.count) if not _counts(plan.parts, k, plan.count).exists()]
+    _begin(plan, split)
+    for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
+      left.unlink(missing_ok=True)
+    todo = [k for k in range(plan.count) if _found(plan.parts, k, plan.count) is None]
     done_before += plan.count - len(todo)
     work += [
       (
@@ -103,7 +128,7 @@ def prepare_tasks(
         plan.count,
         module,
         vocabulary,
-        tuple(map(os.fspath, tables)),
+        (tables,) if isinstance(tables, str) else tuple(map(os.fspath, tables)),
       )
       for k in todo
     ]
@@ -111,6 +136,7 @@ def prepare_tasks(
     say(f'{split}: {done_before} of {done_before + len(work)} shards were done before')
   started = last = time.monotonic()
   for done, _ in enumerate(runner(write_shard, work), 1):
+    watchdog.beat()
     now = time.monotonic()
     if 1 < done == len(work) or now - last >= _SECONDS_BETWEEN_LINES:
       last = now
@@ -118,23 +144,58 @@ def prepare_tasks(
       say(f'{split}: {done} of {len(work)} shards in {now - started:,.0f} s, {left:,.0f} s left')
   for plan in missing:
     _finish(plan, split, allow_empty)
-  return {p.task.name: prepared.PreparedTask(p.path).manifest for p in plans}
 
 
 def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> _ShardPlan:
   task = task_registry.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   path = prepared.prepared_path(task, split, directory)
   if prepared.is_prepared(path):
+    prepared.remove_leftovers(path)
     return _ShardPlan(task, path, path, 0, None)
   total = task.num_input_examples(split)
   count = num_shards or round((total or 0) / ROWS_PER_SHARD)
   if total is not None:
     count = min(count, -(-total // MIN_ROWS_PER_SHARD))
   count = max(1, count)
-  return _ShardPlan(task, path, path.parent / f'.{path.name}.{count:05d}.parts', count, total)
+  parts = prepared.parts_path(path, count)
+  prepared.remove_leftovers(path, keep=parts)
+  return _ShardPlan(task, path, parts, count, total)
+
+
+def _begin(plan: _ShardPlan, split: str) -> None:
+  """Makes the folder of parts; those that were made of other files are not gone on with."""
+  stamp = json.dumps([plan.total, _stamp(plan.task, split)])
+  path = plan.parts / _STAMP
+  if plan.parts.exists() and storage.is_abandoned(plan.parts):
+    storage.remove_leftovers(plan.parts)
+    storage.release(plan.parts)
+    if not path.exists() or path.read_text() != stamp:
+      plan.parts.rmtree()
+  plan.parts.mkdir(parents=True, exist_ok=True)
+  storage.claim(plan.parts)
+  if not path.exists():
+    storage.write_atomically(path, stamp)
+
+
+def _stamp(task: seqio.Task, split: str) -> list[list[Any]]:
+  """Names, sizes and times of the files that a split is read from, as far as they can be asked."""
+  if found := task_examples.files_of(task.source, split):
+    return found
+  source = task.source
+  names = [split]
+  if isinstance(source, split_slices.SlicedSource):
+    names, source = list(split_slices.names(split)), source.whole
+  for name in names:
+    for file in source.list_shards(name):
+      path = epath.Path(file)
+      if len(found) < _MOST_STAMPED and path.exists():
+        found.append([os.fspath(path), path.stat().length, path.stat().mtime])
+      else:
+        found.append([os.fspath(path)])
+  return found
 
 
 def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
@@ -149,15 +210,26 @@ def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
   if sum(kinds.values()) == manifest.num_examples:  # else a shard of an earlier version
     prepared.write_kinds(plan.parts, plan.task, split, kinds)
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
+  (plan.parts / _STAMP).unlink(missing_ok=True)
+  storage.release(plan.parts)
   for k in range(plan.count):
     _counts(plan.parts, k, plan.count).unlink()
-  if plan.path.exists():  # Object stores rename file by file, and a kill can come in between.
-    plan.path.rmtree()
+  prepared.clear_unprepared(plan.path)
   prepared.publish(plan.parts, plan.path, manifest)
 
 
 def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
   return parts / f'{_stem(shard, count)}.json'
+
+
+def _found(parts: epath.Path, shard: int, count: int) -> dict[str, Any] | None:
+  """The counts of a shard that is written; None if it is not, or a crash has damaged them."""
+  path = _counts(parts, shard, count)
+  try:
+    found = json.loads(path.read_bytes()) if path.exists() else None
+  except ValueError:
+    return None
+  return found if isinstance(found, dict) and 'lengths' in found else None
 
 
 def _stem(shard: int, count: int) -> str:
@@ -177,15 +249,15 @@ def write_shard(
   """Writes one shard and its counts, unless they are there; returns its number of examples."""
   stem = epath.Path(parts) / _stem(shard, count)
   counts = _counts(stem.parent, shard, count)
-  if counts.exists():
-    return json.loads(counts.read_text())['examples']
+  if (done := _found(stem.parent, shard, count)) is not None:
+    return done['examples']
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
-  task = seqio.TaskRegistry.get(task_name)
+  task = split_slices.with_split(seqio.TaskRegistry.get(task_name), split)
   names = task_registry.record_features(task)
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in names}
-  temporary = stem.parent / f'.{stem.name}.{uuid.uuid4().hex}.tmp'
+  temporary = storage.temporary(stem)
   writer = ArrayRecordWriter(os.fspath(temporary), prepared.WRITER_OPTIONS)
   kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   written = 0
@@ -208,7 +280,7 @@ def write_shard(
     'lengths': {f: sorted(counts.items()) for f, counts in lengths.items()},
     'kinds': [[*kind, n] for kind, n in sorted(kinds.items())],
   }
-  partial = stem.parent / f'.{counts.name}.{uuid.uuid4().hex}.tmp'
+  partial = storage.temporary(counts)
   partial.write_text(json.dumps(found))
   partial.replace(counts)
   return written

@@ -77,12 +77,14 @@ def num_open_rows(position: Position) -> int:
   return position['rows'] - position['row'] if position['row'] else 0
 
 
-def first_draw(history: Sequence[Phase], parts: int) -> int:
+def first_draw(history: Sequence[Phase], parts: int, block: int = 1) -> int:
   """The draw that every one of `parts` parts begins with after `history`.
 
-  The shares of rare tasks are right only if the draws are not counted from 0 again.
+  The shares of rare tasks are right only if the draws are not counted from 0 again. `block` is that
+  of the draws of each part, which begin a new one.
   """
-  return history[-1].start + history[-1].num_taken // parts if history else 0
+  first = history[-1].start + history[-1].num_taken // parts if history else 0
+  return -(-first // block) * block
 
 
 class SharedDraws(DatasetSelectionMap):
@@ -97,8 +99,8 @@ class SharedDraws(DatasetSelectionMap):
   def __init__(
     self, draws: mixing.ProportionalSelection, part: int, parts: int, history: Sequence[Phase]
   ):
-    self._draws, self._part, self._parts = draws, part, parts
-    self._before = draws.counts(first_draw(history, parts))
+    self._draws, self._part, self._parts = draws.of_parts(parts), part, parts
+    self._before = self._draws.counts(first_draw(history, parts, self._draws.block))
     self._left = [_Left(draws, phase) for phase in reversed(history)]
 
   def __len__(self) -> int:
@@ -116,6 +118,7 @@ class _Left:
   """What a phase left of each task."""
 
   def __init__(self, draws: mixing.ProportionalSelection, phase: Phase):
+    draws = draws.of_parts(phase.parts)
     before = np.array(draws.counts(phase.start))
     counts = {end: np.array(draws.counts(end)) - before for end in set(phase.ends)}
     # [parts, tasks]

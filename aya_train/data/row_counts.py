@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ import seqio
 import tensorflow as tf
 
 from aya_train.data import prepared, task_examples
-from aya_train.tasks import storage
+from aya_train.tasks import split_slices, storage
 from aya_train.tasks.languages import aya101
 
+logger = logging.getLogger(__name__)
 FILE = prepared.KINDS_FILE
 _COLUMNS = task_examples.KIND_COLUMNS
 _BATCH = 4_096
@@ -38,9 +40,13 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
   path = ready.directory / FILE
   if path.exists():
     found: collections.Counter[Kind] = collections.Counter()
-    for *texts, count in json.loads(path.read_text()):
-      found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
-    return dict(found)
+    try:
+      for *texts, count in json.loads(path.read_bytes()):
+        found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
+      return dict(found)
+    except (ValueError, TypeError) as error:
+      logger.warning('%s is damaged (%s): counted anew', path, error)
+  task = split_slices.with_split(task, split)
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)

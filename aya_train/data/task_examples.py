@@ -6,6 +6,7 @@ Random preprocessors are seeded with `PREPROCESSING_SEED`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import itertools
 import os
@@ -16,16 +17,17 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 
+from aya_train import user_code
 from aya_train.data import task_registry
+from aya_train.tasks import split_slices
 
 PREPROCESSING_SEED = 0
+_END_BYTES = 1 << 20
 KIND_COLUMNS = ('language_code', 'script', 'dataset', 'task_type', 'kind')
 # TensorFlow gives the text of an exception of a generator or a py_function, and its traceback.
 _WHERE_IN_GRAPH = re.compile(r'\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\] name:.*')
-_RAISED_INSIDE = re.compile(
-  r'(?:^|\s)(\w+(?:Error|Exception): .*?)\s*\nTraceback \(most', re.DOTALL
-)
 
 Tokens = tuple[np.ndarray, ...]
 Kind = tuple[str, ...]
@@ -45,7 +47,7 @@ def examples(
   Raises:
     ValueError: no such split, wrong features, or what a row or a preprocessor raised, in one line.
   """
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   if 1 < num_shards <= len(task.source.list_shards(split)):
     part = seqio.ShardInfo(shard, num_shards)
     ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
@@ -72,7 +74,7 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
     FileNotFoundError: the source is not there.
     ValueError: no such split, wrong features, or what reading and preprocessing raise, in one line.
   """
-  task_registry.require_split(task, split)
+  task = split_slices.with_split(task, split)
   try:
     if not task.source.list_shards(split):
       if isinstance(task.source, seqio.FileDataSource):
@@ -93,10 +95,20 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
 
 
 def reason(error: BaseException) -> str:
-  """What was raised, in one line; what Python raised inside tf.data comes in the words of that."""
+  """What was raised, in one line, and where in code of the user's.
+
+  What Python raised inside tf.data comes in the words of that.
+  """
+  place = user_code.place(error)
+  return _what(error) + (f' ({place})' if place else '')
+
+
+def _what(error: BaseException) -> str:
+  if inner := user_code.inside_graph(error):
+    return inner
   text = _WHERE_IN_GRAPH.sub('', str(error)).strip()
-  if (inner := _RAISED_INSIDE.search(text)) is not None:
-    return inner.group(1).strip()
+  if text.startswith('in user code:'):  # of AutoGraph: the last line is what was raised
+    return text.splitlines()[-1].strip()
   return text.splitlines()[0] if text else type(error).__name__
 
 
@@ -117,12 +129,19 @@ def _tokens(task: seqio.Task, ds: tf.data.Dataset) -> Iterator[tuple[Tokens, Kin
   )
   # In batches, since every step from tf.data to Python costs more than an example's tokenisation.
   for tokens, texts in ds.ragged_batch(256).prefetch(2):
-    columns = [np.split(c.values.numpy(), c.row_splits.numpy()[1:-1]) for c in tokens]
+    columns = [_arrays(column) for column in tokens]
     said = dict(zip(names, (c.numpy().tolist() for c in texts), strict=True))
     blank = [b''] * len(columns[0])
     kinds = zip(*(said.get(name, blank) for name in KIND_COLUMNS), strict=True)
     for *arrays, kind in zip(*columns, kinds, strict=True):
       yield tuple(arrays), tuple(text.decode(errors='replace') for text in kind)
+
+
+def _arrays(column: tf.Tensor | tf.RaggedTensor) -> list[np.ndarray]:
+  """The rows of a batch; preprocessors that give one static length give no ragged one."""
+  if isinstance(column, tf.RaggedTensor):
+    return np.split(column.values.numpy(), column.row_splits.numpy()[1:-1])
+  return list(column.numpy())
 
 
 def _is_text(spec: Any) -> bool:
@@ -143,6 +162,27 @@ def _unwrap(preprocessor: Any) -> Any:
   return inspect.unwrap(preprocessor)
 
 
+def files_of(source: seqio.DataSource, split: str) -> list[list[Any]]:
+  """Name, size and a digest of both ends of the files of a user's data set; [] of other sources.
+
+  Raises:
+    OSError: a file is not there.
+  """
+  whole = getattr(source, 'whole', source)
+  if not hasattr(whole, 'paths'):
+    return []
+  return [_described(path) for name in split_slices.names(split) for path in whole.paths(name)]
+
+
+def _described(path: epath.Path) -> list[Any]:
+  size = path.stat().length
+  with path.open('rb') as file:
+    digest = hashlib.sha256(file.read(_END_BYTES))
+    file.seek(max(0, size - _END_BYTES))
+    digest.update(file.read(_END_BYTES))
+  return [path.name, size, digest.hexdigest()]
+
+
 def describe_source(
   source: seqio.DataSource, split: str, num_input_examples: int | None
 ) -> dict[str, Any]:
@@ -151,4 +191,5 @@ def describe_source(
     'class': type(source).__name__,
     'shards': shards,
     'num_input_examples': num_input_examples,
+    'files': files_of(source, split),
   }

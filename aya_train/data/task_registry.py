@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import seqio
+
+from aya_train.tasks import split_slices
 
 
 class EmptySplitError(ValueError):
@@ -24,38 +27,74 @@ def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
+    from aya_train.tasks import catalog  # registers all tasks, which a user's module may not want
+
+    if (why := catalog.why_not_read(name)) is not None:
+      raise ValueError(why)
     raise ValueError(
       f'no task or mixture {name!r}. Close names: {difflib.get_close_matches(name, names, 5)} of'
-      f' {len(names)}. Is the module that registers it imported?'
+      f' {len(names)}. {_next_parts(name, names) or "Is the module that registers it imported?"}'
     )
   return seqio.get_mixture_or_task(name)
 
 
+def _next_parts(name: str, names: Sequence[str]) -> str:
+  """What may follow as much of a dotted name as there is, such as languages after a benchmark."""
+  parts = name.split('.')
+  for count in range(len(parts) - 1, 0, -1):
+    start = '.'.join(parts[:count])
+    if found := sorted({n.split('.')[count] for n in names if n.startswith(f'{start}.')}):
+      return f'After {start!r} comes one of: {", ".join(found)}'
+  return ''
+
+
 def has_split(provider: seqio.Task | seqio.Mixture, split: str) -> bool:
-  """Whether a task, or any task of a mixture, has a split."""
-  return any(split.split('[')[0] in task.splits for task in seqio.get_subtasks(provider))
+  """Whether a task, or any task of a mixture, has a split, or those that it is made of."""
+  return any(split_slices.has(task, split) for task in seqio.get_subtasks(provider))
 
 
 def require_split(task: seqio.Task, split: str) -> None:
   """ValueError, with the splits there are, if the task lacks one."""
-  if split.split('[')[0] not in task.splits:
-    raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
+  split_slices.with_split(task, split)
 
 
 def tasks_with_split(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
   """Returns the task, or those tasks of a mixture that have the split, sorted by name.
 
+  Their sources have the split by this name, also where it is made of slices
+  (`split_slices.with_split`).
+
   Raises:
     ValueError: nothing has the split; the message has those that there are.
   """
   if isinstance(provider, seqio.Task):
-    require_split(provider, split)
-    return [provider]
-  tasks = [t for t in provider.tasks if split.split('[')[0] in t.splits]
+    return [split_slices.with_split(provider, split)]
+  tasks = [split_slices.with_split(t, split) for t in provider.tasks if split_slices.has(t, split)]
   if not tasks:
     splits = sorted({s for t in provider.tasks for s in t.splits})
     raise ValueError(f'no task of {provider.name!r} has split {split!r}; splits are {splits}.')
   return tasks
+
+
+@contextlib.contextmanager
+def registered_with(task: seqio.Task, split: str) -> Iterator[None]:
+  """While it lasts SeqIO finds, by the task's name, a task that has the split.
+
+  For SeqIO's Evaluator, which takes a name and knows no slices.
+  """
+  original = seqio.TaskRegistry.get(task.name)
+  sliced = split_slices.with_split(original, split)
+  if sliced is original:
+    yield
+    return
+  registry = seqio.TaskRegistry
+  registry.remove(task.name)
+  registry.add_provider(task.name, sliced)
+  try:
+    yield
+  finally:
+    registry.remove(task.name)
+    registry.add_provider(task.name, original)
 
 
 def record_features(task: seqio.Task) -> tuple[str, ...]:

@@ -12,14 +12,14 @@ fused attention matrices, and twice the matrix at hand in float32.
 """
 
 import logging
-import os
-import platform
 from typing import Any
 
 from etils import epath
 
-from aya_train.checkpoint import work_folder
-from aya_train.checkpoint.hf import hf_files, hf_tokenizer, hf_torch
+from aya_train import ct2_library
+from aya_train.checkpoint import model_settings, work_folder
+from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays
+from aya_train.checkpoint.hf import hf_config, hf_files, hf_torch, hf_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,6 @@ QUANTISATIONS = (
   'float32',
 )
 DEFAULT_QUANTISATION = 'int8_float32'
-TOKENIZER_FILES = (
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  hf_tokenizer.MODEL_FILE,
-)
 
 
 def to_ctranslate2(
@@ -64,7 +58,7 @@ def to_ctranslate2(
   Raises:
     ValueError: unknown quantisation, a tokenizer with more pieces than the table has rows, or
       activations that do not fit into float16.
-    FileNotFoundError: no config.json or no safetensors.
+    FileNotFoundError: no config.json, no safetensors or no tokenizer.
     FileExistsError: `dst` is not empty.
     ModuleNotFoundError: the extra `quantised` is not installed.
   """
@@ -72,6 +66,8 @@ def to_ctranslate2(
     raise ValueError(f'quantisation for ct2 must be one of {QUANTISATIONS}, got {quantisation!r}')
   hf_folder = epath.Path(hf_folder)
   rows = hf_files.read_config(hf_folder)['vocab_size']
+  _check_answers(hf_folder)
+  _check_weights(hf_folder, quantisation, allow_float16_overflow)
   work_folder.check(dst, overwrite=overwrite)
   if 'float16' in quantisation.split('_') and not allow_float16_overflow:
     hf_torch.check_float16_activations(hf_folder)
@@ -81,8 +77,39 @@ def to_ctranslate2(
   return epath.Path(dst)
 
 
+def _check_answers(hf_folder: epath.Path) -> None:
+  """Refuses a folder without its tokenizer, for which CTranslate2 would invent one; and other ends.
+
+  Raises:
+    FileNotFoundError, ValueError: that.
+  """
+  if not hf_vocabulary.has_tokenizer(hf_folder):
+    raise FileNotFoundError(
+      f'{hf_folder} holds no tokenizer, and CTranslate2 needs its pieces: give the SentencePiece '
+      'file that the model was trained with (--vocabulary)'
+    )
+  hf_vocabulary.check_class(hf_folder)
+  settings = hf_config.settings_of(
+    hf_files.read_config(hf_folder), hf_files.read_generation_config(hf_folder), str(hf_folder)
+  )
+  if settings.eos_ids != (model_settings.EOS_ID,):
+    raise ValueError(
+      f'{hf_folder} ends answers at eos_token_id {list(settings.eos_ids)}; CTranslate2 takes the '
+      f'end of its tokenizer, {model_settings.EOS_ID}'
+    )
+
+
+def _check_weights(hf_folder: epath.Path, quantisation: str, allow_float16_overflow: bool) -> None:
+  """Refuses weights that are not finite, or would not be in the type that they are written in."""
+  tensors = hf_files.open_tensors(hf_folder)
+  dtype = quantisation.rpartition('_')[2]
+  if dtype == 'bfloat16' or (dtype == 'float16' and not allow_float16_overflow):
+    tensors = {name: lazy_arrays.cast(tensor, dtype, name) for name, tensor in tensors.items()}
+  finite_arrays.check_all(tensors, str(hf_folder))
+
+
 def _converter(hf_folder: epath.Path, rows: int) -> Any:
-  prefer_mkl()
+  ct2_library.prefer_mkl()
   from ctranslate2 import converters
 
   class Converter(converters.TransformersConverter):
@@ -97,7 +124,7 @@ def _converter(hf_folder: epath.Path, rows: int) -> Any:
       add_padding_pieces(tokenizer, rows)
       return tokenizer
 
-  files = [name for name in TOKENIZER_FILES if (hf_folder / name).exists()]
+  files = [name for name in hf_vocabulary.FILES if (hf_folder / name).exists()]
   return Converter(str(hf_folder), copy_files=files)
 
 
@@ -114,14 +141,3 @@ def add_padding_pieces(tokenizer: Any, rows: int) -> None:
       f'the tokenizer has {len(tokenizer) - added} pieces and the tables {rows} rows, of which '
       f'{added} could be given a name: this is not the tokenizer of this model'
     )
-
-
-def prefer_mkl() -> None:
-  """Lets CTranslate2 multiply int8 matrices with MKL, if the package is not imported yet.
-
-  On processors of AMD it takes oneDNN, whose int8 products without VNNI add pairs in 16 bits and
-  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and
-  not to the quantised weights. Other architectures than x86 have no MKL.
-  """
-  if platform.machine().lower() in ('x86_64', 'amd64'):
-    os.environ.setdefault('CT2_USE_MKL', '1')

@@ -20,9 +20,16 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import names, progress, work_folder
+from aya_train.checkpoint import model_settings, names, progress, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
-from aya_train.checkpoint.hf import hf_config, hf_export, hf_files, hf_tokenizer
+from aya_train.checkpoint.hf import (
+  hf_config,
+  hf_export,
+  hf_files,
+  hf_tokenizer,
+  hf_torch,
+  hf_vocabulary,
+)
 
 # Those that the gguf package can write, largest first.
 QUANTISATIONS = ('f32', 'bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0')
@@ -32,6 +39,13 @@ _HEAD = 'lm_head.weight'
 _SMALLEST_OF_HEAD = 'q8_0'
 _MAX_DISTANCE = 128  # src/llama-graph.cpp
 _ACTIVATIONS = (('gelu', 'linear'), ('relu',))
+# Scales and offsets of blocks are float16.
+_LARGEST = {
+  'BF16': 3.3895e38,
+  **{name: hf_torch.FLOAT16_MAX * levels for name, levels in (('Q8_0', 127), ('Q5_0', 16))},
+  **{name: hf_torch.FLOAT16_MAX * levels for name, levels in (('Q4_0', 8), ('Q5_1', 1))},
+  'Q4_1': hf_torch.FLOAT16_MAX,
+}
 _PADDING_SCORE = -10000.0
 
 
@@ -71,12 +85,21 @@ def to_gguf(
   hf_folder = epath.Path(hf_folder)
   settings = hf_files.read_config(hf_folder)
   tensors = _tensors(hf_folder, settings)
-  vocabulary = _vocabulary(hf_folder)
+  answers = hf_config.settings_of(
+    settings, hf_files.read_generation_config(hf_folder), str(hf_folder)
+  )
+  if answers.eos_ids != (model_settings.EOS_ID,):
+    raise ValueError(
+      f'{hf_folder} ends answers at eos_token_id {list(answers.eos_ids)}; a GGUF file has one such '
+      f'token, which also ends prompts, {model_settings.EOS_ID} for a T5'
+    )
+  vocabulary = _vocabulary(hf_folder, settings['vocab_size'])
   with work_folder.replacing(dst, overwrite=overwrite) as work:
     folder = work / 'out'
     folder.mkdir()
     writer = gguf.GGUFWriter(str(folder / FILE.format(quantisation=quantisation)), 't5')
     _add_settings(writer, settings, quantisation, name or hf_folder.name, context_length)
+    writer.add_decoder_start_token_id(answers.decoder_start_id)
     _add_vocabulary(writer, vocabulary, settings)
     _write_tensors(writer, tensors, settings, quantisation)
     writer.close()
@@ -92,6 +115,8 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_
     name: lazy_arrays.cast(tensor, np.float32)
     for name, tensor in hf_files.open_tensors(hf_folder).items()
   }
+  for ignored in names.HF_IGNORED:
+    tensors.pop(ignored, None)
   for alias in names.HF_TABLE_ALIASES:
     table = tensors.pop(alias, None)
     if table is not None:
@@ -109,6 +134,8 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_
   if config.logits_via_embedding:
     scale = np.float32(config.emb_dim**-0.5)
     tensors[_HEAD] = lazy_arrays.mapped(tensors['shared.weight'], lambda part: part * scale)
+  elif hf_config.needs_head(config, has_head=_HEAD in tensors):
+    tensors[_HEAD] = tensors['shared.weight']
   return tensors
 
 
@@ -170,6 +197,11 @@ def _quantised(tensor: lazy_arrays.LazyArray, kind: Any, name: str) -> Iterator[
       raise ValueError(f'{name} holds numbers that are not finite')
     if kind is gguf.GGMLQuantizationType.F16:
       hf_export.check_float16_weights(block, name)
+    most = _LARGEST.get(kind.name, np.inf)
+    if (peak := float(np.abs(block).max(initial=0))) > most:
+      raise ValueError(
+        f'{name} holds {peak:g}, more than {kind.name.lower()} can ({most:g}): use f32'
+      )
     yield gguf.quants.quantize(np.ascontiguousarray(block, np.float32), kind).tobytes()
 
 
@@ -199,7 +231,6 @@ def _add_settings(
   writer.add_layer_norm_eps(hf_config.LAYER_NORM_EPSILON)
   writer.add_layer_norm_rms_eps(hf_config.LAYER_NORM_EPSILON)
   writer.add_relative_attn_buckets_count(settings.get('relative_attention_num_buckets', 32))
-  writer.add_decoder_start_token_id(settings.get('decoder_start_token_id', 0))
 
 
 def _file_type(quantisation: str) -> Any:
@@ -209,14 +240,19 @@ def _file_type(quantisation: str) -> Any:
   return gguf.LlamaFileType[names.get(quantisation, f'MOSTLY_{quantisation.upper()}')]
 
 
-def _vocabulary(hf_folder: epath.Path) -> Any:
-  for name in (hf_tokenizer.MODEL_FILE, 'tokenizer.model'):
-    if (hf_folder / name).exists():
-      return hf_tokenizer.read_vocabulary(hf_folder / name)
-  raise FileNotFoundError(
-    f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE}: llama.cpp needs its '
-    'pieces and scores. Copy the one that the model was trained with there'
-  )
+def _vocabulary(hf_folder: epath.Path, rows: int) -> Any:
+  """The SentencePiece model of a folder, tokens that its tokenizer adds among its pieces."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  if not hf_vocabulary.has_tokenizer(hf_folder):
+    raise FileNotFoundError(
+      f'{hf_folder} holds no SentencePiece file {hf_tokenizer.MODEL_FILE} and no tokenizer: '
+      'llama.cpp needs its pieces and scores. Give the one that the model was trained with '
+      '(--vocabulary)'
+    )
+  if model := hf_vocabulary.own_model(hf_folder, rows):
+    return sentencepiece_model_pb2.ModelProto.FromString(model)
+  return hf_tokenizer.read_vocabulary(str(hf_vocabulary.file_of(hf_folder)))
 
 
 def _add_vocabulary(writer: Any, model: Any, settings: dict[str, Any]) -> None:

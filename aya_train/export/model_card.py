@@ -16,7 +16,7 @@ import jinja2
 from etils import epath
 
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
-from aya_train.export import quality
+from aya_train.export import evaluation_entries, quality
 from aya_train.report import run_record, run_results
 from aya_train.tasks import catalog
 from aya_train.tasks.languages import aya101
@@ -94,7 +94,7 @@ class Card:
     mixture, initial_checkpoint, lengths: macros of those names, None where not set.
     figures, groups: evaluation, as the run report has it.
     evaluation_step: of the figures, None without any.
-    scores: task to exact match in percent.
+    scores: task to exact match in percent, of the split `scored_split`.
     languages: codes that the evaluation reports on.
     data: the manifest, None without one.
   """
@@ -107,6 +107,7 @@ class Card:
   groups: Sequence[run_results.Group]
   evaluation_step: int | None
   scores: Mapping[str, float]
+  scored_split: str
   languages: Sequence[str]
   data: TrainingData | None
 
@@ -134,6 +135,7 @@ def read(model_dir: epath.PathLike) -> Card:
     groups=run_results.by_language(run),
     evaluation_step=run_results.last_step(run) if figures else None,
     scores={task: r['exact_match'] for task, r in last.items() if 'exact_match' in r},
+    scored_split=run.macro('INFER_EVAL_SPLIT') or 'validation',
     languages=sorted(codes & set(aya101.BY_CODE)),
     data=read_manifest(run.model_dir),
   )
@@ -180,8 +182,8 @@ def read_manifest(model_dir: epath.PathLike) -> TrainingData | None:
   if not path.exists():
     return None
   try:
-    manifest = json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    manifest = json.loads(path.read_bytes())
+  except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
   if not isinstance(manifest, dict):
     raise ValueError(f'{path} must hold a JSON object, it holds a {type(manifest).__name__}')
@@ -249,6 +251,7 @@ def write(
   name: str | None = None,
   base_model: str | None = None,
   license: str = 'apache-2.0',
+  evaluations: Sequence[evaluation_entries.Entry] = (),
 ) -> None:
   """Writes README.md, and LICENSE where its text is known.
 
@@ -259,6 +262,7 @@ def write(
     name: of the model, by default the folder's.
     base_model: id on the Hub of the model that training started from.
     license: of the weights, as the Hub names it.
+    evaluations: figures of `aya-train eval`.
 
   Raises:
     ValueError: the manifest is damaged.
@@ -272,11 +276,17 @@ def write(
     report=json.loads(report.read_text()) if report.exists() else None,
     base_model=base_model,
     license=license,
+    evaluations=evaluations,
     file=next((path.name for path in folder.glob('*.gguf')), None),
   )
   (folder / 'README.md').write_text(text)
   if license in LICENSES:
     (folder / 'LICENSE').write_text(license_text(license))
+
+
+def known_languages(data: TrainingData | None) -> list[str]:
+  """Codes of the languages that a manifest names, most examples first."""
+  return [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
 
 
 def license_text(license: str) -> str:
@@ -294,6 +304,7 @@ def render(
   report: Mapping[str, Any] | None,
   base_model: str | None,
   license: str,
+  evaluations: Sequence[evaluation_entries.Entry] = (),
   file: str | None = None,
 ) -> str:
   """The text of README.md; arguments as for `write`, `report` as `quality.report` returns it."""
@@ -301,8 +312,7 @@ def render(
   tied = hf_files.is_tied(hf_folder)
   network = hf_config.from_hf_config(settings, has_head=not tied, where=str(hf_folder))
   data = card.data if card else None
-  known = [code for code in (data.languages if data else ()) if code not in _NO_LANGUAGE]
-  codes = known or list(card.languages if card else ())
+  codes = known_languages(data) or list(card.languages if card else ())
   vocabulary = epath.Path(hf_folder) / hf_tokenizer.MODEL_FILE
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.export', 'templates'), trim_blocks=True, autoescape=False
@@ -310,15 +320,23 @@ def render(
   environment.filters['size'] = _size
   text = environment.get_template('model_card.md.jinja').render(
     metadata=_metadata(
-      name, card=card, report=report, base_model=base_model, license=license, codes=codes
+      name,
+      card=card,
+      report=report,
+      base_model=base_model,
+      license=license,
+      codes=codes,
+      evaluations=evaluations,
     ),
     name=name,
     network=_describe(network, hf_files.parameter_count(hf_folder)),
     card=card,
     data=data,
     quality=report,
+    evaluations=evaluation_entries.rows(evaluations),
     base_model=base_model,
     tied=tied,
+    is_umt5=settings.get('model_type') == 'umt5' and not tied,
     dtype=hf_files.dtype_of(hf_folder),
     file=file,
     decoder_start_token_id=settings.get('decoder_start_token_id', 0),
@@ -339,12 +357,14 @@ def _metadata(
   base_model: str | None,
   license: str,
   codes: Sequence[str],
+  evaluations: Sequence[evaluation_entries.Entry],
 ) -> str:
   """The YAML block (https://huggingface.co/docs/hub/model-cards)."""
   import huggingface_hub
 
   kind = report['format'] if report else None
   data = card.data if card else None
+  split = card.scored_split if card else None
   names = [source.repository or source.name for source in (data.sources if data else ())]
   datasets = [name for name in dict.fromkeys(names) if _HUB_NAME.fullmatch(name)]
   results = [
@@ -352,13 +372,14 @@ def _metadata(
       task_type=PIPELINE_TAG,
       dataset_type=task,
       dataset_name=task,
-      dataset_split='validation',
+      dataset_split=split,
       metric_type='exact_match',
       metric_value=round(score, 2),
       metric_name='Exact match (%)',
     )
     for task, score in (card.scores if card and not report else {}).items()
   ]
+  results += evaluation_entries.model_index(evaluations)
   metadata = huggingface_hub.ModelCardData(
     model_name=name if results else None,
     language=sorted(codes) or None,

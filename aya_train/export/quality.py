@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from aya_train import ct2_library, json_lines
+
 FILE = 'quantised.json'
 _BATCH = 16
 
@@ -49,21 +51,22 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   """At most `limit` examples of a JSON-lines file, spread evenly over it.
 
   Args:
-    path: lines with the texts `inputs` and `targets`, or those that evaluation keeps in
-      MODEL_DIR/inference_eval (`input` with `inputs_pretokenized` and `targets_pretokenized`).
+    path: lines with the text `inputs` and the text or texts `targets`, of which the first counts
+      (as `infer` writes them), or those that evaluation keeps in MODEL_DIR/inference_eval (`input`
+      with `inputs_pretokenized` and `targets_pretokenized`).
     tokenizer: the model's, from transformers.
     limit: how many.
 
   Raises:
     ValueError: a line has no such texts, or there are none.
   """
-  lines = [line for line in epath.Path(path).read_text().split('\n') if line.strip()]
+  lines = json_lines.read(path)
   step = max(1, len(lines) // max(1, limit))
   examples = []
-  for number, line in itertools.islice(enumerate(lines, 1), 0, None, step):
-    row = json.loads(line)
-    row, ending = (row['input'], '_pretokenized') if 'input' in row else (row, '')
+  for number, line in itertools.islice(lines, 0, None, step):
+    row, ending = (line['input'], '_pretokenized') if 'input' in line else (line, '')
     texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
+    texts = [text[0] if isinstance(text, list) and text else text for text in texts]
     if not all(isinstance(text, str) for text in texts):
       raise ValueError(
         f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line '
@@ -89,6 +92,10 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
   import torch
 
   loss, tokens, answers = 0.0, 0, []
+  config = model.config
+  ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+  # The cache of transformers 5 has as many layers as the encoder.
+  cached = config.num_decoder_layers <= config.num_layers
   with torch.inference_mode():
     for batch in _batches(examples):
       ids = torch.from_numpy(_padded(batch, 'inputs', 0))
@@ -98,17 +105,21 @@ def of_transformers(model: Any, examples: Sequence[Example], max_tokens: int) ->
       loss += float(torch.nn.functional.cross_entropy(logits.mT, labels, reduction='sum'))
       tokens += int((labels != -100).sum())
       out = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        num_beams=1,
+        use_cache=cached,
       )
-      answers += [_until_eos(row[1:], model.config.eos_token_id) for row in out.tolist()]
+      answers += [_until_eos(row[1:], ends) for row in out.tolist()]
   return Outcome(loss / tokens, answers)
 
 
 def of_ctranslate2(folder: epath.PathLike, examples: Sequence[Example], max_tokens: int) -> Outcome:
   """A CTranslate2 model on the CPU, in the types it was saved in."""
-  from aya_train.export import ct2_model
 
-  ct2_model.prefer_mkl()
+  ct2_library.prefer_mkl()
   import ctranslate2
 
   names = json.loads((epath.Path(folder) / 'shared_vocabulary.json').read_text())
@@ -131,17 +142,19 @@ def of_gguf(
 ) -> Outcome:
   """The weights that a GGUF file decodes to, in transformers' network and float32."""
   import torch
-  import transformers
 
   from aya_train.checkpoint.hf import hf_files, hf_torch
   from aya_train.export import gguf_file
 
   weights = gguf_file.read(folder).weights()
-  config = transformers.AutoConfig.from_pretrained(str(hf_folder))
-  if hf_files.is_tied(hf_folder):
+  config = hf_torch.user_config(hf_folder)
+  scaled = hf_torch.is_scaled(hf_folder, hf_files.open_tensors(hf_folder))
+  if scaled:
     del weights['lm_head.weight']  # it is the input table with the scale that transformers applies
   state = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-  return of_transformers(hf_torch.with_weights(config, state, torch), examples, max_tokens)
+  return of_transformers(
+    hf_torch.with_weights(config, state, torch, scaled=scaled), examples, max_tokens
+  )
 
 
 def of_folder(
@@ -264,5 +277,5 @@ def _padded(batch: Sequence[Example], side: str, padding: int, *, mask: bool = F
   return out
 
 
-def _until_eos(ids: Sequence[int], eos: int) -> list[int]:
-  return list(itertools.takewhile(lambda i: i != eos, ids))
+def _until_eos(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+  return list(itertools.takewhile(lambda i: i not in ends, ids))

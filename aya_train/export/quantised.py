@@ -27,6 +27,7 @@ def quantise(
   dst: epath.PathLike,
   *,
   to: str,
+  base: str | None = None,
   quantisation: str | None = None,
   dtype: str = 'float32',
   vocabulary_file: str | None = None,
@@ -36,16 +37,18 @@ def quantise(
   license: str = 'apache-2.0',
   overwrite: bool = False,
   allow_float16_overflow: bool = False,
+  verify: bool = False,
 ) -> epath.Path:
   """Writes `src` as a quantised model, with its size, its loss in quality, card and licence.
 
-  A source that is no Hugging Face folder is first exported to one beside `dst`, which is removed
-  at the end. `dst` appears complete or not at all.
+  A source that is no Hugging Face folder, or gets another vocabulary, is first exported to one
+  beside `dst`, which is removed at the end. `dst` appears complete or not at all.
 
   Args:
     src: anything `formats.detect` knows.
     dst: local folder to make.
     to: 'ct2' or 'gguf'.
+    base: of an adapter, where the weights under it are; None: where it says.
     quantisation: one of QUANTISATIONS[to], by default int8_float32 and q8_0.
     dtype: of the folder exported on the way.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
@@ -54,6 +57,8 @@ def quantise(
     num_examples: how many of them; 0 compares nothing, which saves loading both models.
     base_model, license: for the card.
     overwrite: replace `dst`.
+    verify: check the folder exported on the way (see `convert.convert`); what quantisation costs is
+      in the report.
     allow_float16_overflow: see `hf_export.export` and `ct2_model.to_ctranslate2`.
 
   Raises:
@@ -67,7 +72,7 @@ def quantise(
       f'--quantisation of {to} must be one of {QUANTISATIONS[to]}, not {quantisation}'
     )
   require(to)
-  source = formats.detect(src)
+  source = formats.detect(src, base)
   target = work_folder.check(dst, overwrite=overwrite)
   work_folder.check_apart(source.path, dst)
   formats.open_checkpoint(source)
@@ -75,15 +80,17 @@ def quantise(
   examples_file = examples_file or (quality.examples_of_run(model_dir) if model_dir else None)
   with work_folder.replacing(target, overwrite=overwrite) as work:
     hf_folder, out = source.path, work / 'out'
-    if source.format is not formats.Format.HF:
+    if source.format is not formats.Format.HF or vocabulary_file:
       hf_folder = work / 'hf' / target.name
       convert.convert(
         source.path,
         hf_folder,
         to='hf',
-        dtype=dtype,
+        base=base,
+        dtype=None if source.format is formats.Format.HF else dtype,
         vocabulary_file=vocabulary_file,
         allow_float16_overflow=allow_float16_overflow,
+        verify=verify,
       )
     options = {'allow_float16_overflow': allow_float16_overflow} if to == 'ct2' else {}
     _EXPORTS[to](hf_folder, out, quantisation=quantisation, **options)

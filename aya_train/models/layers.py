@@ -142,7 +142,7 @@ class Dense(nn.Module):
   """A matrix product without bias: float32 kernel [fan_in, features], computed in `dtype`."""
 
   features: int
-  kernel_axes: tuple[str, str]
+  kernel_axes: tuple[str | None, str | None]
   dtype: Any
   kernel_init: Initializer = _fan_in_truncated
 

@@ -231,7 +231,10 @@ class Decoder(nn.Module):
     self_bias = _mask(cfg, target_valid_BT, target_valid_BT, target, target, causal=True)
     if not cfg.relpos_bias_per_layer:
       self_bias = self.relpos_bias.added_to(self_bias)
-    cross_bias = _mask(cfg, target_valid_BT, source_valid_BS, target, source)
+    # Targets may be packed where inputs are not: then all of them see the one input of the row.
+    cross_bias = _mask(
+      cfg, target_valid_BT, source_valid_BS, None if source is None else target, source
+    )
     for layer in self._layers():
       x, _ = layer(x, encoded_BSD, self_bias, cross_bias, deterministic)
     return layers.dropout(cfg, deterministic)(self.decoder_norm(x))
@@ -274,6 +277,12 @@ class Transformer(nn.Module):
     self.token_embedder = layers.TokenEmbedder(self.config)
     self.encoder = Encoder(self.config, self.token_embedder)
     self.decoder = Decoder(self.config, self.token_embedder)
+
+  @nn.nowrap
+  def initial_variables(self, rng: Array) -> Any:
+    """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
+    ids = jnp.ones((1, 2), jnp.int32)
+    return self.init(rng, ids, ids, ids, enable_dropout=False)['params']
 
   def encode(
     self,
@@ -362,8 +371,7 @@ class Transformer(nn.Module):
 
 def initial_variables(config: T5Config, rng: Array) -> Any:
   """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
-  ids = jnp.ones((1, 2), jnp.int32)
-  return Transformer(config).init(rng, ids, ids, ids, enable_dropout=False)['params']
+  return Transformer(config).initial_variables(rng)
 
 
 def parameter_axes(config: T5Config) -> tuple[Any, Any]:

@@ -67,7 +67,12 @@ class T5Config:
   def __post_init__(self):
     object.__setattr__(self, 'mlp_activations', tuple(self.mlp_activations))
     object.__setattr__(self, 'remat_save_names', tuple(self.remat_save_names))
-    object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))
+    try:
+      object.__setattr__(self, 'dtype', jnp.dtype(self.dtype))
+    except TypeError as error:
+      raise ValueError(
+        f'T5Config.dtype (ACTIVATION_DTYPE) must be float32 or bfloat16, got {self.dtype!r}'
+      ) from error
     for name in (
       'vocab_size',
       'emb_dim',

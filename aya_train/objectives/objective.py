@@ -6,13 +6,15 @@ supervised fine-tuning.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from aya_train import parameter_tree
 from aya_train.data import feature_converters
 
 Array = jax.Array
@@ -32,20 +34,43 @@ class Objective(abc.ABC):
     feature_converter: which features of a prepared record are read, and the arrays made of them.
     config: the T5Config whose weights T5X and Hugging Face checkpoints hold; None if `params` are
       of another kind, which only native checkpoints hold.
+    is_whole: whether `params` are all of the network of `config`, and nothing besides; else
+      `is_shared` tells those that are.
     output_vocabulary: the SeqIO vocabulary that checkpoints are held against; None for any.
     activation_dtype: what sharded parameters are gathered in, where a layer needs the whole.
+    adapter: the LoraConfig of an adapter that alone is trained, None where there is none.
   """
 
   feature_converter: feature_converters.FeatureConverter
   config: Any = None
+  is_whole: bool = True
   output_vocabulary: Any = None
   activation_dtype: Any = jnp.float32
+  adapter: Any = None
 
   # Parameters
 
   @abc.abstractmethod
   def initial_variables(self, rng: Array) -> Any:
     """Random float32 parameters, boxed with logical axes (flax.linen.LogicallyPartitioned)."""
+
+  def is_shared(self, name: str) -> bool:
+    """Whether a parameter is one of `config`'s network, which T5 checkpoints hold.
+
+    Args:
+      name: the path of the parameter, joined by '/'.
+
+    Returns:
+      True, by default for all. Asked where `is_whole` is False: then a checkpoint's other
+      parameters are not looked at, and those that it does not hold begin at random.
+    """
+    del name
+    return True
+
+  def is_trained(self, name: str) -> bool:
+    """Whether parameters of a (last) name are trained and saved; the others stay as they are."""
+    del name
+    return True
 
   def check_vocabulary(self) -> None:
     """Refuses, with a ValueError, a vocabulary that does not fit; by default none is looked at."""
@@ -63,6 +88,15 @@ class Objective(abc.ABC):
     del platform
     self.check_vocabulary()
 
+  def check_batch(self, batch_size: int, lengths: Mapping[str, int]) -> None:
+    """Refuses, with a ValueError, a batch that nothing is learnt from; by default none.
+
+    Args:
+      batch_size: rows of the batch, over all hosts.
+      lengths: of a row, by task feature.
+    """
+    del batch_size, lengths
+
   def metadata(self) -> dict[str, Any]:
     """What makes a checkpoint usable by another program, as JSON; a run refuses another one's.
 
@@ -71,6 +105,30 @@ class Objective(abc.ABC):
     return {'architecture': {'objective': type(self).__name__}}
 
   # The loss
+
+  def draw(self, params: Any, batch: Batch, key: Callable[[], Array], partitioner: Any) -> Batch:
+    """What a batch gets from the model before a step, outside of the compiled one.
+
+    Such as answers of the model to prompts, and what people, servers or other models say of them.
+    By default the batch is all.
+
+    Args:
+      params: parameters before the step.
+      batch: arrays [B, ...] of the feature converter, sharded over all hosts.
+      key: gives the random key of the step, on every host the same.
+      partitioner: the run's.
+
+    Returns:
+      The arrays that `weigh` gets; `abstract_drawn` says their shapes.
+    """
+    del params, key, partitioner
+    return batch
+
+  def abstract_drawn(
+    self, batch: Mapping[str, jax.ShapeDtypeStruct]
+  ) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes of what `draw` gives, of a batch as the feature converter gives it."""
+    return batch
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """Prepares a whole batch, before it is cut into microbatches.
@@ -81,6 +139,25 @@ class Objective(abc.ABC):
     """
     return batch, jnp.sum(batch['example_weights'])
 
+  def look_ahead(self, params: Any, parts: Batch, keys: Array | None) -> Batch:
+    """What the loss of a row needs of other rows of the whole batch, computed before any gradient.
+
+    Losses of rows that need each other (in-batch negatives, KTO's reference point) are computed
+    here part by part, and what `sums` has to know of the whole is given to it as more arrays of the
+    batch. No gradient flows through this; by default nothing is looked at.
+
+    Args:
+      params: parameters, as `sums` gets them.
+      parts: arrays [N, B / N, ...] of what `weigh` returned, for N microbatches; 1 in evaluation.
+        Row r of part n is row r * N + n of the batch.
+      keys: [N], the dropout key that `sums` will get with each part; None in evaluation.
+
+    Returns:
+      Arrays [N, B / N, ...], from which `sums` gets its part.
+    """
+    del params, keys
+    return parts
+
   @abc.abstractmethod
   def sums(
     self, params: Any, batch: Batch, denominator: Array, dropout_key: Array | None
@@ -89,7 +166,7 @@ class Objective(abc.ABC):
 
     Args:
       params: parameters.
-      batch: rows of what `weigh` returned.
+      batch: rows of what `weigh` and then `look_ahead` returned.
       denominator: that of the whole batch.
       dropout_key: None in evaluation.
 
@@ -99,6 +176,18 @@ class Objective(abc.ABC):
     """
 
   # What people see
+
+  def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A batch as people read it, JSON for each row; by default its integers without the padding.
+
+    Args:
+      batch: arrays [B, ...] of the feature converter, with the rows of this host.
+    """
+    ids = {name: x for name, x in batch.items() if x.ndim == 2 and x.dtype.kind in 'iu'}
+    size = len(next(iter(batch.values())))
+    return [
+      {name: np.trim_zeros(x[i], 'b').tolist() for name, x in ids.items()} for i in range(size)
+    ]
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Figures of some training steps.
@@ -137,6 +226,30 @@ class Objective(abc.ABC):
     return f'loss {summary["loss"]:.4f}'
 
 
+def check_fits(vocabulary: Any, num_embeddings: int, what: str) -> None:
+  """Refuses a SeqIO vocabulary whose ids an embedding of T5 has no rows for.
+
+  Args:
+    vocabulary: SeqIO's.
+    num_embeddings: rows.
+    what: the vocabulary is called, such as 'input vocabulary'.
+
+  Raises:
+    ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
+  """
+  if vocabulary.vocab_size > num_embeddings:
+    raise ValueError(
+      f'the {what} has {vocabulary.vocab_size} ids but the model has {num_embeddings} embedding '
+      'rows: bind VOCABULARY_FILE to a smaller vocabulary or T5Config.vocab_size to at least '
+      f'{-(-vocabulary.vocab_size // 128) * 128}'
+    )
+  if (vocabulary.pad_id, vocabulary.eos_id) != (0, 1):
+    raise ValueError(
+      f'the {what} has pad {vocabulary.pad_id} and eos {vocabulary.eos_id}; mT5 needs pad 0 and '
+      'eos 1'
+    )
+
+
 def parameter_axes(objective: Objective) -> tuple[Any, Any]:
   """Abstract parameters and their logical axes, without allocating anything.
 
@@ -160,10 +273,22 @@ def parameter_axes(objective: Objective) -> tuple[Any, Any]:
   return nn.unbox(boxed), axes
 
 
+def trained(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters (arrays, shapes, axes) what is trained."""
+  return parameter_tree.only(tree, objective.is_trained) if isinstance(tree, Mapping) else tree
+
+
+def frozen(objective: Objective, tree: Any) -> Any:
+  """Of a tree like the parameters what is not trained; {} where everything is."""
+  if not isinstance(tree, Mapping):
+    return {}
+  return parameter_tree.only(tree, lambda name: not objective.is_trained(name))
+
+
 def abstract_batch(
   objective: Objective, lengths: Mapping[str, int], batch_size: int, *, packed: bool
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of a batch as an objective's feature converter gives it.
+  """Shapes of a batch as an objective's feature converter, and then its `draw`, give it.
 
   Args:
     objective: whose converter.
@@ -175,7 +300,10 @@ def abstract_batch(
   one_row = objective.feature_converter.convert(
     feature_converters.padded([], sizes, 1), packed=packed
   )
-  return {n: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for n, x in one_row.items()}
+  shapes = {
+    name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in one_row.items()
+  }
+  return dict(objective.abstract_drawn(shapes))
 
 
 def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
@@ -193,7 +321,9 @@ def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) 
 
   def trace(params: Any, batch: Any, key: Array) -> Any:
     weighed, denominator = objective.weigh(batch)
-    return objective.sums(params, weighed, denominator, key)
+    parts = jax.tree.map(lambda x: x[None], weighed)
+    part = jax.tree.map(lambda x: x[0], objective.look_ahead(params, parts, key[None]))
+    return objective.sums(params, part, denominator, key)
 
   try:
     loss, sums = jax.eval_shape(trace, parameter_axes(objective)[0], dict(batch), jax.random.key(0))
@@ -210,5 +340,5 @@ def check_sums(objective: Objective, batch: Mapping[str, jax.ShapeDtypeStruct]) 
   }
   if wrong:
     raise ValueError(f'{name}.sums must give float32 scalars, which add up over parts, got {wrong}')
-  if taken := {*OF_STEPS, 'steps', 'denominator'} & {*sums}:
+  if taken := {*OF_STEPS, 'steps', 'denominator', 'nonfinite'} & {*sums}:
     raise ValueError(f'{name}.sums gives {sorted(taken)}: the trainer has sums of these names')

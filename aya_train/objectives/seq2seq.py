@@ -5,20 +5,25 @@ Evaluation and inference know it by `predict_batch` and `score_batch` too.
 
 import dataclasses
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import seqio
 
-from aya_train import decoding, losses
+from aya_train import decode_settings, decoding, losses
 from aya_train.data import feature_converters, fingerprints
-from aya_train.models import network
+from aya_train.models import lora, network
 from aya_train.objectives import objective
 
 Array = jax.Array
 Batch = Mapping[str, Array]
+SCORED_POSITIONS = 4096  # whose logits are in memory at a time, of all rows of a batch
+_LONG = 1 << 15  # tokens of an answer that any way of decoding is tried for; nothing is computed
 greedy_search = functools.partial(decoding.temperature_sample, temperature=0.0)
 PackedFeatures = (
   'encoder_segment_ids',
@@ -39,6 +44,10 @@ class EncoderDecoderModel(objective.Objective):
     loss_normalizing_factor: see `losses.loss_weights`.
     loss_chunk_length: target positions whose logits are in memory at a time; None for all.
     decode_fn: a function of aya_train/decoding.py, with its options bound.
+    decoder_start_token_id: what the decoder is fed first when it answers.
+    eos_token_id: ends an answer, by default the vocabulary's end of sequence.
+    max_new_tokens: most tokens of an answer, its end included, whatever the caller of
+      `predict_batch` allows; None: what the caller allows.
   """
 
   module: network.Transformer
@@ -49,6 +58,9 @@ class EncoderDecoderModel(objective.Objective):
   loss_normalizing_factor: losses.LossNormalizingFactor = None
   loss_chunk_length: int | None = None
   decode_fn: Callable[..., Any] = greedy_search
+  decoder_start_token_id: int = 0
+  eos_token_id: int | None = None
+  max_new_tokens: int | None = None
 
   def __post_init__(self):
     factor = losses.check_loss_normalizing_factor(self.loss_normalizing_factor)
@@ -57,6 +69,9 @@ class EncoderDecoderModel(objective.Objective):
       raise ValueError(f'LABEL_SMOOTHING must be in [0, 1), got {self.label_smoothing!r}')
     if self.z_loss < 0.0:
       raise ValueError(f'Z_LOSS must not be negative, got {self.z_loss!r}')
+    for name in ('max_new_tokens', 'loss_chunk_length'):
+      if (value := getattr(self, name)) is not None and value < 1:
+        raise ValueError(f'{name.upper()} must be None or at least 1, got {value!r}')
 
   @property
   def feature_converter(self) -> feature_converters.FeatureConverter:  # type: ignore[override]
@@ -67,8 +82,21 @@ class EncoderDecoderModel(objective.Objective):
     return self.module.config
 
   @property
+  def adapter(self) -> lora.LoraConfig | None:
+    return getattr(self.module, 'lora', None)
+
+  def is_trained(self, name: str) -> bool:
+    """Everything, or where there is an adapter that alone."""
+    return self.adapter is None or lora.is_adapter(name)
+
+  @property
   def activation_dtype(self) -> Any:
     return self.config.dtype
+
+  @property
+  def answer_end(self) -> int:
+    """The id that ends an answer."""
+    return self.output_vocabulary.eos_id if self.eos_token_id is None else self.eos_token_id
 
   def check(self, platform: str) -> None:
     """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
@@ -80,9 +108,10 @@ class EncoderDecoderModel(objective.Objective):
       )
 
   def metadata(self) -> dict[str, Any]:
-    """The architecture and the vocabulary."""
+    """The architecture, the vocabulary, and the adapter if there is one."""
     return {
       'architecture': self.config.architecture(),
+      **({} if self.adapter is None else {'adapter': self.adapter.settings()}),
       'vocabulary': fingerprints.of_vocabulary(self.output_vocabulary),
       'vocabulary_file': str(getattr(self.output_vocabulary, 'sentencepiece_model_file', '')),
     }
@@ -91,24 +120,20 @@ class EncoderDecoderModel(objective.Objective):
     """Refuses a vocabulary whose ids the embedding has no rows for.
 
     Raises:
-      ValueError: more ids than rows, or special ids other than pad 0 and eos 1.
+      ValueError: more ids than rows, special ids other than pad 0 and eos 1, or decoding that is to
+        keep more ids than there are.
     """
+    if (kept := decode_settings.of(self.decode_fn, _LONG).get('topk', 0)) > self.config.vocab_size:
+      raise ValueError(
+        f'decoding keeps the {kept} most probable ids (topk), and the model has '
+        f'{self.config.vocab_size}: give at most that, or 0 for all'
+      )
     for side, vocabulary in (('input', self.input_vocabulary), ('output', self.output_vocabulary)):
-      if vocabulary.vocab_size > self.config.vocab_size:
-        raise ValueError(
-          f'the {side} vocabulary has {vocabulary.vocab_size} ids but the model has '
-          f'{self.config.vocab_size} embedding rows: bind VOCABULARY_FILE to a smaller vocabulary '
-          f'or T5Config.vocab_size to at least {-(-vocabulary.vocab_size // 128) * 128}'
-        )
-      if (vocabulary.pad_id, vocabulary.eos_id) != (0, 1):
-        raise ValueError(
-          f'the {side} vocabulary has pad {vocabulary.pad_id} and eos {vocabulary.eos_id}; '
-          'mT5 needs pad 0 and eos 1'
-        )
+      objective.check_fits(vocabulary, self.config.vocab_size, f'{side} vocabulary')
 
   def initial_variables(self, rng: Array) -> Any:
     """Random parameters, boxed with their logical axes (flax.linen.LogicallyPartitioned)."""
-    return network.initial_variables(self.config, rng)
+    return self.module.initial_variables(rng)
 
   def weigh(self, batch: Batch) -> tuple[Batch, Array]:
     """See `losses.loss_weights`; the weights are the batch's `decoder_loss_weights`."""
@@ -147,6 +172,30 @@ class EncoderDecoderModel(objective.Objective):
       'all_tokens': jnp.float32(sum(x.size for x in sides)),
       'examples': jnp.sum(jnp.max(segments.astype(jnp.float32), axis=1)),
     }
+
+  def readable(self, batch: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Each row's ids without the padding, and its `examples`: texts of `inputs` and `targets`."""
+    rows = super().readable(batch)
+    sides = (
+      ('inputs', 'encoder', 'encoder_input_tokens', self.input_vocabulary),
+      ('targets', 'decoder', 'decoder_target_tokens', self.output_vocabulary),
+    )
+    for i, row in enumerate(rows):
+      texts: dict[str, list[str]] = {}
+      for name, side, tokens, vocabulary in sides:
+        ids = batch[tokens][i]
+        # Rows that are not packed hold one example, or none.
+        segments = batch[f'{side}_segment_ids'][i] if f'{side}_segment_ids' in batch else ids > 0
+        count = int(segments.max(initial=0))
+        texts[name] = [
+          str(vocabulary.decode(ids[segments == k].tolist())) for k in range(1, count + 1)
+        ]
+      examples = [
+        dict(zip(texts, pair, strict=True))
+        for pair in itertools.zip_longest(*texts.values(), fillvalue='')
+      ]
+      rows[i] = {'examples': examples, **row}
+    return rows
 
   def train_summary(self, sums: Mapping[str, Any], seconds: float) -> dict[str, float]:
     """Means over the steps summed, and rates over the seconds they took.
@@ -234,6 +283,47 @@ class EncoderDecoderModel(objective.Objective):
     weights, _ = losses.loss_weights(None, batch)
     return jnp.sum(token_scores * weights, axis=-1)
 
+  def score_options(self, params: Any, batch: Batch, *, num_options: int) -> Array:
+    """Log-likelihood of each of several targets of one input, whose encoder runs once.
+
+    The targets of a row are packed: each is a segment of the decoder's row, which sees itself and
+    the whole input. The logits of a part of the positions alone are in memory at a time.
+
+    Args:
+      params: parameters.
+      batch: encoder_input_tokens int32 [B, S]; decoder_input_tokens, decoder_target_tokens and
+        decoder_segment_ids int32 [B, T], the segments numbered from 1, 0 for padding.
+      num_options: N, the most targets of a row.
+
+    Returns:
+      float32 [B, N]: sums over the tokens of each target, 0 for what a row has not.
+    """
+    segments, targets = batch['decoder_segment_ids'], batch['decoder_target_tokens']
+    features = self.module.apply(
+      {'params': params},
+      batch['encoder_input_tokens'],
+      batch['decoder_input_tokens'],
+      targets,
+      decoder_segment_ids=segments,
+      enable_dropout=False,
+      method='features',
+    )
+
+    def log_likelihoods(part: tuple[Array, Array]) -> Array:
+      logits = self.module.apply({'params': params}, part[0], method='logits')
+      chosen = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
+      return chosen - jax.scipy.special.logsumexp(logits, axis=-1)
+
+    size, length = targets.shape
+    chunk = math.gcd(length, 1 << max(0, (SCORED_POSITIONS // size).bit_length() - 1))
+    parts = (
+      jnp.moveaxis(x.reshape(size, length // chunk, chunk, *x.shape[2:]), 1, 0)
+      for x in (features, targets)
+    )
+    scores = jnp.moveaxis(jax.lax.map(log_likelihoods, tuple(parts)), 0, 1).reshape(size, length)
+    of_option = segments[..., None] == jnp.arange(1, num_options + 1)[None, None]
+    return jnp.sum(jnp.where(of_option, scores[..., None], 0.0), axis=1)
+
   def predict_batch(
     self,
     params: Any,
@@ -251,7 +341,8 @@ class EncoderDecoderModel(objective.Objective):
       batch: encoder_input_tokens int32 [B, S], not packed.
       rng: key for sampling; greedy and beam search need none.
       row_ids: int32 [B], what makes the draws of each row its own; by default its place.
-      max_decode_length: most tokens generated, end of sequence included.
+      max_decode_length: most tokens generated, end of sequence included, unless the model's
+        `max_new_tokens` says.
       decode_fn: overrides the model's own.
 
     Returns:
@@ -259,6 +350,7 @@ class EncoderDecoderModel(objective.Objective):
       scores [B, N], where N is the number of decodes (or beams) asked for.
     """
     decode_fn = decode_fn or self.decode_fn
+    max_decode_length = self.max_new_tokens or max_decode_length
     inputs = batch['encoder_input_tokens']
     variables = {'params': params}
     encoded = self.module.apply(variables, inputs, enable_dropout=False, method='encode')
@@ -282,6 +374,10 @@ class EncoderDecoderModel(objective.Objective):
       )
       return logits[:, 0], new['cache']
 
+    # A decode function of the user's own need not know of it.
+    start = (
+      {'decoder_start_token_id': self.decoder_start_token_id} if self.decoder_start_token_id else {}
+    )
     return decode_fn(
       state['cache'],
       tokens_to_logits,
@@ -289,7 +385,8 @@ class EncoderDecoderModel(objective.Objective):
       decode_rng=rng,
       row_ids=row_ids,
       cache_offset=self.config.cache_offset,
-      eos_id=self.output_vocabulary.eos_id,
+      eos_id=self.answer_end,
+      **start,
     )
 
 

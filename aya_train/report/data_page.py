@@ -5,17 +5,30 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import babel
 import jinja2
+import markupsafe
 import seqio
 from etils import epath
 
-from aya_train.data import batching, feature_converters, mixing, prepared, row_counts, task_registry
-from aya_train.report import plots
+from aya_train.annotation import exports
+from aya_train.data import (
+  availability,
+  batching,
+  feature_converters,
+  mixing,
+  prepared,
+  row_counts,
+  task_registry,
+)
+from aya_train.report import plots, rating_figures, translated_sources
 from aya_train.tasks.languages import aya101
+from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.rights import provenance
+from aya_train.tasks.sources import xp3x, xp3x_templates
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +101,7 @@ def write(
   lengths: Mapping[str, int] | None = None,
   budget: int = AYA_SAMPLES,
   split: str = 'train',
+  annotations: Sequence[epath.PathLike] = (),
 ) -> epath.Path:
   """Writes the page; prepares what is not prepared yet.
 
@@ -98,7 +112,17 @@ def write(
     lengths: in tokens, of each feature, for cutting and packing; default: 1,024 each.
     budget: examples of a run, for the repeats.
     split: to describe.
+    annotations: files of people who rated its rows (`aya-train annotate data`).
+
+  Raises:
+    ValueError: `annotations` hold no rating, besides what reading them raises.
   """
+  ratings = exports.read(annotations).ratings
+  if annotations and not ratings:
+    raise ValueError(
+      f'{", ".join(map(str, annotations))}: no ratings of data; comparisons of answers are '
+      'shown by `report preference`'
+    )
   if not lengths:
     first = task_registry.tasks_with_split(task_registry.get_mixture_or_task(name), split)[0]
     lengths = dict.fromkeys(task_registry.record_features(first), 1024)
@@ -130,8 +154,9 @@ def write(
       num_languages=len({k.language_code for counts in kinds.values() for k in counts}),
       lengths=lengths,
       sources=by_source(shares, tasks, budget),
+      left_out=left_out(cfg, tasks),
       groups=[
-        ('Task type', by(shares, kinds, lambda t, k: k.task_type or 'not stated')),
+        ('Task type', by(shares, kinds, _task_type)),
         ('Resource level', by(shares, kinds, lambda t, k: _level(k.language_code))),
         ('Script', by(shares, kinds, lambda t, k: _script(k.script))),
         ('Language', by(shares, kinds, lambda t, k: _language(k.language_code))),
@@ -145,6 +170,16 @@ def write(
       ],
       efficiency=100 * efficiency,
       per_row=per_row,
+      ratings=[
+        ('Source', rating_figures.by(ratings, lambda r: r.source)),
+        ('Task', rating_figures.by(ratings, lambda r: r.task)),
+        ('Language', rating_figures.by(ratings, lambda r: _language(r.language))),
+        ('Annotator', rating_figures.by(ratings, lambda r: r.annotator)),
+      ]
+      if ratings
+      else [],
+      smallest_edit=rating_figures.SMALLEST_EDIT,
+      translated=translated_sources.find(shares),
       samples=samples(kinds, split),
       top=_TOP,
     )
@@ -156,9 +191,29 @@ def write(
 
 
 def _environment() -> jinja2.Environment:
-  return jinja2.Environment(
+  environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
+  environment.filters['breakable'] = _breakable
+  return environment
+
+
+_LONG_WORD = 12
+
+
+def _breakable(name: str) -> markupsafe.Markup:
+  """A name that a line may end in between words; in long words only after '_', '.' and '/'.
+
+  Else 'CC BY-NC' is torn at its hyphen, and a page is as wide as the longest name of a data set.
+  """
+  words = []
+  for word in str(markupsafe.escape(name)).split(' '):
+    if len(word) > _LONG_WORD:
+      word = re.sub(r'([_/]|\.(?=[a-z]))', r'\1<wbr>', word)
+    elif '-' in word:
+      word = f'<span class="word">{word}</span>'
+    words.append(word)
+  return markupsafe.Markup(' '.join(words))
 
 
 Kinds = Mapping[str, Mapping[row_counts.Kind, int]]
@@ -202,6 +257,55 @@ def by_source(
     SourceDraws(n, p, examples[n], round(p / 100 * budget), p / 100 * budget / examples[n])
     for n, p in _largest_first(percent)
   ]
+
+
+def left_out(
+  cfg: batching.DatasetConfig, tasks: Mapping[str, prepared.PreparedTask]
+) -> dict[str, tuple[str, ...]]:
+  """Data sets of the mixture that give no row, by the reason; sources of which nothing is there.
+
+  Args:
+    cfg: whose tasks are prepared.
+    tasks: those that have rows.
+  """
+  name = cfg.mixture_or_task_name
+  mixture = task_registry.get_mixture_or_task(name)
+  surveyed = batching.survey(cfg, allow_empty=True)
+  reasons = dict(surveyed.left_out)
+  no_rows = f'no rows in {cfg.split!r}'
+  unused = tuple(task for task in surveyed.tasks if task not in tasks)
+  reasons[no_rows] = tuple(sorted({*reasons.get(no_rows, ()), *unused}))
+  if not isinstance(mixture, source_mixture.SourceMixture):
+    return {reason: names for reason, names in reasons.items() if names}
+  found = availability.check(name, cfg.split, batching.prepared_root(cfg.prepared_dir))
+  whole = found.sources if found else {}
+  told = {
+    reason: tuple(
+      mixture.data_sets(n for n in names if mixture.part_of(n).source not in whole)
+      if reason == 'not built'
+      else names
+    )
+    for reason, names in reasons.items()
+  }
+  sources = tuple(f'{source} ({percent:.3g} %)' for source, percent in whole.items())
+  told = {'sources that are not built': sources, **told}
+  return {reason: names for reason, names in told.items() if names}
+
+
+# The Aya Dataset says how a row came to be and not what it asks for.
+_ANNOTATIONS = {
+  'original-annotations': 'any, written by annotators',
+  're-annotations': 'any, edited by annotators',
+}
+
+
+def _task_type(task: str, kind: row_counts.Kind) -> str:
+  """What rows ask for, however it is written; xP3x has the names of templates in its place."""
+  if provenance.source_of(seqio.TaskRegistry.get(task)) == xp3x.SOURCE:
+    return xp3x_templates.task_of(kind.dataset)
+  if (done := _ANNOTATIONS.get(kind.task_type)) is not None:
+    return done
+  return kind.task_type.strip().lower().replace('-', '_').replace(' ', '_') or 'not stated'
 
 
 def _level(code: str) -> str:

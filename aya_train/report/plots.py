@@ -1,5 +1,6 @@
 """Curves of a run as SVG that takes its colours and letters from the page around it."""
 
+import collections
 import dataclasses
 import io
 import itertools
@@ -20,6 +21,9 @@ _CSS = {
   '#010205': 'var(--after)',
   '#010206': 'var(--validation)',
   '#010207': 'var(--right)',
+  '#010208': 'var(--fourth, #8e5bd0)',
+  '#010209': 'var(--fifth, #c0392b)',
+  '#01020a': 'var(--sixth, #7f8c8d)',
 }
 _INK, _GRID, *_SERIES = _CSS
 _FEW_POINTS = 40
@@ -27,11 +31,13 @@ _FEW_POINTS = 40
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """One curve: steps against values."""
+  """One curve: steps against values, and the ends of their intervals where they have such."""
 
   name: str
   steps: Sequence[int]
   values: Sequence[float]
+  lows: Sequence[float] = ()
+  highs: Sequence[float] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +67,13 @@ def charts(run: run_record.Run) -> list[Chart]:
     line('training', 'train', 'loss_per_target_token'),
     line('validation', 'train_eval', 'loss_per_target_token'),
   ]
+  own = _others(run, line)
+  of_pairs = any('margin' in record for record in run.of_kind('train'))
+  named = 'Pairs ordered right' if of_pairs else 'Accuracy' if own else 'Token accuracy'
   plots = [
     ('Loss per target token', loss),
-    *_others(run, line),
-    ('Token accuracy, %', accuracy),
+    *own,
+    (f'{named}, %', accuracy),
     ('Learning rate', [line('', 'train', 'learning_rate')]),
     ('Tokens per second', [line('', 'train', 'tokens_per_second')]),
     ('Examples per second', [line('', 'train', 'examples_per_second')]),
@@ -78,6 +87,7 @@ def charts(run: run_record.Run) -> list[Chart]:
 _KNOWN = {
   'step', 'kind', 'loss_per_target_token', 'accuracy', 'learning_rate', 'tokens_per_second',
   'examples_per_second', 'non_padding_fraction', 'z_loss', 'examples_per_step', 'examples',
+  'not_finite',
 }  # fmt: skip
 
 
@@ -146,15 +156,18 @@ def histogram(title: str, shares: Mapping[int, float], limit: int) -> Chart:
 
 
 def chart(title: str, lines: Sequence[Line]) -> Chart:
-  """Draws curves from zero upwards; short ones with their points."""
+  """Draws curves, from zero upwards where none is negative; short ones with their points."""
   with matplotlib.rc_context(_style(title)):
     fig = figure.Figure(figsize=(4.6, 2.5), layout='constrained')
     ax = fig.subplots()
     for line, colour in zip(lines, _SERIES, strict=False):
       marker = 'o' if len(line.steps) <= _FEW_POINTS else None
+      if line.lows:
+        ax.fill_between(line.steps, line.lows, line.highs, color=colour, alpha=0.18, linewidth=0)
       ax.plot(line.steps, line.values, color=colour, linewidth=2, marker=marker, markersize=4)
     ax.set_xlabel('step')
-    ax.set_ylim(bottom=0)
+    if min(min(line.values) for line in lines) >= 0:
+      ax.set_ylim(bottom=0)
     if title.endswith('%'):
       ax.set_ylim(top=100)
     if max(max(line.values) for line in lines) >= 1000:
@@ -165,6 +178,31 @@ def chart(title: str, lines: Sequence[Line]) -> Chart:
     ax.spines[['top', 'right', 'left']].set_visible(False)
     ax.tick_params(length=0)
     keys = [(x.name, _CSS[c]) for x, c in zip(lines, _SERIES, strict=False) if len(lines) > 1]
+    return Chart(title, keys, _inline(fig, title))
+
+
+def scatter(title: str, points: Any, names: Sequence[str], most: int = 6) -> Chart:
+  """Draws points, those of the most frequent names in a colour each.
+
+  Args:
+    title: of the chart.
+    points: [N, 2].
+    names: of each point.
+    most: names that have a colour.
+  """
+  counts = collections.Counter(names)
+  shown = [name for name, _ in counts.most_common(min(most, len(_SERIES)))]
+  with matplotlib.rc_context(_style(title)):
+    fig = figure.Figure(figsize=(4.6, 4.0), layout='constrained')
+    ax = fig.subplots()
+    for name, colour in ((None, _GRID), *zip(shown, _SERIES, strict=False)):
+      chosen = [i for i, x in enumerate(names) if (x == name if name else x not in shown)]
+      size = 14 if name else 6
+      ax.scatter(points[chosen, 0], points[chosen, 1], s=size, color=colour, linewidths=0)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    keys = [(name, _CSS[c]) for name, c in zip(shown, _SERIES, strict=False)]
     return Chart(title, keys, _inline(fig, title))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,12 +11,14 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train import destinations, infer_eval, inference, partitioning
+from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
+from aya_train.data import pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
-from aya_train.report import plots, run_record, run_results
-from aya_train.tasks.eval import metrics
+from aya_train.report import embedding_map, plots, run_record, run_results
+from aya_train.tasks import storage
+from aya_train.tasks.metrics import exact_match
 
 logger = logging.getLogger(__name__)
 PAGE = 'report.html'
@@ -43,7 +45,7 @@ class AnswerSample:
 
   @property
   def right(self) -> bool:
-    return metrics.normalize(self.ours) == metrics.normalize(self.reference)
+    return exact_match.normalize(self.ours) == exact_match.normalize(self.reference)
 
 
 def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12) -> epath.Path:
@@ -55,21 +57,31 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
   of its training data. Answers have at most 256 tokens.
 
+  A damaged checkpoint costs the page nothing else: the answers are then those of the newest sound
+  one, or left out, and log and page say so.
+
   Args:
     run: with a checkpoint, as `run_record.read_measured` gives it.
     hf_dir: exported folder whose answers are compared, or None.
     num_prompts: how many answers to show.
 
   Raises:
-    FileNotFoundError: the run has no checkpoint.
     ValueError: a macro that the page needs cannot be read, or transformers gave other tokens; in
       the latter case the page is written all the same.
   """
   destinations.check_file(run.model_dir / PAGE, 'the page')
-  samples = _samples(run, hf_dir, num_prompts)
+  damage: dict[int, str] = {}
+  parameters = _of_newest_sound(run, manager.num_params, damage)
+  samples = _samples(run, hf_dir, num_prompts, damage)
+  for step, problem in damage.items():
+    logger.warning('checkpoint %d cannot be read: %s', step, problem)
   page = run.model_dir / PAGE
-  page.write_text(_render(run, samples))
+  texts = embedding_map.of_run(run) if embedding_map.is_one(run) else None
+  storage.write_atomically(page, _render(run, samples, parameters, damage, texts))
   _print_table(run, samples)
+  if texts is not None:
+    before = '' if texts.before is None else f'untrained {texts.before:.1f} %, '
+    print(f'Bitext accuracy on {texts.what}: {before}trained {texts.after:.1f} %')
   if differ := [s.prompt for s in samples if s.same is False]:
     raise ValueError(
       f'transformers gave other tokens than ours for {len(differ)} of {len(samples)} prompts, '
@@ -78,16 +90,37 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   return page
 
 
-def _samples(run: run_record.Run, hf_dir: str | None, count: int) -> list[AnswerSample]:
-  picked = _picked(run, count) if _decodes(run) else []
+def _of_newest_sound(
+  run: run_record.Run, read: Callable[[epath.Path], Any], damage: dict[int, str]
+) -> Any:
+  """What `read` gives of the newest step that it can read, or None; adds others to `damage`."""
+  for step in manager.steps(run.model_dir):
+    if step in damage:
+      continue
+    try:
+      return read(manager.step_folder(run.model_dir, step))
+    except (ValueError, OSError) as error:
+      damage[step] = str(error)
+  return None
+
+
+def _samples(
+  run: run_record.Run, hf_dir: str | None, count: int, damage: dict[int, str]
+) -> list[AnswerSample]:
+  picked = _picked(run, count) if count > 0 and _decodes(run) else []
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
   lengths = dict(run.macro('TASK_FEATURE_LENGTHS'))
+  if 'targets' not in lengths:
+    lengths = pair_features.decoding_lengths(lengths)
   lengths['targets'] = min(lengths['targets'], _ANSWER_TOKENS)
-  model, params = _restore(run)
+  restored = _of_newest_sound(run, lambda folder: _restore(run, folder), damage)
+  if restored is None:
+    return []
+  model, params = restored
   partitioner = partitioning.one_device()
-  ours = infer_eval.decode_prompts(
+  ours = eval_answers.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
   )
   theirs: Sequence[list[int] | None] = [None] * len(prompts)
@@ -112,7 +145,11 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   train = run.macro('MIXTURE_OR_TASK_NAME')
   named = run.macro('INFER_EVAL_MIXTURE_OR_TASK_NAME') or train
   problems = []
-  for task, split in ((named, 'validation'), (named, 'test'), (train, 'train')):
+  decoded = run.macro('INFER_EVAL_SPLIT') or 'validation'
+  trained = run.macro('TRAIN_SPLIT') or 'train'
+  names = (named,) if isinstance(named, str) else tuple(named or ())
+  pairs = [(name, split) for name in names for split in (decoded, 'test')]
+  for task, split in (*pairs, (train, trained)):
     try:
       if picked := inference.picked_texts(task, split, count):
         return picked
@@ -122,14 +159,14 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   return []
 
 
-def _restore(run: run_record.Run) -> tuple[seq2seq.EncoderDecoderModel, Any]:
-  """The run's newest model, decoding greedily, and its parameters."""
-  metadata = manager.read_metadata(run.model_dir)
+def _restore(run: run_record.Run, folder: epath.Path) -> tuple[seq2seq.EncoderDecoderModel, Any]:
+  """The model of one of the run's steps, decoding greedily, and its parameters."""
+  metadata = manager.read_metadata(folder)
   vocabulary = seqio.SentencePieceVocabulary(metadata['vocabulary_file'], extra_ids=0)
   dtype = run.macro('ACTIVATION_DTYPE') or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-  return model, formats.read_for(model, partitioning.one_device(), formats.detect(run.model_dir))
+  return model, formats.read_for(model, partitioning.one_device(), formats.detect(folder))
 
 
 def transformers_answers(
@@ -171,7 +208,13 @@ def transformers_answers(
   return answers
 
 
-def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
+def _render(
+  run: run_record.Run,
+  samples: Sequence[AnswerSample],
+  parameters: int | None,
+  damage: Mapping[int, str],
+  texts: embedding_map.Map | None,
+) -> str:
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.report', 'templates'), autoescape=True, trim_blocks=True
   )
@@ -186,14 +229,18 @@ def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
     run=run,
     step=run_results.last_step(run),
     evaluated=run_results.evaluated(run),
-    parameters=manager.num_params(run.model_dir),
+    heads=[head.capitalize() for head in _heads(run)],
+    parameters=parameters,
+    damage=damage,
     kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
     features=dict(run.macro('TASK_FEATURE_LENGTHS')),
     figures=run_results.figures(run),
     charts=plots.charts(run),
+    nonfinite=nonfinite_steps.records(run.records),
     groups=run_results.by_language(run),
     kinds=run_results.by_kind(run),
     samples=samples,
+    texts=texts,
     compared=any(s.same is not None for s in samples),
     data_rows=rows,
     data_note=note,
@@ -202,8 +249,16 @@ def _render(run: run_record.Run, samples: Sequence[AnswerSample]) -> str:
   )
 
 
+def _heads(run: run_record.Run) -> tuple[str, str]:
+  """What the first and the last figures of a run are called."""
+  if not run_results.evaluated(run):
+    return 'first line', 'last line'
+  started = run.macro('INITIAL_CHECKPOINT_PATH')
+  return ('before', 'after') if started else ('untrained', 'trained')
+
+
 def _print_table(run: run_record.Run, samples: Sequence[AnswerSample]) -> None:
-  heads = ('untrained', 'trained') if run_results.evaluated(run) else ('first line', 'last line')
+  heads = _heads(run)
   print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
   for figure in run_results.figures(run):
     print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')

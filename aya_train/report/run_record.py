@@ -76,18 +76,23 @@ def read(model_dir: epath.PathLike) -> Run:
 
   Raises:
     FileNotFoundError: run.json is missing.
-    SyntaxError: config.gin is no gin.
+    ValueError: config.gin is no gin.
   """
   folder = epath.Path(model_dir)
   if not (folder / run_dir.FILE).exists():
     raise FileNotFoundError(f'no {run_dir.FILE} in {folder}: is it the MODEL_DIR of a run?')
   gin_text = _text(folder / _CONFIG)
+  try:
+    macros = config.resolved(config.written_macros(gin_text))
+    imports = config.written_imports(gin_text)
+  except ValueError as error:
+    raise ValueError(f'{folder / _CONFIG} is damaged: {error}') from error
   return Run(
     folder,
     metric_writer.read(folder) if (folder / metric_writer.FILE).exists() else [],
     run_dir.read(folder),
-    config.resolved(config.written_macros(gin_text)),
-    config.written_imports(gin_text),
+    macros,
+    imports,
     _text(folder / _OPERATIVE) or gin_text,
   )
 
@@ -97,8 +102,7 @@ def read_measured(model_dir: epath.PathLike) -> Run:
 
   Raises:
     FileNotFoundError: metrics.jsonl, run.json or config.gin is missing.
-    ValueError: nothing was measured yet.
-    SyntaxError: config.gin is no gin.
+    ValueError: nothing was measured yet, or config.gin is no gin.
   """
   folder = epath.Path(model_dir)
   for name in (metric_writer.FILE, run_dir.FILE, _CONFIG):
@@ -114,4 +118,7 @@ def read_measured(model_dir: epath.PathLike) -> Run:
 
 
 def _text(path: epath.Path) -> str:
-  return path.read_text() if path.exists() else ''
+  try:
+    return path.read_text() if path.exists() else ''
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path} is damaged: {error}') from error

@@ -2,18 +2,18 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 from etils import epath
 
+from aya_train import json_lines
 from aya_train.data import mixing, prepared, task_registry
 from aya_train.report import run_record
 from aya_train.tasks import storage
-from aya_train.tasks.eval import metrics as task_metrics
 from aya_train.tasks.languages import aya101
+from aya_train.tasks.metrics import exact_match
 from aya_train.tasks.mixtures import source_mixture
 
 # Before and after ---------------------------------------------------------------------------------
@@ -51,12 +51,15 @@ def figures(run: run_record.Run) -> list[Figure]:
   evals = run.of_kind('train_eval')
   if pair := (_baseline(run, evals), evals[-1]) if evals else _ends(run):
     first, last = pair
+    of_tokens, of_pairs = 'loss_per_target_token' in last, 'margin' in last
+    named = 'Pairs ordered right' if of_pairs else 'Token accuracy' if of_tokens else 'Accuracy'
     for name, label, factor in (
       ('loss_per_target_token', 'Loss per target token', 1),
-      ('accuracy', 'Token accuracy', 100),
+      ('margin', 'Margin between the rewards of chosen and rejected', 1),
+      ('accuracy', named, 100),
       ('loss', 'Loss', 1),
     ):
-      if name not in last or (name == 'loss' and found):
+      if name not in last or (name == 'loss' and of_tokens and not of_pairs):
         continue
       start = None if first is None else factor * first[name]
       found.append(Figure(label, start, factor * last[name], percent=factor == 100))
@@ -67,7 +70,31 @@ def figures(run: run_record.Run) -> list[Figure]:
     before = _mean(befores) if len(befores) == len(scores) else None
     after = _mean([after for _, after in scores])
     found.append(Figure(f'Exact match{tasks}', before, after, percent=True))
+  if lengths := answer_lengths(run):
+    found.append(Figure('Characters of an answer, mean', *lengths, percent=False))
   return found
+
+
+def answer_lengths(run: run_record.Run) -> tuple[float | None, float] | None:
+  """Mean characters of the decoded answers before and after training; None if none are kept."""
+  lasts = [_mean_length(run, task, -1) for task in run.infer_tasks]
+  firsts = [_mean_length(run, task, 0) for task in run.infer_tasks]
+  after = [length for length in lasts if length is not None]
+  before = [length for length in firsts if length is not None]
+  if not after:
+    return None
+  return _mean(before) if len(before) == len(after) else None, _mean(after)
+
+
+def _mean_length(run: run_record.Run, task: str, which: int) -> float | None:
+  """Of the last decoding of a task, or of the first, if that is of what training began with."""
+  records = run.of_kind(run_record.INFER_EVAL + task)
+  step = records[which]['step']
+  if which == 0 and step != run.first_step:
+    return None
+  rows = _rows(run, task, step)
+  found = [len(text) for row in rows if isinstance(text := row.get('output'), str)]
+  return _mean(found) if found else None
 
 
 def evaluated(run: run_record.Run) -> bool:
@@ -202,19 +229,20 @@ def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
   pair are left out.
   """
   records = run.of_kind(run_record.INFER_EVAL + task)
-  path = run.model_dir / 'inference_eval' / f'{task}-{records[-1]["step"]:06d}.jsonl'
-  if not path.exists():
-    return []
   rows = []
-  for line in path.read_text().splitlines():
-    row = json.loads(line)
+  for row in _rows(run, task, records[-1]['step']):
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
       continue
-    texts = (task_metrics.normalize(text) for text in (target[1], prediction[1]))
+    texts = (exact_match.normalize(text) for text in (target[1], prediction[1]))
     kind = row['input'].get('kind')
     rows.append({'language': target[0], 'kind': kind, 'hit': len(set(texts)) == 1})
   return rows
+
+
+def _rows(run: run_record.Run, task: str, step: int) -> list[Mapping[str, Any]]:
+  path = run.model_dir / 'inference_eval' / f'{task}-{step:06d}.jsonl'
+  return [row for _, row in json_lines.read(path)] if path.exists() else []
 
 
 def _best_first(bars: Sequence[Bar]) -> list[Bar]:
@@ -251,19 +279,21 @@ class DataRow:
 def data_rows(run: run_record.Run) -> tuple[list[DataRow], str]:
   """The manifests of the run's prepared tasks, and a sentence if they are not at hand."""
   directory = epath.Path(run.macro('PREPARED_DIR') or storage.cache_dir() / 'prepared')
+  train_split = run.macro('TRAIN_SPLIT') or 'train'
+  eval_split = run.macro('TRAIN_EVAL_SPLIT') or 'validation'
   rows, missing = [], 0
   for name, split in (
-    (run.macro('MIXTURE_OR_TASK_NAME'), 'train'),
-    (run.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), 'validation'),
+    (run.macro('MIXTURE_OR_TASK_NAME'), train_split),
+    (run.macro('TRAIN_EVAL_MIXTURE_OR_TASK_NAME'), eval_split),
   ):
     if name is None:
       continue
     try:
       provider = task_registry.get_mixture_or_task(name)
-      if split == 'validation' and not task_registry.has_split(provider, split):
+      if split == eval_split and not task_registry.has_split(provider, split):
         continue
       opened, absent = _opened(provider, split, directory)
-      shares = _shares(provider, opened) if split == 'train' and opened else {}
+      shares = _shares(provider, opened) if split == train_split and opened else {}
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       return [], f'The data of this run cannot be opened here: {error}'
     # Of a mixture of sources, those that are not there were left out.
@@ -300,12 +330,13 @@ def _data_row(
   cut = max(
     sum(count for length, count in manifest.lengths[feature].items() if length > limit)
     for feature, limit in lengths.items()
+    if feature in manifest.lengths
   )
   return DataRow(
     manifest.task,
     manifest.split,
     share,
     manifest.num_examples,
-    {feature: manifest.num_tokens[feature] for feature in lengths},
+    {feature: manifest.num_tokens[feature] for feature in lengths if feature in manifest.lengths},
     100 * cut / manifest.num_examples,
   )

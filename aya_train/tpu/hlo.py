@@ -24,12 +24,13 @@ _BITS = {
   'f8e4m3fn': 8,
   'f8e5m2': 8,
 }
-_ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
+_ARRAY = re.compile(r'(?<!\w)([a-z]\w*+)\[([\d,]*)\](?:\{([^}]*)\})?')
 _HEADER = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'^\s+(ROOT )?%?([\w.\-]+) = ')
 _OPCODE = re.compile(r'\s*([a-z][\w\-]*)\(')
 _NAME = re.compile(r'%([\w.\-]+(?:#\d+)*)')
 HBM = 0
+_MOST_TRIPS = 10**15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,10 @@ class Computation:
 
   @property
   def root(self) -> Instruction:
-    return next(i for i in self.instructions if i.is_root)
+    found = next((i for i in self.instructions if i.is_root), None)
+    if found is None:
+      raise ValueError(f'the computation {self.name} has no root: is the text cut short?')
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,24 +168,33 @@ class Module:
 
     Both branches of a conditional count as run.
     """
-    pending = [(self.entry, 1.0)]
+    pending: list[tuple[str, float, tuple[str, ...]]] = [(self.entry, 1.0, ())]
     while pending:
-      name, times = pending.pop()
-      computation = self.computations[name]
+      name, times, callers = pending.pop()
+      if name in callers:
+        raise ValueError(f'the computation {name} calls itself, which no compiled program does')
+      computation, callers = self._computation(name), (*callers, name)
       yield computation, times
       for instruction in computation.instructions:
         if instruction.opcode == 'while':
-          trips = times * self.trip_count(instruction)
-          pending.append((_required(instruction, 'body'), trips))
+          trips = self.trip_count(instruction)
+          if trips > _MOST_TRIPS:
+            raise ValueError(f'the loop {instruction.name} runs over {_MOST_TRIPS:.0e} times')
+          pending.append((_required(instruction, 'body'), times * trips, callers))
         elif instruction.opcode in ('call', 'async-start'):
           key = 'to_apply' if instruction.called('to_apply') else 'calls'
           if (callee := instruction.called(key)) is not None:
-            pending.append((callee, times))
+            pending.append((callee, times, callers))
         elif instruction.opcode == 'conditional':
           listed = re.search(r'branch_computations=\{([^}]*)\}', instruction.attributes)
           names = _NAME.findall(listed[1]) if listed else []
           names += [n for k in ('true', 'false') if (n := instruction.called(f'{k}_computation'))]
-          pending += [(branch, times) for branch in names]
+          pending += [(branch, times, callers) for branch in names]
+
+  def _computation(self, name: str) -> Computation:
+    if (found := self.computations.get(name)) is None:
+      raise ValueError(f'the program calls {name!r}, which is not in its text: is that cut short?')
+    return found
 
   def trip_count(self, loop: Instruction) -> int:
     """How often a while loop's body runs.
@@ -191,10 +204,13 @@ class Module:
     """
     if known := re.search(r'known_trip_count[^\d]*(\d+)', loop.attributes):
       return int(known[1])
-    body, condition = (self.computations[_required(loop, key)] for key in ('body', 'condition'))
+    body, condition = (self._computation(_required(loop, key)) for key in ('body', 'condition'))
     compare = condition.root
     if compare.opcode == 'compare' and 'direction=LT' in compare.attributes:
-      counter, bound = (condition.by_name[name] for name in compare.operands)
+      operands = [condition.by_name.get(name) for name in compare.operands]
+      counter, bound = operands if len(operands) == 2 else (None, None)
+      if counter is None or bound is None:
+        raise ValueError(f'{condition.name}: {compare.name} compares what is not there')
       if counter.opcode == 'get-tuple-element' and bound.opcode == 'constant':
         at = re.search(r'index=(\d+)', counter.attributes)
         step = _step(body, int(at[1])) if at else None
@@ -253,10 +269,9 @@ def parse(text: str) -> Module:
 
 def _instruction(line: str, start: re.Match[str]) -> tuple[Instruction, str]:
   """The instruction of a line, and the text of its shape."""
-  shape_end = (
-    _closing(line, start.end()) if line[start.end()] == '(' else line.index(' ', start.end())
-  )
-  opcode = _OPCODE.match(line, shape_end)
+  tuple_shape = line.startswith('(', start.end())
+  shape_end = _closing(line, start.end()) if tuple_shape else line.find(' ', start.end())
+  opcode = _OPCODE.match(line, shape_end) if shape_end >= 0 else None
   if opcode is None:
     raise ValueError(f'no opcode in {line[:200]!r}')
   end = _closing(line, opcode.end() - 1)
@@ -284,7 +299,10 @@ def _elements(operands: Sequence[str], shapes: dict[str, str]) -> Iterator[Instr
     source, mark, index = name.rpartition('#')
     if mark and name not in shapes:
       yield from _elements([source], shapes)
-      shapes[name] = _parts(shapes[source])[int(index)]
+      parts = _parts(shapes.get(source, ''))
+      if not index.isdecimal() or int(index) >= len(parts):
+        raise ValueError(f'{name} is an element of what is not there: is the text cut short?')
+      shapes[name] = parts[int(index)]
       attributes = f', index={index}'
       read = arrays(shapes[name])
       yield Instruction(name, 'get-tuple-element', read, (source,), attributes, f'%{source}', False)

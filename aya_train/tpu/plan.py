@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from aya_train import config, partitioning
-from aya_train.models import network, t5_config
+from aya_train.models import t5_config
 from aya_train.tpu import precompile, topologies
 
 logger = logging.getLogger(__name__)
@@ -58,10 +58,13 @@ class Candidate:
     )
     return dataclasses.replace(
       job,
-      model=dataclasses.replace(job.model, module=network.Transformer(cfg)),
+      model=dataclasses.replace(job.model, module=job.model.module.clone(config=cfg)),
       partitioner=partitioner,
       num_microbatches=self.num_microbatches,
     )
+
+
+DOES_NOT_FIT, TOO_LARGE = 'does not fit', 'too large, by shapes alone'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +134,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
   base = precompile.job(slice_, check=False)
-  if base.model.config is None:
+  if not precompile.is_t5(base.model):
     raise ValueError(
       f'plan searches settings of T5 networks, and MODEL is {type(base.model).__name__}: choose '
       f'MESH_SHAPE by hand, and see with `aya-train precompile --topology={slice_.name}` what fits'
@@ -143,7 +146,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   for mesh in meshes(slice_, base.batch_size, base.model.config.num_heads):
     starts, weights = first_candidates(mesh, base, slice_)
     if not starts:
-      trial = Trial(Candidate(*mesh, (), 1), weights, None, None, 'too large, by shapes alone')
+      trial = Trial(Candidate(*mesh, (), 1), weights, None, None, TOO_LARGE)
       trials.append(trial)
       print(trial.line(), flush=True)
     for start in starts:
@@ -165,7 +168,9 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
   fitting = [t for t in trials if t.step_seconds is not None]
   if not fitting:
     lines = '\n'.join(t.line() for t in trials)
-    raise ValueError(f'nothing fits {slice_.name}; take a larger slice. Tried:\n{lines}')
+    by_hbm = any(t.note in (DOES_NOT_FIT, TOO_LARGE) for t in trials)
+    advice = '; take a larger slice' if by_hbm else ''
+    raise ValueError(f'nothing fits {slice_.name}{advice}. Tried:\n{lines}')
   best = min(fitting, key=_cost)
   path = folder / f'plan_{slice_.name}.gin'
   path.write_text(hardware_file(slice_, best, trials, base))
@@ -187,8 +192,14 @@ def _try(candidate: Candidate, base: precompile.StepJob, slice_: topologies.Slic
     result = precompile.compile_job(slice_, job, dataclasses.asdict(candidate))
   except Exception as error:  # a candidate that XLA cannot compile is a row of the table
     return Trial(candidate, None, None, None, f'not compiled: {str(error).splitlines()[0][:120]}')
+  overflow = result.overflow
+  if overflow is not None and overflow.on_chip:
+    if 'attention' in overflow.where:  # the kernel works on one head, whatever the mesh
+      advice = '; '.join(precompile.on_chip_suggestions(job, overflow))
+      raise ValueError(f'no mesh helps: {overflow}, which is on the chip. Try: {advice}')
+    return Trial(candidate, None, None, None, f'does not compile: {overflow}')
   if not result.fits or result.estimate is None:
-    return Trial(candidate, result.peak_hbm, None, None, 'does not fit')
+    return Trial(candidate, result.peak_hbm, None, None, DOES_NOT_FIT)
   estimate = result.estimate
   return Trial(
     candidate,
@@ -242,7 +253,7 @@ def first_candidates(
 def _next(trial: Trial, base: precompile.StepJob, slice_: topologies.Slice) -> Candidate | None:
   """What to try after a candidate that does not fit; None where there is nothing."""
   candidate = trial.candidate
-  if trial.note != 'does not fit':
+  if trial.note != DOES_NOT_FIT:
     return None
   parts = candidate.num_microbatches * 2
   can_halve = base.batch_size % (candidate.data * candidate.fsdp * parts) == 0
@@ -277,7 +288,10 @@ def _write(cache: epath.Path, known: Mapping[str, Any]) -> None:
 
 
 def _read(cache: epath.Path) -> dict[str, Any]:
-  return json.loads(cache.read_text()) if cache.exists() else {}
+  try:
+    return json.loads(cache.read_bytes()) if cache.exists() else {}
+  except ValueError as error:
+    raise ValueError(f'{cache} is damaged ({error}): delete it to search again') from error
 
 
 def _trial(record: Mapping[str, Any]) -> Trial:

@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import math
 import pathlib
-import re
 import resource
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import jax
 
-from aya_train import config, partitioning, train_loop, train_state, train_step
+from aya_train import config, memory_limits, partitioning, train_loop, train_state, train_step
 from aya_train.objectives import objective
 from aya_train.tpu import hlo, hlo_costs, roofline, topologies
 
@@ -94,9 +93,14 @@ def abstract_batch(job: StepJob) -> dict[str, jax.ShapeDtypeStruct]:
   }
 
 
+def _transformation(job: StepJob) -> Any:
+  axes = objective.parameter_axes(job.model)[1]
+  return job.optimizer(job.learning_rate_fn, objective.trained(job.model, axes))
+
+
 def lower(job: StepJob) -> tuple[Any, Any]:
   """The training step, traced and ready to be compiled, and the abstract state it takes."""
-  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  tx = _transformation(job)
   state = train_state.abstract_state(job.model, tx, job.partitioner)
   step: Any = train_step.make_train_step(
     job.model, tx, job.learning_rate_fn, job.partitioner, state, job.num_microbatches
@@ -114,7 +118,8 @@ class Result:
   Attributes:
     slice, num_chips, mesh: where.
     usable_hbm, peak_hbm: bytes of one chip; the peak is None if the compiler only says that it does
-      not fit.
+      not fit, or that another memory overflows.
+    overflow: the memory that the compiler refuses the program for, None where it takes it.
     hbm_by_kind: bytes of one chip, by what they hold: weights and gradients by their shapes, the
       rest of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
@@ -129,6 +134,7 @@ class Result:
   mesh: Mapping[str, int]
   usable_hbm: int
   peak_hbm: int | None
+  overflow: memory_limits.Overflow | None
   hbm_by_kind: Mapping[str, int]
   largest_buffers: Sequence[Mapping[str, Any]]
   settings: Mapping[str, Any]
@@ -156,6 +162,11 @@ class Result:
     return record
 
 
+def is_t5(model: objective.Objective) -> bool:
+  """Whether an objective trains a whole T5 network, of which the model's FLOPs are known."""
+  return model.config is not None and model.is_whole
+
+
 def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, Any]) -> Result:
   """Compiles a job's training step for a slice and counts what it costs.
 
@@ -164,8 +175,8 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
   started = time.monotonic()
   lowered, state = lower(job)
   logger.info('compiling for %s (%d chips)', slice_.name, slice_.num_chips)
-  text, peak, too_large = _compiled(lowered)
-  costs = None if too_large else hlo_costs.analyse(text)
+  text, peak, overflow = compiled_text(lowered)
+  costs = hlo_costs.analyse(text) if overflow is None else None
   seconds = time.monotonic() - started
   by_kind = _hbm_by_kind(job, state, peak)
   return Result(
@@ -174,23 +185,26 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     mesh=dict(job.partitioner.mesh.shape),
     usable_hbm=slice_.chip.usable_hbm,
     peak_hbm=peak,
+    overflow=overflow,
     hbm_by_kind=by_kind,
     largest_buffers=largest_buffers(text) if text else (),
     settings=settings,
     costs=costs,
     estimate=None
-    if costs is None or job.model.config is None
+    if costs is None or not is_t5(job.model)
     else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
-    suggestions=suggestions(job, by_kind, peak, slice_.chip.usable_hbm)
-    if too_large and job.model.config is not None
-    else (),
+    suggestions=()
+    if overflow is None or not is_t5(job.model)
+    else on_chip_suggestions(job, overflow)
+    if overflow.on_chip
+    else suggestions(job, by_kind, peak, slice_.chip.usable_hbm),
     compile_seconds=seconds,
     compiler_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
   )
 
 
-def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
-  """The optimised program as text, its peak memory in bytes, and whether that is too much.
+def compiled_text(lowered: Any) -> tuple[str, int | None, memory_limits.Overflow | None]:
+  """The optimised program as text, its peak HBM in bytes, and the memory that is too small for it.
 
   A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to
   the SparseCores of v5p and v6e, and jaxlib (0.10.2) refuses to read such a program back: the dump
@@ -203,15 +217,17 @@ def _compiled(lowered: Any) -> tuple[str, int | None, bool]:
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
-      return _dumped_text(folder) or '', used_bytes(str(error)), True
+      overflow = memory_limits.overflow(str(error))
+      peak = None if overflow.on_chip else overflow.used
+      return _dumped_text(folder) or '', peak, overflow
     peak = compiled.memory_analysis().peak_memory_in_bytes
     try:
-      return compiled.as_text(), peak, False
+      return compiled.as_text(), peak, None
     except jax.errors.JaxRuntimeError:
       text = _dumped_text(folder)
       if text is None:
         raise
-      return text, peak, False
+      return text, peak, None
 
 
 def _dumped_text(folder: str) -> str | None:
@@ -219,51 +235,46 @@ def _dumped_text(folder: str) -> str | None:
   return dumps[-1].read_text() if dumps else None
 
 
-_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
-_TOO_LARGE = (
-  r'Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm',
-  # Arguments and constants are in it, whatever the words say.
-  r'memory required for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds',
-)
-
-
-def used_bytes(message: str) -> int | None:
-  """The peak that the compiler names when it refuses a program, None if it names none."""
-  for pattern in _TOO_LARGE:
-    if found := re.search(pattern, message):
-      return int(float(found[1]) * _UNITS[found[2]])
-  return None
-
-
 def _shard_bytes(tree: Any) -> int:
   return sum(
-    math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+    math.prod(x.sharding.shard_shape(x.shape)) * _bits(x.dtype) // 8 for x in jax.tree.leaves(tree)
   )
+
+
+def _bits(dtype: Any) -> int:
+  """Bits of a number in a device's memory, where two of 4 bits share a byte."""
+  return jax.dtypes.itemsize_bits(dtype)
 
 
 def fixed_bytes(job: StepJob) -> dict[str, int]:
   """Bytes of one chip by kind that do not depend on what layers save: weights, gradients ..."""
-  tx = job.optimizer(job.learning_rate_fn, objective.parameter_axes(job.model)[1])
+  tx = _transformation(job)
   state = train_state.abstract_state(job.model, tx, job.partitioner)
   return _hbm_by_kind(job, state, None)
 
 
 def _hbm_by_kind(job: StepJob, state: Any, peak: int | None) -> dict[str, int]:
   parameters, optimizer = _shard_bytes(state.params), _shard_bytes(state.opt_state)
+  axes = objective.parameter_axes(job.model)[1]
   gathered = jax.eval_shape(
-    lambda params: job.partitioner.gather(
-      params, objective.parameter_axes(job.model)[1], job.model.activation_dtype
-    ),
-    state.params,
+    lambda params: job.partitioner.gather(params, axes, job.model.activation_dtype),
+    state.all_params,
   )
   kinds = {'parameters': parameters, 'optimizer': optimizer}
-  grads = 0
-  stored = jax.tree.leaves(state.params)
+  if state.frozen:
+    kinds['frozen weights'] = _shard_bytes(state.frozen)
+  stored = jax.tree.leaves(state.all_params)
   for x, y in zip(stored, jax.tree.leaves(gathered), strict=True):
+    if x.dtype != y.dtype:
+      part = math.prod(x.sharding.shard_shape(x.shape))
+      part *= math.prod(job.partitioner.mesh.shape[a] for a in job.partitioner.gathered_axes)
+      kinds['gathered weights'] = kinds.get('gathered weights', 0) + part * y.dtype.itemsize
+  grads = 0
+  trained = (objective.trained(job.model, tree) for tree in (state.all_params, gathered))
+  for x, y in zip(*map(jax.tree.leaves, trained), strict=True):
     part = math.prod(x.sharding.shard_shape(x.shape))
     if x.dtype != y.dtype:
       part *= math.prod(job.partitioner.mesh.shape[a] for a in job.partitioner.gathered_axes)
-      kinds['gathered weights'] = kinds.get('gathered weights', 0) + part * y.dtype.itemsize
     grads += part * y.dtype.itemsize
   kinds['gradients'] = grads
   if job.num_microbatches > 1:
@@ -340,12 +351,18 @@ def suggestions(
   excess = peak - usable
   fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
   sharded = _fully_sharded(job)
+  adapter = job.model.adapter
+  fewer_bits = []
+  if adapter is not None and adapter.base_weights != 'nf4':
+    fewer_bits = ["LORA_BASE_WEIGHTS = 'nf4': weights under the adapter of 4.5 bits each"]
   if fixed > usable and sharded:
     return [
+      *fewer_bits,
       f'a larger slice or a smaller model: weights and gradients alone take {fixed / GIB:.1f} GiB '
-      'of every chip'
+      'of every chip',
     ]
   lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
+  lines = [*fewer_bits, *lines]
   saved = saved_bytes(job) if cfg.remat_policy == 'save_named' else {}
   names, total = list(cfg.remat_save_names), 0
   for name in DROP_ORDER:
@@ -370,6 +387,28 @@ def suggestions(
   if (job.model.loss_chunk_length or job.lengths['targets']) > 64:
     lines.append('a smaller LOSS_CHUNK_LENGTH: logits of fewer positions at a time')
   return [*lines, larger]
+
+
+def on_chip_suggestions(job: StepJob, overflow: memory_limits.Overflow) -> list[str]:
+  """Settings that make a kernel's working set smaller; those of HBM change nothing about it.
+
+  Args:
+    job: what did not fit.
+    overflow: of a memory on the chip.
+  """
+  cfg, lines = job.model.config, []
+  if cfg.attention_kernel == 'fused' and (not overflow.where or 'attention' in overflow.where):
+    if cfg.dtype.itemsize > 2:
+      lines.append("ACTIVATION_DTYPE = 'bfloat16': the kernel's rows of keys take half as much")
+    lines.append("ATTENTION_KERNEL = 'plain': no kernel; the scores lie in HBM")
+    lines.append(
+      f'shorter rows than TASK_FEATURE_LENGTHS = {dict(job.lengths)}: the kernel holds whole rows'
+    )
+  else:
+    lines.append(
+      'another libtpu: this is how its compiler cut the operation, not a setting of ours'
+    )
+  return [*lines, f'REMAT_POLICY and NUM_MICROBATCHES save HBM, and would save no {overflow.space}']
 
 
 def _enough_parts(job: StepJob, activations: int, excess: int) -> tuple[int, int] | None:

@@ -19,11 +19,14 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
   """Names and values of the figures, most important first."""
   usable = result.usable_hbm / GIB
   peak = 'unknown' if result.peak_hbm is None else f'{result.peak_hbm / GIB:.2f} GiB'
+  overflow = result.overflow
   too_much = f': {result.excess / GIB:.2f} GiB too much' if result.excess else ''
   out = [
     ('slice', f'{result.slice}: {result.num_chips} chips, mesh {dict(result.mesh)}'),
     ('peak HBM', f'{peak} of {usable:.2f} GiB usable{too_much}'),
   ]
+  if overflow is not None and overflow.on_chip:
+    out.append(('on the chip', f'{overflow}; HBM is not what is short'))
   out += [(f'  {kind}', f'{size / GIB:.2f} GiB') for kind, size in result.hbm_by_kind.items()]
   costs, estimate = result.costs, result.estimate
   if costs is not None and estimate is not None:
@@ -71,6 +74,8 @@ def text(result: precompile.Result) -> str:
   lines = [f'{name:{width}}{value}' for name, value in rows(result)]
   if not result.fits:
     excess = f' by {result.excess / GIB:.2f} GiB' if result.excess else ''
+    if result.overflow is not None and result.overflow.on_chip:
+      excess = f' in {result.overflow.space}, which is on the chip: {result.overflow}'
     lines.append(f'It does not fit{excess}. What would help:')
     lines += [f'  {line}' for line in result.suggestions]
   return '\n'.join(lines)

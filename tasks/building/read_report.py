@@ -152,12 +152,16 @@ class ReadReport:
 
   @classmethod
   def from_json(cls, text: str) -> 'ReadReport':
-    fields: Mapping = json.loads(text)
-    return cls(
-      rows=fields['rows'],
-      kept=fields['kept'],
-      problems=collections.Counter(fields['problems']),
-      filtered=collections.Counter(fields['filtered']),
-      files=[Problem(**p) for p in fields['files']],
-      examples=[Problem(**p) for p in fields['examples']],
-    )
+    """What `to_json` wrote; ValueError if it did not."""
+    try:
+      fields: Mapping = json.loads(text)
+      return cls(
+        rows=int(fields['rows']),
+        kept=int(fields['kept']),
+        problems=collections.Counter(fields['problems']),
+        filtered=collections.Counter(fields['filtered']),
+        files=[Problem(**p) for p in fields['files']],
+        examples=[Problem(**p) for p in fields['examples']],
+      )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+      raise ValueError(f'this is no report of a build ({error!r})') from error

@@ -1,29 +1,34 @@
-"""Reads released files record by record: parquet, JSON lines, JSON lines in gzip.
+"""Reads released files record by record: parquet, Arrow, TFRecord, JSON lines or a JSON array.
 
-Memory is bounded by a batch of rows or by one line. A file that ends too early is damaged, and
-says so before its caller can take it for whole; a bad record inside a sound file is given out as a
-`BadRecord`, so that reading goes on.
+Text may be compressed or in a zip.
+
+Memory is bounded by a batch of rows, by one line or by one element of an array. A file that ends
+too early is damaged, and says so before its caller can take it for whole; a bad record inside a
+sound file is given out as a `BadRecord`, so that reading goes on.
 """
 
+import codecs
 import dataclasses
-import gzip
 import io
 import json
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from etils import epath
 
+from aya_train.tasks.building import json_arrays, text_files, tfrecord_files
 from aya_train.tasks.building.read_report import DamagedFileError
 
 PARQUET = '.parquet'
+ARROW = ('.arrow', '.feather')
 JSON_LINES = ('.jsonl', '.json', '.ndjson')
 GZIP = '.gz'
+ZIP = '.zip'
 
 MAX_LINE_BYTES = 64 << 20
 _BATCH_ROWS = 1_024
-_LFS_POINTER = b'version https://git-lfs'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +60,16 @@ Found = tuple[str, Any]  # ('row 17' or 'byte 2048', record or BadRecord)
 
 def is_readable(name: str) -> bool:
   """Whether the name's ending is one that `read` knows."""
-  return name.endswith((PARQUET, *JSON_LINES, *(s + GZIP for s in JSON_LINES)))
+  name = name.lower()
+  return name.endswith((PARQUET, ZIP)) or text_files.plain_name(name).endswith(JSON_LINES)
 
 
 def read(
-  path: epath.PathLike, part: FilePart = WHOLE, columns: Sequence[str] | None = None
+  path: epath.PathLike,
+  part: FilePart = WHOLE,
+  columns: Sequence[str] | None = None,
+  *,
+  records_are_lists: bool = False,
 ) -> Iterator[Found]:
   """Yields ('row N', record) or ('row N', BadRecord); N counts from 1.
 
@@ -67,39 +77,49 @@ def read(
     path: local, or gs://... .
     part: for JSON lines that do not start at byte 0 the place is 'byte N' instead.
     columns: of a parquet file, those to read; default: all. Of JSON lines, nothing.
+    records_are_lists: a JSON record may be a list itself.
 
   Raises:
     DamagedFileError: the file is truncated, empty of what its ending promises, or a pointer of
-      git-lfs. For a gzip or a text file this may come after its sound records.
+      git-lfs; a column is there twice; or see `text_files.opened`. For a compressed, zip or text
+      file this may come after its sound records.
     ValueError: an ending that is not known.
   """
   path = epath.Path(path)
-  if path.name.endswith(PARQUET):
+  name = path.name.lower()
+  if name.endswith(PARQUET):
     yield from _read_parquet(path, part, columns)
-  elif is_readable(path.name):
-    yield from _read_lines(path, part)
+  elif name.endswith(ARROW):
+    yield from _read_arrow(path)
+  elif tfrecord_files.is_one(name):
+    yield from _read_tfrecord(path)
+  elif name.endswith(ZIP):
+    yield from _read_zip(path)
+  elif is_readable(name):
+    yield from _read_lines(path, part, records_are_lists)
   else:
     raise ValueError(
-      f'{path}: unknown kind of file; expected {PARQUET}, {", ".join(JSON_LINES)}, or with {GZIP}'
+      f'{path}: unknown kind of file; expected {PARQUET}, .tfrecord, {", ".join(JSON_LINES)}, or '
+      f'with {", ".join(text_files.COMPRESSED)}, or {ZIP}'
     )
 
 
 def parts(
   path: epath.PathLike, size: int, rows: int = 100_000, megabytes: int = 64
 ) -> list[FilePart]:
-  """Parts of about `rows` rows (parquet) or `megabytes` (text); one part for gzip.
+  """Parts of about `rows` rows (parquet) or `megabytes` (text); one for what is compressed or zip.
 
   Raises:
     DamagedFileError: the parquet file has no readable end.
   """
   path = epath.Path(path)
-  if path.name.endswith(PARQUET):
+  if path.name.lower().endswith(PARQUET):
     with _OpenParquet(path) as file:
       metadata = file.metadata
       counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return _group(counts, rows)
   step = megabytes << 20
-  if path.name.endswith(GZIP) or size <= step:
+  if text_files.is_compressed(path.name) or path.name.lower().endswith(ZIP) or size <= step:
     return [WHOLE]
   starts = list(range(0, size, step))
   return [FilePart(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
@@ -143,16 +163,16 @@ class _OpenParquet:
 
 
 def _line(error: BaseException) -> str:
-  return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+  text = str(error)
+  return text.partition('\n')[0][:200] if text else type(error).__name__
 
 
 def _refuse_pointer(path: epath.Path, file: BinaryIO) -> None:
-  start = file.read(len(_LFS_POINTER))
+  head = file.read(64)
   file.seek(0)
-  if not start:
+  if not head:
     raise DamagedFileError(f'{path}: empty file')
-  if start == _LFS_POINTER:
-    raise DamagedFileError(f'{path}: a git-lfs pointer, not the data; run `git lfs pull`')
+  text_files.refuse_pointer(path, head)
 
 
 def _read_parquet(
@@ -160,6 +180,7 @@ def _read_parquet(
 ) -> Iterator[Found]:
   with _OpenParquet(path) as file:
     names = file.schema_arrow.names
+    _refuse_repeated(path, names)
     if columns is not None and (missing := [c for c in columns if c not in names]):
       raise DamagedFileError(f'{path}: lacks the columns {missing}; it has {names}')
     groups = list(range(file.metadata.num_row_groups))[part.start : part.end]
@@ -175,35 +196,137 @@ def _records_of(batch: Any) -> Iterator[Any]:
   try:
     yield from batch.to_pylist()
     return
-  except UnicodeDecodeError:
-    pass  # find the row: one value that is not UTF-8 spoils the conversion of all
+  except (ValueError, OverflowError, ImportError):
+    pass  # find the row: one value that is not UTF-8, or no date, spoils the conversion of all
   for i in range(batch.num_rows):
     try:
       yield from batch.slice(i, 1).to_pylist()
     except UnicodeDecodeError as error:
       yield BadRecord('invalid_utf8', _line(error))
+    except (ValueError, OverflowError, ImportError) as error:
+      yield BadRecord('wrong_columns', _line(error))
 
 
-def _read_lines(path: epath.Path, part: FilePart) -> Iterator[Found]:
+def _read_arrow(path: epath.Path) -> Iterator[Found]:
+  """Rows of an Arrow file, or of an Arrow stream, which is what Hugging Face's `datasets` saves."""
+  import pyarrow as pa
+
   with path.open('rb') as raw:
     _refuse_pointer(path, raw)
-    if not path.name.endswith(GZIP):
-      yield from _lines(path, raw, part)
-      return
+    row = 0
     try:
-      with gzip.open(raw, 'rb') as unzipped:
-        yield from _lines(path, io.BufferedReader(unzipped), WHOLE)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-      raise DamagedFileError(f'{path}: not a whole gzip file ({_line(error)})') from error
+      try:
+        reader = pa.ipc.open_file(raw)
+        batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+      except pa.ArrowInvalid:
+        raw.seek(0)
+        batches = iter(pa.ipc.open_stream(raw))
+      for batch in batches:
+        _refuse_repeated(path, batch.schema.names)
+        for record in _records_of(batch):
+          row += 1
+          yield f'row {row}', record
+    except (pa.ArrowException, OSError) as error:
+      raise DamagedFileError(f'{path}: not a whole Arrow file ({_line(error)})') from error
 
 
-def _lines(path: epath.Path, file: BinaryIO, part: FilePart) -> Iterator[Found]:
-  if part.start:
-    file.seek(part.start - 1)
-    file.readline()  # the rest of a line that belongs to the part before
-    position = file.tell()
-  else:
-    position = 0
+def _read_tfrecord(path: epath.Path) -> Iterator[Found]:
+  with path.open('rb') as raw:
+    _refuse_pointer(path, raw)
+  for row, record in enumerate(tfrecord_files.read(path), 1):
+    yield f'row {row}', record
+
+
+def _read_zip(path: epath.Path) -> Iterator[Found]:
+  """Records of the files of JSON lines in a zip, in their order there, counted through."""
+  with path.open('rb') as raw:
+    _refuse_pointer(path, raw)
+    try:
+      with zipfile.ZipFile(raw) as archive:
+        # What macOS adds has the endings of the files that it describes.
+        names = [n for n in archive.namelist() if not n.startswith('__MACOSX/')]
+        names = [n for n in names if n.endswith(JSON_LINES)]
+        if not names:
+          raise DamagedFileError(f'{path}: no file of JSON lines in it')
+        number = 0
+        for name in names:
+          with archive.open(name) as file:
+            lines = io.BufferedReader(cast(io.RawIOBase, file))
+            for _, record in _lines_from(path / name, lines, WHOLE, 0):
+              number += 1
+              yield f'row {number}', record
+    except (EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+      raise DamagedFileError(f'{path}: not a whole zip file ({_line(error)})') from error
+
+
+def _refuse_repeated(path: epath.Path, names: Sequence[str]) -> None:
+  if repeated := sorted({name for name in names if names.count(name) > 1}):
+    raise DamagedFileError(f'{path}: the columns {repeated} are there twice, of {list(names)}')
+
+
+def _read_lines(path: epath.Path, part: FilePart, records_are_lists: bool) -> Iterator[Found]:
+  with text_files.opened(path) as file:
+    if not file.peek(1) and not path.stat().length:
+      raise DamagedFileError(f'{path}: empty file')
+    is_array = _is_array(path, file, records_are_lists)
+    if is_array or _is_transcoded(path):
+      if part.start:
+        return  # the first part has it all
+      part = WHOLE
+    if not is_array:
+      yield from _lines_from(path, file, WHOLE, 0) if part == WHOLE else _lines(path, part)
+      return
+  with text_files.opened(path) as file:
+    number = 0
+    try:
+      for number, value in enumerate(json_arrays.elements(file, MAX_LINE_BYTES), 1):
+        yield f'row {number}', _checked(value)
+    except json_arrays.BrokenArrayError as error:
+      raise DamagedFileError(f'{path}: a JSON array that cannot be read, {error}') from error
+
+
+def _is_transcoded(path: epath.Path) -> bool:
+  if text_files.is_compressed(path.name):
+    return False
+  with path.open('rb') as file:
+    return bool(text_files.wide_encoding(file.read(4)))
+
+
+def _is_array(path: epath.Path, file: Any, records_are_lists: bool) -> bool:
+  """Whether a file is one JSON array of records, and not lines of JSON.
+
+  Where a record may be a list, a file of one line is an array if all that it holds are lists.
+  """
+  head = bytes(file.peek(1 << 10)).lstrip()
+  if head and not head.startswith(b'['):
+    return False
+  with text_files.opened(path) as again:
+    while (first := again.readline(MAX_LINE_BYTES)) and not first.strip():
+      pass
+    if not first.lstrip().startswith(b'['):
+      return False
+    if len(first) == MAX_LINE_BYTES:
+      return True
+    value = parse_line(first)
+    if isinstance(value, BadRecord):
+      return value.kind != 'invalid_utf8'
+    while (line := again.readline(MAX_LINE_BYTES)) and not line.strip():
+      pass
+    if line:
+      return False
+    return not records_are_lists or all(isinstance(element, list) for element in value)
+
+
+def _lines(path: epath.Path, part: FilePart) -> Iterator[Found]:
+  """Lines of a part of an uncompressed file; bytes count as it lies there, its mark included."""
+  with path.open('rb') as file:
+    if part.start:
+      file.seek(part.start - 1)
+      file.readline()  # the rest of a line that belongs to the part before
+    yield from _lines_from(path, file, part, file.tell())
+
+
+def _lines_from(path: epath.Path, file: Any, part: FilePart, position: int) -> Iterator[Found]:
   number = 0
   while part.end is None or position < part.end:
     where = f'byte {position}' if part.start else f'row {number + 1}'
@@ -211,20 +334,27 @@ def _lines(path: epath.Path, file: BinaryIO, part: FilePart) -> Iterator[Found]:
     if not line:
       return
     number += 1
-    position += len(line)
-    if len(line) == MAX_LINE_BYTES and not line.endswith(b'\n'):
+    size = len(line)
+    if not position:
+      line = line.removeprefix(codecs.BOM_UTF8)
+    position += size
+    if size == MAX_LINE_BYTES and not line.endswith(b'\n'):
       position += _skip_line(file)
       yield where, BadRecord('too_long', f'a line of over {MAX_LINE_BYTES:,} bytes')
       continue
     if not line.strip():
       continue
-    record = parse_line(line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line)
-    if isinstance(record, BadRecord) and not line.endswith(b'\n'):
-      raise DamagedFileError(f'{path}: ends in the middle of a record, at {where}')
+    record = parse_line(line)
+    cut = isinstance(record, BadRecord) and record.kind in ('broken_json', 'invalid_utf8')
+    if cut and not line.endswith(b'\n'):
+      what = f'{path}: ends in the middle of a record, at {where}'
+      if record.kind == 'invalid_utf8':
+        what = f'{path}, {where}'
+      raise DamagedFileError(f'{what}: {record.detail}')
     yield where, record
 
 
-def _skip_line(file: BinaryIO) -> int:
+def _skip_line(file: Any) -> int:
   skipped = 0
   while chunk := file.readline(1 << 20):
     skipped += len(chunk)
@@ -236,11 +366,20 @@ def _skip_line(file: BinaryIO) -> int:
 def parse_line(line: bytes) -> Any:
   """The JSON object or array of a line, or a `BadRecord`; never raises."""
   try:
-    record = json.loads(line.decode('utf-8'))
+    record = json.loads(line.decode('utf-8'), object_pairs_hook=json_arrays.unique_keys)
   except UnicodeDecodeError as error:
-    return BadRecord('invalid_utf8', _line(error))
+    return BadRecord('invalid_utf8', text_files.not_utf8(error))
+  except json_arrays.RepeatedNameError as error:
+    return BadRecord('wrong_columns', str(error))
   except (ValueError, RecursionError) as error:
-    return BadRecord('broken_json', _line(error))
+    detail = _line(error)
+    if line.strip() in (b'{', b'{"'):
+      detail += '; a file is one object a line, or one array of objects'
+    return BadRecord('broken_json', detail)
+  return _checked(record)
+
+
+def _checked(record: Any) -> Any:
   if not isinstance(record, dict | list):
     return BadRecord('wrong_columns', f'expected a JSON object, got {type(record).__name__}')
   return record

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from etils import epath
 
+from aya_train.tasks import catalog
 from aya_train.tasks.building import records
 from aya_train.tasks.building.read_report import DamagedFileError
 
@@ -120,8 +121,16 @@ def find(
   _refuse_half_downloads(folder, found)
   files = tuple(f for f in found if records.is_readable(f.name))
   if not files:
-    raise FileNotFoundError(f'{folder} holds no .parquet, .jsonl or .jsonl.gz file')
+    raise FileNotFoundError(
+      f'{folder} holds no .parquet, .jsonl, .jsonl.gz or .zip file{_megatron(found)}'
+    )
   return Release(os.fspath(folder), '', files)
+
+
+def _megatron(files: Sequence[ReleasedFile]) -> str:
+  """A hint where a folder holds token ids, which end as `<name>_document.idx`."""
+  binaries = [file.name for file in files if file.name.endswith('_document.idx')]
+  return f'. {catalog.NOT_READ["xp3megds"]}; got {binaries[0]}' if binaries else ''
 
 
 def _on_hub(repository: str, revision: str | None) -> Release:

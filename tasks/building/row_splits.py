@@ -9,12 +9,12 @@ import dataclasses
 import json
 import os
 import struct
-import uuid
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from etils import epath
 
+from aya_train.tasks import storage
 from aya_train.tasks.building import row_units
 from aya_train.tasks.building.read_report import ReadReport
 
@@ -106,7 +106,8 @@ def finish(work_dir: str, place: tuple[str, str, str], pieces: Sequence[_Piece])
     kept = int(keep.sum())
     keep = smallest_of_each(keys, groups, source.group_limit, keep)
     over_limit = kept - int(keep.sum())
-  temporary = directory.parent / f'.{directory.name}.{uuid.uuid4().hex}.tmp'
+  storage.remove_leftovers(directory.parent)
+  temporary = storage.temporary(directory)
   temporary.mkdir(parents=True)
   try:
     made = []

@@ -15,14 +15,14 @@ import dataclasses
 import functools
 import importlib
 import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from aya_train.tasks.building import records, releases, rows
+from aya_train.tasks import storage
+from aya_train.tasks.building import records, releases, rows, text_files
 from aya_train.tasks.building.read_report import (
   DamagedFileError,
   FilteredRowError,
@@ -79,6 +79,7 @@ class Layout:
   Attributes:
     select: the files that belong to the chosen constituents, with their context.
     to_rows: the rows of one record, with their places; raises RowProblemError or FilteredRowError.
+    records_are_lists: a JSON record may be a list of messages, and need not be an object.
     columns: of parquet files, those that `to_rows` reads and that must be there; None for all.
     group_limit: rows kept of one `Place.group`; 0 for all.
     sample: of a (config, split, part), the name of a further split drawn from it and its number
@@ -87,6 +88,7 @@ class Layout:
 
   select: Callable[[Sequence[releases.ReleasedFile], Options], list[Input]]
   to_rows: Callable[[Any, Input, str, Options], Iterable[tuple[rows.Place, rows.Row]]]
+  records_are_lists: bool = False
   columns: Sequence[str] | None = None
   group_limit: int = 0
   sample: Callable[[str, str, str], tuple[str, int] | None] = lambda config, split, part: None
@@ -160,8 +162,10 @@ def divide(
   held = 0
   for item in inputs:
     # Where a parquet file may be cut stands at its end: one on the hub is not fetched for that.
-    uncut = item.name.endswith(records.GZIP) or (
-      release.on_hub and item.name.endswith(records.PARQUET)
+    uncut = (
+      text_files.is_compressed(item.name)
+      or item.name.lower().endswith(records.ZIP)
+      or (release.on_hub and item.name.endswith(records.PARQUET))
     )
     if item.size >= unit_bytes and not uncut:
       try:
@@ -244,7 +248,7 @@ def run(work_dir: str, index: int) -> tuple[int, int]:
   report = ReadReport()
   without: set[str] = set()
   while True:
-    temporary = final.parent / f'.{final.name}.{uuid.uuid4().hex}.tmp'
+    temporary = storage.temporary(final)
     temporary.mkdir(parents=True)
     try:
       part = ReadReport()
@@ -294,7 +298,9 @@ def _read_unit(
         continue
       try:
         path = job.release.path(releases.ReleasedFile(item.name, item.size))
-        for where, record in records.read(path, item.part, source.columns):
+        for where, record in records.read(
+          path, item.part, source.columns, records_are_lists=source.records_are_lists
+        ):
           report.rows += 1
           _take(source, record, item, where, job.options, report, pieces)
       except (DamagedFileError, FileNotFoundError) as error:

@@ -115,16 +115,27 @@ def key(row: Row) -> int:
 
 
 def encode(row: Row) -> bytes:
-  """The row as a serialized tf.train.Example of bytes features, keys sorted.
+  """The row as a serialized tf.train.Example of bytes features, keys sorted."""
+  return encode_columns(dict(zip(COLUMNS, row, strict=True)))
+
+
+def encode_columns(columns: Mapping[str, str | int]) -> bytes:
+  """A serialized tf.train.Example: bytes of texts, 64-bit integers; keys sorted.
 
   Written by hand: it takes a tenth of the time of the protobuf classes, and sorted keys make the
   bytes the same everywhere.
   """
   features = b''.join(
-    _field(1, _field(1, name.encode()) + _field(2, _field(1, _field(1, value.encode()))))
-    for name, value in sorted(zip(COLUMNS, row, strict=True))
+    _field(1, _field(1, name.encode()) + _field(2, _value(value)))
+    for name, value in sorted(columns.items())
   )
   return _field(1, features)
+
+
+def _value(value: str | int) -> bytes:
+  if isinstance(value, str):
+    return _field(1, _field(1, value.encode()))
+  return _field(3, _field(1, _varint(value & (1 << 64) - 1)))
 
 
 def _field(number: int, payload: bytes) -> bytes:

@@ -30,7 +30,7 @@ from aya_train.tasks.building import (
 logger = logging.getLogger('aya_train.tasks.building.source_build')
 
 # Bytes of rows for a byte of a released file: measured on text of many scripts.
-_GROWTH = {records.PARQUET: 3.0, records.GZIP: 4.5}
+_GROWTH = {records.PARQUET: 3.0, records.GZIP: 4.5, records.ZIP: 4.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,19 +244,52 @@ def _start(
 ) -> tuple[row_units.BuildJob, epath.Path, list[tuple[str, str]]]:
   described = [[i.name, i.size] for i in inputs]
   version = catalog.by_name(source).version
-  key = _hash([release.place, release.revision, described, dataclasses.asdict(options), version])
+  key = _work_key(release, described, options, version)
   work_dir = root / 'in_progress' / f'{source}-{key}'
+  _remove_stale(work_dir, release, source)
   damaged_file = work_dir / 'damaged.json'
   if (work_dir / row_units.JOB).exists():
+    storage.claim(work_dir)
+    storage.remove_leftovers(work_dir)
+    storage.remove_leftovers(work_dir / 'units')
     job = row_units.job_at(str(work_dir))
     return job, work_dir, [tuple(d) for d in json.loads(damaged_file.read_text())]
   units, damaged = row_units.divide(release, inputs)
   place = dataclasses.replace(release, files=())  # the units have them
   job = row_units.BuildJob(source, version, place, options, units)
   work_dir.mkdir(parents=True, exist_ok=True)
+  storage.claim(work_dir)
   damaged_file.write_text(json.dumps(damaged))
   storage.write_atomically(work_dir / row_units.JOB, job.to_json())
   return job, work_dir, damaged
+
+
+def _work_key(
+  release: releases.Release, described: Any, options: row_units.Options, version: str
+) -> str:
+  return _hash([release.place, release.revision, described, dataclasses.asdict(options), version])
+
+
+def _remove_stale(work_dir: epath.Path, release: releases.Release, source: str) -> None:
+  """Removes abandoned work on this source that no command can go on with.
+
+  That is work without a job, and work on this release as it no longer is.
+  """
+  version = catalog.by_name(source).version
+  for other in work_dir.parent.glob(f'{source}-*'):
+    name, _, key = other.name.rpartition('-')
+    if other == work_dir or name != source or not storage.is_abandoned(other):
+      continue
+    try:
+      job = row_units.BuildJob.from_json((other / row_units.JOB).read_text())
+      if job.release.place != release.place:
+        continue  # of a release that is not looked at now
+      described = [[i.name, i.size] for i in _inputs(source, release, job.options)]
+      stale = _work_key(release, described, job.options, version) != key
+    except (OSError, ValueError, KeyError, TypeError):
+      stale = True
+    if stale:
+      storage.remove_abandoned([other])
 
 
 def _run(
@@ -349,16 +382,18 @@ def _publish(
     }
     manifests[part] = manifest
     if splits:
-      builder(source, part, root).publish(splits, work_dir, manifest)
+      target = source_builder.folder(source, part, root)
+      with storage.making(target.parent):
+        builder(source, part, root).publish(splits, work_dir, manifest)
     elif made:
       logger.warning('%s: the release has no rows of %s', source, part)
       path = source_builder.empty_manifest(source_builder.folder(source, part, root))
       path.parent.mkdir(parents=True, exist_ok=True)
       storage.write_atomically(path, json.dumps(manifest))
-  if not made:
-    raise ValueError(f'{source}: no row is left; {report.summary()}')
   row_splits.remove(work_dir)
   row_units.job_at.cache_clear()
+  if not made:
+    raise ValueError(f'{source}: no row is left; {report.summary()}')
   return manifests
 
 

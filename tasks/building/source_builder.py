@@ -13,7 +13,7 @@ from etils import epath
 from tensorflow_datasets.core import dataset_builder
 
 from aya_train.tasks import catalog, storage
-from aya_train.tasks.building import row_splits, rows
+from aya_train.tasks.building import local_info, row_splits, rows
 
 MANIFEST = 'manifest.json'
 
@@ -41,7 +41,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return local_info.LocalInfo(
       builder=self,
       description=self.description,
       features=tfds.features.FeaturesDict({c: tfds.features.Text() for c in rows.COLUMNS}),
@@ -74,6 +74,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
         '(aya_train.tasks.building.source_build.build), which reads its release and calls `publish`'
       )
     splits, work_dir, manifest = self._finished
+    storage.claim(self.data_path)
     infos = []
     for split in splits:
       count = len(split.shard_lengths)
@@ -90,6 +91,7 @@ class SourceBuilder(dataset_builder.FileReaderBuilder, skip_registration=True): 
       lengths = list(split.shard_lengths)
       infos.append(tfds.core.SplitInfo(split.name, lengths, split.num_bytes, template))
     self.info.set_splits(tfds.core.splits.SplitDict(infos))
+    storage.release(self.data_path)
     text = json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
     (self.data_path / MANIFEST).write_text(text)
 

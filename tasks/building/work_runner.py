@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -41,17 +42,36 @@ def processes(number: int) -> Runner:
     if number not in _POOLS:
       # TensorFlow's threads do not survive a fork.
       context = multiprocessing.get_context('spawn')
-      _POOLS[number] = concurrent.futures.ProcessPoolExecutor(number, mp_context=context)
+      _POOLS[number] = concurrent.futures.ProcessPoolExecutor(
+        number, mp_context=context, initializer=_end_with_parent
+      )
     with _without_stderr():
       futures = [_POOLS[number].submit(function, *args) for args in arguments]
     try:
       for future in concurrent.futures.as_completed(futures):
         yield future.result()
-    except BaseException:
-      _POOLS.pop(number).shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+      pool = _POOLS.pop(number)
+      workers = [] if isinstance(error, Exception) else [*(pool._processes or {}).values()]
+      pool.shutdown(wait=False, cancel_futures=True)
+      for worker in workers:  # a signal does not wait until they have finished their shards
+        worker.terminate()
       raise
 
   return run
+
+
+def _end_with_parent() -> None:
+  """Ends this worker when the command is killed: the other workers keep its queue open."""
+  parent = multiprocessing.parent_process()
+  if parent is None:
+    raise RuntimeError('only a worker ends with its parent')
+
+  def wait() -> None:
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from aya_train.tasks import storage
+from aya_train.tasks.building import local_info
 from aya_train.tasks.cldr import cldr_facts, cldr_rows
 
 MANIFEST = 'manifest.json'
@@ -55,7 +56,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+    return local_info.LocalInfo(
       builder=self,
       description=_DESCRIPTION,
       features=tfds.features.FeaturesDict(
@@ -74,6 +75,7 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, str]]]]:
     del dl_manager  # nothing is downloaded
+    storage.claim(self.data_path)
     return {split: self._generate_examples(split) for split in cldr_rows.SPLITS}
 
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -122,10 +124,14 @@ def build(
     return found
   made = cldr_rows.manifest(builder.rows)
   # TFDS announces a download of unknown size; nothing is downloaded.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with (
+    storage.making(epath.Path(builder.data_dir).parent),
+    contextlib.redirect_stdout(io.StringIO()),
+  ):
     builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(try_download_gcs=False, compute_stats='skip')
     )
+  storage.release(epath.Path(builder.data_dir))
   counts = {split: info.num_examples for split, info in builder.info.splits.items()}
   if counts != made['splits']:
     raise ValueError(

@@ -117,7 +117,7 @@ def split_of(entity: str) -> str:
   return 'train' if share < 80 else 'validation' if share < 90 else 'test'
 
 
-def _shuffled(items: Iterable[Any], *names: Any) -> list[Any]:
+def shuffled(items: Iterable[Any], *names: Any) -> list[Any]:
   return sorted(items, key=lambda item: _digest('order', *names, item))
 
 
@@ -158,7 +158,7 @@ def _languages_of_text() -> dict[str, set[str]]:
 def _names(category: str) -> Callable[[Language], Iterator[Fact]]:
   def facts(language: Language) -> Iterator[Fact]:
     table = cldr_facts.names(language)[category]
-    for key, name in _shuffled(table.items(), language.code, category):
+    for key, name in shuffled(table.items(), language.code, category):
       english = _english(category, key)
       if english is None:
         continue
@@ -182,7 +182,7 @@ def _neighbours(category: str) -> Callable[[Language], Iterator[Fact]]:
     table = cldr_facts.names(language)[category]
     keys = sorted(table, key=int)
     steps = [(i, step) for i in range(len(keys)) for step in (-1, 1)]
-    for i, step in _shuffled(steps, language.code, category):
+    for i, step in shuffled(steps, language.code, category):
       other = keys[(i + step) % len(keys)]
       slots = {'direction': 'before' if step < 0 else 'after', 'known': table[keys[i]]}
       # The month asked for is the entity; naming its neighbour in the prompt gives nothing away.
@@ -196,7 +196,7 @@ def _territory_has(
 ) -> Callable[[Language], Iterator[Fact]]:
   def facts(language: Language) -> Iterator[Fact]:
     names = cldr_facts.names(language)[category]
-    for territory, key in _shuffled(relation().items(), language.code, category):
+    for territory, key in shuffled(relation().items(), language.code, category):
       english = _english('territory', territory)
       if english is not None and key in names:
         entities = (_entity('territory', territory), _entity(category, key))
@@ -234,7 +234,7 @@ def _dates(language: Language) -> Iterator[Fact]:
   english_months = cldr_facts.english_names()['month']
   english_days = cldr_facts.english_names()['weekday']
   styles = cldr_facts.date_styles(language)
-  for date in _shuffled(_pool('date') if styles else (), language.code):
+  for date in shuffled(_pool('date') if styles else (), language.code):
     style = _pick(styles, 'style', language.code, date)
     slots = {
       'iso': date.isoformat(),
@@ -246,7 +246,7 @@ def _dates(language: Language) -> Iterator[Fact]:
 
 
 def _numbers(language: Language) -> Iterator[Fact]:
-  for number in _shuffled(_pool('number'), language.code):
+  for number in shuffled(_pool('number'), language.code):
     if not cldr_facts.has_number_format(language):
       return
     answer = cldr_facts.format_number(language, number)
@@ -254,7 +254,7 @@ def _numbers(language: Language) -> Iterator[Fact]:
 
 
 def _percents(language: Language) -> Iterator[Fact]:
-  for percent in _shuffled(_pool('percent'), language.code):
+  for percent in shuffled(_pool('percent'), language.code):
     if not cldr_facts.has_percent_format(language):
       return
     answer = cldr_facts.format_percent(language, percent)
@@ -262,7 +262,7 @@ def _percents(language: Language) -> Iterator[Fact]:
 
 
 def _lists(language: Language) -> Iterator[Fact]:
-  for items in _shuffled(_pool('list'), language.code):
+  for items in shuffled(_pool('list'), language.code):
     if len(items) <= cldr_facts.longest_list(language):
       shown = ' | '.join(items)
       yield Fact((f'list {shown}',), {'items': shown}, cldr_facts.format_list(language, items))
@@ -270,7 +270,7 @@ def _lists(language: Language) -> Iterator[Fact]:
 
 def _measures(language: Language) -> Iterator[Fact]:
   english = aya101.by_code('eng')
-  for unit, number in _shuffled(_pool('measure'), language.code):
+  for unit, number in shuffled(_pool('measure'), language.code):
     said = str(cldr_facts.format_unit(english, unit, number))
     answer = cldr_facts.format_unit(language, unit, number)
     if answer is not None and (answer != said or language == english):
@@ -280,7 +280,7 @@ def _measures(language: Language) -> Iterator[Fact]:
 def _texts(language: Language) -> Iterator[tuple[str, str, str]]:
   """(category, key, name) with the categories taking turns, each in hash order."""
   tables = {
-    category: _shuffled(table.items(), language.code, category)
+    category: shuffled(table.items(), language.code, category)
     for category, table in cldr_facts.names(language).items()
   }
   for rank in range(max(map(len, tables.values()))):

@@ -12,9 +12,9 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import features, source_tasks
+from aya_train.tasks import features, source_tasks, split_slices
 from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 
 build = cldr_builder.build
 
@@ -66,10 +66,16 @@ class CldrSource(seqio.TfdsDataSource):
     use_cached: bool = False,
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
-    """Examples of a split: scalar strings under `cldr_rows.COLUMNS`."""
+    """Examples of a split, or of slices of splits: scalar strings under `cldr_rows.COLUMNS`.
+
+    A slice counts the rows of this language or kind.
+    """
     del sequence_length, use_cached, num_epochs
+    split = 'train' if split is None else split
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     del shuffle, seed  # a split is one file in TFDS's shuffled order; the task shuffles rows
-    shards = self.list_shards('train' if split is None else split)
+    shards = self.list_shards(split)
     if shard_info is not None:
       shards = shards[shard_info.index :: shard_info.num_shards]
     # A hundred tasks read the same file: parsing whole batches costs a tenth of one by one.
@@ -81,6 +87,8 @@ class CldrSource(seqio.TfdsDataSource):
 
   def num_input_examples(self, split: str) -> int:
     """Rows of the split, counted when the set was built."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
     counts = self._open()[1]['counts']
     return sum(
       rows[split]
@@ -90,7 +98,9 @@ class CldrSource(seqio.TfdsDataSource):
     )
 
   def list_shards(self, split: str) -> list[str]:
-    """Files of the split."""
+    """Files of the split; slices are one."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).list_shards(split)
     builder, _ = self._open()
     return [info.filename for info in builder.info.splits[split].file_instructions]
 
@@ -103,8 +113,8 @@ def _add(name: str, language: str | None = None, kind: str | None = None) -> str
       functools.partial(source_tasks.keep_fields, fields=FIELDS),
       *features.TOKENIZE_AND_APPEND_EOS,
     ],
-    postprocess_fn=metrics.with_language,
-    metric_fns=[metrics.exact_match_by_language],
+    postprocess_fn=exact_match.with_language,
+    metric_fns=[exact_match.exact_match_by_language],
     output_features=features.OUTPUT_FEATURES,
   )
   return name

@@ -1,1 +1,1 @@
-"""Metrics of the tasks, and the search for evaluation texts in training data."""
+"""Evaluation benchmarks as tasks, and the search for evaluation texts in training data."""

@@ -19,6 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
+import tensorflow as tf
+
+from aya_train.tasks import split_slices
 
 # A base character of a script without spaces, with its marks; or a run of letters, marks, digits.
 _UNSPACED = (
@@ -212,11 +215,20 @@ def compare(
 def texts_of(task: seqio.Task, split: str) -> Iterator[tuple[str, str]]:
   """Inputs and targets of a task's rows as text, without tokenising where its source has them.
 
+  A question with options is one row, its targets are the options, a line each.
+
   Raises:
     ValueError: the task has no text.
   """
   dataset = task.source.get_dataset(split=split, shuffle=False)
   names = ('inputs', 'targets')
+  if {'inputs', 'options'} <= {*dataset.element_spec}:
+    dataset = dataset.map(
+      lambda row: {
+        'inputs': row['inputs'],
+        'targets': tf.strings.reduce_join(row['options'], separator='\n'),
+      }
+    )
   if not set(names) <= set(dataset.element_spec):
     dataset = task.preprocess_precache(dataset, seed=0)
     names = ('inputs_pretokenized', 'targets_pretokenized')
@@ -251,7 +263,7 @@ def check(
   for name, split in evaluations:
     for task in _tasks(name, split):
       for number, (inputs, _) in enumerate(texts_of(task, split)):
-        index.add(f'{task.name}:{split} row {number}', [inputs])
+        index.add(f'{task.name}:{split} row {number + 1}', [inputs])
   if not any(index.sizes):
     raise ValueError(
       f'{evaluations}: no example of {min_words} words or more among {len(index.names)}'
@@ -270,7 +282,7 @@ def check(
 def _tasks(name: str, split: str) -> list[seqio.Task]:
   provider = seqio.get_mixture_or_task(name)
   tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
-  found = [task for task in tasks if split in task.splits]
+  found = [split_slices.with_split(t, split) for t in tasks if split_slices.has(t, split)]
   if not found:
     raise ValueError(f'{name!r} has no split {split!r}')
   return found

@@ -6,9 +6,13 @@ data sources, also of languages outside the 101, are in `language_codes`.
 """
 
 import dataclasses
+import functools
 from typing import Literal
 
 import babel
+from babel import core
+
+from aya_train.tasks.languages import language_names
 
 Level = Literal['high', 'mid', 'low']
 
@@ -253,8 +257,14 @@ def by_code(code: str) -> Language:
 
 
 def described(code: str) -> str:
-  """'Yoruba (yor)', 'Acehnese (ace)'; the code alone where nobody has a name for it."""
-  if code in BY_CODE:
-    return f'{BY_CODE[code].name} ({code})'
-  name = babel.Locale('en').languages.get(code)
+  """'Yoruba (yor)', 'Akan (aka)', 'Program code (zxx)'; the code alone where nobody has a name."""
+  name = BY_CODE[code].name if code in BY_CODE else _english_name(code)
   return code if name is None else f'{name} ({code})'
+
+
+@functools.cache
+def _english_name(code: str) -> str | None:
+  """A name of our own, or else CLDR's, which knows many languages by two letters only."""
+  names = babel.Locale('en').languages
+  own = language_names.OF_CODES.get(code)
+  return own or names.get(code) or names.get(core.get_global('language_aliases').get(code, ''))

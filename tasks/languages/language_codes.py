@@ -5,9 +5,10 @@ individual ones such as 'arz'), FLORES-200 codes with a script (xP3x: 'swh_Latn'
 'sw'), English names (Data Provenance: 'Swahili'), names of programming languages. `resolve` takes
 any of them.
 
-The code of an individual language becomes that of the macrolanguage where Aya-101 counts the
-macrolanguage ('arz' and 'arb' are 'ara', 'swh' is 'swa'), so that shares are per language of the
-101. Languages outside the 101 keep their own ISO 639-3 code.
+A code that says no script gets the one that CLDR calls likely for it. The code of an individual
+language becomes that of the macrolanguage where Aya-101 counts the macrolanguage ('arz' and 'arb'
+are 'ara', 'swh' is 'swa'), so that shares are per language of the 101. Languages outside the 101
+keep their own ISO 639-3 code.
 """
 
 import dataclasses
@@ -70,20 +71,47 @@ _COLLECTION_ELSEWHERE = {
   'nij': 'Latn',
   'tmh': 'Latn',
 }
-_DEFAULT_SCRIPTS = {'ace': 'Latn', 'bjn': 'Latn', 'kas': 'Arab', 'min': 'Latn', 'taq': 'Latn'}
 
-# ISO 639-1 codes of xP3 beyond the 101, and old codes.
+# Evaluation sets beyond all of these: AmericasNLI.
+_EVALUATION_ELSEWHERE = dict.fromkeys(
+  ('aym', 'bzd', 'cni', 'hch', 'nah', 'oto', 'shp', 'tar'), 'Latn'
+)
+
+# The script of a code that says none, where it is not that of its first folder in xP3x: what CLDR
+# calls likely (a test compares every code with it). CLDR has none for ber: that of kab and rif.
+_LIKELY_SCRIPTS = {
+  'ain': 'Kana',
+  'arb': 'Arab',
+  'ace': 'Latn',
+  'ber': 'Latn',
+  'bjn': 'Latn',
+  'crh': 'Cyrl',
+  'kdr': 'Latn',
+  'knc': 'Latn',
+  'lad': 'Hebr',
+  'lfn': 'Latn',
+  'min': 'Latn',
+  'nst': 'Tnsa',
+  'tzm': 'Latn',
+  'yue': 'Hant',
+}
+
+# ISO 639-1 codes of xP3 and of evaluation sets beyond the 101, and old codes.
 _TWO_LETTERS = {
   'ak': 'aka',
   'as': 'asm',
+  'ay': 'aym',
   'bm': 'bam',
+  'gn': 'grn',
   'he': 'heb',
+  'hr': 'hrv',
   'ki': 'kik',
   'lg': 'lug',
   'ln': 'lin',
   'nb': 'nor',
   'nn': 'nor',
   'no': 'nor',
+  'qu': 'que',
   'rn': 'run',
   'rw': 'kin',
   'tl': 'fil',
@@ -125,17 +153,16 @@ def _varieties() -> dict[str, Variety]:
   known: dict[str, Variety] = {}
   for flores in XP3X_CODES:
     code, _, script = flores.partition('_')
-    variety = Variety(code, script)
-    known[flores.lower()] = variety
-    known.setdefault(code, variety)
-  for code, script in {**_DEFAULT_SCRIPTS, **_COLLECTION_ELSEWHERE}.items():
+    known[flores.lower()] = Variety(code, script)
+    known.setdefault(code, Variety(code, _LIKELY_SCRIPTS.get(code, script)))
+  for code, script in (_COLLECTION_ELSEWHERE | _EVALUATION_ELSEWHERE).items():
     known[code] = Variety(code, script)
   for language in aya101.LANGUAGES:
     usual = Variety(language.code, language.script_code)
     for flores in language.xp3x:
-      variety = Variety(language.code, flores.partition('_')[2])
-      known[flores.lower()] = variety
-      known[flores.partition('_')[0]] = variety
+      code, _, script = flores.partition('_')
+      known[flores.lower()] = Variety(language.code, script)
+      known[code] = Variety(language.code, _LIKELY_SCRIPTS.get(code, script))
     for alias in (language.code, language.mc4, language.xp3, language.name.lower()):
       if alias is not None:
         known[alias] = usual

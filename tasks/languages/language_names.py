@@ -184,3 +184,33 @@ NAMES: dict[str, str] = {
   name: code for code, _, name in (line.partition(' ') for line in _NAMES.strip().splitlines())
 }
 """Lower-case name -> a code that `language_codes` knows otherwise."""
+
+OF_CODES: dict[str, str] = {
+  'ber': 'Berber',
+  'cbk': 'Chavacano',
+  'cjk': 'Chokwe',
+  'fkv': 'Kven',
+  'fuv': 'Nigerian Fulfulde',
+  'gcf': 'Guadeloupean Creole',
+  'gos': 'Gronings',
+  'gpe': 'Ghanaian Pidgin',
+  'hbs': 'Serbo-Croatian',
+  'hne': 'Chhattisgarhi',
+  'hoc': 'Ho',
+  'hrx': 'Hunsrik',
+  'kau': 'Kanuri',
+  'kbp': 'Kabiyè',
+  'kdr': 'Karaim',
+  'kzj': 'Coastal Kadazan',
+  'nij': 'Ngaju',
+  'nst': 'Tase Naga',
+  'orv': 'Old Russian',
+  'quy': 'Ayacucho Quechua',
+  'rsb': 'Romano-Serbian',
+  'swg': 'Swabian',
+  'taq': 'Tamasheq',
+  'toki': 'Toki Pona',
+  'tzl': 'Talossan',
+  'zxx': 'Program code',
+}
+"""Code -> English name, where CLDR has none (or another for what is in no language)."""

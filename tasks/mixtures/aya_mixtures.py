@@ -6,7 +6,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -16,6 +17,7 @@ from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.sources import aya_collection, data_provenance
 from aya_train.tasks.sources import aya_dataset as annotated
+from aya_train.tasks.sources import p3 as english
 from aya_train.tasks.sources import sharegpt_command as sharegpt
 from aya_train.tasks.sources import xp3 as crosslingual
 from aya_train.tasks.sources import xp3x as pruned
@@ -25,6 +27,7 @@ ANNOTATED = annotated.SOURCE
 TEMPLATED = aya_collection.TEMPLATED
 TRANSLATED = f'{aya_collection.TRANSLATED}_pruned'
 XP3 = crosslingual.NAMES[0]
+P3 = english.SOURCE
 XP3X = pruned.SOURCE
 XP3X_FULL = f'{pruned.SOURCE}_full'
 PROVENANCE = data_provenance.SOURCE
@@ -107,6 +110,7 @@ WEIGHTS: dict[str, Weights] = {
     published=False,
   ),
   'mt0': Weights({XP3: 100.0}, 'Muennighoff et al. 2022: mT0 is mT5 on xP3'),
+  'mt0_p3': Weights({P3: 100.0}, 'Muennighoff et al. 2022: mT0-P3 is mT5 on P3, which is English'),
   'mt0x': Weights({XP3X_FULL: 100.0}, 'AYA section 3.3: xP3x cut to the 101 languages, not pruned'),
   # AYA section 5 adds groups in this order and gives no weights of the steps: here they keep the
   # proportions of the last, which is the released mixture.
@@ -141,10 +145,12 @@ _LANGUAGES = {
 }
 
 
-def part(name: str, percent: float) -> source_mixture.Part:
-  """A source with its tasks."""
-  datasets = tuple(f'{name}.{dataset}' for dataset in _DATASETS.get(name, ()))
-  return source_mixture.Part(name, percent, datasets, _LANGUAGES.get(name, ()))
+def part(source: str, percent: float, variant: str = '') -> source_mixture.Part:
+  """A source with its tasks; a variant's have that word behind the source's name."""
+  name = f'{source}.{variant}' if variant else source
+  datasets = tuple(f'{name}.{dataset}' for dataset in _DATASETS.get(source, ()))
+  languages = tuple(task.replace(source, name, 1) for task in _LANGUAGES.get(source, ()))
+  return source_mixture.Part(name, percent, datasets, languages, variant)
 
 
 def long_answers(dataset: tf.data.Dataset, min_tokens: int) -> tf.data.Dataset:
@@ -152,45 +158,47 @@ def long_answers(dataset: tf.data.Dataset, min_tokens: int) -> tf.data.Dataset:
   return dataset.filter(lambda example: tf.size(example['targets']) >= min_tokens)
 
 
-def _add_long_answers(name: str) -> None:
-  """Registers `<source>.long_answers`, the rows of a source with long targets."""
-  source = seqio.TaskRegistry.get(name).source
-  if name == PROVENANCE:
-    source = source_tasks.BuiltSource(PROVENANCE, PROVENANCE_USED)
+def _long_preprocessors() -> list[Any]:
   tokenize, placeholder, append_eos = features.TOKENIZE_AND_APPEND_EOS
-  seqio.TaskRegistry.add(
-    f'{name}.{LONG}',
-    source=source,
-    preprocessors=[
-      source_tasks.keep_fields,
-      tokenize,
-      functools.partial(long_answers, min_tokens=LONG_ANSWER_TOKENS),
-      placeholder,
-      append_eos,
-    ],
-    metric_fns=[],
-    output_features=features.OUTPUT_FEATURES,
-  )
+  keep_long = functools.partial(long_answers, min_tokens=LONG_ANSWER_TOKENS)
+  return [source_tasks.keep_fields, tokenize, keep_long, placeholder, append_eos]
+
+
+def _add_long_answers(source: str, preprocessors: Sequence[Any]) -> None:
+  """Registers `<source>.long_answers` or, as for all rows, a task for each of its data sets.
+
+  A data set that is not there then takes none of the others with it. Languages have tasks too.
+  """
+  chosen = part(source, 0, LONG)
+  for name in (*(chosen.datasets or (chosen.name,)), *chosen.languages):
+    seqio.TaskRegistry.add(
+      name,
+      source=seqio.TaskRegistry.get(chosen.plain(name)).source,
+      preprocessors=list(preprocessors),
+      metric_fns=[],
+      output_features=features.OUTPUT_FEATURES,
+    )
 
 
 def add_long_answers(name: str, share: float = LONG_ANSWER_SHARE) -> str:
   """Registers `<mixture>_long_answers`: `share` of each source's draws has long targets.
 
   Sources keep their weights, and within them the other draws are as before: short answers become
-  rarer, none is lost.
+  rarer, none is lost. A source without long targets keeps its weight too, drawn from all its rows.
   """
   parts = []
   for source, percent in WEIGHTS[name].percent.items():
     parts.append(part(source, (1 - share) * percent))
-    parts.append(source_mixture.Part(f'{source}.{LONG}', share * percent))
+    parts.append(part(source, share * percent, LONG))
   source_mixture.add(f'{name}_{LONG}', parts)
   return f'{name}_{LONG}'
 
 
 for _name, _weights in WEIGHTS.items():
   source_mixture.add(_name, [part(*pair) for pair in _weights.percent.items()])
+_PREPROCESSORS = _long_preprocessors()
 for _source in RELEASED:
-  _add_long_answers(_source)
+  _add_long_answers(_source, _PREPROCESSORS)
 LONG_MIXTURES = (add_long_answers('aya101'), add_long_answers('aya_open'))
 
 

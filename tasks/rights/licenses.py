@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Iterable
 
+_LONGEST_NAME = 2_000  # characters; the longest of the audit has 80
 COMMERCIAL, UNSPECIFIED = 'commercial', 'unspecified'
 NON_COMMERCIAL, ACADEMIC_ONLY = 'non-commercial', 'academic-only'
 USES = (COMMERCIAL, UNSPECIFIED, NON_COMMERCIAL, ACADEMIC_ONLY)
@@ -206,19 +207,56 @@ _CUSTOM: dict[tuple[str, str, str], tuple[str, ...]] = {
 }
 """Addresses of terms of their own by class."""
 
-# Names beside the audit's: those of sources that it does not have, and other spellings.
-_MORE = {
-  'Unicode License v3': ('All', '1', '0'),
-  'Unicode-3.0': ('All', '1', '0'),
-  'CC BY 2.0 FR': ('All', '1', '0'),
-  'Apache-2.0': ('All', '1', '0'),
-  'CC0-1.0': ('All', '0', '0'),
-  'AFL-3.0': ('All', '1', '0'),
-  'BSD-2-Clause': ('All', '1', '0'),
-  'BSD-3-Clause': ('All', '1', '0'),
-  'GPL-2.0': ('All', '1', '1'),
-  'GPL-3.0': ('All', '1', '1'),
-  'ODC-By': ('All', '1', '0'),
+# Names beside the audit's: those of sources that it does not have, and identifiers of SPDX and of
+# the Hugging Face hub. Other spellings and Creative Commons' other versions: `_loose`, `_commons`.
+_MORE: dict[tuple[str, str, str], tuple[str, ...]] = {
+  ('All', '1', '0'): (
+    'Unicode License v3',
+    'Unicode-3.0',
+    'AFL-3.0',
+    'BSD',
+    'BSD-2-Clause',
+    'BSD-3-Clause',
+    'BSD-3-Clause-Clear',
+    'ECL-2.0',
+    'Etalab-2.0',
+    'NCSA',
+    'ODC-By',
+    'PostgreSQL',
+    'Zlib',
+    'Llama 3',
+    'Llama 3.1',
+    'Llama 3.2',
+    'Llama 3.3',
+  ),
+  ('All', '1', '1'): (
+    'AGPL-3.0',
+    'BigCode OpenRAIL-M',
+    'BigScience BLOOM RAIL 1.0',
+    'CreativeML OpenRAIL-M',
+    'EPL-2.0',
+    'EUPL-1.1',
+    'EUPL-1.2',
+    'GFDL',
+    'GNU Affero General Public License v3.0',
+    'GPL',
+    'GPL-2.0',
+    'GPL-3.0',
+    'LGPL',
+    'ODbL',
+    'ODbL-1.0',
+    'OpenRAIL',
+    'OSL-3.0',
+  ),
+  ('All', '0', '0'): (
+    'BSL-1.0',
+    'PDDL',
+    'PDDL-1.0',
+    'Public Domain Mark 1.0',
+    'Unlicense',
+    'WTFPL',
+  ),
+  ('Unspecified', '0', '0'): ('Unknown',),
 }
 _USE = {
   'All': COMMERCIAL,
@@ -248,17 +286,59 @@ class Rights:
   share_alike: bool
 
 
+NOT_READ = Rights(ACADEMIC_ONLY, True, True)
+"""Rights under terms that nobody has read: the strictest."""
+
+
 def _key(name: str) -> str:
   return re.sub(r'[^a-z0-9.]', '', name.lower())
 
 
-@functools.cache
-def _rights_by_name() -> dict[str, Rights]:
-  found = {}
-  for triple, names in _CLASSES.items():
-    found.update({_key(name): _rights(triple) for name in names})
-  found.update({_key(name): _rights(triple) for name, triple in _MORE.items()})
-  return found
+# Words that names of licences, and their addresses, have or lack as their writer likes.
+_NOISE = re.compile(
+  r'\b(?:(?:https?|www|org|html?|php|txt|opensource|spdx|the|under|licen[cs](?:ed|e|es)|version|only|'
+  r'or later)\b|v(?=[\d.]))'
+)
+
+
+def _loose(name: str) -> str:
+  """'Apache License, Version 2.0' and 'apache-2.0' -> 'apache2.0'."""
+  return _key(_NOISE.sub(' ', re.sub(r'[^a-z0-9.]+|\.(?!\d)', ' ', name.lower())))
+
+
+_COMMONS = (
+  (r'creative[\W_]*commons?(?:\.org)?', ' cc '),
+  (r'attribution', ' by '),
+  (r'non[\W_]*commercial', ' nc '),
+  (r'share[\W_]*alike', ' sa '),
+  (r'no[\W_]*deriv(?:ative|ate)?s?(?:[\W_]*works?)?', ' nd '),
+  (r'(?:public[\W_]*domain[\W_]*)?(?:dedication|publicdomain/zero|cc[\W_]*zero)', ' cc0 '),
+)
+_COMMONS_NOISE = frozenset(
+  """
+  cc licence license licenses international unported generic public intergovernmental
+  organizations deed legalcode igo https http www v version the universal
+  """.split()  # noqa: SIM905
+)
+
+
+def _commons(name: str) -> str | None:
+  """'cc-by-nc-sa-3.0-igo' -> 'CC BY-NC-SA 3.0'; None for what is not one licence of that family."""
+  text = name.lower()
+  for pattern, short in _COMMONS:
+    text = re.sub(pattern, short, text)
+  words = re.findall(r'cc0|[a-z]+|\d+(?:\.\d+)*', text)
+  parts = [word for word in ('by', 'nc', 'nd', 'sa') if word in words]
+  versions = [word for word in words if word[0].isdigit()]
+  rest = [w for w in words if w not in _COMMONS_NOISE and w not in parts and w not in versions]
+  if 'cc0' in rest and not parts:
+    return 'CC0 1.0' if set(rest) == {'cc0'} else None
+  # A port to a country's law ('3.0 ES') ends the name.
+  if rest and len(rest) == 1 and rest[0] == words[-1] and len(rest[0]) == 2 and versions:
+    rest = []
+  if rest or 'by' not in parts or len(set(versions)) > 1 or not (versions or 'cc' in words):
+    return None
+  return f'CC {"-".join(parts).upper()} {"".join(versions[:1])}'.strip()
 
 
 def _rights(triple: tuple[str, str, str]) -> Rights:
@@ -266,21 +346,49 @@ def _rights(triple: tuple[str, str, str]) -> Rights:
   return Rights(_USE[use], attribution != '0', share_alike != '0')
 
 
+@functools.cache
+def _rights_by_name() -> dict[str, Rights]:
+  """Rights by key; by loose key too, the strictest where the audit classes two spellings apart."""
+  named = [(n, _rights(t)) for table in (_MORE, _CLASSES) for t, ns in table.items() for n in ns]
+  loose: dict[str, list[Rights]] = {}
+  for name, rights in named:
+    loose.setdefault(_loose(name), []).append(rights)
+  found = {key: strictest(several) for key, several in loose.items() if len(key) > 2}
+  return found | {_key(name): rights for name, rights in named}
+
+
+def _of_commons(name: str) -> Rights | None:
+  """Rights of a licence of Creative Commons, of whatever version."""
+  canonical = _commons(name)
+  if canonical is None:
+    return None
+  parts = canonical.split()[1].lower().split('-') if ' ' in canonical else []
+  use = NON_COMMERCIAL if 'nc' in parts else COMMERCIAL
+  rule = Rights(use, True, 'sa' in parts or parts == ['by', 'nd'])
+  return _rights_by_name().get(_key(canonical), rule)
+
+
 def classify(name: str, url: str = '') -> Rights:
   """Rights of a licence.
 
   Args:
-    name: as the audit has it, or an SPDX identifier; case and punctuation do not matter.
+    name: as the audit has it, an identifier of SPDX or the hub, a full name or its address; case
+      and punctuation do not matter.
     url: of the terms, by which a 'Custom' licence is looked up. Terms that nobody has read count as
-      academic-only, as in the audit.
+      academic-only, as in the audit; so does the hub's 'other'.
 
   Raises:
     UnknownLicenseError: naming it.
   """
-  if _key(name) == 'custom':
+  if len(name) > _LONGEST_NAME:
+    raise UnknownLicenseError(
+      f'a licence of {len(name):,} characters, {name[:100]!r}...: a name or an address was expected'
+    )
+  if _key(name) in ('custom', 'other'):
     triples = (t for t, urls in _CUSTOM.items() if url in urls)
     return _rights(next(triples, ('?', '?', '?')))
-  found = _rights_by_name().get(_key(name))
+  table = _rights_by_name()
+  found = table.get(_key(name)) or _of_commons(name) or table.get(_loose(name))
   if found is None or not _key(name):
     raise UnknownLicenseError(
       f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom '

@@ -12,7 +12,7 @@ data sets of Data Provenance than this table.
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -20,6 +20,7 @@ from etils import epath
 
 from aya_train.tasks import catalog, source_tasks
 from aya_train.tasks.cldr import cldr_tasks
+from aya_train.tasks.languages import language_codes
 from aya_train.tasks.mixtures import aya_mixtures
 from aya_train.tasks.rights import licenses
 from aya_train.tasks.rights.licenses import Rights
@@ -38,6 +39,7 @@ class Record:
     terms: other terms that bind.
     use: use class where it is not that of the licences, with the reason in `terms`.
     refused: licence names that no table has; such a record breaks every policy.
+    languages: ISO 639-3 codes of an audited data set, where its identifier says them; () if not.
   """
 
   name: str
@@ -47,18 +49,25 @@ class Record:
   terms: str = ''
   use: str | None = None
   refused: tuple[str, ...] = ()
+  languages: tuple[str, ...] = ()
 
   @property
   def rights(self) -> Rights:
-    """The strictest of the licences; unknown names are left to `refused`."""
+    """The strictest of the licences; a name that no table has allows nothing."""
     known = [licenses.classify(*pair) for pair in self.licenses if pair[0] not in self.refused]
-    found = licenses.strictest(known)
+    found = licenses.strictest([*known, *(licenses.NOT_READ for _ in self.refused)])
     return found if self.use is None else dataclasses.replace(found, use=self.use)
 
 
 _AYA = 'Singh et al. 2024, Aya Dataset (arXiv 2402.06619), Cohere For AI'
 _NLLB = ('NLLB-200 3.3B',)
 _APACHE = (('Apache License 2.0', ''),)
+_XP3_AUTHORS = 'Muennighoff et al. 2022 (arXiv 2211.01786)'
+_C3 = ('Custom', 'https://github.com/nlpdata/c3/blob/master/license.txt')
+_P3_STRICTEST = (
+  ('Microsoft Data Licensing Agreement', ''),
+  ('Academic Research Purposes Only', 'https://github.com/nlpdata/dream/blob/master/license.txt'),
+)
 
 
 def _translated(name: str, *names: str, **more: Any) -> Record:
@@ -102,6 +111,7 @@ RECORDS: dict[str, Record] = {
     _translated('flan_lambada', 'CC BY 4.0'),
     _translated('hotpotqa', 'CC BY-SA 4.0'),
     _translated('joke_explaination', 'MIT License'),
+    _translated('mlqa', 'CC BY-SA 3.0'),
     _translated('nqopen', 'CC BY-SA 3.0'),
     _translated('paws', 'Custom', url='https://github.com/google-research-datasets/paws'),
     _translated('piqa', 'Academic Free License v3.0'),
@@ -115,13 +125,35 @@ RECORDS: dict[str, Record] = {
     _translated('wikiqa', 'Microsoft Data Licensing Agreement'),
     Record(
       'xp3x',
-      (*_APACHE, ('Non Commercial', '')),
-      'Muennighoff et al. 2022 (arXiv 2211.01786)',
-      terms='the collection is Apache-2.0; of its 467 audited data sets 156 are non-commercial',
+      (
+        *_APACHE,
+        ('CC BY-SA 4.0', ''),
+        ('CC BY-NC 4.0', ''),
+        ('CC BY-NC-SA 3.0', ''),
+        ('CC BY-NC-SA 4.0', ''),
+        _C3,
+        ('Various', ''),
+        ('Unspecified', ''),
+      ),
+      _XP3_AUTHORS,
+      terms='the collection is Apache-2.0; of its 467 audited data sets 287 are commercial, '
+      '2 unspecified, 174 non-commercial and 4 academic-only',
     ),
+    # No audit has xP3 as such; these are the strictest that it found for data sets of theirs.
     *(
-      Record(name, (*_APACHE, ('Unspecified', '')), 'Muennighoff et al. 2022 (arXiv 2211.01786)')
+      Record(
+        name,
+        (*_APACHE, ('Unspecified', ''), ('CC BY-NC-SA 4.0', ''), *_P3_STRICTEST, _C3),
+        _XP3_AUTHORS,
+        terms='the collection is Apache-2.0; WikiQA, DREAM and C3 in it are academic-only',
+      )
       for name in ('xp3', 'xp3mt', 'xp3all')
+    ),
+    Record(
+      'p3',
+      (*_APACHE, ('Unspecified', ''), ('CC BY-NC-SA 4.0', ''), *_P3_STRICTEST),
+      'Sanh et al. 2021 (arXiv 2110.08207); Muennighoff et al. 2022 (arXiv 2211.01786)',
+      terms='the collection is Apache-2.0; WikiQA and DREAM in it are academic-only',
     ),
     Record(
       'data_provenance',
@@ -256,39 +288,64 @@ def check(name: str, policy: str, summaries: Mapping[str, Record] | None = None)
     name: of the mixture or task.
     policy: 'commercial', 'unspecified', 'non-commercial' or 'academic-only'; each admits those
       before it.
-    summaries: records of audited data sets (`read_summaries`); those of the mixture's Data
-      Provenance constituents are then checked one by one.
+    summaries: records of audited data sets (`read_summaries`). Those of the mixture's Data
+      Provenance constituents are then checked one by one, and those of xP3x, in the languages that
+      are read, take the place of xP3x's own record.
 
   Raises:
     ValueError: listing every part that breaks the policy, with its licences.
   """
   licenses.admits(policy, licenses.COMMERCIAL)
-  parts = sorted({o for t in tasks_of(seqio.get_mixture_or_task(name)) for o in origins(t)})
-  records = {part: record_of(part) for part in parts}
-  for part in parts:
-    source, _, constituent = part.partition('.')
-    if summaries and source == aya_mixtures.PROVENANCE:
-      records |= {
-        f'{part}: {key}': record
-        for key, record in summaries.items()
-        if _constituent(key) == constituent
-      }
+  records: dict[str, Record] = {}
+  for task in tasks_of(seqio.get_mixture_or_task(name)):
+    for part in origins(task):
+      audited = _audited(part, task, summaries or {})
+      # Data Provenance has rows of its own release, and so its own record, beside the audit's.
+      if not audited or not part.startswith(aya_mixtures.XP3X):
+        records[part] = record_of(part)
+      records |= {f'{part}: {key}': record for key, record in audited.items()}
+  records = dict(sorted(records.items()))
   offending = [_line(n, r) for n, r in records.items() if not _admitted(r, policy)]
   if offending:
-    needed = max((r.rights.use for r in records.values()), key=licenses.USES.index)
     shown = offending[:40] + ([f'and {len(offending) - 40} more'] if len(offending) > 40 else [])
     lines = '\n  '.join(shown)
     raise ValueError(
       f"{name!r} breaks DATA_LICENSE_POLICY = '{policy}' in {len(offending)} of {len(records)} "
-      f'parts:\n  {lines}\nTrain on other data, or state the policy that your use allows: '
-      f"DATA_LICENSE_POLICY = '{needed}' admits it all (docs/mixtures.md)"
+      f'parts:\n  {lines}\n{_advice(records.values(), policy)} (docs/mixtures.md)'
     )
 
 
-def _constituent(dataset_id: str) -> str | None:
+def _advice(records: Collection[Record], policy: str) -> str:
+  unknown = sorted({name for record in records for name in record.refused})
+  known = [record.rights.use for record in records if not record.refused]
+  needed = max([policy, *known], key=licenses.USES.index)
+  if not unknown:
+    return (
+      'Train on other data, or state the policy that your use allows: DATA_LICENSE_POLICY = '
+      f"'{needed}' admits it all"
+    )
+  others = f"; the other parts need DATA_LICENSE_POLICY = '{needed}'" if needed != policy else ''
+  return (
+    f'No policy admits a licence that is in no table ({", ".join(unknown)}): train on other data, '
+    "or name the licence as the Data Provenance audit does ('CC BY 4.0', 'Custom' with its use "
+    f'class){others}'
+  )
+
+
+def _audited(part: str, task: seqio.Task, summaries: Mapping[str, Record]) -> dict[str, Record]:
+  """The audited data sets that a task may read under one of its origins."""
   from aya_train.tasks.sources import data_provenance
 
-  return data_provenance.constituent_of(dataset_id)
+  source, _, constituent = part.partition('.')
+  if source not in (aya_mixtures.PROVENANCE, aya_mixtures.XP3X):
+    return {}
+  codes = getattr(task.source, 'codes', None)
+  return {
+    key: record
+    for key, record in summaries.items()
+    if data_provenance.constituent_of(key) == (constituent or source)
+    and (codes is None or not record.languages or set(codes) & set(record.languages))
+  }
 
 
 def _admitted(record: Record, policy: str) -> bool:
@@ -319,7 +376,7 @@ def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
     try:
       content = json.loads(path.read_text())
       found |= {key: _from_summary(key, value) for key, value in content.items()}
-    except (ValueError, AttributeError, TypeError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
       raise ValueError(f'{path}: not a summary of data sets ({error!r})') from error
   return found
 
@@ -338,7 +395,18 @@ def _from_summary(key: str, value: Mapping[str, Any]) -> Record:
     tuple(value.get('Model Generated') or ()),
     notes if isinstance(notes, str) else '',
     refused=tuple(name for name, url in pairs if not _is_known(name, url)),
+    languages=_languages(key, value.get('Dataset Filter IDs') or ()),
   )
+
+
+def _languages(key: str, filter_ids: Sequence[str]) -> tuple[str, ...]:
+  """Codes of the folders of xP3x that hold a data set ('zho_Hans/c3'); () if one is not known."""
+  if not key.startswith(aya_mixtures.XP3X):
+    return ()
+  try:
+    return tuple(language_codes.resolve(each.split('/')[0]).code for each in filter_ids)
+  except language_codes.UnknownLanguageError:
+    return ()
 
 
 @functools.lru_cache(maxsize=1024)

@@ -168,7 +168,11 @@ def _language(dataset_id: str, part: str, code: str) -> language_codes.Variety:
   return language_codes.resolve('code' if part == 'commitpack_ft' else 'eng')
 
 
-LAYOUTS = {SOURCE: row_units.Layout(select, to_rows, group_limit=catalog.ROWS_PER_PROVENANCE_SET)}
+LAYOUTS = {
+  SOURCE: row_units.Layout(
+    select, to_rows, records_are_lists=True, group_limit=catalog.ROWS_PER_PROVENANCE_SET
+  )
+}
 BUILDERS = {SOURCE: DataProvenance}
 
 source_tasks.add(SOURCE, source_tasks.BuiltSource(SOURCE, tuple(catalog.DATA_PROVENANCE)))

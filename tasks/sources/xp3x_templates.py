@@ -67,6 +67,40 @@ TRAINED_SPLITS: Mapping[str, frozenset[str]] = {
 }
 
 
+_QA = 'question answering'
+_TASKS: Mapping[str, str] = {
+  f'multiple-choice {_QA}': """
+    ai2_arc c3 cos_e cosmos_qa dream openbookqa piqa qasc quail quarel quartz race sciq social_i_qa
+    wiki_hop wiqa
+  """,
+  f'extractive {_QA}': """
+    adversarial_qa cmrc2018 drcd duorc mlqa quoref ropes squad_v2 tydiqa_goldp tydiqa_primary xquad
+  """,
+  f'closed-book {_QA}': 'hotpotqa kilt_tasks trivia_qa web_questions wiki_qa',
+  'structure to text': 'common_gen wiki_bio',
+  'sentiment': 'amazon_polarity app_reviews imdb rotten_tomatoes yelp_review_full',
+  'simplification': 'bisect',
+  'summarization': 'cnn_dailymail csl gigaword multi_news samsum wiki_lingua xlsum xsum',
+  'topic classification': 'ag_news dbpedia_14 tnews trec',
+  'translation': 'flores flores200 multi_eurlex tatoeba_mt wmt22_african',
+  'paraphrase identification': 'glue mrpc paws paws_x qqp',
+  'word sense disambiguation': 'wic xlwic',
+  'program code': """
+    apps code_contests code_docstring_corpus codecomplex github_jupyter_text_code_pairs great_code
+    mbpp neural_code_search python_state_changes xlcost_text_to_code
+  """,
+  'several tasks': 'clue super_glue',
+}
+"""Task -> data sets without their owners: the clusters of xP3's card, and of the audit for xP3x."""
+
+_TASK_OF = {name: task for task, names in _TASKS.items() for name in names.split()}
+
+
+def task_of(dataset: str) -> str:
+  """The task of a data set, 'summarization' for 'GEM/xlsum'; 'other' where no list has it."""
+  return _TASK_OF.get(plain(dataset).rsplit('/', 1)[-1], 'other')
+
+
 def plain(name: str) -> str:
   """'command-x-x' -> 'command_x_x', 'GEM/BiSECT' -> 'gem/bisect'."""
   return name.strip().lower().replace('-', '_').replace(' ', '_')

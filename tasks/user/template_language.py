@@ -6,13 +6,15 @@ loops for ever or doubles a string forty times. So it imports jinja2 and the sta
 
 The language is promptsource's (Bach et al. 2022, github.com/bigscience-workshop/promptsource):
 `|||` between inputs and targets, `answer_choices` (split at `|||` too), the filters `choice` and
-`most_frequent`, and `zip`. Unlike there, random picks are a function of seed, template and row.
+`most_frequent`, and `zip`. Unlike there, random picks are a function of seed, template and row,
+null prints nothing, and a name that no row has is told and not printed as nothing.
 """
 
 import collections
 import hashlib
 import json
 import random
+import re
 import resource
 import signal
 import sys
@@ -20,26 +22,59 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.compiler
 import jinja2.filters
+import jinja2.meta
+import jinja2.nodes
 import jinja2.sandbox
 
 SEPARATOR = '|||'
-# What stands for '|||' inside a row's own text while a template is rendered.
-_PROTECTED = '\ue000\ue001\ue000'
+# What stands for '|||' inside a row's own text while a template is rendered: one character, which
+# no slice can cut, and a lone surrogate, which no text has. promptsource's templates split at its
+# own word for it.
+_PROTECTED = '\ud8ff'
+_PROTECTED_THERE = '3ed2dface8203c4c9dfb1a5dc58e41e0'
 MAX_RANGE = 1_000
+_MOST_POWERS = 1_000
+_LONG_WIDTH = re.compile(r'\d{6}')
+_LONGEST_TEMPLATE = 30_000  # characters; promptsource's longest has 4,000
 MAX_OUTPUT = 200_000
 ROW_SECONDS = 1.0
+
+
+_GUARDS = ('defined', 'undefined')
+_DEFAULTS = ('default', 'd')
 
 
 class TemplateProblemError(ValueError):
   """A template that cannot be read, or breaks a limit on a row."""
 
 
+class _WithoutFolding(jinja2.compiler.CodeGenerator):
+  """Leaves constants to the rendering, which has limits: `{{ 'x' * 10 ** 10 }}` needs 10 GB."""
+
+  def _output_child_to_const(self, node: Any, frame: Any, finalize: Any) -> str:
+    if isinstance(node, jinja2.nodes.TemplateData):
+      return super()._output_child_to_const(node, frame, finalize)
+    raise jinja2.nodes.Impossible
+
+
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
   """No loader (so no include, import or extends), no globals beside a few harmless ones."""
 
+  code_generator_class = _WithoutFolding
+  intercepted_binops = frozenset(['*', '**', '%'])
+
   def __init__(self, max_characters: int | None):
-    super().__init__(autoescape=False, finalize=_Shorten(max_characters), cache_size=0)
+    self.blank: dict[str, list[str]] = {}
+    self.seen: set[str] = set()
+    super().__init__(
+      autoescape=False,
+      finalize=_Shorten(max_characters),
+      undefined=_noticing(self.blank),
+      cache_size=0,
+      optimized=False,
+    )
     self.globals = {'range': _limited_range, 'zip': zip, 'dict': dict, 'namespace': _namespace()}
     self.filters['choice'] = self._choice
     self.filters['random'] = self._choice
@@ -47,6 +82,28 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     for name in ('pprint', 'xmlattr', 'urlize', 'tojson'):
       del self.filters[name]
     self.random = random.Random(0)
+
+  def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+    sizes = [len(x) for x in (left, right) if isinstance(x, str | bytes | Sequence)]
+    factors = [x for x in (left, right) if isinstance(x, int)]
+    if operator == '*' and sizes and factors and sizes[0] * factors[0] > MAX_OUTPUT:
+      raise TemplateProblemError(f'a text or list is repeated to over {MAX_OUTPUT:,} elements')
+    if operator == '**' and len(factors) == 2 and abs(left) > 1 and right > _MOST_POWERS:
+      raise TemplateProblemError(f'a number to the power of {right:,}')
+    if operator == '%' and isinstance(left, str) and _LONG_WIDTH.search(left):
+      raise TemplateProblemError(f'a format with a width of over {MAX_OUTPUT:,} characters')
+    return super().call_binop(context, operator, left, right)
+
+  def getitem(self, obj: Any, argument: Any) -> Any:
+    return self._see(obj, argument, super().getitem(obj, argument))
+
+  def getattr(self, obj: Any, attribute: str) -> Any:
+    return self._see(obj, attribute, super().getattr(obj, attribute))
+
+  def _see(self, obj: Any, name: Any, value: Any) -> Any:
+    if isinstance(obj, Mapping) and not isinstance(value, jinja2.Undefined):
+      self.seen.add(str(name))
+    return value
 
   # With the context as argument: else Jinja picks once, when it folds constants.
   @jinja2.pass_context
@@ -58,19 +115,44 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     return self.random.choice(values)
 
 
+def _noticing(blank: dict[str, list[str]]) -> type[jinja2.Undefined]:
+  """What stands for a name that is not there; notes fields of objects that are printed anyway.
+
+  Args:
+    blank: gets field -> those that the object has.
+  """
+
+  class Noticing(jinja2.Undefined):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+      if isinstance(self._undefined_obj, Mapping):
+        blank.setdefault(str(self._undefined_name), sorted(map(str, self._undefined_obj)))
+      return ''
+
+  return Noticing
+
+
 class _Shorten:
-  """Cuts what each `{{ ... }}` prints, at a word; promptsource cuts at 2,048 characters."""
+  """Prints null as nothing; cuts what each `{{ ... }}` prints, at a word.
+
+  promptsource cuts at 2,048 characters.
+  """
 
   def __init__(self, max_characters: int | None):
     self.max_characters = max_characters
 
   def __call__(self, value: Any) -> Any:
+    if value is None:
+      return ''
     if self.max_characters is None or isinstance(value, jinja2.Undefined):
       return value
     text = str(value)
-    if len(text) <= self.max_characters + 5:
+    whole = text.replace(_PROTECTED, SEPARATOR)
+    if len(whole) <= self.max_characters + 5:
       return text
-    return text[: self.max_characters - 3].rsplit(' ', 1)[0] + '...'
+    cut = whole[: self.max_characters - 3].rsplit(' ', 1)[0] + '...'
+    return cut.replace(SEPARATOR, _PROTECTED)
 
 
 def _namespace() -> Any:
@@ -93,6 +175,10 @@ def most_frequent(values: Iterable[Any]) -> list[Any]:
 class Template:
   """A compiled template.
 
+  Attributes:
+    columns: that it reads, without those for which it asks whether they are there (`is defined`,
+      `default`).
+
   Raises:
     TemplateProblemError: a syntax error, with its line.
   """
@@ -109,11 +195,38 @@ class Template:
     self.name = name
     self._seed = seed
     self._environment = _Environment(max_characters)
+    if (size := max(len(jinja), len(answer_choices or ''))) > _LONGEST_TEMPLATE:
+      raise TemplateProblemError(
+        f'template {name!r} has {size:,} characters, expected at most {_LONGEST_TEMPLATE:,}; texts '
+        'of that length belong into a column'
+      )
+    texts = [t.replace(_PROTECTED_THERE, _PROTECTED) for t in (jinja, answer_choices or '')]
     try:
-      self._template = self._environment.from_string(jinja)
-      self._choices = None if not answer_choices else _Environment(None).from_string(answer_choices)
+      self._template = self._environment.from_string(texts[0])
+      self._choices_environment = _Environment(None)
+      self._choices = self._choices_environment.from_string(texts[1]) if answer_choices else None
+      columns = {name for text in texts for name in self._columns(text)}
+      self.columns = sorted(columns - ({'answer_choices'} if answer_choices else set()))
     except jinja2.TemplateSyntaxError as error:
       raise TemplateProblemError(f'template {name!r}, line {error.lineno}: {error}') from error
+    except (SyntaxError, RecursionError) as error:  # of the Python that Jinja makes of it
+      raise TemplateProblemError(f'template {name!r}: {str(error)[:200]}') from error
+
+  def _columns(self, text: str) -> set[str]:
+    tree = self._environment.parse(text)
+    optional = {
+      node.node.name
+      for kind, names in ((jinja2.nodes.Test, _GUARDS), (jinja2.nodes.Filter, _DEFAULTS))
+      for node in tree.find_all(kind)
+      if node.name in names and isinstance(node.node, jinja2.nodes.Name)
+    }
+    found = jinja2.meta.find_undeclared_variables(tree)
+    return {*found} - optional - {*self._environment.globals}
+
+  def blank_fields(self) -> dict[str, list[str]]:
+    """Fields that were printed and that no object had, each with the fields of the first one."""
+    blank, seen = self._environment.blank, self._environment.seen
+    return {name: fields for name, fields in blank.items() if name not in seen}
 
   def apply(self, row: Mapping[str, Any], number: int) -> tuple[str, str] | None:
     """Inputs and targets of a row; None where the template gives not exactly one target.
@@ -125,13 +238,23 @@ class Template:
     Raises:
       TemplateProblemError: the template fails on this row.
     """
+    found = self.apply_with_options(row, number)
+    return None if found is None else found[:2]
+
+  def apply_with_options(
+    self, row: Mapping[str, Any], number: int
+  ) -> tuple[str, str, list[str]] | None:
+    """`apply`, and the row's `answer_choices`; [] for a template that has none."""
     key = f'{self._seed}/{self.name}/{number}'.encode()
-    self._environment.random = random.Random(hashlib.sha256(key).digest())
+    for environment in (self._environment, self._choices_environment):
+      environment.random = random.Random(hashlib.sha256(key).digest())
     columns = {name.replace('-', '_'): _protect(value) for name, value in row.items()}
+    options: list[str] = []
     try:
       if self._choices is not None:
         choices = self._choices.render(**columns).split(SEPARATOR)
         columns['answer_choices'] = [choice.strip() for choice in choices]
+        options = [choice.replace(_PROTECTED, SEPARATOR) for choice in columns['answer_choices']]
       rendered = self._template.render(**columns)
     except TemplateProblemError:
       raise
@@ -142,7 +265,7 @@ class Template:
     parts = [part.strip().replace(_PROTECTED, SEPARATOR) for part in rendered.split(SEPARATOR)]
     if len(parts) != 2 or not all(parts):
       return None
-    return parts[0], parts[1]
+    return parts[0], parts[1], options
 
 
 def pick(seed: int, number: int, count: int) -> int:
@@ -153,6 +276,8 @@ def pick(seed: int, number: int, count: int) -> int:
 
 def _protect(value: Any) -> Any:
   if isinstance(value, str):
+    if _PROTECTED in value:
+      raise TemplateProblemError('a lone surrogate, U+D8FF, which is no text')
     return value.replace(SEPARATOR, _PROTECTED)
   if isinstance(value, Mapping):
     return {name: _protect(inner) for name, inner in value.items()}
@@ -177,7 +302,7 @@ def _too_long(*unused: Any) -> None:
 
 
 def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[Any]:
-  """Renders rows; [inputs, targets] or None of each, up to the first {'problem': ...}.
+  """Renders rows; [inputs, targets, options] or None of each, up to the first {'problem': ...}.
 
   Args:
     request: `template`, index into `templates`; `rows` and their `numbers`.
@@ -187,10 +312,13 @@ def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[An
   for number, row in zip(request['numbers'], request['rows'], strict=True):
     signal.setitimer(signal.ITIMER_REAL, ROW_SECONDS)
     try:
-      results.append(templates[request['template']].apply(row, number))
-    except (TemplateProblemError, TimeoutError, MemoryError, RecursionError) as error:
-      results.append({'problem': f'{type(error).__name__}: {error}'})
+      results.append(templates[request['template']].apply_with_options(row, number))
+    except TemplateProblemError as error:
+      results.append({'problem': str(error)})
       break  # the whole set is refused; the rows after it could take a second each
+    except (TimeoutError, MemoryError, RecursionError) as error:
+      results.append({'problem': f'{type(error).__name__}: {error}'})
+      break
     finally:
       signal.setitimer(signal.ITIMER_REAL, 0)
   return results
@@ -213,9 +341,12 @@ def main() -> None:
       return
     finally:
       signal.setitimer(signal.ITIMER_REAL, 0)
-  print(json.dumps({'ready': len(templates)}), flush=True)
+  print(json.dumps({'ready': [template.columns for template in templates]}), flush=True)
   for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line), templates)), flush=True)
+    request = json.loads(line)
+    results = answer(request, templates)
+    blank = templates[request['template']].blank_fields()
+    print(json.dumps({'results': results, 'blank': blank}), flush=True)
 
 
 if __name__ == '__main__':

@@ -18,12 +18,30 @@ _BATCH_SECONDS = 5.0
 _NO_START = 'compiling the templates was stopped: it ran too long or took too much memory'
 
 
+class RowTemplateError(template_language.TemplateProblemError):
+  """A template fails on a row.
+
+  Attributes:
+    template: its name.
+    number: of the row, from 0.
+    detail: what was raised.
+  """
+
+  def __init__(self, template: str, number: int, detail: str):
+    super().__init__(f'template {template!r}, row {number + 1}: {detail}')
+    self.template, self.number, self.detail = template, number, detail
+
+
 class Worker:
   """Templates in a process of their own; a context manager.
 
   The process has no loader for other templates, `MEGABYTES` of address space, no right to write a
   byte to a file, an empty environment, and a clock: the alarm of `template_language` ends a row
   after a second, and if compiled code does not hear it, the process is killed a second later.
+
+  Attributes:
+    columns: that each template reads, see `template_language.Template`.
+    blank: of each template that has rendered rows, its `blank_fields`.
   """
 
   def __init__(self, templates: Sequence[Mapping[str, Any]]):
@@ -36,6 +54,8 @@ class Worker:
       template_language.TemplateProblemError: a template cannot be compiled.
     """
     self._templates = list(templates)
+    self.columns: list[list[str]] = []
+    self.blank: dict[int, dict[str, list[str]]] = {}
     self._process: subprocess.Popen[bytes] | None = None
     self._buffer = b''
     self._start()
@@ -54,29 +74,36 @@ class Worker:
     Args:
       template: index of the template.
       rows: JSON values.
-      numbers: of the rows, for random picks and messages.
+      numbers: of the rows from 0, for random picks and messages.
 
     Raises:
-      template_language.TemplateProblemError: with the template's name and the row's number.
+      RowTemplateError: with the template's name and the row's number.
     """
+    found = self.render_with_options(template, rows, numbers)
+    return [None if result is None else result[:2] for result in found]
+
+  def render_with_options(
+    self, template: int, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
+  ) -> list[tuple[str, str, list[str]] | None]:
+    """`render`, with each row's `answer_choices`; [] where the template has none."""
     seconds = 2 * template_language.ROW_SECONDS if len(rows) == 1 else _BATCH_SECONDS
     found = self._ask({'template': template, 'rows': list(rows), 'numbers': list(numbers)}, seconds)
     if found is None:
       if len(rows) > 1:  # one by one, to name the row that does it
         self._start()
-        return [self.render(template, [row], [n])[0] for n, row in zip(numbers, rows, strict=True)]
+        pairs = zip(numbers, rows, strict=True)
+        return [self.render_with_options(template, [row], [n])[0] for n, row in pairs]
       self._start()
       raise self._problem(template, numbers[0], 'stopped: it ran too long or took too much memory')
+    self.blank[template] = found['blank']
+    found = found['results']
     for number, result in zip(numbers, found, strict=False):
       if isinstance(result, dict):
         raise self._problem(template, number, result['problem'])
-    return [None if result is None else (result[0], result[1]) for result in found]
+    return [None if result is None else (result[0], result[1], result[2]) for result in found]
 
-  def _problem(
-    self, template: int, number: int, detail: str
-  ) -> template_language.TemplateProblemError:
-    name = self._templates[template]['name']
-    return template_language.TemplateProblemError(f'template {name!r}, row {number}: {detail}')
+  def _problem(self, template: int, number: int, detail: str) -> RowTemplateError:
+    return RowTemplateError(self._templates[template]['name'], number, detail)
 
   def _start(self) -> None:
     self._stop()
@@ -97,6 +124,7 @@ class Worker:
       self._stop()
       problem = _NO_START if answer is None else answer['problem']
       raise template_language.TemplateProblemError(problem)
+    self.columns = answer['ready']
 
   def _stop(self) -> None:
     if self._process is not None:

@@ -1,125 +1,46 @@
 """Data sets of a user: a row in a table and, if their columns are no instructions, templates.
 
-`add_table(FILE)` registers a SeqIO task for each row; nothing of Python is to be written. The file
-is TOML (tables `[[dataset]]`), YAML or JSON (a list), or CSV or TSV (a header and rows):
-
-  name = 'copa_swahili'                   # of the task
-  files = 'xcopa/sw.jsonl'                # a pattern, or {train = ..., validation = ...}
-  language = 'swa'                        # or language_column = 'lang'
-  templates = 'copa/templates.yaml'       # without it the columns must be inputs and targets
-  license = 'CC BY 4.0'                   # a name that aya_train.tasks.rights.licenses knows
-
-Paths are relative to the table. Files are JSON lines, parquet, CSV or TSV, gzip or not.
+`add_tables(FILES)` registers a SeqIO task for each data set and a mixture for each mixture of the
+tables (`dataset_tables` says what they hold); nothing of Python is to be written.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import datetime
+import decimal
+import difflib
 import functools
-import gzip
 import hashlib
-import io
 import json
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
-import yaml
 from etils import epath
 
-from aya_train.tasks import source_tasks
-from aya_train.tasks.building import records
+from aya_train.tasks import source_tasks, split_slices
+from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
-from aya_train.tasks.building.read_report import RowProblemError
-from aya_train.tasks.languages import language_codes
-from aya_train.tasks.user import templates
-from aya_train.tasks.user.templates import PromptTemplate
+from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
+from aya_train.tasks.preference import preference_features
+from aya_train.tasks.retrieval import pair_tasks
+from aya_train.tasks.user import (
+  csv_files,
+  dataset_tables,
+  eval_datasets,
+  pair_datasets,
+  preference_datasets,
+  templates,
+)
+from aya_train.tasks.user.dataset_tables import Dataset, UserDataError, UserMixture
 
 SAFE_SLOT = 'safety_context_distillation'
-_TABLES = ('.csv', '.tsv')
-
-
-class UserDataError(ValueError):
-  """A table or a data file of a user that cannot be used; the message says where and why."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-  """A row of a user's table.
-
-  Attributes:
-    name: of the task.
-    files: split -> patterns of files.
-    language: code of all rows, in any system of `language_codes`.
-    language_column: column with the code of each row, instead.
-    columns: names of the columns of a CSV or TSV without a header; () where there is one.
-    templates: file of templates; None if the columns are inputs and targets.
-    template_names: which of the file's, () for all.
-    all_templates: a row with each template, instead of with one drawn for it.
-    seed: of that draw and of `choice`.
-    max_characters: what each `{{ ... }}` may print, as in promptsource (2,048 there).
-    task_type: for reports.
-    license: name or SPDX identifier, or several between ';'.
-    use: use class where the licence's name does not say it.
-    attribution: whom to name.
-    model_generated_by: models that wrote text of it, between ';'.
-    terms: other terms that bind.
-    folder: of the table.
-  """
-
-  name: str
-  files: Mapping[str, tuple[str, ...]]
-  language: str = ''
-  language_column: str = ''
-  columns: tuple[str, ...] = ()
-  templates: str | None = None
-  template_names: tuple[str, ...] = ()
-  all_templates: bool = False
-  seed: int = 0
-  max_characters: int | None = None
-  task_type: str = ''
-  license: str = ''
-  use: str = ''
-  attribution: str = ''
-  model_generated_by: str = ''
-  terms: str = ''
-  folder: str = '.'
-
-  def paths(self, split: str) -> list[epath.Path]:
-    """Files of a split, sorted; FileNotFoundError if a pattern finds none."""
-    found: list[epath.Path] = []
-    for pattern in self.files[split]:
-      at = epath.Path(self.folder) / pattern
-      if not (matches := _matching(at)):
-        raise FileNotFoundError(f'data set {self.name!r}, split {split!r}: no file {at}')
-      found += matches
-    return found
-
-  def prompts(self) -> list[PromptTemplate]:
-    """The templates to apply, [] for none."""
-    if self.templates is None:
-      return []
-    found = templates.read(epath.Path(self.folder) / self.templates)
-    return templates.choose(found, self.template_names)
-
-
-def _matching(pattern: epath.Path) -> list[epath.Path]:
-  """Files of a pattern whose folders may have wildcards too."""
-  if not any(character in os.fspath(pattern) for character in '*?['):
-    return [pattern] if pattern.exists() else []
-  folder = pattern
-  while any(character in os.fspath(folder) for character in '*?['):
-    folder = folder.parent
-  inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
-  return sorted(folder.glob(os.fspath(inside).lstrip('/')))
-
 
 _DATASETS: dict[str, Dataset] = {}
-_LONGEST_FIELD = 10_000_000
+_MIXTURES: dict[str, UserMixture] = {}
 _ADDED: set[str] = set()
 
 
@@ -128,105 +49,69 @@ def find(name: str) -> Dataset | None:
   return _DATASETS.get(name)
 
 
-def read_table(path: epath.PathLike) -> list[Dataset]:
-  """The rows of a table.
-
-  Raises:
-    UserDataError: an unknown form, key or language, a row without name, files or language.
-  """
-  path = epath.Path(path)
-  found = []
-  for number, row in enumerate(_table_rows(path), 1):
-    try:
-      found.append(_dataset({k: v for k, v in row.items() if v not in (None, '')}, path.parent))
-    except (TypeError, ValueError, KeyError) as error:
-      name = row.get('name', f'row {number}')
-      raise UserDataError(f'{path}, data set {name!r}: {str(error).strip(chr(39))}') from error
-  return found
-
-
-def _table_rows(path: epath.Path) -> Sequence[Mapping[str, Any]]:
-  text = path.read_text()
-  try:
-    if path.suffix == '.toml':
-      found: Any = tomllib.loads(text).get('dataset')
-    elif path.suffix in ('.yaml', '.yml', '.json'):
-      found = yaml.safe_load(text)
-    elif path.suffix in _TABLES:
-      found = list(csv.DictReader(io.StringIO(text), delimiter=_delimiter(path)))
-    else:
-      raise UserDataError(f'{path}: a table is .toml, .yaml, .json, .csv or .tsv')
-  except (tomllib.TOMLDecodeError, yaml.YAMLError, csv.Error) as error:
-    raise UserDataError(f'{path}: {error}') from error
-  if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
-    raise UserDataError(f'{path}: expected a list of data sets ([[dataset]] in TOML)')
-  return found
-
-
-def _delimiter(path: epath.Path) -> str:
-  return '\t' if '.tsv' in path.name else ','
-
-
-def _dataset(row: dict[str, Any], folder: epath.Path) -> Dataset:
-  known = {field.name for field in dataclasses.fields(Dataset)} - {'folder'}
-  if unknown := sorted(set(row) - known):
-    raise ValueError(f'unknown keys {unknown}; known are {sorted(known)}')
-  if missing := [key for key in ('name', 'files') if key not in row]:
-    raise ValueError(f'{missing} missing')
-  if bool(row.get('language')) == bool(row.get('language_column')):
-    raise ValueError('give either language or language_column')
-  if row.get('language'):
-    language_codes.resolve(row['language'])
-  files = row.pop('files')
-  files = files if isinstance(files, Mapping) else {'train': files}
-  row['files'] = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in files.items()}
-  for key in ('columns', 'template_names'):
-    if isinstance(value := row.get(key, ()), str):
-      value = [part.strip() for part in value.split(';')]
-    row[key] = tuple(value)
-  for key in ('seed', 'max_characters'):
-    if key in row:
-      row[key] = int(row[key])
-  if isinstance(row.get('all_templates'), str):
-    row['all_templates'] = row['all_templates'].lower() in ('1', 'true', 'yes')
-  return Dataset(**row, folder=str(folder))
-
-
 def raw_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """Places ('rows.csv row 3') and columns of a split's rows.
+  """Places ('data/rows.csv row 3') and columns of a split's rows.
 
   Raises:
     UserDataError: a file cannot be read, or a row has no columns.
+    FileNotFoundError, ValueError: see `Dataset.paths`.
   """
   for path in dataset.paths(split):
-    if not path.stat().length:
+    if not path.stat().length and not text_files.is_compressed(path.name):
       continue
-    if path.name.removesuffix('.gz').endswith(_TABLES):
-      yield from _csv_rows(dataset, path)
-      continue
-    for where, record in records.read(path):
-      if isinstance(record, records.BadRecord) or not isinstance(record, Mapping):
-        detail = getattr(record, 'detail', f'expected an object, got {type(record).__name__}')
-        raise UserDataError(f'{path}, {where}: {detail}')
-      yield f'{path.name} {where}', record
-
-
-def _csv_rows(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  csv.field_size_limit(_LONGEST_FIELD)  # as long as a row of another form may be
-  with path.open('rb') as raw:
-    opened = gzip.GzipFile(fileobj=raw) if path.name.endswith('.gz') else raw
-    text = io.TextIOWrapper(opened, encoding='utf-8-sig', newline='')
-    delimiter = _delimiter(path)
-    quoting: Any = csv.QUOTE_NONE if delimiter == '\t' else csv.QUOTE_MINIMAL
-    names = list(dataset.columns) or None
-    reader = csv.DictReader(text, names, delimiter=delimiter, quoting=quoting)
     try:
-      for number, row in enumerate(reader, 1):
-        if None in row or None in row.values():
-          raise UserDataError(f'{path} row {number}: expected columns {reader.fieldnames}')
-        yield f'{path.name} row {number}', row
-    except (csv.Error, UnicodeDecodeError) as error:
-      raise UserDataError(f'{path}: {error}') from error
+      yield from _rows_of(dataset, path)
+    except DamagedFileError as error:
+      raise UserDataError(f'data set {dataset.name!r}: {error}') from error
+
+
+def _rows_of(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  if csv_files.is_one(path.name):
+    for number, columns in csv_files.read(path, dataset.columns):
+      yield f'{path} row {number}', columns
+    return
+  if dataset.columns:
+    raise UserDataError(
+      f'data set {dataset.name!r}: `columns` name those of a CSV or TSV without a header, and '
+      f'{path} says its own: leave `columns` away'
+    )
+  lists = bool(dataset.pairs)  # of texts, as sentence-transformers has them
+  for where, record in records.read(path, records_are_lists=lists):
+    if lists and isinstance(record, list) and len(record) > 1:
+      record = {'query': record[0], 'positive': record[1], 'negatives': record[2:]}
+    if isinstance(record, records.BadRecord) or not isinstance(record, Mapping):
+      kind = 'a list' if isinstance(record, list) else type(record).__name__
+      detail = getattr(record, 'detail', f'expected an object, got {kind}')
+      raise UserDataError(f'data set {dataset.name!r}: {path}, {where}: {detail}')
+    place = f'{path} {where}'
+    try:
+      yield place, {name: _plain(value) for name, value in record.items()}
+    except TypeError as error:
+      raise UserDataError(f'data set {dataset.name!r}: {place}: {error}') from error
+
+
+def _plain(value: Any) -> Any:
+  """A value as JSON has it; parquet and Arrow have more types.
+
+  Raises:
+    TypeError: no text and no number, such as the bytes of a picture.
+  """
+  if value is None or isinstance(value, str | bool | int | float):
+    return value
+  if isinstance(value, Mapping):
+    return {str(name): _plain(inner) for name, inner in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(inner) for inner in value]
+  if isinstance(value, datetime.date | datetime.time):
+    return value.isoformat()
+  if isinstance(value, datetime.timedelta | decimal.Decimal):
+    return str(value)
+  if isinstance(value, bytes):
+    try:
+      return value.decode('utf-8')
+    except UnicodeDecodeError as error:
+      raise TypeError(f'{value[:8]!r} ... is no text in UTF-8') from error
+  raise TypeError(f'a {type(value).__name__} is neither text nor a number')
 
 
 def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
@@ -236,6 +121,7 @@ def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
 
   Raises:
     UserDataError: a file, a row or a template is wrong; the message says which.
+    FileNotFoundError: a file is not there.
   """
   prompts = dataset.prompts()
   places: dict[int, tuple[str, Mapping[str, Any]]] = {}
@@ -252,6 +138,7 @@ def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
       seed=dataset.seed,
       max_characters=dataset.max_characters,
       all_templates=dataset.all_templates,
+      again=lambda: (row for _, row in raw_rows(dataset, split)),
     )
   else:
     found = ((n, '', _pair(dataset, places[n][0], row)) for n, row in enumerate(columns()))
@@ -263,6 +150,11 @@ def instructions(dataset: Dataset, split: str) -> Iterator[source_rows.Row]:
       last = number
       if pair is not None:
         yield _row(dataset, *places[number], name, pair)
+  except templates.RowTemplateError as error:
+    raise UserDataError(
+      f'data set {dataset.name!r}, {places[error.number][0]}: {dataset.templates}, template '
+      f'{error.template!r}: {error.detail}'
+    ) from error
   except templates.TemplateProblemError as error:
     raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
 
@@ -271,8 +163,11 @@ def _pair(dataset: Dataset, place: str, row: Mapping[str, Any]) -> tuple[str, st
   try:
     return source_rows.text(row, 'inputs'), source_rows.text(row, 'targets')
   except RowProblemError as error:
+    hint = ''
+    if len(row) == 1 and (found := [mark for mark in ';\t|' if mark in next(iter(row))]):
+      hint = f' (columns are told apart by "," in .csv and by a tab in .tsv, not by {found[0]!r})'
     raise UserDataError(
-      f'data set {dataset.name!r}, {place}: {error}: without `templates` the columns must be '
+      f'data set {dataset.name!r}, {place}: {error}{hint}: without `templates` the columns must be '
       'inputs and targets'
     ) from error
 
@@ -284,7 +179,12 @@ def _row(
   template: str,
   pair: tuple[str, str],
 ) -> source_rows.Row:
-  code = dataset.language or str(columns.get(dataset.language_column, ''))
+  if dataset.language_column and dataset.language_column not in columns:
+    raise UserDataError(
+      f'data set {dataset.name!r}, {place}: no column {dataset.language_column!r} '
+      f'(language_column) among {sorted(columns)}'
+    )
+  code = dataset.language or str(columns.get(dataset.language_column) or '')
   identifier = f'{place}.{template}' if template else place
   try:
     variety = source_rows.language(code)
@@ -327,61 +227,116 @@ class UserSource(seqio.DataSource):
     use_cached: bool = False,
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
-    """Scalar strings under `rows.COLUMNS`, in the order of the files."""
-    del shuffle, seed, sequence_length, use_cached, num_epochs
+    """Scalar strings under `rows.COLUMNS`, in the order of the files; of slices, theirs.
+
+    Of preferences under `preference_features.COLUMNS`.
+    """
+    del sequence_length, use_cached, num_epochs
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     if shard_info is not None and shard_info.num_shards > 1:
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     dataset = self._dataset()
-    signature = {name: tf.TensorSpec((), tf.string) for name in source_rows.COLUMNS}
+    _check_split(dataset, split)
+    columns = preference_features.COLUMNS if dataset.preferences else source_rows.COLUMNS
     return tf.data.Dataset.from_generator(
-      lambda: (row._asdict() for row in instructions(dataset, split)), output_signature=signature
+      lambda: _columns(dataset, split),
+      output_signature={name: tf.TensorSpec((), tf.string) for name in columns},
     )
 
   def num_input_examples(self, split: str) -> int:
     """Rows of the split; reads the files, and applies the templates, once a process."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
     return _count(self._dataset_key(), split)
 
   def _dataset_key(self) -> str:
     self._dataset()
     return self.dataset_name
 
+  def paths(self, split: str) -> list[epath.Path]:
+    """Files of a split; see `Dataset.paths`."""
+    return self._dataset().paths(split)
+
   def list_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).list_shards(split)
     dataset = self._dataset()
     return [f'{dataset.name} ({len(dataset.paths(split))} files)']
+
+
+class UserPairs(pair_tasks.PairSource):
+  """Pairs of texts of a user's data set, read at each use."""
+
+  def __init__(self, dataset: Dataset):
+    self._dataset = dataset
+    super().__init__(
+      dataset.name,
+      lambda split: pair_datasets.pairs(dataset, split, _rows_of),
+      tuple(dataset.files),
+      content=_content(dataset),
+    )
+
+  def paths(self, split: str) -> list[epath.Path]:
+    """Files of a split; see `Dataset.paths`."""
+    return self._dataset.paths(split)
+
+
+def _check_split(dataset: Dataset, split: str) -> None:
+  if split not in dataset.files:
+    raise ValueError(
+      f'data set {dataset.name!r} has no split {split!r}; it has {sorted(dataset.files)}'
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _count(name: str, split: str) -> int:
   dataset = find(name)
   assert dataset is not None
-  return sum(1 for _ in instructions(dataset, split))
+  return sum(1 for _ in _columns(dataset, split))
+
+
+def _columns(dataset: Dataset, split: str) -> Iterator[dict[str, str]]:
+  if dataset.preferences:
+    return preference_datasets.rows(dataset, split, raw_rows(dataset, split))
+  return (row._asdict() for row in instructions(dataset, split))
+
+
+_NO_CONTENT = ('folder', 'preferences')
 
 
 def _content(dataset: Dataset) -> str:
   """SHA-256 of what decides the task's rows beside the data: the table's row and the templates."""
+  said = ('preferences',) if dataset.preferences else ()
   described = [
-    {k: v for k, v in dataclasses.asdict(dataset).items() if k != 'folder'},
+    {k: v for k, v in dataclasses.asdict(dataset).items() if k not in _NO_CONTENT or k in said},
     [dataclasses.asdict(prompt) for prompt in dataset.prompts()],
   ]
   return hashlib.sha256(json.dumps(described, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def add(dataset: Dataset) -> str:
-  """Registers the task of a data set; a second time, its new definition.
+  """Registers the task of a data set that is no benchmark; a second time, its new definition.
 
   Raises:
     UserDataError: another module has a task of that name.
     TemplateProblemError: its templates cannot be read.
+    FileNotFoundError: they are not there.
   """
+  eval_datasets.remove(dataset.name)  # it may have been a benchmark before
   if dataset.name in seqio.MixtureRegistry.names():
     raise UserDataError(f'there is a mixture {dataset.name!r} already; take another name')
   existing = seqio.TaskRegistry.names()
   mine = dataset.name in _DATASETS or dataset.name == SAFE_SLOT
   if dataset.name in existing and not mine:
     raise UserDataError(f'there is a task {dataset.name!r} already; take another name')
-  source = UserSource(dataset.name, tuple(dataset.files))
-  source.content = _content(dataset)
+  source: Any
+  if dataset.pairs:
+    source = UserPairs(dataset)
+  else:
+    source = UserSource(dataset.name, tuple(dataset.files))
+    source.content = _content(dataset)
   _DATASETS[dataset.name] = dataset
   _count.cache_clear()
   if dataset.name in existing:
@@ -389,25 +344,99 @@ def add(dataset: Dataset) -> str:
       seqio.TaskRegistry.get(SAFE_SLOT).source.content = source.content
       return dataset.name
     seqio.TaskRegistry.remove(dataset.name)
+  if dataset.pairs:
+    return pair_tasks.add(dataset.name, source)
+  if dataset.preferences:
+    return preference_features.add(dataset.name, source)
   return source_tasks.add(dataset.name, source)
 
 
+def _add_benchmark(dataset: Dataset) -> list[str]:
+  """Registers the tasks of a benchmark, and a mixture of its name."""
+  if dataset.name in _DATASETS and dataset.name in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.remove(dataset.name)  # it was no benchmark before
+  _DATASETS[dataset.name] = dataset
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  known -= {*eval_datasets.names(dataset.name)}
+  return eval_datasets.add(dataset, raw_rows, _content(dataset), known.__contains__)
+
+
+def _add_mixture(mixture: UserMixture, path: str) -> str:
+  """Registers a mixture; a second time, its new definition."""
+  known = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+  if mixture.name in known and mixture.name not in _MIXTURES:
+    raise UserDataError(
+      f'{path}: there is a task or mixture {mixture.name!r} already; take another name'
+    )
+  if unknown := sorted({*mixture.rates} - (known - {mixture.name})):
+    close = difflib.get_close_matches(unknown[0], sorted(known), 3)
+    raise UserDataError(
+      f'{path}, mixture {mixture.name!r}: no task or mixture {unknown}; close names to '
+      f'{unknown[0]!r} are {close}. Mixtures of mixtures stand after those'
+    )
+  parts = [
+    (name, seqio.mixing_rate_num_examples if rate is None else rate)
+    for name, rate in mixture.rates.items()
+  ]
+  if mixtures := [n for n, r in mixture.rates.items() if r is None and n not in _task_names()]:
+    raise UserDataError(
+      f'{path}, mixture {mixture.name!r}: {mixtures} are mixtures, whose rows are not counted: '
+      'give rates, such as {a = 1, b = 3}'
+    )
+  if mixture.name in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.remove(mixture.name)
+  _MIXTURES[mixture.name] = mixture
+  seqio.MixtureRegistry.add(mixture.name, parts)
+  return mixture.name
+
+
+def _task_names() -> set[str]:
+  return {*seqio.TaskRegistry.names()}
+
+
 def add_table(path: epath.PathLike) -> list[str]:
-  """Registers a task for each row of a table; their names.
+  """`add_tables` of one table."""
+  return add_tables([path])
+
+
+def add_tables(paths: Sequence[epath.PathLike]) -> list[str]:
+  """Registers a task for each data set of the tables, then their mixtures; the names of all.
 
   Raises:
-    UserDataError: see `read_table` and `add`.
+    UserDataError: a name that two tables give; see `dataset_tables.read` and `add`.
+    FileNotFoundError: a table, or a file of templates, is not there.
   """
-  names = [add(dataset) for dataset in read_table(path)]
-  _ADDED.add(str(path))
+  paths = list(dict.fromkeys(map(os.fspath, _listed(paths))))
+  tables = {path: dataset_tables.read(path) for path in paths}
+  of_name: dict[str, str] = {}
+  for path, table in tables.items():
+    for name in table.names:
+      if name in of_name:
+        raise UserDataError(f'{of_name[name]} and {path} both have {name!r}')
+      of_name[name] = path
+  names = []
+  for path, table in tables.items():
+    for dataset in table.datasets:
+      try:
+        names += _add_benchmark(dataset) if eval_datasets.is_one(dataset) else [add(dataset)]
+      except UserDataError as error:
+        raise UserDataError(f'{path}: {error}') from error
+      except templates.TemplateProblemError as error:
+        raise UserDataError(f'{path}, data set {dataset.name!r}: {error}') from error
+  for path, table in tables.items():
+    names += [_add_mixture(mixture, path) for mixture in table.mixtures]
+  _ADDED.update(paths)
   return names
 
 
 def ensure_tables(paths: Sequence[epath.PathLike]) -> None:
-  """Adds the tables that this process has not read; for workers, which start with none."""
-  for path in paths:
-    if str(path) not in _ADDED:
-      add_table(path)
+  """Adds the tables unless this process has read them all; for workers, which start with none."""
+  if any(os.fspath(path) not in _ADDED for path in _listed(paths)):
+    add_tables(paths)
+
+
+def _listed(paths: Sequence[epath.PathLike]) -> Sequence[epath.PathLike]:
+  return [paths] if isinstance(paths, str) else paths  # ('x') is a text, ('x',) a tuple
 
 
 source_tasks.add(SAFE_SLOT, UserSource(SAFE_SLOT))

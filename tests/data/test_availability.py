@@ -5,8 +5,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import hosts
-from aya_train.data import availability, batching, mixing, row_counts
+from aya_train import hosts, preflight
+from aya_train.data import availability, batching, mixing, row_counts, task_registry
 from aya_train.tasks.mixtures import source_mixture
 from tests import seqio_tasks
 
@@ -102,7 +102,9 @@ def test_on_request_the_others_fill_the_place(mixture, tmp_path):
   made = mixture(STANDIN, source_mixture.Part('lacking', 30))
   source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
   assert measured(tmp_path) == pytest.approx({'yor': 50 / 60, 'eng': 10 / 60}, abs=0.002)
-  assert [t.name for t in made.tasks] == ['standin.a', 'standin.b']
+  found = availability.tasks('standin', 'train', tmp_path)
+  assert [t.name for t in found] == ['standin.a', 'standin.b']
+  assert [t.name for t in made.tasks] == ['lacking', 'standin.a', 'standin.b']
 
 
 def test_a_prepared_task_needs_no_source(mixture, tmp_path, monkeypatch):
@@ -135,6 +137,78 @@ def test_a_source_that_is_built_and_empty_is_named_with_its_share(mixture, tmp_p
   found = availability.survey('standin', 'train', tmp_path, allow_empty=False)
   assert found.tasks == ('standin.a', 'standin.b')
   assert 'no rows at all of whole (30 %)' in caplog.text
+
+
+def long_ones(mixture, rows):
+  """The mixture with a part of long rows beside each source, as `*_long_answers` has."""
+  for name, long_rows in rows.items():
+    seqio_tasks.add_task(name, {'train': long_rows})
+  datasets = ('standin.long.a', 'standin.long.b')
+  return mixture(
+    source_mixture.Part('standin', 17.5, STANDIN.datasets),
+    source_mixture.Part('standin.long', 52.5, datasets, variant='long'),
+    source_mixture.Part('whole', 7.5),
+    source_mixture.Part('whole.long', 22.5, variant='long'),
+  )
+
+
+def test_a_source_without_a_long_row_is_refused_or_keeps_its_weight(mixture, tmp_path, caplog):
+  availability._warn_once.cache_clear()
+  rows = {'standin.long.a': pairs('yor', 8), 'standin.long.b': [], 'whole.long': []}
+  long_ones(mixture, rows)
+  with pytest.raises(ValueError, match=r"no row to train on of whole\.long\..*'renormalise'"):
+    availability.ensure_prepared('standin', 'train', tmp_path)
+  source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
+  assert measured(tmp_path) == pytest.approx(
+    {
+      'yor': 0.175 * 50 / 60 + 0.525,
+      'eng': 0.175 * 10 / 60,
+      'swa': EXPECTED['swa'],
+      'zul': EXPECTED['zul'],
+    },
+    abs=0.002,
+  )
+  assert "no row to train on of whole.long; their weights are drawn from the sources'" in (
+    caplog.text
+  )
+
+
+def test_a_split_that_lacks_a_source_says_nothing_about_another(mixture, tmp_path):
+  """What was looked at last is not remembered by the mixture."""
+  seqio_tasks.add_task('whole', {'train': pairs('swa', 4), 'validation': []})
+  seqio_tasks.add_task('standin.a', {'train': pairs('yor', 4), 'validation': pairs('eng', 3)})
+  mixture(STANDIN, WHOLE)
+  assert [*availability.ensure_prepared('standin', 'validation', tmp_path)] == ['standin.a']
+  rates = mixing.mixing_rates(
+    seqio.get_mixture_or_task('standin'),
+    availability.ensure_prepared('standin', 'train', tmp_path),
+  )
+  assert rates['whole'] == pytest.approx(30)
+
+
+def test_without_data_to_validate_on_a_split_is_empty_and_training_goes_on(mixture, tmp_path):
+  seqio.TaskRegistry.get('lacking')._source = AbsentSource(absent, splits=['train', 'validation'])
+  made = mixture(STANDIN, source_mixture.Part('lacking', 30))
+  with pytest.raises(FileNotFoundError, match='lacking'):
+    availability.survey('standin', 'validation', tmp_path, allow_empty=True)
+  source_mixture.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
+  for split_is_empty in (
+    lambda: availability.survey('standin', 'validation', tmp_path, allow_empty=True),
+    lambda: availability.tasks('standin', 'validation', tmp_path),
+    lambda: availability.ensure_prepared('standin', 'validation', tmp_path, allow_empty=True),
+  ):
+    with pytest.raises(task_registry.EmptySplitError, match=r"split 'validation'.*lacking"):
+      split_is_empty()
+  train, validation = (
+    batching.DatasetConfig('standin', LENGTHS, split, 8, seed=0, prepared_dir=tmp_path, pack=False)
+    for split in ('train', 'validation')
+  )
+  assert preflight.check_validation(train, validation) is None
+  assert sorted(availability.ensure_prepared('standin', 'train', tmp_path)) == [
+    'standin.a',
+    'standin.b',
+  ]
+  assert len(made.tasks) == 3
 
 
 def test_kinds_are_counted_while_rows_are_prepared(mixture, tmp_path, monkeypatch):

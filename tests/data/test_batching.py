@@ -413,6 +413,21 @@ def test_truncation_is_measured_and_limited(config, prepared_dir):
   assert of_c == pytest.approx((2 * share['data_c'] + 0.5 * share['data_a']) / 2.5)
 
 
+def test_what_the_lengths_cut_is_said_once_and_only_where_there_is_something(config, caplog):
+  caplog.set_level('INFO', 'aya_train')
+  batching.open_eval(config)
+  assert 'longer than' not in caplog.text
+  cut = dataclasses.replace(
+    config, task_feature_lengths={'inputs': 2, 'targets': 32}, max_truncated_fraction=1.0
+  )
+  for _ in range(3):
+    batching.open_eval(cut)
+  said = [r.getMessage() for r in caplog.records if 'longer than' in r.getMessage()]
+  assert len(said) == 1
+  assert said[0].startswith('inputs longer than 2 tokens: ')
+  assert f"'{config.mixture_or_task_name}:{config.split}'" in said[0]
+
+
 def test_reports_count_tokens_and_examples(config):
   for pack in (True, False):
     cfg = dataclasses.replace(config, pack=pack, batch_size=64)
@@ -429,7 +444,7 @@ def test_reports_count_tokens_and_examples(config):
 def test_wrong_configurations_are_refused(config):
   for change, message in (
     ({'task_feature_lengths': {}}, r'must give positive lengths, got \{\}'),
-    ({'task_feature_lengths': {'inputs': 3, 'targets': 0}}, 'positive length'),
+    ({'task_feature_lengths': {'inputs': 3, 'targets': 0}}, 'a number of tokens'),
     ({'batch_size': 0}, 'batch_size must be at least 1, got 0'),
     ({'seed': -1}, r'seed must be in \[0, 2\*\*32\), got -1'),
     ({'max_truncated_fraction': 10}, r'must be in \[0, 1\], got 10'),

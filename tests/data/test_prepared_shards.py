@@ -1,7 +1,11 @@
 """Shards written one by one are what a preparation in one piece makes."""
 
+import threading
+import time
+
 import pytest
 
+from aya_train import lease
 from aya_train.data import prepared, prepared_shards, task_registry
 from aya_train.tasks import features, storage
 from aya_train.tasks.building import work_runner
@@ -91,6 +95,47 @@ def test_what_is_there_is_not_made_again(cache, tmp_path):
   assert prepare(tmp_path, 3, never) == first
 
 
+def test_of_two_at_once_the_second_finds_its_work_done(cache, tmp_path, monkeypatch):
+  monkeypatch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+  written, begun = [], threading.Event()
+
+  def slow(function, arguments):
+    for args in arguments:
+      begun.set()
+      time.sleep(0.3)
+      written.append(args[3])
+      yield function(*args)
+
+  first = threading.Thread(target=prepare, args=(tmp_path, 3, slow))
+  first.start()
+  assert begun.wait(60)
+  path = prepared.prepared_path(task_registry.get_mixture_or_task(TASK), 'train', tmp_path)
+  (left,) = [*path.parent.glob('.*.parts')]
+  prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=3, runner=slow, say=silent)
+  first.join()
+  assert written == [0, 1, 2]
+  assert rows(tmp_path)
+  assert not left.exists()
+  assert not (tmp_path / lease.FILE).exists()
+
+
+@pytest.mark.parametrize('damage', ['', '[]'])
+def test_damaged_counts_are_counted_again(cache, tmp_path, damage):
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    prepare(tmp_path, 2, killed)
+  (counts,) = tmp_path.rglob('examples-*.json')
+  counts.write_text(damage)
+  torn = counts.parent / '.examples-00001-of-00002.0.tmp'
+  torn.write_text('half a shard')
+  manifest = prepare(tmp_path, 2)
+  assert manifest.num_examples == len(rows(tmp_path))
+  assert not list(tmp_path.rglob('.*.tmp'))
+
+
 def test_small_tasks_are_one_shard_and_all_are_one_list_of_work(cache, tmp_path):
   calls = []
 
@@ -118,3 +163,47 @@ def test_through_beam(cache, tmp_path):
   prepare(tmp_path / 'here', 3)
   prepare(tmp_path / 'beam', 3, work_runner.beam('DirectRunner'))
   assert rows(tmp_path / 'beam') == rows(tmp_path / 'here')
+
+
+def left_by_a_kill(directory, num_shards):
+  """Names in the task's folder after a kill at the first of the shards."""
+
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    prepare(directory, num_shards, killed)
+  return names_in(directory)
+
+
+def names_in(directory):
+  return sorted(path.name for path in (directory / TASK).iterdir())
+
+
+def test_what_a_killed_preparation_left_goes_with_the_next_of_another_number(cache, tmp_path):
+  (left,) = left_by_a_kill(tmp_path, 5)
+  assert left.endswith('.00005.parts')
+  validation = tmp_path / TASK / left.replace('.train-', '.validation-')
+  validation.mkdir()
+  prepare(tmp_path, 1)
+  assert [name for name in names_in(tmp_path) if 'train' in name] == [left[1:-12]]
+  assert validation.exists()  # the next preparation of that split may go on with it
+
+
+def test_what_another_process_prepares_is_left_alone(cache, tmp_path):
+  (left,) = left_by_a_kill(tmp_path, 5)
+  (tmp_path / TASK / left / '.claim-another_machine-1-1').write_text('')
+  prepared.prepare_task(TASK, 'train', tmp_path)
+  assert left in names_in(tmp_path)
+
+
+def test_parts_of_files_that_have_changed_are_not_gone_on_with(cache, tmp_path, monkeypatch):
+  left_by_a_kill(tmp_path, 2)
+  said = []
+  monkeypatch.setattr(prepared_shards, '_stamp', lambda task, split: ['another'])
+  monkeypatch.setattr(prepared_shards, 'MIN_ROWS_PER_SHARD', 1)
+  done = prepared_shards.prepare_tasks([TASK], 'train', tmp_path, num_shards=2, say=said.append)
+  assert not [line for line in said if 'done before' in line]
+  task = task_registry.get_mixture_or_task(TASK)
+  assert done[TASK].num_examples == task.num_input_examples('train')

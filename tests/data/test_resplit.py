@@ -58,3 +58,25 @@ def test_what_a_position_says():
   assert [resplit.next_draw(p) for p in (reader(4), pack, done, left)] == [4, 25, 25, 25]
   assert [resplit.num_open_rows(p) for p in (reader(4), pack, done, left)] == [0, 5, 0, 12]
   assert list(itertools.accumulate(resplit.Phase(5, (pack, left)).ends)) == [25, 50]
+
+
+def test_batches_of_one_source_stay_so_on_other_numbers_of_parts():
+  draws = mixing.SameSourceSelection([5.0, 3.0, 0.5], batch_size=12)
+  taken, history, order = [[], [], []], [], []
+  for parts, batches in ((1, 5), (4, 7), (2, 6), (3, 40)):
+    rows = 12 // parts
+    start = resplit.first_draw(history, parts, rows)
+    shared = [resplit.SharedDraws(draws, part, parts, history) for part in range(parts)]
+    for batch in range(batches):
+      draws_of_batch = range(start + batch * rows, start + (batch + 1) * rows)
+      found = [one[draw] for one in shared for draw in draws_of_batch]
+      assert len({task for task, _ in found}) == 1
+      order.append(found[0][0])
+      for task, element in found:
+        taken[task].append(element)
+    end = reader(start + batches * rows)
+    history.append(resplit.Phase(start, (end,) * parts))
+  for elements in taken:
+    assert sorted(elements) == list(range(len(elements)))
+  shares = np.bincount(order) / len(order)
+  np.testing.assert_allclose(shares, np.array([5.0, 3.0, 0.5]) / 8.5, atol=0.05)

@@ -18,8 +18,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 # In the order in which a reader meets them.
 PAGES = (
   'README.md',
-  *(f'docs/{name}.md' for name in ('running', 'macros', 'data', 'mixtures', 'convert')),
-  *(f'docs/{name}.md' for name in ('quantised', 'tpu', 'objectives')),
+  *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
+  *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
+  *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
+  *(f'docs/{name}.md' for name in ('annotation', 'translation', 'reliability')),
+  *(f'docs/{name}.md' for name in ('embeddings', 'embedding_use', 'lora', 'preference')),
   *('docs/design.md', 'docs/recipe.md', 'launch/README.md', 'examples/README.md'),
   'CONTRIBUTING.md',
 )
@@ -27,6 +30,7 @@ PROGRAMS = (
   *('aya-train', 'bash', 'python', 'pip', 'pytest', 'launch/tpu_pod', 'launch/gke/apply', 'uv'),
   *(
     'hf',
+    'ct2-transformers-converter',
     'llama-completion',
     'llama-simple',
     'git',

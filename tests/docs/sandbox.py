@@ -30,6 +30,7 @@ from aya_train.tasks.user import user_data
 from tests import small_release
 from tests.docs import shell, stand_ins
 from tests.docs.commands import ROOT
+from tests.judging import stand_in_judge
 from tests.launch import cloud, test_gke
 
 # What the documentation names and is not here -> what stands in its place. Nothing else is changed.
@@ -41,6 +42,7 @@ INSTEAD = {
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
   r'--size xl': '--size tiny',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
+  r'benchmarks/eval_options\.py': 'benchmarks/eval_options.py --questions 4 --repeats 1',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',
 }
 VOCABULARY = 't5-data/vocabs/mc4.250000.100extra/sentencepiece.model'
@@ -60,6 +62,8 @@ INFER_EVAL_BATCH_SIZE = 8
 EVALUATOR_NUM_EXAMPLES = 8
 NUM_EXAMPLES = 8
 """
+PROGRAMS = os.environ['JAX_COMPILATION_CACHE_DIR']  # of all tests
+
 # Of a step that is only compiled, for a slice that is not there.
 _SHORT = """
 TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
@@ -105,6 +109,7 @@ class Sandbox:
     self._make_gin()
     self._make_releases()
     self._make_cloud()
+    self._judge = stand_in_judge.started(stand_in_judge.obedient)
 
   # What is there before the first command ---------------------------------------------------------
 
@@ -230,7 +235,7 @@ class Sandbox:
     """A command as it is given here."""
     for pattern, instead in INSTEAD.items():
       text = re.sub(pattern, instead.replace('{root}', str(self.root)), text)
-    return text
+    return text.replace('http://localhost:8000/v1', self._judge.url)
 
   def snippet(self, text: str, name: str) -> None:
     """Runs Python as a program of its own would."""
@@ -299,7 +304,12 @@ class Sandbox:
   def _process(self, environment: Mapping[str, str], folder: pathlib.Path) -> Iterator[None]:
     """Gives what a process of its own would begin with; takes away what it would at its end."""
     printed = io.StringIO()
-    registries = [seqio.TaskRegistry._REGISTRY, user_data._DATASETS]
+    registries = [
+      seqio.TaskRegistry._REGISTRY,
+      seqio.MixtureRegistry._REGISTRY,
+      user_data._DATASETS,
+      user_data._MIXTURES,
+    ]
     before = [dict(registry) for registry in registries]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
       for name in set(os.environ) - set(environment):
@@ -312,8 +322,8 @@ class Sandbox:
       # What costs time: workers are processes, programs for eight devices, programs compiled again.
       patch.setattr(os, 'cpu_count', lambda: 1)
       patch.setattr(jax, 'devices', lambda *_: [jax.local_devices()[0]])
-      if folder == self.work:  # those for slices cannot be read back
-        _keep_programs(self.root / 'programs')
+      if folder != self.work:  # those for slices cannot be read back
+        _keep_programs(None)
       patch.setattr(releases, 'HUB', self._hub)
       patch.setattr('huggingface_hub.HfApi', stand_ins.Api)
       patch.setattr(logging.getLogger(), 'handlers', [logging.StreamHandler(printed)])
@@ -321,7 +331,7 @@ class Sandbox:
       try:
         yield
       finally:
-        _keep_programs(None)
+        _keep_programs(PROGRAMS)
         gin.clear_config()
         features.set_vocabulary(None)
         aya_mixtures.configure(source_mixture.MixtureSettings())
@@ -334,8 +344,7 @@ class Sandbox:
         self.log += printed.getvalue()
 
 
-def _keep_programs(folder: pathlib.Path | None) -> None:
-  """Whether compiled programs are kept, for the next command that wants the same."""
-  jax.config.update('jax_compilation_cache_dir', folder and str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+def _keep_programs(folder: str | None) -> None:
+  """Where compiled programs are kept, for the next command that wants the same."""
+  jax.config.update('jax_compilation_cache_dir', folder)
   compilation_cache.reset_cache()

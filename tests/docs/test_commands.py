@@ -16,11 +16,19 @@ from tests.docs.reader import EXECUTED, SHOWN, products
 # What is shown and not executed here, with the reason.
 NOT_EXECUTED = {
   'python -m t5x.train --gin_file=gin/t5x/sft_smoke.gin': 'T5X is not on PyPI; `-m t5x` does',
+  'ct2-transformers-converter --model facebook/nllb-200-3.3B --quantization float16 '
+  '--copy_files tokenizer.json --output_dir nllb-200-3.3B': 'the weights are on the hub',
+  'aya-train translate aya_dataset --to yor,hau,tha --model nllb-200-3.3B --device cuda '
+  '--device_index 0,1,2,3 --policy non-commercial --output translated_aya': 'so are these',
   'xpk workload create': 'the name of a command of another program',
   'python examples/finetune_csv.py examples/days.csv runs/days': 'tests/examples does',
+  'python -m tests.faults.fuzz --inputs 1000000': 'minutes; tests/faults/test_fuzz.py does',
+  'bash launch/preference_smoke.sh': 'minutes; tests/e2e/test_preference_smoke.py does',
+  'bash launch/preference_smoke.sh --fresh': 'minutes; tests/e2e/test_preference_smoke.py does',
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }
+HEAVY = ('recipes/reward.gin', 'recipes/rloo.gin', 'embed_smoke.sh --fresh')  # compiled, each
 # Commands that end otherwise than with 0, and what they say then.
 ENDS = {
   '--beam_runner': (1, "pip install 'aya-train[beam]'"),
@@ -29,7 +37,11 @@ ENDS = {
 
 def parameter(shown):
   """What only the head of a benchmark shows costs processes of their own."""
-  marks = [pytest.mark.heavy] if shown.page.startswith('benchmarks/') else []
+  marks = (
+    [pytest.mark.heavy]
+    if shown.page.startswith('benchmarks/') or any(recipe in shown.text for recipe in HEAVY)
+    else []
+  )
   return pytest.param(shown, marks=marks, id=str(shown))
 
 

@@ -61,7 +61,7 @@ def test_answers_to_a_table_have_its_targets(reader):
   assert reader.do(shown('infer', 'runs/copa_answers.jsonl')).code == 0
   lines = (reader.place.work / 'runs/copa_answers.jsonl').read_text().splitlines()
   targets = [json.loads(line)['targets'] for line in lines]
-  assert targets == ['Nililowa.', 'Umeme ulikatika.', 'Alilia.']
+  assert targets == [['Nililowa.'], ['Umeme ulikatika.'], ['Alilia.']]
 
 
 def test_a_module_with_a_metric_is_decoded(reader):

@@ -13,7 +13,8 @@ OF_OTHERS = {
   *('configs/runs/finetune.gin', 'examples/t5/mt5/base.gin', 'finetune.gin', 'mt5/base.gin'),
   *('adafactor.py', 't5x/adafactor.py', 'losses.py', 'network.py'),
   *('gin/__init__.py', '__init__.py'),  # must not be there
-  *('config.gin', 'operative_config.gin'),  # of a run
+  *('config.gin', 'operative_config.gin', 'model.gin'),  # of a run, and of a conversion
+  *('datasets.toml', 'translated/datasets.toml'),  # of a translation
 }
 _SUFFIXES = 'py|gin|sh|md|toml|txt|ipynb|csv|jinja|cfg'
 _FILE = re.compile(rf'(?<![\w./*<-])((?:\.?[\w-]+/)*\.?[\w-]+\.(?:{_SUFFIXES}))(?![\w/])')

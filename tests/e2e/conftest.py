@@ -3,10 +3,8 @@
 import pathlib
 from collections.abc import Iterator
 
-import jax
 import pytest
 import seqio
-from jax.experimental.compilation_cache import compilation_cache
 
 from aya_train.cli import main
 from aya_train.tasks import features, storage
@@ -44,8 +42,6 @@ def aya_cache(small_sources, monkeypatch) -> Iterator[pathlib.Path]:
   yield small_sources
   features.set_vocabulary(None)
   aya_mixtures.configure(source_mixture.MixtureSettings())
-  for name in (*aya_mixtures.WEIGHTS, *aya_mixtures.LONG_MIXTURES):
-    seqio.MixtureRegistry.get(name).leave_out([])
   user_data._DATASETS.pop(aya_mixtures.SAFE, None)
   vars(seqio.TaskRegistry.get(aya_mixtures.SAFE).source).pop('content', None)
 
@@ -61,21 +57,3 @@ def open_cache(aya_cache, tmp_path, monkeypatch) -> pathlib.Path:
       link.symlink_to(path)
   monkeypatch.setenv(storage.CACHE_ENV, str(cache))
   return cache
-
-
-@pytest.fixture(scope='session')
-def compiled_once(tmp_path_factory) -> Iterator[None]:
-  """Keeps compiled programs on disk: runs of one shape compile once."""
-  settings = {
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-    'jax_persistent_cache_min_compile_time_secs': 0,
-    'jax_persistent_cache_min_entry_size_bytes': -1,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()  # JAX looks for it once only
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()

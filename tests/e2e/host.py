@@ -47,6 +47,17 @@ def main() -> None:
     settings['train_dataset_cfg'] = dataclasses.replace(
       settings['train_dataset_cfg'], pack=False, batch_size=8
     )
+  if given['embedding']:  # rows need those of the other hosts
+    from aya_train.objectives import embedding
+
+    network = settings['model'].config
+    settings['model'] = embedding.EmbeddingModel(
+      network, settings['model'].output_vocabulary, 6, 0.1, True, matryoshka_dimensions=(3,)
+    )
+    settings |= {'infer_eval_cfg': None, 'num_microbatches': given['parts']}
+    settings['train_eval_dataset_cfg'] = dataclasses.replace(
+      settings['train_eval_dataset_cfg'], pack=False
+    )
   train_loop.train(**settings)
 
 

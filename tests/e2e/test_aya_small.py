@@ -115,20 +115,19 @@ def kill_once_saved(words, model_dir, env):
 
 
 @pytest.fixture
-def environment(aya_cache, compiled_once):
-  """Of other processes, which find this package, its cache and the programs that are compiled."""
-  settings = (
-    'jax_compilation_cache_dir',
-    'jax_num_cpu_devices',
-    'jax_persistent_cache_min_compile_time_secs',
-    'jax_persistent_cache_min_entry_size_bytes',
-  )
-  compiled = {name.upper(): str(getattr(jax.config, name)) for name in settings}
-  return {**os.environ, **compiled, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
+def environment(aya_cache):
+  """Of other processes, which find this package and its cache."""
+  devices = str(jax.config.jax_num_cpu_devices)
+  return {
+    **os.environ,
+    'JAX_NUM_CPU_DEVICES': devices,
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': str(ROOT),
+  }
 
 
 def test_the_recipe_from_a_t5x_checkpoint_killed_and_resumed_to_the_report(
-  aya_cache, compiled_once, environment, tmp_path
+  aya_cache, environment, tmp_path
 ):
   """What launch/aya_small.sh does, with shorter rows and fewer steps."""
   for package in ('tokenizers', 'torch', 'transformers'):
@@ -219,7 +218,8 @@ def on_two_processes(words, env, folder):
       process.kill()
 
 
-def test_two_processes_train_the_mixture_as_one(aya_cache, compiled_once, environment, tmp_path):
+@pytest.mark.heavy
+def test_two_processes_train_the_mixture_as_one(aya_cache, environment, tmp_path):
   """The same weights, hence the same validation loss; and draws of the same mixture after them."""
   macros = {'INITIAL_CHECKPOINT_PATH': None, 'EVAL_BEFORE_TRAINING': True, 'DROPOUT_RATE': 0.0}
   one, two = tmp_path / 'one', tmp_path / 'two'
@@ -275,9 +275,7 @@ def shares(name, without=()):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_each_mixture_is_prepared_trained_and_reported(
-  aya_cache, compiled_once, safe_table, tmp_path, name
-):
+def test_each_mixture_is_prepared_trained_and_reported(aya_cache, safe_table, tmp_path, name):
   run, page = tmp_path / 'run', tmp_path / 'data.html'
   words = mixture(name, run, safe_table)
   command('prepare', *words, '--workers', 1)
@@ -290,9 +288,15 @@ def test_each_mixture_is_prepared_trained_and_reported(
   assert all(source in page.read_text() for source in shares(name))
 
 
-@pytest.mark.parametrize('name', WITH_SHAREGPT)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[pytest.mark.heavy] if 'ablation' in name or 'heavy' in name else [])
+    for name in WITH_SHAREGPT
+  ],
+)
 def test_without_sharegpt_a_mixture_is_refused_or_scaled_up(
-  open_cache, compiled_once, safe_table, tmp_path, capsys, name
+  open_cache, safe_table, tmp_path, capsys, name
 ):
   from aya_train.cli import main
 

@@ -14,7 +14,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 INFER = 'infer_eval/tests.copy'
 
 
-def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None, plain=False):
+def run(
+  hosts,
+  model_dir,
+  steps,
+  mesh=(2, 2),
+  initial_checkpoint_path=None,
+  plain=False,
+  embedding=False,
+  parts=1,
+):
   """Trains on `hosts` processes that share the mesh's devices; returns the log of the first."""
   with socket.socket() as s:
     s.bind(('localhost', 0))
@@ -25,6 +34,8 @@ def run(hosts, model_dir, steps, mesh=(2, 2), initial_checkpoint_path=None, plai
     'steps': steps,
     'devices': mesh[0] * mesh[1],
     'plain': plain,
+    'embedding': embedding,
+    'parts': parts,
     'mesh': dict(zip(('data', 'model'), mesh, strict=True)),
     'initial_checkpoint_path': initial_checkpoint_path and str(initial_checkpoint_path),
   }
@@ -92,6 +103,16 @@ def test_several_hosts_of_two_devices_train_as_one(alone, tmp_path, hosts):
     assert len(lines[0]) == len(lines[1])
   written = (tmp_path / 'run/checkpoints/3/data').glob(f'process_*-of-{hosts}.json')
   assert len(list(written)) == hosts
+
+
+@pytest.mark.heavy
+def test_rows_of_one_host_are_negatives_of_those_of_another(tmp_path):
+  options = {'steps': 3, 'plain': True, 'embedding': True}
+  run(1, tmp_path / 'one', mesh=(1, 1), **options)
+  run(2, tmp_path / 'two', mesh=(2, 2), parts=2, **options)
+  for name in ('loss', 'accuracy', 'negatives', 'temperature', 'grad_norm'):
+    one, two = (values(tmp_path / folder, 'train', name) for folder in ('one', 'two'))
+    assert two == pytest.approx(one, rel=1e-3), name
 
 
 @pytest.mark.heavy

@@ -189,7 +189,7 @@ def test_refusals_leave_nothing(hf_folder, tmp_path):
   incomplete = tmp_path / 'incomplete'
   incomplete.mkdir()
   for path in hf_folder().iterdir():
-    if path.name != 'spiece.model':
+    if path.name not in ('spiece.model', 'tokenizer.json'):
       (incomplete / path.name).write_bytes(path.read_bytes())
   with pytest.raises(FileNotFoundError, match='no SentencePiece file'):
     gguf_file.to_gguf(incomplete, tmp_path / 'out')

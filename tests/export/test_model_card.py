@@ -2,11 +2,12 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 
 from aya_train.checkpoint.hf import hf_export
-from aya_train.export import model_card, quality
+from aya_train.export import evaluation_entries, model_card, quality
 from aya_train.tasks import catalog
 from tests.checkpoint import small_model
 
@@ -233,3 +234,32 @@ def test_steps_are_those_that_were_made(hf_folder, model_dir):
   text = card_of(hf_folder, card=model_card.read(model_dir))
   assert '| Steps | 12 |' in text
   assert '| Steps before this run | 1,000,000 |' in text
+
+
+@pytest.mark.parametrize('model_type', ['umt5', 'mt5'])
+def test_the_card_of_an_umt5_says_how_its_logits_stay_unscaled(hf_folder, tmp_path, model_type):
+  """T5X trains umT5 unscaled (logits_via_embedding = False); transformers 5 scales every umT5."""
+  folder = tmp_path / 'folder'
+  shutil.copytree(hf_folder, folder)
+  settings = json.loads((folder / 'config.json').read_text())
+  (folder / 'config.json').write_text(json.dumps({**settings, 'model_type': model_type}))
+  model_card.write(folder, folder)
+  code = (folder / 'README.md').read_text().partition('```python')[2].partition('```')[0]
+  assert ('model.config.tie_word_embeddings = False' in code) == (model_type == 'umt5')
+
+
+def test_evaluations_of_the_weights_stand_in_table_and_metadata(hf_folder, tmp_path):
+  entry = evaluation_entries.Entry(
+    *('xcopa', 'swa', 'validation', 't0', 'multiple-choice', 'accuracy'),
+    value=51.25,
+    num_prompts=5,
+    num_examples=100,
+  )
+  folder = tmp_path / 'mine'
+  shutil.copytree(hf_folder, folder)
+  model_card.write(folder, folder, evaluations=[entry])
+  card = huggingface_hub.ModelCard.load(folder / 'README.md')
+  (result,) = card.data.eval_results
+  assert (result.dataset_config, result.metric_value) == ('swa.t0', 51.25)
+  assert '| xcopa | validation | 1 | accuracy, t0 | 51.2 |' in card.text
+  assert 'No evaluation was recorded' not in card.text

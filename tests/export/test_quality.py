@@ -74,6 +74,30 @@ def test_a_format_without_rounding_changes_no_figure(
   assert after.answers == before.answers
 
 
+@pytest.mark.parametrize(
+  ('export', 'quantisation'),
+  [(ct2_model.to_ctranslate2, 'float32'), (gguf_file.to_gguf, 'f32')],
+  ids=['ct2', 'gguf'],
+)
+@pytest.mark.parametrize('layers', [(1, 3), (3, 1)], ids=['deeper', 'shallower'])
+def test_a_decoder_of_another_depth_is_measured(
+  vocabulary_file, examples, tmp_path, export, quantisation, layers
+):
+  config = small_model.config(
+    scan_layers=False,
+    emb_dim=32,
+    mlp_dim=64,
+    num_encoder_layers=layers[0],
+    num_decoder_layers=layers[1],
+  )
+  hf = hf_export.export(small_model.random_params(config), config, vocabulary_file, tmp_path / 'hf')
+  folder = export(hf, tmp_path / 'out', quantisation=quantisation)
+  before = quality.of_float(hf, examples[:2], 8)
+  after = quality.of_folder(folder, hf, examples[:2], 8)
+  assert after.loss == pytest.approx(before.loss, rel=1e-4)
+  assert after.answers == before.answers
+
+
 def test_coarser_weights_show_in_the_report(hf_folder, examples, tmp_path):
   lines = [
     {'inputs': prompt, 'targets': target}

@@ -60,6 +60,64 @@ def test_a_hugging_face_folder_is_taken_as_it_is(run_dir, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['out']
 
 
+def bare(run_dir, tmp_path, vocabulary=None):
+  """A folder that transformers saved, with its tokenizer or without any."""
+  from tests.checkpoint.hf import transformers_folder
+
+  sizes = {'d_model': 32, 'd_kv': 16, 'd_ff': 64}
+  return transformers_folder.write(tmp_path / 'source', vocabulary=vocabulary, **sizes)
+
+
+@pytest.mark.parametrize('to', ['ct2', 'gguf'])
+def test_a_folder_without_tokenizer_gets_the_vocabulary_or_is_refused(
+  run_dir, tmp_path, to, vocabulary_file
+):
+  source = bare(run_dir, tmp_path)
+  with pytest.raises(FileNotFoundError, match='--vocabulary'):
+    quantised.quantise(source, tmp_path / 'out', to=to)
+  out = quantised.quantise(source, tmp_path / 'out', to=to, vocabulary_file=str(vocabulary_file))
+  if to == 'ct2':
+    pieces = json.loads((out / 'shared_vocabulary.json').read_text())
+    assert '<extra_id_99>' in pieces and '▁m' in pieces
+    assert (out / 'spiece.model').read_bytes() == vocabulary_file.read_bytes()
+
+
+@pytest.mark.parametrize('to', ['ct2', 'gguf'])
+def test_a_table_under_another_name_is_taken(run_dir, tmp_path, to, vocabulary_file):
+  import safetensors.torch
+
+  source = bare(run_dir, tmp_path, vocabulary_file)
+  tensors = safetensors.torch.load_file(source / 'model.safetensors')
+  tensors = {name: array.clone() for name, array in tensors.items()}
+  tensors['encoder.embed_tokens.weight'] = tensors.pop('shared.weight')
+  safetensors.torch.save_file(tensors, source / 'model.safetensors', metadata={'format': 'pt'})
+  rows = [{'inputs': 'coffee', 'targets': 'maji'}]
+  (tmp_path / 'rows.jsonl').write_text(json.dumps(rows[0]))
+  out = quantised.quantise(source, tmp_path / 'out', to=to, examples_file=tmp_path / 'rows.jsonl')
+  found = json.loads((out / 'quantised.json').read_text())
+  assert found['loss'] == pytest.approx(found['float_loss'], rel=0.05)
+
+
+@pytest.mark.parametrize('to', ['ct2', 'gguf'])
+def test_what_is_not_finite_and_another_end_are_refused(run_dir, tmp_path, to, vocabulary_file):
+  import safetensors.torch
+
+  from tests.checkpoint.hf import transformers_folder
+
+  source = bare(run_dir, tmp_path, vocabulary_file)
+  transformers_folder.change(source, 'generation_config.json', eos_token_id=7)
+  with pytest.raises(ValueError, match=r'eos_token_id \[7\]'):
+    quantised.quantise(source, tmp_path / 'out', to=to)
+  transformers_folder.change(source, 'generation_config.json', eos_token_id=1)
+  tensors = safetensors.torch.load_file(source / 'model.safetensors')
+  tensors = {name: array.clone() for name, array in tensors.items()}
+  tensors['lm_head.weight'][3, 5] = float('nan')
+  safetensors.torch.save_file(tensors, source / 'model.safetensors', metadata={'format': 'pt'})
+  with pytest.raises(ValueError, match=r'lm_head\.weight holds'):
+    quantised.quantise(source, tmp_path / 'out', to=to)
+  assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [

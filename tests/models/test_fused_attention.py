@@ -140,7 +140,7 @@ def packed_batch():
   ('remat', 'per_layer'),
   [
     ('save_named', False),
-    ('save_named', True),
+    pytest.param('save_named', True, marks=pytest.mark.heavy),
     pytest.param('none', False, marks=pytest.mark.heavy),
     pytest.param('full', True, marks=pytest.mark.heavy),
   ],

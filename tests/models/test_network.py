@@ -1,9 +1,13 @@
+import dataclasses
+import functools
+
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aya_train import decoding
 from aya_train.models import layers, t5_config
 from aya_train.objectives import objective
 from tests import batches, tiny
@@ -80,7 +84,7 @@ def test_a_target_does_not_see_its_future():
   assert not np.allclose(before[:, 5:], changed[:, 5:])
 
 
-@pytest.mark.parametrize('remat_policy', ['minimal', 'full'])
+@pytest.mark.parametrize('remat_policy', [pytest.param('minimal', marks=pytest.mark.heavy), 'full'])
 @LAYOUTS
 def test_rematerialisation_changes_no_gradient(remat_policy, scan_layers):
   batch = {k: jnp.asarray(v) for k, v in batches.packed().items()}
@@ -226,3 +230,12 @@ def test_impossible_configurations_are_refused(field, value, message):
 def test_a_vocabulary_larger_than_the_embedding_is_refused():
   with pytest.raises(ValueError, match='96 ids but the model has 64 embedding rows'):
     tiny.model(vocab_size=64).check_vocabulary()
+
+
+def test_sampling_among_more_ids_than_there_are_is_refused_before_it_begins():
+  model = tiny.model(vocab_size=96)
+  decode_fn = functools.partial(decoding.temperature_sample, temperature=1.0, topk=97)
+  with pytest.raises(ValueError, match=r'97 most probable ids \(topk\), and the model has 96'):
+    dataclasses.replace(model, decode_fn=decode_fn).check_vocabulary()
+  decode_fn = functools.partial(decode_fn, topk=96)
+  dataclasses.replace(model, decode_fn=decode_fn).check_vocabulary()

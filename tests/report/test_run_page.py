@@ -4,6 +4,7 @@ import pathlib
 import jinja2
 import markupsafe
 import pytest
+from etils import epath
 
 from aya_train.report import run_page, run_record, run_results
 
@@ -26,8 +27,10 @@ def test_the_template_escapes_prompts():
   page = environment.get_template('run.html.jinja').render(
     run=run,
     step=1,
+    damage={60: 'x is <cut>'},
     parameters=1,
     kind='mT5',
+    heads=('Before', 'After'),
     features={'inputs': 1, 'targets': 1},
     figures=[],
     charts=[],
@@ -72,6 +75,22 @@ def test_a_run_without_evaluation_has_a_report(unevaluated):
   assert (run_results.last_step(run), run_results.steps_trained(run)) == (9, 2)
   rows, note = run_results.data_rows(run)
   assert rows == [] and 'cannot be opened here' in note
+
+
+def test_a_damaged_checkpoint_costs_the_page_nothing_else(unevaluated, monkeypatch):
+  run = run_record.read_measured(unevaluated)
+  monkeypatch.setattr(run_page.manager, 'steps', lambda model_dir: [9, 8, 7])
+
+  def read(folder):
+    if folder.name != '7':
+      raise ValueError(f'{folder} is cut short')
+    return 'the oldest'
+
+  damage = {9: 'known before'}
+  assert run_page._of_newest_sound(run, read, damage) == 'the oldest'
+  assert [*damage] == [9, 8] and 'cut short' in damage[8]
+  assert run_page._of_newest_sound(run, epath.Path.read_text, damage) is None
+  assert [*damage] == [9, 8, 7]
 
 
 def test_texts_take_one_line_of_the_terminal():

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pathlib
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,14 @@ def jsonl(path: pathlib.Path, rows: Iterable[Any]) -> None:
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
   else:
     path.write_text(text, encoding='utf-8')
+
+
+def zipped(path: pathlib.Path, files: Mapping[str, Iterable[Any]]) -> None:
+  """A zip of files of JSON lines."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, rows in files.items():
+      archive.writestr(name, ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
 
 
 def annotated(

@@ -1,5 +1,6 @@
 """Counting costs in the text of compiled programs."""
 
+import pathlib
 import re
 
 import pytest
@@ -247,3 +248,27 @@ def test_sizes_in_memory_include_the_padding_of_tiles():
   assert (array.bytes, array.padded_bytes) == (4 * 1024 * 64 * 2, 4 * 1024 * 128 * 2)
   (turned,) = hlo.arrays('bf16[4,1024,64]{1,2,0:T(8,128)(2,1)S(1)}')
   assert (turned.padded_bytes, turned.space) == (turned.bytes, 1)
+
+
+PROGRAMS = pathlib.Path(__file__).parent / 'programs'
+
+
+@pytest.mark.parametrize('version', ['0.10', '0.12'])
+def test_a_compilers_own_dump_is_read(version):
+  """libtpu 0.0.52 for four chips of v4: three layers of two 128 x 128 products, recomputed."""
+  text = (PROGRAMS / f'jax_{version}.txt').read_text()
+  newer = version == '0.12'
+  assert (re.search(r'%[\w.]*param[\w.]*#0', text) is not None) == newer
+  assert ('eval_jaxpr' in text, 'closed_call' in text) == (newer, not newer)
+  assert ('= s32[]{:T(128)} get-tuple-element(' in text) != newer
+  costs = hlo_costs.analyse(text)
+  product = 2 * (32 // 4) * 128 * 128
+  by_place = {'backward dot_general': 15 * product, 'forward dot_general': 6 * product}
+  assert dict(costs.matmul_flops_by_place) == by_place
+  wires = {(c.kind, c.group_size): c.wire_bytes for c in costs.collectives}
+  assert sum(wires.values()) == 341007
+  assert costs.hbm_bytes == pytest.approx(152742, rel=0.02)
+  module = hlo.parse(text)
+  assert any(
+    module.source_line(i, 'aya_train') for c, _ in module.executed() for i in c.instructions
+  )

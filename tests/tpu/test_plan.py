@@ -1,12 +1,13 @@
 """What `plan` tries, keeps and writes, with a compiler of a few lines in libtpu's place."""
 
 import dataclasses
+import types
 
 import gin
 import jax
 import pytest
 
-from aya_train import config
+from aya_train import config, memory_limits
 from aya_train.models import t5_config
 from aya_train.tpu import hlo_costs, plan, precompile, roofline, topologies
 
@@ -105,6 +106,24 @@ def test_a_search_goes_on_where_it_stopped(search):
 def test_nothing_fits(search):
   with pytest.raises(ValueError, match='nothing fits v4-16; take a larger slice'):
     search(Compiler({}, room=0), max_compilations=3)
+
+
+@pytest.mark.parametrize('where', ['attention_backward', 'fusion'])
+def test_a_kernel_too_large_for_the_chip_ends_the_search(monkeypatch, base, where):
+  overflow = memory_limits.Overflow('vmem', 21 * 2**20, 16 * 2**20, where)
+  result = types.SimpleNamespace(overflow=overflow, fits=False, estimate=None)
+  monkeypatch.setattr(precompile, 'compile_job', lambda *args: result)
+  monkeypatch.setattr(precompile, 'on_chip_suggestions', lambda *args: ['another kernel'])
+  candidate = plan.Candidate(1, 16, 1, (), 1)
+  if where == 'attention_backward':
+    with pytest.raises(
+      ValueError, match=r'no mesh helps: attention_backward .* Try: another kernel'
+    ):
+      plan._try(candidate, base, V4_128)
+  else:  # another mesh may do without this operation; no cut of what HBM holds will
+    trial = plan._try(candidate, base, V4_128)
+    assert 'fusion wants 21.00 MiB of the 16.00 MiB that there are in vmem' in trial.note
+    assert plan._next(trial, base, V4_128) is None
 
 
 @pytest.mark.parametrize('name', ['v4-8', 'v4-128', 'v5litepod-64', 'v5p-128', 'v6e-8', 'v4-2048'])

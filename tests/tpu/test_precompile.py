@@ -1,6 +1,7 @@
 """Steps compiled for TPU slices without one: pinned costs, so that a regression shows."""
 
 import collections
+import dataclasses
 import importlib.util
 import json
 import os
@@ -9,9 +10,11 @@ import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 
-from aya_train.tpu import precompile, topologies
+from aya_train import memory_limits
+from aya_train.tpu import precompile, precompile_page, topologies
 from aya_train.tpu.topologies import GIB
 
 needs_libtpu = pytest.mark.skipif(
@@ -27,14 +30,14 @@ PINNED: dict[tuple[str, str], dict[str, float]] = {
     'all-to-all': 7.0,
     'all-gather': 106.0,
     'reduce-scatter': 40.0,
-    'all-reduce': 38.0,
+    'all-reduce': 39.0,
   },
   ('tiny', 'v4-128'): {
     'flops': 4043309056.0,
     'wire': 15227483.25,
     'all-gather': 133.0,
     'reduce-scatter': 8.0,
-    'all-reduce': 50.0,
+    'all-reduce': 52.0,
     'all-to-all': 7.0,
   },
   ('small', 'v4-8'): {
@@ -42,7 +45,7 @@ PINNED: dict[tuple[str, str], dict[str, float]] = {
     'wire': 291927516.0,
     'all-gather': 405.0,
     'reduce-scatter': 108.0,
-    'all-reduce': 41.0,
+    'all-reduce': 42.0,
     'all-to-all': 7.0,
   },
   ('small', 'v4-128'): {
@@ -50,7 +53,7 @@ PINNED: dict[tuple[str, str], dict[str, float]] = {
     'wire': 282038933.25,
     'all-gather': 349.0,
     'reduce-scatter': 20.0,
-    'all-reduce': 95.0,
+    'all-reduce': 97.0,
     'all-to-all': 7.0,
   },
 }
@@ -80,7 +83,10 @@ def compiled(size, slice_name, folder):
 
 
 @needs_libtpu
-@pytest.mark.parametrize(('size', 'slice_name'), list(PINNED))
+@pytest.mark.parametrize(
+  ('size', 'slice_name'),
+  [pytest.param(*case, marks=[pytest.mark.heavy] if case[0] == 'tiny' else []) for case in PINNED],
+)
 def test_the_costs_of_a_step_are_those_pinned(size, slice_name, tmp_path):
   costs = compiled(size, slice_name, tmp_path)['costs']
   assert summary(costs) == pytest.approx(PINNED[size, slice_name], rel=0.02)
@@ -132,22 +138,6 @@ def test_an_unknown_slice_is_refused_with_those_there_are(name, told):
     topologies.get(name)
 
 
-@pytest.mark.parametrize(
-  ('message', 'want'),
-  [
-    ('Ran out of memory. Used 31.41G of 30.75G hbm. Exceeded', int(31.41 * 2**30)),
-    (
-      'the total memory required for HLO temporaries (54.80G) exceeds available HBM (30.75G).',
-      int(54.80 * 2**30),
-    ),
-    ('Used 512.00M of 30.75G hbm', 512 * 2**20),
-    ('something else', None),
-  ],
-)
-def test_how_much_a_refused_program_wanted(message, want):
-  assert precompile.used_bytes(message) == want
-
-
 SIZES = {'query': 3, 'key': 3, 'value': 3, 'attention': 3, 'wi': 9, 'residual': 3}
 
 
@@ -156,11 +146,27 @@ def told(monkeypatch):
   """Suggestions for 16 chips with 16 rows each, everything saved, weights of 10 GiB."""
   sizes = {name: n * GIB for name, n in SIZES.items()}
   monkeypatch.setattr(precompile, 'saved_bytes', lambda job: sizes)
-  config = types.SimpleNamespace(remat_policy='save_named', remat_save_names=tuple(SIZES))
-  job = types.SimpleNamespace(
-    model=types.SimpleNamespace(config=config, loss_chunk_length=64),
+  job = job_of_16_chips()
+
+  def suggestions(peak, usable):
+    by_kind = {'parameters': 2 * GIB, 'gradients': 8 * GIB, precompile.ACTIVATIONS: 0}
+    return precompile.suggestions(job, by_kind, peak * GIB, usable * GIB)
+
+  return suggestions
+
+
+def job_of_16_chips(dtype='bfloat16', attention_kernel='fused'):
+  config = types.SimpleNamespace(
+    remat_policy='save_named',
+    remat_save_names=tuple(SIZES),
+    dtype=np.dtype(dtype),
+    attention_kernel=attention_kernel,
+  )
+  return types.SimpleNamespace(
+    model=types.SimpleNamespace(config=config, loss_chunk_length=64, adapter=None),
     num_microbatches=1,
     batch_size=256,
+    lengths={'inputs': 1024, 'targets': 512},
     partitioner=types.SimpleNamespace(
       mesh=types.SimpleNamespace(shape={'data': 1, 'fsdp': 16}),
       gathered_axes=(),
@@ -168,11 +174,40 @@ def told(monkeypatch):
     ),
   )
 
-  def suggestions(peak, usable):
-    by_kind = {'parameters': 2 * GIB, 'gradients': 8 * GIB, precompile.ACTIVATIONS: 0}
-    return precompile.suggestions(job, by_kind, peak * GIB, usable * GIB)
 
-  return suggestions
+KERNEL = memory_limits.Overflow('vmem', 21 * 2**20, 16 * 2**20, 'attention_backward')
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'kernel', 'overflow', 'told', 'untold'),
+  [
+    ('float32', 'fused', KERNEL, ["'bfloat16'", "'plain'", "'inputs': 1024"], []),
+    ('bfloat16', 'fused', KERNEL, ["'plain'", "'inputs': 1024"], ['ACTIVATION_DTYPE']),
+    (
+      *('float32', 'plain', dataclasses.replace(KERNEL, where='fusion')),
+      *(['another libtpu'], ['ACTIVATION_DTYPE', 'ATTENTION_KERNEL']),
+    ),
+  ],
+)
+def test_a_kernel_too_large_for_the_chip_is_not_helped_by_hbm(
+  dtype, kernel, overflow, told, untold
+):
+  lines = precompile.on_chip_suggestions(job_of_16_chips(dtype, kernel), overflow)
+  assert all(any(words in line for line in lines[:-1]) for words in told)
+  assert not any(words in line for line in lines for words in untold)
+  settings_of_hbm = ('REMAT', 'MICROBATCHES', 'slice', 'BATCH_SIZE')
+  assert not any(words in line for line in lines[:-1] for words in settings_of_hbm)
+  assert lines[-1] == 'REMAT_POLICY and NUM_MICROBATCHES save HBM, and would save no vmem'
+
+
+def test_the_page_names_the_memory_that_overflows():
+  result = precompile.Result(
+    *('v4-8', 4, {'data': 4}, 30 * GIB, None, KERNEL, {}, (), {}, None, None, ('plain',), 1.0, GIB)
+  )
+  assert not result.fits
+  told = precompile_page.text(result)
+  assert 'attention_backward wants 21.00 MiB of the 16.00 MiB that there are in vmem' in told
+  assert 'HBM is not what is short' in told
 
 
 @pytest.mark.parametrize(('peak', 'usable'), [(40, 36), (40, 24), (40, 18), (36, 14)])

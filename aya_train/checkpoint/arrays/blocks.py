@@ -46,3 +46,19 @@ def cut(
       slice(start, min(start + step, size))
       for start, step, size in zip(position, block, shape, strict=True)
     )
+
+
+# Where all bits of the exponent are set, a number is infinite or none. numpy's isfinite is slow on
+# types that it does not know.
+_EXPONENT = {'bfloat16': 0x7F80, 'float16': 0x7C00}
+
+
+def all_finite(block: np.ndarray) -> bool:
+  """Whether a block of numbers holds no NaN and no infinity."""
+  if block.dtype.kind in 'iub':
+    return True
+  mask = _EXPONENT.get(block.dtype.name)
+  if mask is None:
+    return bool(np.isfinite(block).all())
+  bits = np.ascontiguousarray(block).view(np.uint16)
+  return int(np.bitwise_and(bits, np.uint16(mask)).max(initial=0)) != mask

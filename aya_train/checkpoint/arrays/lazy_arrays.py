@@ -14,6 +14,7 @@ import numpy as np
 from aya_train.checkpoint.arrays import blocks
 
 FLOATS = ('float32', 'bfloat16', 'float16', 'float64')
+QUANTISED = 'Quantised weights mean nothing without their scales: give what they were made from'
 _STRIP_ROWS = 16
 
 
@@ -111,12 +112,31 @@ def mapped(
   )
 
 
-def cast(array: LazyArray, dtype: Any) -> LazyArray:
-  """The same numbers in another dtype, rounded to nearest."""
+def cast(array: LazyArray, dtype: Any, name: str = 'a weight') -> LazyArray:
+  """The same numbers in another dtype, rounded to nearest.
+
+  Reading raises ValueError with `name` where a number is beyond what the dtype holds.
+  """
   dtype = np.dtype(dtype)
   if array.dtype == dtype:
     return array
-  return mapped(array, lambda part: part.astype(dtype, copy=False), dtype)
+  return mapped(array, lambda part: rounded(part, dtype, name), dtype)
+
+
+def rounded(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+  """A block in another dtype.
+
+  Raises:
+    ValueError: a finite number becomes infinite.
+  """
+  with np.errstate(over='ignore'):
+    out = block.astype(dtype, copy=False)
+  if dtype.itemsize >= block.dtype.itemsize and block.dtype.name != 'bfloat16':
+    return out
+  if blocks.all_finite(out) or not blocks.all_finite(block):
+    return out
+  peak = np.abs(block.astype(np.float64)).max()
+  raise ValueError(f'{name} holds {peak:g}, more than {dtype.name} can: choose another --dtype')
 
 
 def transpose(matrix: LazyArray) -> LazyArray:
@@ -264,4 +284,7 @@ def check_floats(arrays: Arrays, where: str) -> None:
   """Raises ValueError for an array that is no floating point number."""
   wrong = [f'{name} {a.dtype}' for name, a in arrays.items() if a.dtype.name not in FLOATS]
   if wrong:
-    raise ValueError(f'{where}: {len(wrong)} parameters are not of {FLOATS}: {wrong[:5]}')
+    raise ValueError(
+      f'{where}: {len(wrong)} of {len(arrays)} parameters are no weights in {", ".join(FLOATS)}: '
+      f'{wrong[:5]}. {QUANTISED}'
+    )

@@ -56,7 +56,7 @@ def _from_metadata(folder: epath.Path) -> tuple[dict[str, str], str]:
       if value['value_type'] in _ARRAY_TYPES and not value.get('skip_deserialize'):
         names['/'.join(keys)] = '.'.join(keys)
     return names, 'zarr3' if metadata.get('use_zarr3') else 'zarr'
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise ValueError(
       f'{folder}/_METADATA is not what Orbax writes ({error!r}). '
       'Copy the checkpoint again from its source'

@@ -30,7 +30,15 @@ DTYPES = {
 _MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 28
 _KEPT_TENSORS = 2
+_SAFETENSORS_DTYPES = (
+  *('F64', 'F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4'),
+  *('I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL', 'C64'),
+)
 _WAY_OUT = 'Copy the checkpoint again from its source'
+
+
+class _OtherDtypeError(ValueError):
+  """A whole file of tensors that are no weights as they stand."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +81,10 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
   try:
     header = json.loads(content)
     header.pop('__metadata__', None)
+    _check_dtypes(path, {name: fields['dtype'] for name, fields in header.items()})
     entries = {name: _entry(fields, 8 + length) for name, fields in header.items()}
+  except _OtherDtypeError:
+    raise
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} has no header of a safetensors file: {_cause(error)}. {_WAY_OUT}'
@@ -98,12 +109,27 @@ def _cause(error: Exception) -> str:
   return str(error) if isinstance(error, ValueError) else repr(error)
 
 
+def _check_dtypes(path: epath.Path, dtypes: Mapping[str, Any]) -> None:
+  """Refuses tensors of dtypes that are none of a weight's; the file itself may be whole."""
+  others = {name: dtype for name, dtype in dtypes.items() if str(dtype) not in DTYPES}
+  if not others:
+    return
+  name, dtype = next(iter(others.items()))
+  if dtype not in _SAFETENSORS_DTYPES:
+    raise ValueError(f'tensor {name} has the dtype {dtype!r}, which safetensors do not have')
+  way_out = lazy_arrays.QUANTISED
+  if dtype == 'F64':
+    way_out = 'Save the model in float32: model.float().save_pretrained(FOLDER)'
+  raise _OtherDtypeError(
+    f'{path}: {len(others)} of {len(dtypes)} tensors are of a dtype that no weight is read in, '
+    f'such as {name} of {dtype}; read are {", ".join(sorted(DTYPES))}. {way_out}'
+  )
+
+
 def _entry(fields: Any, base: int) -> Entry:
   shape, (start, stop) = fields['shape'], fields['data_offsets']
   if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
     raise ValueError(f'shape {shape} or offsets {[start, stop]} are no positions')
-  if fields['dtype'] not in DTYPES:
-    raise ValueError(f'a tensor is {fields["dtype"]}; only {sorted(DTYPES)} are read')
   entry = Entry(tuple(shape), DTYPES[fields['dtype']], base + start)
   if stop - start != entry.nbytes:
     raise ValueError(f'{stop - start} bytes for shape {shape} of {fields["dtype"]}')

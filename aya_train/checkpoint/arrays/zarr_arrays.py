@@ -7,6 +7,7 @@ touches and no others.
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,6 +19,7 @@ from etils import epath
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, zarr_gzip
 
 _MISSING_SHOWN = 3
+_INTERNALS = re.compile(r' \[(?:tensorstore_spec|source locations)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _wait(future: Any, what: str) -> Any:
   try:
     return future.result()
   except Exception as error:
-    cause = str(error).split(' [')[0]
+    cause = _INTERNALS.split(str(error), maxsplit=1)[0]
     raise ValueError(f'{what}: {cause}. Copy the checkpoint again from its source') from error
 
 
@@ -207,5 +209,5 @@ def _written(future: Any, kvstore: Mapping[str, Any]) -> Any:
   try:
     return future.result()
   except Exception as error:
-    cause = str(error).split(' [')[0]
+    cause = _INTERNALS.split(str(error), maxsplit=1)[0]
     raise OSError(f'{kvstore.get("path")} cannot be written: {cause}') from error

@@ -19,11 +19,14 @@ A tied network (`logits_via_embedding`) multiplies the decoder's output by d_mod
 transformers 5 only the T5 class does: it is written as `model_type: t5`, without `lm_head.weight`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from aya_train.checkpoint import model_settings
 from aya_train.models import t5_config
 
+_DEFAULT_SETTINGS = model_settings.ModelSettings()
 # transformers' 'gelu_new' is the tanh approximation that flax.linen.gelu computes; 'gated-gelu'
 # means 'gated-gelu_new' for historical reasons.
 FEED_FORWARD_PROJ = {
@@ -34,6 +37,14 @@ FEED_FORWARD_PROJ = {
   ('relu',): 'relu',
   ('silu',): 'silu',
 }
+# Other names of the same functions, read and never written.
+_SYNONYMS = {
+  'gated-gelu_new': 'gated-gelu',
+  'gated-gelu_pytorch_tanh': 'gated-gelu',
+  'gelu_pytorch_tanh': 'gelu_new',
+  'gated-swish': 'gated-silu',
+  'swish': 'silu',
+}
 LAYER_NORM_EPSILON = 1e-6
 CLASSES = {
   't5': 'T5ForConditionalGeneration',
@@ -43,7 +54,10 @@ CLASSES = {
 
 
 def to_hf_config(
-  config: t5_config.T5Config, *, dtype: str, pad_id: int, eos_id: int
+  config: t5_config.T5Config,
+  *,
+  dtype: str,
+  settings: model_settings.ModelSettings = _DEFAULT_SETTINGS,
 ) -> dict[str, Any]:
   """The content of config.json; `dtype` is the one of the written tensors.
 
@@ -76,27 +90,41 @@ def to_hf_config(
     'is_encoder_decoder': True,
     'use_cache': True,
     'tie_word_embeddings': tied,
-    'pad_token_id': pad_id,
-    'eos_token_id': eos_id,
-    'decoder_start_token_id': pad_id,
+    **_ids(settings),
+    **settings.config,
     # transformers 4 and 5 both read this older name of `dtype`.
     'torch_dtype': dtype,
   }
 
 
-def generation_config(*, pad_id: int, eos_id: int) -> dict[str, Any]:
-  """The content of generation_config.json: greedy decoding from the padding id, as T5X decodes."""
+def generation_config(
+  config: t5_config.T5Config, settings: model_settings.ModelSettings = _DEFAULT_SETTINGS
+) -> dict[str, Any]:
+  """The content of generation_config.json: greedy decoding, as T5X decodes, unless `settings` say
+  otherwise, and as long as they say.
+
+  The cache of transformers 5 has as many layers as the encoder, so a deeper decoder fails with it:
+  such a model is told to use none.
+  """
+  content = {**_ids(settings), **settings.generation}
+  if config.num_decoder_layers > config.num_encoder_layers:
+    content['use_cache'] = False
+  return content
+
+
+def _ids(settings: model_settings.ModelSettings) -> dict[str, Any]:
+  eos = settings.eos_ids
   return {
-    'decoder_start_token_id': pad_id,
-    'eos_token_id': eos_id,
-    'pad_token_id': pad_id,
+    'pad_token_id': model_settings.PAD_ID,
+    'eos_token_id': eos[0] if len(eos) == 1 else list(eos),
+    'decoder_start_token_id': settings.decoder_start_id,
   }
 
 
 def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
   """Whether the head is the input table, from what transformers 4 and 5 write for either."""
   if hf['model_type'] == 'mt5':
-    if not has_head:
+    if not has_head and not _saved_by_5(hf):
       raise ValueError(
         f'{where}: an mt5 model without lm_head.weight has no single meaning: transformers 4 '
         'scales the output of a tied model, 5 does not. Say model_type t5 in config.json if it is '
@@ -106,9 +134,24 @@ def _is_tied(hf: Mapping[str, Any], has_head: bool, where: str) -> bool:
   if hf['model_type'] == 'umt5':
     return not has_head
   scaled = hf.get('scale_decoder_outputs', hf.get('tie_word_embeddings') is not False)
-  if not scaled and not has_head:
+  if not scaled and not has_head and hf.get('tie_word_embeddings') is False:
     raise ValueError(f'{where}: config.json says the head is untied, but lm_head.weight is missing')
   return bool(scaled)
+
+
+def _saved_by_5(hf: Mapping[str, Any]) -> bool:
+  """Whether transformers 5 or later saved a config.json."""
+  major = str(hf.get('transformers_version', '')).partition('.')[0]
+  return major.isdigit() and int(major) >= 5
+
+
+def needs_head(config: t5_config.T5Config, *, has_head: bool) -> bool:
+  """Whether a network without a stored head uses its input table as one, unscaled.
+
+  So says a config.json of model_type t5 with `scale_decoder_outputs` false and tied tables, and one
+  of model_type mt5 that transformers 5 saved, whose class never scales.
+  """
+  return not has_head and not config.logits_via_embedding
 
 
 def from_hf_config(hf: Mapping[str, Any], *, has_head: bool, where: str) -> t5_config.T5Config:
@@ -128,6 +171,8 @@ def from_hf_config(hf: Mapping[str, Any], *, has_head: bool, where: str) -> t5_c
     )
   proj = hf.get('feed_forward_proj', 'relu' if hf['model_type'] == 't5' else 'gated-gelu')
   activations = {value: key for key, value in FEED_FORWARD_PROJ.items()}
+  _check_entries(hf, proj, where)
+  proj = _SYNONYMS.get(proj, proj)
   if proj not in activations:
     raise ValueError(f'{where}: feed_forward_proj {proj!r} not among {sorted(activations)}')
   if (epsilon := hf.get('layer_norm_epsilon', LAYER_NORM_EPSILON)) != LAYER_NORM_EPSILON:
@@ -149,3 +194,119 @@ def from_hf_config(hf: Mapping[str, Any], *, has_head: bool, where: str) -> t5_c
     relative_attention_max_distance=hf.get('relative_attention_max_distance', 128),
     relpos_bias_per_layer=hf['model_type'] == 'umt5',
   )
+
+
+# Entries beside the architecture ------------------------------------------------------------------
+
+_ALIASES = {
+  'hidden_size': 'd_model',
+  'num_attention_heads': 'num_heads',
+  'num_hidden_layers': 'num_layers',
+  'head_dim': 'd_kv',
+}
+_ARCHITECTURE = (
+  *('architectures', 'model_type', 'vocab_size', 'd_model', 'd_kv', 'd_ff', 'num_layers'),
+  *('num_decoder_layers', 'num_heads', 'relative_attention_num_buckets', 'layer_norm_epsilon'),
+  *('relative_attention_max_distance', 'dropout_rate', 'feed_forward_proj', 'is_encoder_decoder'),
+  *('tie_word_embeddings', 'scale_decoder_outputs', 'dense_act_fn', 'is_gated_act', 'is_decoder'),
+  *_ALIASES,
+)
+_OF_A_FILE = ('dtype', 'torch_dtype', '_name_or_path', 'transformers_version', '_from_model_config')
+# What transformers takes from config.json where there is no generation_config.json.
+_GENERATION = (
+  *('max_length', 'min_length', 'do_sample', 'early_stopping', 'num_beams', 'num_beam_groups'),
+  *('diversity_penalty', 'temperature', 'top_k', 'top_p', 'typical_p', 'repetition_penalty'),
+  *('length_penalty', 'no_repeat_ngram_size', 'encoder_no_repeat_ngram_size', 'bad_words_ids'),
+  *('num_return_sequences', 'forced_bos_token_id', 'forced_eos_token_id', 'suppress_tokens'),
+  *('begin_suppress_tokens', 'remove_invalid_values', 'exponential_decay_length_penalty'),
+)
+_PAD, _EOS, _START = 'pad_token_id', 'eos_token_id', 'decoder_start_token_id'
+
+
+def _check_entries(hf: Mapping[str, Any], proj: str, where: str) -> None:
+  """Refuses entries with which transformers would compute something else than our network.
+
+  Entries that override what follows from others count in transformers, and so they do here.
+  """
+  kind, _, function = proj.rpartition('-')
+  function = 'gelu_new' if proj == 'gated-gelu' else function
+  wanted: dict[str, tuple[Any, ...]] = {
+    'dense_act_fn': tuple(name for name in (function, *_SAME_FUNCTION.get(function, ()))),
+    'is_gated_act': (kind == 'gated',),
+    'is_encoder_decoder': (True,),
+    'is_decoder': (False,),
+    'tie_encoder_decoder': (False,),
+    'quantization_config': (None,),
+    'pruned_heads': ({}, None),
+    'auto_map': (None,),
+    **{alias: (hf[name],) for alias, name in _ALIASES.items()},
+  }
+  wrong = [
+    f'{key} {hf[key]!r} (expected {" or ".join(map(repr, fit))})'
+    for key, fit in wanted.items()
+    if key in hf and hf[key] not in fit
+  ]
+  if wrong:
+    raise ValueError(
+      f'{where}: config.json has {", ".join(wrong)}: with this, transformers computes another '
+      'function than the T5 network here'
+    )
+
+
+_SAME_FUNCTION = {
+  'gelu_new': ('gelu_pytorch_tanh',),
+  'gelu_pytorch_tanh': ('gelu_new',),
+  'silu': ('swish',),
+  'swish': ('silu',),
+}
+
+
+def settings_of(
+  hf: Mapping[str, Any], generation: Mapping[str, Any], where: str
+) -> model_settings.ModelSettings:
+  """What config.json and generation_config.json (or {}) say of the way the model answers.
+
+  As in transformers, the latter counts where both say something.
+
+  Raises:
+    ValueError: padding other than 0, or ids that are none.
+  """
+
+  def ids(key: str, default: int) -> tuple[int, ...]:
+    value = next((x[key] for x in (generation, hf) if x.get(key) is not None), default)
+    found = tuple(value) if isinstance(value, list) else (value,)
+    if not found or not all(type(i) is int and 0 <= i < hf['vocab_size'] for i in found):
+      raise ValueError(
+        f'{where}: {key} must be an id below vocab_size {hf["vocab_size"]}, got {value!r}'
+      )
+    return found
+
+  for content, file in ((hf, 'config.json'), (generation, 'generation_config.json')):
+    if content.get(_PAD) not in (None, model_settings.PAD_ID):
+      raise ValueError(
+        f'{where}: {file} has pad_token_id {content[_PAD]!r}: the network here takes id '
+        f'{model_settings.PAD_ID} for padding, which attention leaves out, and no other'
+      )
+  start, eos = ids(_START, model_settings.START_ID), ids(_EOS, model_settings.EOS_ID)
+  if len(start) != 1:
+    raise ValueError(f'{where}: decoder_start_token_id must be one id, got {list(start)}')
+  own = generation or {k: hf[k] for k in _GENERATION if hf.get(k) is not None}
+  settings = model_settings.ModelSettings(
+    decoder_start_id=start[0],
+    eos_ids=eos,
+    generation={
+      key: value
+      for key, value in own.items()
+      if key not in (*_OF_A_FILE, _PAD, _EOS, _START)
+      # Changes no answer; `generation_config` sets it where it must be false.
+      and key != 'use_cache'
+    },
+  )
+  derived = {**_ids(settings), 'initializer_factor': 1.0, 'use_cache': True}
+  further = {
+    key: value
+    for key, value in hf.items()
+    if key not in (*_ARCHITECTURE, *_OF_A_FILE, *_GENERATION, _PAD)
+    and not (key in derived and value in (None, derived[key]))
+  }
+  return dataclasses.replace(settings, config=further)

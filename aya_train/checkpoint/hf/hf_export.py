@@ -5,10 +5,11 @@ files one by one. What transformers makes of the folder is described in `hf_conf
 and `hf_tokenizer` (ids).
 """
 
+import functools
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -17,9 +18,16 @@ from etils import epath
 from flax import linen as nn
 from flax import traverse_util
 
-from aya_train.checkpoint import layouts, work_folder
-from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
-from aya_train.checkpoint.hf import hf_config, hf_files, hf_import, hf_tokenizer, hf_torch
+from aya_train.checkpoint import layouts, model_settings, work_folder
+from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays, safetensors_file
+from aya_train.checkpoint.hf import (
+  hf_config,
+  hf_files,
+  hf_import,
+  hf_tokenizer,
+  hf_torch,
+  hf_vocabulary,
+)
 from aya_train.models import t5_config
 
 logger = logging.getLogger(__name__)
@@ -43,6 +51,9 @@ def export(
   license_text: str | None = None,
   overwrite: bool = False,
   allow_float16_overflow: bool = False,
+  allow_non_finite: bool = False,
+  settings: model_settings.ModelSettings | None = None,
+  tokenizer_folder: epath.PathLike | None = None,
 ) -> epath.Path:
   """Writes a folder that `AutoModelForSeq2SeqLM` and `AutoTokenizer` load.
 
@@ -62,44 +73,59 @@ def export(
     overwrite: replace `out_dir`.
     allow_float16_overflow: write float16 without running sample prompts
       (`hf_torch.check_float16_activations`, which needs torch and transformers).
+    allow_non_finite: write NaN and infinity where `params` hold them.
+    settings: how the model answers; by default from id 0 to id 1, in at most
+      `model_settings.MAX_NEW_TOKENS` tokens.
+    tokenizer_folder: a tokenizer of transformers to copy as it is, instead of one made from
+      `vocabulary_file`, which may then be ''.
 
   Returns:
     The path of the folder.
 
   Raises:
     ValueError: dtype or network cannot be exported, names or shapes do not fit `config`, the
-      vocabulary is no T5 vocabulary or larger than the model's, or weights or activations do not
-      fit into float16.
+      vocabulary is no T5 vocabulary or larger than the model's, weights are not finite, or weights
+      or activations do not fit into the dtype.
     FileExistsError: `out_dir` is not empty and `overwrite` is false.
   """
   if dtype not in DTYPES:
     raise ValueError(f'export dtype must be one of {sorted(DTYPES)}, got {dtype!r}')
   out_dir = epath.Path(out_dir)
-  vocabulary = hf_tokenizer.read_vocabulary(vocabulary_file)
-  pad_id, eos_id = vocabulary.trainer_spec.pad_id, vocabulary.trainer_spec.eos_id
-  if len(vocabulary.pieces) > config.vocab_size:
-    raise ValueError(
-      f'{vocabulary_file} has {len(vocabulary.pieces)} pieces, more than the {config.vocab_size} '
-      "rows of the model's table: this is not the vocabulary that the model was trained with"
-    )
-  settings = hf_config.to_hf_config(config, dtype=dtype, pad_id=pad_id, eos_id=eos_id)
+  if settings is None:
+    settings = model_settings.ModelSettings().with_length(model_settings.MAX_NEW_TOKENS)
+  if tokenizer_folder is None:
+    _check_vocabulary(vocabulary_file, config)
+  content = hf_config.to_hf_config(config, dtype=dtype, settings=settings)
   tensors = _hf_tensors(params, config)
   split = shards(tensors, dtype, max_shard_size)
   with work_folder.replacing(out_dir, overwrite=overwrite) as work:
     folder = work / 'out'
     folder.mkdir()
-    _write_json(folder / 'config.json', settings)
-    generation = hf_config.generation_config(pad_id=pad_id, eos_id=eos_id)
+    _write_json(folder / 'config.json', content)
+    generation = hf_config.generation_config(config, settings)
     _write_json(folder / 'generation_config.json', generation)
-    hf_tokenizer.write(vocabulary_file, folder)
+    if tokenizer_folder is None:
+      hf_tokenizer.write(vocabulary_file, folder)
+    else:
+      hf_vocabulary.copy(tokenizer_folder, folder)
     for name, text in (('README.md', model_card), ('LICENSE', license_text)):
       if text is not None:
         (folder / name).write_text(text)
-    _write_shards(folder, tensors, split, DTYPES[dtype])
+    cast = functools.partial(_cast, where=str(out_dir), allow_non_finite=allow_non_finite)
+    _write_shards(folder, tensors, split, DTYPES[dtype], cast)
     if dtype == 'float16' and not allow_float16_overflow:
       peak, where = hf_torch.check_float16_activations(folder)
       logger.info('largest activation on sample prompts: %.4g, in %s', peak, where)
   return out_dir
+
+
+def _check_vocabulary(vocabulary_file: epath.PathLike, config: t5_config.T5Config) -> None:
+  pieces = len(hf_tokenizer.read_vocabulary(vocabulary_file).pieces)
+  if pieces > config.vocab_size:
+    raise ValueError(
+      f'{vocabulary_file} has {pieces} pieces, more than the {config.vocab_size} '
+      "rows of the model's table: this is not the vocabulary that the model was trained with"
+    )
 
 
 def _hf_tensors(
@@ -157,20 +183,28 @@ def is_laid_out(folder: epath.PathLike, dtype: str, max_shard_size: int | str) -
 
 
 def _write_shards(
-  folder: epath.Path, tensors: Mapping[str, lazy_arrays.LazyArray], split: Any, dtype: np.dtype
+  folder: epath.Path,
+  tensors: Mapping[str, lazy_arrays.LazyArray],
+  split: Any,
+  dtype: np.dtype,
+  cast: Callable[[np.ndarray, np.dtype, str], np.ndarray],
 ) -> None:
   for filename, names in split.filename_to_tensors.items():
     chosen = {name: tensors[name] for name in names}
-    safetensors_file.write(folder / filename, chosen, dtype, _cast)
+    safetensors_file.write(folder / filename, chosen, dtype, cast)
   if split.is_sharded:
     index = {'metadata': split.metadata, 'weight_map': split.tensor_to_filename}
     _write_json(folder / hf_files.INDEX, index)
 
 
-def _cast(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+def _cast(
+  block: np.ndarray, dtype: np.dtype, name: str, *, where: str, allow_non_finite: bool
+) -> np.ndarray:
+  if not allow_non_finite:
+    finite_arrays.check(block, name, where)
   if dtype == np.float16:
     check_float16_weights(block, name)
-  return block.astype(dtype.newbyteorder('<'), copy=False)
+  return lazy_arrays.rounded(block, dtype, name).astype(dtype.newbyteorder('<'), copy=False)
 
 
 def check_float16_weights(block: np.ndarray, name: str) -> None:

@@ -1,6 +1,7 @@
 """Reads what a model folder of Hugging Face transformers says, and opens its tensors."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +12,10 @@ from etils import epath
 from aya_train.checkpoint import names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 
+logger = logging.getLogger(__name__)
+
 INDEX = 'model.safetensors.index.json'
+WHOLE = 'model.safetensors'
 
 _WAY_OUT = 'Copy the folder again from its source'
 
@@ -28,7 +32,7 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
     raise FileNotFoundError(
       f'{folder} holds no config.json; it must be a transformers model folder'
     )
-  settings = _read_json(path)
+  settings = read_json(path)
   if settings.get('model_type') not in ('mt5', 't5', 'umt5'):
     return settings  # refused by its name
   for name in (*_REQUIRED, *_OPTIONAL):
@@ -57,7 +61,7 @@ _OPTIONAL: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
+def read_json(path: epath.Path) -> dict[str, Any]:
   """A JSON object from a file.
 
   Raises:
@@ -65,11 +69,21 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   """
   try:
     content = json.loads(path.read_bytes())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path} is no JSON: {error}. {_WAY_OUT}') from error
   if not isinstance(content, dict):
     raise ValueError(f'{path} must hold a JSON object, got {type(content).__name__}. {_WAY_OUT}')
   return content
+
+
+def read_generation_config(folder: epath.PathLike) -> dict[str, Any]:
+  """The content of generation_config.json, {} where there is none.
+
+  Raises:
+    ValueError: it is no JSON object.
+  """
+  path = epath.Path(folder) / 'generation_config.json'
+  return read_json(path) if path.exists() else {}
 
 
 def dtype_of(folder: epath.PathLike) -> str:
@@ -93,29 +107,42 @@ def parameter_count(folder: epath.PathLike) -> int:
 def safetensors_files(folder: epath.PathLike) -> list[str]:
   """Names of the files that hold a folder's tensors.
 
+  Where there is one whole file beside shards it is that one, as in transformers.
+
   Raises:
     FileNotFoundError: there are none, with the way out when there is a .bin.
     ValueError: the index is damaged or names a file outside the folder.
   """
   folder = epath.Path(folder)
+  if (folder / WHOLE).exists():
+    if _is_sharded(folder):
+      logger.warning(
+        '%s holds %s and shards (%s): %s is read, as transformers does, and the shards are not. If '
+        'they are what you mean, move it away',
+        *(folder, WHOLE, INDEX, WHOLE),
+      )
+    return [WHOLE]
   if (folder / INDEX).exists():
     return sorted(set(_weight_map(folder).values()))
-  if (folder / 'model.safetensors').exists():
-    return ['model.safetensors']
   found = sorted(path.name for path in folder.glob('*.bin*'))
   way_out = (
     ' Pickled torch files are not read, since they can run code: load the model with transformers '
     'and save_pretrained it, which writes safetensors.'
   )
   raise FileNotFoundError(
-    f'{folder} holds neither model.safetensors nor {INDEX}.' + (way_out if found else '')
+    f'{folder} holds neither {WHOLE} nor {INDEX}.' + (way_out if found else '')
   )
+
+
+def _is_sharded(folder: epath.Path) -> bool:
+  """Whether an index names other files than the whole one."""
+  return (folder / INDEX).exists() and set(_weight_map(folder).values()) != {WHOLE}
 
 
 def _weight_map(folder: epath.Path) -> dict[str, str]:
   """The file of each tensor, as the index of a sharded folder says."""
   path = folder / INDEX
-  found = _read_json(path).get('weight_map')
+  found = read_json(path).get('weight_map')
   if not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
     raise ValueError(f'{path} must map names of tensors to files in `weight_map`. {_WAY_OUT}')
   if outside := [file for file in found.values() if not file or file != os.path.basename(file)]:
@@ -133,7 +160,7 @@ def open_tensors(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   folder = epath.Path(folder)
   files = safetensors_files(folder)
   found = {file: safetensors_file.open_file(folder / file) for file in files}
-  if (folder / INDEX).exists():
+  if files != [WHOLE] or ((folder / INDEX).exists() and not _is_sharded(folder)):
     said = set(_weight_map(folder).items())
     if wrong := said ^ {(name, file) for file in files for name in found[file]}:
       raise ValueError(

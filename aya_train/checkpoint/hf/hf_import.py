@@ -1,10 +1,13 @@
 """Opens model folders of Hugging Face transformers as checkpoints of our network."""
 
-import numpy as np
 from etils import epath
 
 from aya_train.checkpoint import contents, layouts, names
-from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
+from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.hf import hf_config, hf_files, hf_vocabulary
+from aya_train.models import t5_config
+
+_HEAD = 'lm_head.weight'
 
 
 def open_folder(folder: epath.PathLike) -> contents.Checkpoint:
@@ -21,23 +24,43 @@ def open_folder(folder: epath.PathLike) -> contents.Checkpoint:
     ValueError: the model is not one of this network, or names or shapes do not fit config.json.
   """
   folder = epath.Path(folder)
-  settings = hf_files.read_config(folder)
+  content = hf_files.read_config(folder)
   tensors = hf_files.open_tensors(folder)
-  config = hf_config.from_hf_config(
-    settings, has_head='lm_head.weight' in tensors, where=str(folder)
-  )
-  tables = [tensors[name] for name in ('lm_head.weight', names.HF_TABLE) if name in tensors]
-  if config.logits_via_embedding and not np.array_equal(tables[0].read(), tables[-1].read()):
-    raise ValueError(
-      f'{folder}: config.json ties the head to the input table, but the two tensors differ; set '
-      'tie_word_embeddings to false in config.json if the head was trained on its own'
-    )
+  has_head = _HEAD in tensors
+  config = hf_config.from_hf_config(content, has_head=has_head, where=str(folder))
+  settings = hf_config.settings_of(content, hf_files.read_generation_config(folder), str(folder))
+  _check_tables(tensors, config, str(folder))
+  if hf_config.needs_head(config, has_head=has_head):
+    table = names.hf_names(tensors, tied=True)[names.HF_TABLE]
+    tensors = {**tensors, _HEAD: tensors[table]}
   params = layouts.from_hf(tensors, layouts.table_of(config), str(folder))
   layouts.check(params, config, str(folder))
-  vocabulary = folder / hf_tokenizer.MODEL_FILE
+  vocabulary = hf_vocabulary.file_of(folder)
   return contents.Checkpoint(
     where=str(folder),
     config=config,
     params=params,
-    vocabulary_file=str(vocabulary) if vocabulary.exists() else '',
+    vocabulary_file='' if vocabulary is None else str(vocabulary),
+    settings=settings,
+    tokenizer_folder=str(folder) if hf_vocabulary.has_tokenizer(folder) else '',
   )
+
+
+def _check_tables(tensors: lazy_arrays.Arrays, config: t5_config.T5Config, where: str) -> None:
+  """Refuses second input tables that differ, and a head that differs where it is tied."""
+  others = [name for name in names.HF_TABLE_ALIASES if name in tensors]
+  tied = [_HEAD] if config.logits_via_embedding and _HEAD in tensors else []
+  first, *rest = [name for name in (names.HF_TABLE, *others, *tied) if name in tensors] or ['']
+  for name in rest:
+    if not lazy_arrays.first_difference(name, tensors[first], tensors[name]):
+      continue
+    if name == _HEAD:
+      raise ValueError(
+        f'{where}: config.json ties the head to the input table and scales the output, but '
+        f'{_HEAD} and {first} differ; set tie_word_embeddings and scale_decoder_outputs to false '
+        'in config.json if the head was trained on its own, for outputs that are not scaled'
+      )
+    raise ValueError(
+      f'{where}: {first} and {name} differ: the network here has one input table for encoder and '
+      'decoder. Take the folder as it was before the tables were trained apart'
+    )

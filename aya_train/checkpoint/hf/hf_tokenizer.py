@@ -22,10 +22,13 @@ no piece for one of their characters (T5's English one lacks '<'). transformers 
 called by name instead of AutoTokenizer, rebuilds the tokenizer its own way and loses all of this.
 """
 
+import base64
 import functools
 import json
+import math
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etils import epath
@@ -36,7 +39,8 @@ MODEL_FILE = 'spiece.model'
 _SPLIT, _KEEP_APART = '\ufdd0', '\ufdd1'
 _START, _END, _ANY = r'(?<![\s\S])', r'(?![\s\S])', r'[\s\S]'
 _UNIGRAM = 1
-_NORMAL, _USER_DEFINED = 1, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+_BYTE_PIECE = re.compile('<0x[0-9A-F]{2}>')
 _COMPOSED_BY_RULES = ('nfkc', 'nmt_nfkc')
 # The longest chain of accents that compose one after the other is three (Greek).
 _COMPOSITION_STEPS = 3
@@ -128,6 +132,61 @@ def build(model: Any) -> Any:
   return tokenizer
 
 
+def rebuilt(content: Mapping[str, Any]) -> Any | None:
+  """The SentencePiece model that `build` made a tokenizer.json of; None if that is not certain.
+
+  transformers keeps tokenizer.json alone where it saves such a tokenizer again. Whatever is read
+  here is built anew, and must give the same file.
+  """
+  from sentencepiece import sentencepiece_model_pb2
+
+  try:
+    inner, steps = content['model'], content['normalizer']['normalizers']
+    scores = [score for _, score in inner['vocab']]
+    highest, never = max(scores), scores[0]
+    model = sentencepiece_model_pb2.ModelProto()
+    spec, normal = model.trainer_spec, model.normalizer_spec
+    spec.model_type, spec.vocab_size = _UNIGRAM, len(scores)
+    spec.pad_id, spec.eos_id, spec.unk_id, spec.bos_id = 0, 1, inner['unk_id'], -1
+    spec.byte_fallback = bool(inner['byte_fallback'])
+    for i, (piece, score) in enumerate(inner['vocab']):
+      kind = _NORMAL
+      if i in (spec.pad_id, spec.eos_id):
+        kind = _CONTROL
+      elif i == spec.unk_id:
+        kind = _UNKNOWN
+      elif _is_near(score, never):
+        kind = _BYTE if spec.byte_fallback and _BYTE_PIECE.fullmatch(piece) else _UNUSED
+      elif _is_near(score, _defined_score(piece, highest)):
+        kind = _USER_DEFINED
+      model.pieces.add(piece=piece, score=score if kind == _NORMAL else 0.0, type=kind)
+    kinds = [step['type'] for step in steps]
+    charsmap = [step['precompiled_charsmap'] for step in steps if step['type'] == 'Precompiled']
+    if charsmap:
+      normal.precompiled_charsmap = base64.b64decode(charsmap[0])
+    normal.name = _COMPOSED_BY_RULES[-1] if 'NFC' in kinds else 'identity'
+    normal.add_dummy_prefix = kinds[-1] == 'Prepend'
+    patterns = [step.get('pattern') for step in steps]
+    normal.remove_extra_whitespaces = {'Regex': f'{SPACE}+'} in patterns
+    normal.escape_whitespaces = True
+    made = json.loads(build(model).to_str())
+  except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    return None
+  of_both = zip(made['model']['vocab'], inner['vocab'], strict=True)
+  same_scores = all(_is_near(mine, theirs) for (_, mine), (_, theirs) in of_both)
+  parts = ('normalizer', 'pre_tokenizer', 'decoder', 'post_processor')
+  return model if same_scores and all(made[k] == content.get(k) for k in parts) else None
+
+
+def _is_near(one: float, other: float) -> bool:
+  """Whether two scores are one number in float32."""
+  return math.isclose(one, other, rel_tol=1e-6)
+
+
+def _defined_score(piece: str, highest: float) -> float:
+  return len(piece.encode()) * highest - 0.1  # sentencepiece, unigram_model.cc
+
+
 def _scores(pieces: Any) -> list[tuple[str, float]]:
   """Each piece with the score that makes the Viterbi search treat it as SentencePiece does."""
   normal = [piece.score for piece in pieces if piece.type == _NORMAL]
@@ -137,7 +196,7 @@ def _scores(pieces: Any) -> list[tuple[str, float]]:
 
   def score(piece: Any) -> float:
     if piece.type == _USER_DEFINED:
-      return len(piece.piece.encode()) * highest - 0.1  # sentencepiece, unigram_model.cc
+      return _defined_score(piece.piece, highest)
     return piece.score if piece.type == _NORMAL else never
 
   return [(piece.piece, score(piece)) for piece in pieces]

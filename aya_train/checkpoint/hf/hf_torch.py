@@ -1,6 +1,6 @@
 """Exported folders as torch modules whose weights stay in the files until they are used."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from etils import epath
 from aya_train.checkpoint import names
 from aya_train.checkpoint.hf import hf_config, hf_files
 
+_HEAD = 'lm_head.weight'
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 # One line each of several scripts, among them the kinds of text that Aya is asked for.
 PROMPTS = (
@@ -35,12 +36,30 @@ def open_mapped(folder: epath.PathLike) -> Any:
     RuntimeError: the tensors are not those of the model.
   """
   import torch
-  import transformers
 
   state = mapped_tensors(folder)
+  return with_weights(user_config(folder), state, torch, scaled=is_scaled(folder, state))
+
+
+def is_scaled(folder: epath.PathLike, tensors: Collection[str]) -> bool:
+  """Whether a folder's model scales what its head, the input table, is given (a tied network)."""
+  content = hf_files.read_config(folder)
+  config = hf_config.from_hf_config(content, has_head=_HEAD in tensors, where=str(folder))
+  return config.logits_via_embedding
+
+
+def user_config(folder: epath.PathLike) -> Any:
+  """The transformers config of a folder, with the ids that begin and end its answers."""
+  import transformers
+
+  settings = hf_config.settings_of(
+    hf_files.read_config(folder), hf_files.read_generation_config(folder), str(folder)
+  )
   config = transformers.AutoConfig.from_pretrained(str(folder))
-  config.tie_word_embeddings = 'lm_head.weight' not in state
-  return with_weights(config, state, torch)
+  config.decoder_start_token_id = settings.decoder_start_id
+  ends = settings.eos_ids
+  config.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
+  return config
 
 
 def mapped_tensors(folder: epath.PathLike) -> dict[str, Any]:
@@ -54,20 +73,23 @@ def mapped_tensors(folder: epath.PathLike) -> dict[str, Any]:
   return state
 
 
-def with_weights(config: Any, state: Mapping[str, Any], torch: Any) -> Any:
-  """The model of a transformers config around given tensors, which are not copied."""
+def with_weights(config: Any, state: Mapping[str, Any], torch: Any, *, scaled: bool) -> Any:
+  """The model of a transformers config around given tensors, which are not copied.
+
+  The input table may have any of its names, and is the head where there is no other.
+  """
   import transformers
 
-  state = dict(state)
-  tied = 'lm_head.weight' not in state
-  for alias in names.HF_TABLE_ALIASES:
-    state[alias] = state['shared.weight']
-  if tied:
-    state['lm_head.weight'] = state['shared.weight']
+  state = {name: array for name, array in state.items() if name not in names.HF_IGNORED}
+  table = next(name for name in (names.HF_TABLE, *names.HF_TABLE_ALIASES) if name in state)
+  for alias in (names.HF_TABLE, *names.HF_TABLE_ALIASES):
+    state.setdefault(alias, state[table])
+  state.setdefault(_HEAD, state[table])
   with torch.device('meta'):
     model = getattr(transformers, hf_config.CLASSES[config.model_type])(config)
   model.load_state_dict(state, strict=True, assign=True)
-  model.config.tie_word_embeddings = tied
+  model.config.tie_word_embeddings = scaled  # read by umt5, and by all classes of transformers 4
+  model.config.scale_decoder_outputs = scaled  # read by T5's class of transformers 5
   return model.eval()
 
 

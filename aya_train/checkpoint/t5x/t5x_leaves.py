@@ -257,7 +257,7 @@ def to_leaves(
   }
   for rule, layer in [(r, None) for r in table.rules()] if scan_layers else table.parameters():
     name = rule.scanned if scan_layers else rule.name('unrolled', layer)
-    array = lazy_arrays.cast(params[name], dtype)
+    array = lazy_arrays.cast(params[name], dtype, name)
     matrix = adafactor_moments.matrix_shape(array.shape, config, rule)
     if not scan_layers:
       fields = _wanted(checkpoint.moments, name, matrix, _factored(matrix))

@@ -109,7 +109,7 @@ def with_header(content, change):
     (lambda c: c[:8] + b'[' + c[9:], 'no header'),
     (lambda c: with_header(c, lambda h: h['a'].update(shape=[7, 6])), '140 bytes for shape'),
     (lambda c: with_header(c, lambda h: h['a'].update(shape=[-7, -5])), 'no positions'),
-    (lambda c: with_header(c, lambda h: h['a'].update(dtype='I64')), 'I64; only'),
+    (lambda c: with_header(c, lambda h: h['a'].update(dtype='X99')), 'safetensors do not have'),
     (lambda c: with_header(c, lambda h: h.update(b=h['a'])), 'begins at byte'),
     (lambda c: with_header(c, lambda h: h['a'].pop('shape')), 'shape'),
     (lambda c: with_header(c, lambda h: h.update(a=3)), 'no header'),
@@ -133,3 +133,16 @@ def test_safetensors_reads_what_is_written(tmp_path):
   with safetensors.safe_open(str(out), framework='numpy') as f:
     for name, tensor in tensors.items():
       np.testing.assert_array_equal(f.get_tensor(name), tensor.read().astype(np.float16))
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'way_out'),
+  [('F64', 'Save the model in float32'), ('I8', 'Quantised weights'), ('F8_E4M3', 'Quantised')],
+)
+def test_a_whole_file_of_another_dtype_is_not_called_damaged(tmp_path, dtype, way_out):
+  path = tmp_path / 'x.safetensors'
+  save(path, a=np.ones((7, 5), np.float32), b=np.ones(3, np.float32))
+  path.write_bytes(with_header(path.read_bytes(), lambda h: h['a'].update(dtype=dtype)))
+  with pytest.raises(ValueError, match=f'1 of 2 tensors .* a of {dtype}; .*{way_out}') as raised:
+    safetensors_file.read_header(path)
+  assert 'header' not in str(raised.value) and 'again' not in str(raised.value)

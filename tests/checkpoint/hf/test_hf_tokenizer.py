@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from aya_train.checkpoint.hf import hf_tokenizer
+from aya_train.checkpoint.hf import hf_tokenizer, hf_vocabulary
 from tests.checkpoint import small_model
 
 pytest.importorskip('tokenizers', reason='needs the extra `hf`')
@@ -162,3 +162,50 @@ def test_other_vocabularies_are_refused(vocabulary_file, tmp_path):
   (tmp_path / 'other').write_bytes(model.SerializeToString())
   with pytest.raises(ValueError, match='padding 0, eos 1'):
     hf_tokenizer.read_vocabulary(tmp_path / 'other')
+
+
+@pytest.mark.parametrize('name', ['small', 't5'])
+def test_a_tokenizer_of_ours_gives_back_the_model_that_it_was_made_of(name, vocabulary_file):
+  path = REAL.get(name) or vocabulary_file
+  if not path.exists():
+    pytest.skip(f'{path} is not on this machine')
+  model = hf_tokenizer.read_vocabulary(path)
+  content = json.loads(hf_tokenizer.build(model).to_str())
+  again = hf_tokenizer.rebuilt(content)
+  texts = [*TEXTS, *(piece.piece for piece in model.pieces)]
+  processors = [
+    sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString()) for m in (model, again)
+  ]
+  mine, theirs = ([ids(processor, text) for text in texts] for processor in processors)
+  assert mine == theirs
+  assert [processors[0].decode(x) for x in mine] == [processors[1].decode(x) for x in mine]
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda c: c['normalizer']['normalizers'].pop(0),
+    lambda c: c['model']['vocab'].append(['new', 1.0]),
+    lambda c: c.update(pre_tokenizer={'type': 'WhitespaceSplit'}),
+    lambda c: c.update(normalizer=None),
+    lambda c: c['model'].update(type='BPE', vocab={'a': 1}),
+    lambda c: c.pop('model'),
+  ],
+)
+def test_what_is_not_quite_ours_is_not_guessed(vocabulary_file, change):
+  content = json.loads(hf_tokenizer.build(hf_tokenizer.read_vocabulary(vocabulary_file)).to_str())
+  assert hf_tokenizer.rebuilt(content) is not None
+  change(content)
+  assert hf_tokenizer.rebuilt(content) is None
+
+
+def test_a_folder_that_transformers_saved_again_has_its_vocabulary(folder, tokenizer, tmp_path):
+  tokenizer.save_pretrained(str(tmp_path))
+  assert not (tmp_path / 'spiece.model').exists()
+  (tmp_path / 'config.json').write_bytes((folder / 'config.json').read_bytes())
+  model = hf_tokenizer.read_vocabulary(folder / 'spiece.model')
+  content = hf_vocabulary.own_model(tmp_path, len(model.pieces))
+  file = tmp_path / 'again.model'
+  file.write_bytes(content)
+  again = hf_tokenizer.read_vocabulary(file)
+  assert [(p.piece, p.type) for p in again.pieces] == [(p.piece, p.type) for p in model.pieces]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from aya_train import optimizer, partitioning, train_loop, train_state, train_step
+from aya_train import initial_state, optimizer, partitioning, train_state, train_step
 from aya_train.checkpoint import formats
 from aya_train.models import network
 from aya_train.objectives import objective, seq2seq
@@ -65,7 +65,7 @@ def run_ours(folder, config, factor):
   )
   abstract = train_state.abstract_state(model, tx, partitioner)
   source = formats.detect(folder)
-  state = train_loop.initial_state(model, tx, partitioner, abstract, 0, source)
+  state = initial_state.create(model, tx, partitioner, abstract, 0, source)
   step = jax.jit(
     lambda state, batch: train_step.train_step(
       state, batch, objective=model, tx=tx, learning_rate=lambda step: RATE, num_microbatches=1

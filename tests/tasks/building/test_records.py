@@ -18,20 +18,27 @@ def found(path, **kwargs):
   return list(records.read(path, **kwargs))
 
 
-@pytest.mark.parametrize('name', ['a.jsonl', 'a.json', 'a.jsonl.gz', 'a.parquet'])
+def write(path, rows):
+  if path.name.endswith('.zip'):
+    released.zipped(path, {'a.jsonl': rows})
+  else:
+    (released.parquet if path.name.endswith('parquet') else released.jsonl)(path, rows)
+
+
+@pytest.mark.parametrize('name', ['a.jsonl', 'a.json', 'a.jsonl.gz', 'a.parquet', 'a.zip'])
 def test_reads_back_what_was_written(tmp_path, name):
   path = tmp_path / name
-  (released.parquet if name.endswith('parquet') else released.jsonl)(path, ROWS)
+  write(path, ROWS)
   got = found(path)
   assert [record for _, record in got] == ROWS
   assert [where for where, _ in got] == [f'row {i + 1}' for i in range(300)]
 
 
-@pytest.mark.parametrize('name', ['a.jsonl', 'a.jsonl.gz', 'a.parquet'])
+@pytest.mark.parametrize('name', ['a.jsonl', 'a.jsonl.gz', 'a.parquet', 'a.zip'])
 @pytest.mark.parametrize('share', [0.0, 0.3, 0.98])
 def test_a_cut_file_is_damaged(tmp_path, name, share):
   path = tmp_path / name
-  (released.parquet if name.endswith('parquet') else released.jsonl)(path, ROWS)
+  write(path, ROWS)
   whole = path.read_bytes()
   cut = int(len(whole) * share)
   while share and name.endswith('l') and whole[cut - 1 : cut + 1].count(b'\n'):
@@ -48,6 +55,27 @@ def test_a_page_that_is_garbage_is_damage(tmp_path):
   data[40:200] = b'\xff' * 160
   path.write_bytes(data)
   with pytest.raises(DamagedFileError, match='damaged inside'):
+    found(path)
+
+
+def test_a_zip_is_read_through_its_files_of_json_lines(tmp_path):
+  path = tmp_path / 'a.zip'
+  junk = {'__MACOSX/._a.jsonl': ['x'], 'README.md': ['x']}
+  released.zipped(path, {**junk, 'in/a.jsonl': ROWS[:2], 'in/b.jsonl': ROWS[2:5]})
+  assert found(path) == [(f'row {i + 1}', ROWS[i]) for i in range(5)]
+  released.zipped(path, junk)
+  with pytest.raises(DamagedFileError, match=r'a\.zip: no file of JSON lines'):
+    found(path)
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.9])
+def test_a_changed_byte_of_a_zip_is_damage(tmp_path, share):
+  path = tmp_path / 'a.zip'
+  write(path, ROWS)
+  data = bytearray(path.read_bytes())
+  data[int(share * path.stat().st_size)] ^= 0xFF
+  path.write_bytes(data)
+  with pytest.raises(DamagedFileError, match=r'a\.zip'):
     found(path)
 
 

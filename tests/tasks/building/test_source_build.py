@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import aya_train.tasks  # noqa: F401 - registers the tasks
+from aya_train import process_identity
 from aya_train.tasks import storage
 from aya_train.tasks.building import (
   read_report,
@@ -22,6 +23,7 @@ from aya_train.tasks.building import (
   source_builder,
   work_runner,
 )
+from aya_train.tasks.cldr import cldr_builder
 from tests.tasks import released
 
 SILENT = {'progress': lambda line: None}
@@ -368,3 +370,83 @@ def test_reports_survive_json_and_add_up():
   assert a.problems['nul'] == 45
   assert len(a.examples) == read_report.EXAMPLES_PER_KIND
   assert json.loads(a.to_json())['rows'] == 200
+
+
+def test_work_that_cannot_be_gone_on_with_is_removed_by_the_next_build(root, small_units):
+  write_release(root)
+
+  def killed(function, arguments):
+    yield function(*arguments[0])
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    source_build.build('aya_dataset', root, runner=killed, **SILENT)
+  in_progress = storage.tfds_dir() / 'in_progress'
+  (left,) = in_progress.iterdir()
+  other = in_progress / 'xp3x-0123456789abcdef'
+  other.mkdir()
+  write_release(root, count=41)  # the files are repaired: the work is on others
+  source_build.build('aya_dataset', root, **SILENT)
+  assert not left.exists()
+  assert other.exists()
+
+
+def test_a_refused_source_without_a_row_leaves_nothing(root):
+  (root / 'a.jsonl').parent.mkdir(parents=True)
+  (root / 'a.jsonl').write_text('{"inputs": "see www.x.y", "targets": "b"}\n')
+  with pytest.raises(ValueError, match='no row is left'):
+    source_build.build('sharegpt_command', root, **SILENT)
+  assert not list((storage.tfds_dir() / 'in_progress').iterdir())
+
+
+def test_a_half_written_data_set_of_a_killed_process_is_removed(root):
+  write_release(root)
+  half = source_builder.folder('aya_dataset').parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  (half / f'.claim-{storage._host()}-999999999-1').write_text('')
+  source_build.build('aya_dataset', root, **SILENT)
+  assert not half.exists()
+  assert not [p for p in source_builder.folder('aya_dataset').iterdir() if p.name[0] == '.']
+
+
+@pytest.mark.parametrize('source', ['aya_dataset', 'cldr'])
+def test_a_data_set_half_made_by_who_died_before_the_claim_is_removed(root, source):
+  """TFDS makes the folder, and only then can it be claimed."""
+  write_release(root)
+  parent = storage.tfds_dir() / (source if source != 'cldr' else 'cldr_instructions')
+  half = parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  dead = parent / f'.claim-{storage._host()}-999999999-1'
+  dead.write_text('')
+  if source == 'cldr':
+    cldr_builder.build(languages=['yor'])
+  else:
+    source_build.build('aya_dataset', root, **SILENT)
+  assert not half.exists()
+  assert not dead.exists()
+  assert not [p for p in parent.iterdir() if p.name[0] == '.' or p.name.startswith('incomplete')]
+
+
+def test_a_data_set_that_another_living_process_makes_stays(root):
+  write_release(root)
+  parent = source_builder.folder('aya_dataset').parent
+  half = parent / 'incomplete.ABCDEF_1.0.0'
+  half.mkdir(parents=True)
+  init = parent / f'.claim-{storage._host()}-1-{process_identity.began(1)}'
+  init.write_text('')
+  source_build.build('aya_dataset', root, **SILENT)
+  assert half.exists()
+  assert init.exists()
+
+
+def test_a_sharegpt_array_beside_a_flat_file_loses_nothing(root):
+  talk = {'from': 'human', 'value': 'a {}?'}, {'from': 'gpt', 'value': 'b'}
+  talks = [
+    {'conversations': [talk[0] | {'value': f'a {i}?'}, talk[1]], 'language': 'yor'}
+    for i in range(200)
+  ]
+  root.mkdir(parents=True)
+  (root / 'talks.json').write_text(json.dumps(talks, indent=1))
+  (root / 'flat.jsonl').write_text('{"inputs": "c", "targets": "d", "language": "yor"}\n')
+  manifests = source_build.build('sharegpt_command', root, **SILENT)
+  assert manifests['']['splits']['train_yor']['rows'] == 201

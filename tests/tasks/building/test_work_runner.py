@@ -2,6 +2,11 @@
 
 import math
 import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
 
 import pytest
 
@@ -19,8 +24,6 @@ def test_processes_give_every_result_and_live_on():
 
 
 def _pid(seconds: float) -> int:
-  import time
-
   time.sleep(seconds)
   return os.getpid()
 
@@ -52,3 +55,39 @@ def test_without_beam_the_error_names_the_extra(monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'apache_beam', None)
   with pytest.raises(ValueError, match=r'aya-train\[beam\]'):
     work_runner.beam('DirectRunner')
+
+
+@pytest.mark.faults
+def test_workers_of_a_killed_command_end():
+  code = (
+    'import concurrent.futures, os, time\n'
+    'from aya_train.tasks.building import work_runner\n'
+    "if __name__ == '__main__':\n"
+    '  found = work_runner.processes(2)(os.getpid, [(), (), ()])\n'
+    '  print(next(found), flush=True)\n'
+    '  pool = work_runner._POOLS[2]\n'
+    '  print(*pool._processes, flush=True)\n'
+    '  list(work_runner.processes(2)(time.sleep, [(60,), (60,), (60,)]))\n'
+  )
+  with tempfile.NamedTemporaryFile('w', suffix='.py') as script:
+    script.write(code)
+    script.flush()
+    env = {**os.environ, 'PYTHONPATH': os.getcwd()}
+    command = [sys.executable, script.name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
+      assert parent.stdout is not None
+      parent.stdout.readline()
+      workers = [int(pid) for pid in parent.stdout.readline().split()]
+      assert workers
+      parent.kill()
+  deadline = time.monotonic() + 20
+  while any(map(_lives, workers)) and time.monotonic() < deadline:
+    time.sleep(0.05)
+  assert not any(map(_lives, workers))
+
+
+def _lives(pid: int) -> bool:
+  try:
+    return pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+  except FileNotFoundError:
+    return False

@@ -9,7 +9,7 @@ import seqio
 
 from aya_train.tasks import features
 from aya_train.tasks.cldr import cldr_facts, cldr_rows, vocabulary
-from aya_train.tasks.eval import metrics
+from aya_train.tasks.metrics import exact_match
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_names_in_every_language_survive_without_unk(processor):
     for name in [name for table in tables for name in list(table.values())[:8]]:
       ids = processor.encode(name)
       assert processor.unk_id() not in ids
-      assert metrics.normalize(processor.decode(ids)) == metrics.normalize(name)
+      assert exact_match.normalize(processor.decode(ids)) == exact_match.normalize(name)
   assert seen == set(cldr_facts.SCRIPTS)
 
 

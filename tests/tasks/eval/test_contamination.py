@@ -80,7 +80,7 @@ def test_a_mixture_is_checked_against_a_task():
   seqio.MixtureRegistry.remove('con')
   seqio.MixtureRegistry.add('con', [('con.train', 1.0)])
   report = contamination.check('con', [('con.eval', 'test')])
-  assert [m.evaluation for m in report.matches] == ['con.eval:test row 1']
+  assert [m.evaluation for m in report.matches] == ['con.eval:test row 2']
   assert report.contaminated_rows == {'con.train': 1}
   with pytest.raises(ValueError, match="no split 'test'"):
     contamination.check('con.eval', [('con.train', 'test')])

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+from babel import core
 
 from aya_train.tasks import catalog
 from aya_train.tasks.languages import aya101, language_codes
@@ -16,7 +17,10 @@ SUMMARIES = pathlib.Path(__file__).parents[4] / 'shared/data/data_provenance/dat
   [
     ('yor', 'yor_Latn'),
     ('arz', 'ara_Arab'),  # the Aya Dataset counts dialects, the model card one Arabic
+    ('arb', 'ara_Arab'),  # not that of arb_Latn, which is another folder of xP3x
     ('arb_Latn', 'ara_Latn'),
+    ('yue', 'yue_Hant'),
+    ('lad', 'lad_Hebr'),
     ('swh_Latn', 'swa_Latn'),
     ('azb_Arab', 'aze_Arab'),
     ('ckb_Arab', 'kur_Arab'),
@@ -39,6 +43,47 @@ SUMMARIES = pathlib.Path(__file__).parents[4] / 'shared/data/data_provenance/dat
 def test_codes_of_each_system(code, expected):
   variety = language_codes.resolve(code)
   assert f'{variety.code}_{variety.script}' == expected
+
+
+def cldr_script(code):
+  aliases, likely = core.get_global('language_aliases'), core.get_global('likely_subtags')
+  tag = likely.get(aliases.get(code, code))
+  return tag and tag.split('_')[1]
+
+
+BARE = {c.partition('_')[0] for c in language_codes.XP3X_CODES}
+BARE |= {c for x in aya101.LANGUAGES for c in (x.code, x.mc4, x.xp3) if c}
+BARE |= {*catalog.TRANSLATED_LANGUAGES, *catalog.ANNOTATED_LANGUAGES, *catalog.XP3_LANGUAGES}
+BARE |= {'arq', 'cmn', 'fas', 'he', 'lg', 'nb', 'nn', 'no', 'ori', 'tl', 'zlm'}
+HAN = {'cmn', 'zh', 'zho'}  # both of Hans and Hant, as on the model card
+
+
+def test_a_code_without_a_script_has_the_likely_one_of_cldr():
+  known = {c: cldr_script(c) for c in BARE - HAN}
+  got = {c: language_codes.resolve(c).script for c in BARE}
+  assert {c: got[c] for c, script in known.items() if script} == {
+    c: script for c, script in known.items() if script
+  }
+  assert got['arb'] == 'Arab'
+  assert {got[c] for c in HAN} == {'Hani'}
+  # CLDR says nothing about these.
+  unknown = {c for c, script in known.items() if script is None}
+  assert unknown == {'ber', 'code', 'hbs', 'prs', 'rsb', 'tlh', 'toki'}
+  told = {'prs': 'Arab', 'code': 'Zyyy'}
+  assert {c: got[c] for c in unknown} == {c: told.get(c, 'Latn') for c in unknown}
+
+
+def test_the_101_have_the_script_that_cldr_thinks_likely():
+  scripts = {x.code: x.script_code for x in aya101.LANGUAGES if x.code != 'zho'}
+  assert scripts == {code: cldr_script(code) for code in scripts}
+
+
+def test_every_language_has_a_name_beside_its_code():
+  names = {code: aya101.described(language_codes.resolve(code).code) for code in BARE}
+  assert [code for code, name in names.items() if not name.endswith(')')] == []
+  assert names['code'] == 'Program code (zxx)'
+  assert {names['arb'], names['arz']} == {'Arabic (ara)'}
+  assert (names['aka'], names['prs'], names['cjk']) == ('Akan (aka)', 'Dari (prs)', 'Chokwe (cjk)')
 
 
 def test_every_code_of_the_101_is_its_own():

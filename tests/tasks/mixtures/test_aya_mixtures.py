@@ -1,5 +1,6 @@
 import collections
 import math
+import random
 
 import pytest
 import seqio
@@ -161,13 +162,16 @@ def test_weights_are_scaled_up_only_on_request():
   with pytest.raises(FileNotFoundError, match=r'not built: sharegpt_command \(22.5 %\)\. First'):
     mixture.require('train', present)
   aya_mixtures.configure(source_mixture.MixtureSettings(missing_sources='renormalise'))
-  try:
-    assert mixture.require('train', present).sources == {'sharegpt_command': 22.5}
-    rates = mixing.mixing_rates(mixture, some_rows(mixture))
-    opened = aya_mixtures.WEIGHTS['aya_open'].percent
-    assert rates['xp3x'] / sum(rates.values()) == pytest.approx(opened['xp3x'] / 100)
-  finally:
-    mixture.leave_out([])
+  found = mixture.require('train', present)
+  assert found.sources == {'sharegpt_command': 22.5}
+  assert 'sharegpt_command' not in found.present
+  rates = mixing.mixing_rates(
+    mixture, {name: rows for name, rows in some_rows(mixture).items() if name in found.present}
+  )
+  opened = aya_mixtures.WEIGHTS['aya_open'].percent
+  assert rates['xp3x'] / sum(rates.values()) == pytest.approx(opened['xp3x'] / 100)
+  # What one split lacks is no property of the mixture.
+  assert 'sharegpt_command' in {task.name for task in mixture.tasks}
 
 
 def test_the_long_answers_variant_keeps_the_weights_of_sources():
@@ -180,6 +184,79 @@ def test_the_long_answers_variant_keeps_the_weights_of_sources():
   assert rates['xp3x.long_answers'] == pytest.approx(
     aya_mixtures.LONG_ANSWER_SHARE * aya_mixtures.WEIGHTS['aya_open'].percent['xp3x']
   )
+
+
+def by_source(mixture, rates):
+  found = collections.Counter()
+  for task, rate in rates.items():
+    found[mixture.part_of(task).source] += rate
+  return found
+
+
+NAMES = (*aya_mixtures.WEIGHTS, *aya_mixtures.LONG_MIXTURES)
+SETTINGS = {
+  'proportional': {},
+  'uniform': {'within_source': 'uniform'},
+  'weighted': {
+    'dataset_weights': {'aya_collection_translated_pruned': {'dolly': 40, 'flan_cot': 10}}
+  },
+}
+
+
+@pytest.mark.parametrize('chosen', SETTINGS)
+@pytest.mark.parametrize('name', NAMES)
+def test_what_is_there_keeps_its_declared_proportions_whatever_is_missing(name, chosen):
+  """Each single task, each part, and many random sets of tasks left out."""
+  aya_mixtures.configure(
+    source_mixture.MixtureSettings(missing_sources='renormalise', **SETTINGS[chosen])
+  )
+  mixture = seqio.get_mixture_or_task(name)
+  percent = collections.Counter()
+  for part in mixture.parts:
+    percent[part.source] += part.percent
+  tasks = some_rows(mixture)
+  draw = random.Random(f'{name} {chosen}')
+  subsets = [{task} for task in draw.sample(sorted(tasks), min(len(tasks), 40))]
+  subsets += [set(mixture.units(part)) for part in mixture.parts]
+  subsets += [{task for task in tasks if draw.random() < share} for share in [0.2, 0.5, 0.9] * 5]
+  for missing in subsets:
+    left = {task: rows for task, rows in tasks.items() if task not in missing}
+    if not left:
+      continue
+    rates = mixing.mixing_rates(mixture, left)
+    got = by_source(mixture, rates)
+    assert not missing & set(rates)
+    assert got == pytest.approx({source: percent[source] for source in got}), missing
+    kept = {mixture.part_of(task).source for task in left}
+    # Explicit weights of 0 left aside, every source of which a task is there is drawn from.
+    assert set(got) == kept
+
+
+def test_a_missing_data_set_costs_its_source_nothing_in_the_long_answers_variant():
+  mixture = seqio.get_mixture_or_task('aya_open_long_answers')
+  source = 'aya_collection_translated_pruned'
+  tasks = some_rows(mixture)
+  for task in (f'{source}.dolly', f'{source}.long_answers.dolly'):
+    del tasks[task]
+  rates = mixing.mixing_rates(mixture, tasks)
+  declared = aya_mixtures.WEIGHTS['aya_open'].percent[source]
+  assert by_source(mixture, rates)[source] == pytest.approx(declared)
+  long = sum(rate for task, rate in rates.items() if source in task and 'long' in task)
+  assert long == pytest.approx(aya_mixtures.LONG_ANSWER_SHARE * declared)
+
+
+def test_settings_of_a_source_hold_for_its_long_answers_too():
+  source = 'aya_collection_translated_pruned'
+  aya_mixtures.configure(
+    source_mixture.MixtureSettings(
+      within_source={'xp3x': 'uniform'}, dataset_weights={source: {'dolly': 40}}
+    )
+  )
+  mixture = seqio.get_mixture_or_task('aya101_long_answers')
+  rates = mixing.mixing_rates(mixture, some_rows(mixture))
+  for behind, share in (('', 0.25), ('.long_answers', 0.75)):
+    assert rates[f'{source}{behind}.dolly'] == pytest.approx(0.4 * share * 47.5)
+    assert rates[f'xp3x{behind}.yor'] == pytest.approx(share * 15 / 101)
 
 
 def test_no_code_and_no_set_of_another_source_is_in_data_provenance():

@@ -4,7 +4,8 @@ import pytest
 import seqio
 
 import aya_train.tasks  # noqa: F401 - registers the tasks
-from aya_train.tasks import storage
+from aya_train.data import prepare, task_registry
+from aya_train.tasks import catalog, storage
 from aya_train.tasks.building import row_units, source_build
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.sources import xp3x_templates
@@ -22,9 +23,9 @@ def build(source, root, **kwargs):
   return source_build.build(source, root, options=options, progress=lambda line: None)['']
 
 
-def rows_of(task):
+def rows_of(task, split='train'):
   source = seqio.get_mixture_or_task(task).source
-  return list(source.get_dataset('train', shuffle=False).as_numpy_iterator())
+  return list(source.get_dataset(split, shuffle=False).as_numpy_iterator())
 
 
 def test_languages_datasets_and_splits(root):
@@ -128,3 +129,57 @@ def test_xp3_takes_the_merged_file_or_its_parts(root, name):
   assert len(rows_of(f'{name}.zxx')) == 3
   assert len(rows_of(name)) == 10
   assert {r['dataset'] for r in rows_of(name)} == {name.encode()}
+
+
+PAIRS = [{'inputs': f'q{i}', 'targets': f'a{i}'} for i in range(6)]
+
+
+@pytest.mark.parametrize('packed', [True, False])
+def test_p3_is_read_as_its_authors_release_it(root, packed):
+  if packed:
+    released.zipped(root / 'p31t0_train.zip', {'p31t0_train.jsonl': PAIRS[:4]})
+  else:
+    released.jsonl(root / 'p31t0_train.jsonl', PAIRS[:4])
+  released.jsonl(root / 'p31t0_validation.jsonl', PAIRS[4:])
+  build('p3', root)
+  assert sorted(r['inputs'] for r in rows_of('p3')) == [b'q0', b'q1', b'q2', b'q3']
+  assert sorted(r['targets'] for r in rows_of('p3', 'validation')) == [b'a4', b'a5']
+  got = {(r['language_code'], r['script'], r['dataset']) for r in rows_of('p3')}
+  assert got == {(b'eng', b'Latn', b'p3')}
+
+
+def test_p3_takes_the_merged_file_once_or_those_of_its_tasks(root):
+  released.zipped(root / 'p31t0_train.zip', {'p31t0_train.jsonl': PAIRS[:1]})
+  released.jsonl(root / 'p31t0_train.jsonl', PAIRS[:4])  # the same, unpacked
+  released.jsonl(root / 'p3_ag_news_classify_train.jsonl', PAIRS[:2])
+  for task, rows in (('ag_news_classify', PAIRS[:1]), ('xsum_DOC_tldr', PAIRS[1:3])):
+    released.jsonl(root / f'p3_{task}_validation.jsonl', rows)
+  released.jsonl(root / 'p3_xsum_DOC_tldr_validation.jsonl.gz', PAIRS)
+  build('p3', root)
+  assert len(rows_of('p3')) == 4
+  assert sorted(r['inputs'] for r in rows_of('p3', 'validation')) == [b'q0', b'q1', b'q2']
+
+
+def test_mt0_p3_is_p3_alone():
+  assert {p.name: p.percent for p in seqio.get_mixture_or_task('mt0_p3').parts} == {'p3': 100}
+
+
+@pytest.mark.parametrize('name', ['xp3megds', 'xP3megds', 'xp3megds.eng'])
+def test_token_ids_of_bloom_are_refused_and_xp3_named(root, name):
+  sends = r'BLOOM.*`aya-train prepare xp3`'
+  for refuses in (
+    lambda: prepare.build_sources([name]),
+    lambda: catalog.by_name(name),
+    lambda: task_registry.get_mixture_or_task(name),
+  ):
+    with pytest.raises(ValueError, match=sends):
+      refuses()
+
+
+@pytest.mark.parametrize('source', ['xp3', 'xp3mt', 'xp3x'])
+def test_a_folder_of_token_ids_says_what_it_is(root, source):
+  root.mkdir()
+  for ending in ('bin', 'idx'):
+    (root / f'xp3_en_inputs_document.{ending}').write_bytes(b'MMIDIDX\0\0')
+  with pytest.raises(FileNotFoundError, match=r'BLOOM.*got xp3_en_inputs_document\.idx'):
+    build(source, root)

@@ -5,7 +5,7 @@ import time
 import pytest
 import seqio
 
-from aya_train.tasks.user import template_language, templates, user_data
+from aya_train.tasks.user import dataset_tables, template_language, templates, user_data
 
 SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data'
 needs_shared = pytest.mark.skipif(
@@ -101,7 +101,7 @@ def test_templates_cannot_hang_or_fill_the_memory(jinja):
 
 
 def test_the_row_that_fails_is_named():
-  with pytest.raises(templates.TemplateProblemError, match=r"template 't', row 7: .*division"):
+  with pytest.raises(templates.TemplateProblemError, match=r"template 't', row 8: .*division"):
     render('{{ 1 / (n - 7) }}|||x', [{'n': n} for n in range(20)])
 
 
@@ -196,10 +196,110 @@ def test_a_table_row_and_a_template_make_a_task(tmp_path, cache):
 def test_bad_tables_are_refused(tmp_path, table, message):
   (tmp_path / 'table.toml').write_text(table)
   with pytest.raises(user_data.UserDataError, match=message):
-    user_data.read_table(tmp_path / 'table.toml')
+    dataset_tables.read(tmp_path / 'table.toml')
 
 
 def test_a_user_cannot_replace_a_task_of_ours(tmp_path):
   (tmp_path / 't.csv').write_text('name,files,language\nxp3x,a.jsonl,yor\n')
   with pytest.raises(user_data.UserDataError, match="a task 'xp3x' already"):
     user_data.add_table(tmp_path / 't.csv')
+
+
+PROTECTOR = '3ed2dface8203c4c9dfb1a5dc58e41e0'  # promptsource's word for '|||' in a row
+
+
+def test_promptsources_templates_split_documents_at_its_protector():
+  jinja = '{% for d in a.split("' + PROTECTOR + '") %}[{{ d }}]{% endfor %}|||x'
+  assert render(jinja, [{'a': 'one|||two'}]) == [('[one][two]', 'x')]
+
+
+def test_bars_are_never_cut_into_other_characters():
+  row = {'a': 'one ||| two ||| three ||| four'}
+  for size in (4, 6, 9, 17):
+    ((found, _),) = render('{{a}}|||x', [row], max_characters=size)
+    assert {*found} <= {*'one|two three four.'}
+  for found, _ in render('<{{a[:n]}}>|||x', [row | {'n': n} for n in range(30)]):
+    assert {*found} <= {*'<>one|two three four.'}
+
+
+def test_null_prints_nothing():
+  assert render('{{a}}q|||{{b}}', [{'a': None, 'b': 'x'}, {'a': '', 'b': None}]) == [
+    ('q', 'x'),
+    None,
+  ]
+
+
+ROWS = [{'premise': f'p{i}', 'answer': {'text': 'x'}} for i in range(300)]
+
+
+@pytest.mark.parametrize(
+  ('jinja', 'message'),
+  [
+    ('{{premis}}|||x', r"reads the columns \['premis'\].* columns are .*Did you mean 'premise'"),
+    ('{{premise}}|||{% if lable %}a{% else %}b{% endif %}', r"\['lable'\], which no row has"),
+    ('{{premise}}|||{{answer.txt}}', r"prints a field 'txt'.* fields are \['text'\]"),
+    ("{{premise}}|||{{answer['txt'] | upper}}", "prints a field 'txt'"),
+  ],
+)
+def test_a_misspelt_name_is_refused_with_those_that_there_are(jinja, message):
+  for rows in (ROWS, ROWS[:3]):
+    with pytest.raises(templates.TemplateProblemError, match=message):
+      render(jinja, rows)
+
+
+def test_names_that_may_lack():
+  late = [*ROWS, {'premise': 'p', 'hint': 'h', 'answer': {'text': 'x', 'note': 'n'}}]
+  for jinja in (
+    '{{premise}}{% if hint is defined %}{{hint}}{% endif %}|||{{answer.text}}',
+    "{{premise}}{{hint | default('')}}|||{{answer.text}}",
+    '{{premise}}{% if answer.note %}{{answer.note}}{% endif %}|||{{answer.text}}',
+    '{% set x = premise %}{% for y in [x] %}{{y}}{% endfor %}|||{{answer.text}}',
+  ):
+    assert None not in render(jinja, late)
+  prompt = templates.PromptTemplate('t', '{{premise}}{{hint}}|||{{answer.text}}')
+  found = list(templates.render([prompt], iter(late), again=lambda: late))
+  assert found[-1][2] == ('ph', 'x')
+
+
+def test_two_columns_that_templates_cannot_tell_apart():
+  with pytest.raises(templates.TemplateProblemError, match='two have one name'):
+    render('{{a_b}}|||x', [{'a-b': 'x', 'a_b': 'y'}])
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_template_files_in_other_encodings(tmp_path, encoding):
+  (tmp_path / 't.jinja').write_bytes('{{é}}\r\n|||x'.encode(encoding))
+  (found,) = templates.read(tmp_path / 't.jinja')
+  assert found.jinja == '{{é}}\n|||x'
+  (tmp_path / 't.yaml').write_bytes('templates: {a: "{{x}}|||y"}'.encode(encoding))
+  assert [t.name for t in templates.read(tmp_path / 't.yaml')] == ['a']
+  (tmp_path / 't.yaml').write_text('templates: {a: x, a: y}')
+  with pytest.raises(
+    templates.TemplateProblemError, match=r"(?s)t\.yaml: .*'a' stands in it twice"
+  ):
+    templates.read(tmp_path / 't.yaml')
+
+
+def test_picks_in_answer_choices_depend_on_the_row_only():
+  choices = '{{ ["a", "b", "c"] | choice }} ||| d'
+  first = render('q|||{{answer_choices[0]}}', [{}] * 20, choices)
+  assert render('q|||{{answer_choices[0]}}', [{}] * 5, choices) == first[:5]
+  assert len({*first}) == 3
+
+
+@pytest.mark.parametrize(
+  'jinja', ['{{ "x" * 4294967296 }}', '{{ 9 ** 9999999 }}', '{{ "%99999999d" % 1 }}']
+)
+def test_what_needs_gigabytes_is_refused_before_it_has_them(jinja):
+  """Jinja would compute it while it compiles, where no limit of the rendering holds."""
+  template = template_language.Template('t', f'{jinja} ||| a')
+  with pytest.raises(template_language.TemplateProblemError, match=r'over 200,000|to the power'):
+    template.apply({'a': 1}, 0)
+
+
+def test_a_template_of_any_length_or_that_python_cannot_take_is_refused():
+  with pytest.raises(template_language.TemplateProblemError, match='has 30,001 characters'):
+    template_language.Template('t', 'x' * 30_001)
+  twice = '{% macro m(a, a) %}{{ a }}{% endmacro %}{{ m(1, 2) }} ||| a'
+  with pytest.raises(template_language.TemplateProblemError, match="template 't': duplicate"):
+    template_language.Template('t', twice)

@@ -1,9 +1,15 @@
 """Tables of a user's data sets, found and read from wherever the command was started."""
 
+import datetime
+import decimal
+import os
+
+import pyarrow
+import pyarrow.parquet
 import pytest
 import seqio
 
-from aya_train.data import prepared_shards
+from aya_train.data import availability, prepared_shards
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
 
@@ -42,7 +48,7 @@ def test_files_are_relative_to_the_table_and_the_table_to_the_working_directory(
 
 def test_a_file_that_is_not_there_is_named(folder):
   user_data.add_table(table(folder, 'absent', 'nowhere.csv').name)
-  with pytest.raises(FileNotFoundError, match=r"'absent', split 'train': no file nowhere\.csv"):
+  with pytest.raises(FileNotFoundError, match=r"'absent', split 'train': no file 'nowhere\.csv'"):
     seqio.TaskRegistry.get('absent').source.list_shards('train')
 
 
@@ -85,5 +91,86 @@ def test_a_csv_as_spreadsheets_write_it_and_an_empty_file(folder):
 def test_a_row_without_its_columns_is_named_with_its_place(folder):
   (folder / 'rows.csv').write_text('inputs,answers\na,b\n')
   user_data.add_table(table(folder, 'beside', 'rows.csv'))
-  with pytest.raises(user_data.UserDataError, match=r"'beside', rows\.csv row 1: .*'targets'"):
+  with pytest.raises(user_data.UserDataError, match=r"'beside', .*rows\.csv row 1: .*'targets'"):
     seqio.TaskRegistry.get('beside').source.num_input_examples('train')
+
+
+def count(folder, files, **more):
+  path = table(folder, 'beside', files)
+  path.write_text(path.read_text() + ''.join(f'{k} = {v!r}\n' for k, v in more.items()))
+  user_data.add_table(path)
+  return seqio.TaskRegistry.get('beside').source.num_input_examples('train')
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('a.jsonl', '{"inputs": "a", "targets": "b"}\nnull\n', r'a\.jsonl, row 2: expected a JSON'),
+    ('a.jsonl', '{"inputs": "a", "targets": "b"}\n[1]\n', r'a\.jsonl, row 2: expected an object'),
+    ('a.jsonl', '{"inputs": "a", "targets": 3}\n', r"a\.jsonl row 1: .*'targets' should be a str"),
+    ('a.jsonl', '{"inputs": "a", "targets": null}\n', r'a\.jsonl row 1: empty_targets'),
+    ('a.jsonl', '{"inputs": "a", "targets": ["x"]}\n', r'a\.jsonl row 1: .* got list'),
+    ('a.csv', 'inputs;targets\na;b\n', r"a\.csv row 1: .*not by ';'"),
+    ('a.csv.gz', 'inputs,targets\na,b\n', r'a\.csv\.gz: no gzip file'),
+    ('a.txt', 'a\n', r'a\.txt: unknown kind of file'),
+    ('more', None, r'more is a folder; give a pattern'),
+  ],
+)
+def test_files_that_cannot_be_used_are_named_with_the_row(folder, name, content, message):
+  if content is not None:
+    (folder / name).write_text(content)
+  with pytest.raises(ValueError, match=message):
+    count(folder, name)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(folder):
+  os.mkfifo(folder / 'a.jsonl')
+  with pytest.raises(user_data.UserDataError, match=r'a\.jsonl is a pipe or a device'):
+    count(folder, 'a.jsonl')
+
+
+def test_columns_belong_to_files_without_a_header(folder):
+  (folder / 'a.jsonl').write_text('{"inputs": "a", "targets": "b"}\n')
+  with pytest.raises(user_data.UserDataError, match=r'a\.jsonl says its own: leave `columns`'):
+    count(folder, 'a.jsonl', columns=['inputs', 'targets'])
+
+
+def test_parquet_of_other_types_meets_templates(folder):
+  rows = {'when': [datetime.date(2024, 2, 29)], 'raw': [b'abc'], 'much': [decimal.Decimal('1.5')]}
+  pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
+  (folder / 't.jinja').write_text('{{when}} {{raw}}|||{{much}}')
+  assert count(folder, 'a.parquet', templates='t.jinja') == 1
+  (row,) = user_data.instructions(user_data.find('beside'), 'train')
+  assert (row.inputs, row.targets) == ('2024-02-29 abc', '1.5')
+  rows = {'raw': [b'\xff\xd8']}
+  pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
+  with pytest.raises(user_data.UserDataError, match=r'a\.parquet row 1: .* is no text in UTF-8'):
+    count(folder, 'a.parquet', templates='t.jinja')
+
+
+def test_a_template_that_fails_names_the_file_and_its_row(folder):
+  (folder / 'b.csv').write_text('inputs,targets\n0,1\n')
+  (folder / 't.jinja').write_text('{{1 / (inputs | int)}}|||{{targets}}')
+  (folder / 'a.csv').write_text('inputs,targets\n1,1\n2,2\n')
+  with pytest.raises(user_data.UserDataError, match=r"b\.csv row 1: t\.jinja, template 't': Zero"):
+    count(folder, '[ab].csv', templates='t.jinja')
+
+
+def test_a_split_that_is_not_there_is_told(folder):
+  count(folder, 'rows.csv')
+  source = seqio.TaskRegistry.get('beside').source
+  with pytest.raises(ValueError, match=r"no split 'dev'; it has \['train'\]"):
+    source.get_dataset('dev')
+
+
+def test_tokens_of_a_file_that_has_changed_are_refused(folder, cache):
+  count(folder, 'rows.csv')
+  opened = availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
+  assert len(opened['beside']) == 1
+  (folder / 'rows.csv').write_text(ROWS.replace('one', 'eins'))
+  with pytest.raises(
+    ValueError, match=r"\['rows\.csv'\] changed after it was prepared in .*delete"
+  ):
+    availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
+  (folder / 'rows.csv').unlink()
+  assert availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')

@@ -1,0 +1,25 @@
+"""CTranslate2, before it is imported."""
+
+import os
+import platform
+
+from etils import epath
+
+PIECES = 'shared_vocabulary.json'
+
+
+def is_folder(path: epath.PathLike) -> bool:
+  """Whether a folder is what `convert --to ct2` writes."""
+  folder = epath.Path(path)
+  return (folder / 'model.bin').exists() and (folder / PIECES).exists()
+
+
+def prefer_mkl() -> None:
+  """Lets CTranslate2 multiply int8 matrices with MKL, if the package is not imported yet.
+
+  On processors of AMD it takes oneDNN, whose int8 products without VNNI add pairs in 16 bits and
+  saturate (oneDNN, "Nuances of int8 computations"): several tenths of a nat are lost to that and
+  not to the quantised weights. Other architectures than x86 have no MKL.
+  """
+  if platform.machine().lower() in ('x86_64', 'amd64'):
+    os.environ.setdefault('CT2_USE_MKL', '1')

@@ -1,0 +1,1 @@
+"""Vectors of texts in use: made, kept, searched, mined for hard negatives, and measured."""

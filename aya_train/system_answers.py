@@ -1,0 +1,365 @@
+"""Answers of a system: what `eval` and `infer` write, and other files with a prompt and an answer.
+
+JSON lines (or one JSON array), CSV or TSV, compressed with gzip or not; a folder stands for all
+`predictions/*.jsonl` in it. Known shapes of a row: an evaluation's prediction
+(tasks/eval_tasks.py), `{"inputs", "prediction"}`, chat messages of which the last is the answer,
+and columns under the usual names (`ALIASES`) or those that the user names.
+"""
+
+import codecs
+import collections
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+# What a row has -> the names under which files have it, the first that is there.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+  'inputs': ('inputs', 'prompt', 'instruction', 'question', 'turns'),
+  'answer': ('prediction', 'answer', 'output', 'response', 'completion', 'predictions', 'samples'),
+  'id': ('id', 'uid', 'question_id', 'example_id'),
+  'language': ('language', 'language_code', 'lang'),
+  'reference': ('targets', 'reference', 'references'),
+}
+_LONGEST_FIELD = 2**27
+_UNNUMBERED = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """One answer.
+
+  Attributes:
+    task, index: of a prediction; '' and the number of the row, from 0, where the file has none.
+    id: of the row, None where it has none.
+    language: as the row has it, or results.json of its folder; '' if neither.
+    inputs, text: prompt and answer.
+    reference: the first right answer, '' where none is known.
+    sample: which of several answers to the prompt, from 0.
+    where: file and row, for messages.
+    is_placed: whether the file has the index.
+  """
+
+  task: str
+  index: int
+  id: str | None
+  language: str
+  inputs: str
+  text: str
+  reference: str = ''
+  sample: int = 0
+  where: str = ''
+  is_placed: bool = False
+
+
+class AnswersError(ValueError):
+  """A file of answers that cannot be read, or two that do not fit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+  """Two systems' answers to the same prompts.
+
+  Attributes:
+    pairs: answers of both.
+    only_a, only_b: how many rows the other has not.
+    other_prompts: pairs whose prompts are not the same text.
+  """
+
+  pairs: Sequence[tuple[Answer, Answer]]
+  only_a: int
+  only_b: int
+  other_prompts: int
+
+
+def read(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> list[Answer]:
+  """All answers of a file, or of a folder of predictions.
+
+  Args:
+    path: of this machine or of a bucket.
+    columns: key of `ALIASES` -> the file's own name of it.
+
+  Raises:
+    FileNotFoundError: nothing is there.
+    AnswersError: a row has no prompt or answer, or is no JSON object; the message has file and row.
+  """
+  given = dict(columns or {})
+  if unknown := sorted({*given} - {*ALIASES}):
+    raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
+  rows: list[Answer] = []
+  path = epath.Path(path)
+  languages = _languages(path / 'results.json')
+  for file in _files(path):
+    seen: collections.Counter[Any] = collections.Counter()
+    for index, (where, row) in enumerate(_rows(file)):
+      for answer in _answers(row, index, where, given):
+        key = (answer.task, answer.index if answer.id is None else answer.id)
+        if answer.sample == _UNNUMBERED:
+          answer = dataclasses.replace(answer, sample=seen[key])
+        language = answer.language or languages.get(answer.task, '')
+        rows.append(dataclasses.replace(answer, language=language))
+        seen[key] += 1
+  if not rows:
+    raise AnswersError(f'{path} has no rows')
+  return rows
+
+
+def _languages(results: epath.Path) -> dict[str, str]:
+  """Task -> language, as an evaluation's results.json has them; {} where there is none."""
+  try:
+    told = json.loads(results.read_bytes())['tasks']
+    return {task: str(result['about'].get('language') or '') for task, result in told.items()}
+  except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    return {}
+
+
+def join(a: Sequence[Answer], b: Sequence[Answer]) -> Joined:
+  """Pairs by task and id, or by task and index where not every row has an id.
+
+  Raises:
+    AnswersError: no row is in both.
+  """
+  has_ids = all(answer.id is not None for answer in (*a, *b))
+
+  def by_key(rows: Sequence[Answer]) -> dict[Any, Answer]:
+    return {(r.task, r.id if has_ids else r.index, r.sample): r for r in rows}
+
+  first, second = by_key(a), by_key(b)
+  common = [key for key in first if key in second]
+  if not common:
+    kind = 'task and id' if has_ids else 'task and index'
+    examples = ' and '.join(f'{rows[0].where} has {next(iter(by_key(rows)))}' for rows in (a, b))
+    raise AnswersError(f'no row is in both files, joined by {kind}: {examples}')
+  pairs = [(first[key], second[key]) for key in common]
+  return Joined(
+    pairs=pairs,
+    only_a=len(first) - len(common),
+    only_b=len(second) - len(common),
+    other_prompts=sum(x.inputs.strip() != y.inputs.strip() for x, y in pairs),
+  )
+
+
+def picked(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
+  """Some of the rows, drawn by a seed, in their order; all for None."""
+  if count is None or count >= len(rows):
+    return list(rows)
+  chosen = random.Random(f'rows {seed}').sample(range(len(rows)), count)
+  return [rows[i] for i in sorted(chosen)]
+
+
+def picked_prompts(rows: Sequence[Answer], count: int | None, seed: int) -> list[Answer]:
+  """All answers to some of the prompts, drawn as by `picked`."""
+  groups: dict[Any, list[Answer]] = {}
+  for row in rows:
+    groups.setdefault((row.task, row.index if row.id is None else row.id), []).append(row)
+  return [row for group in picked(list(groups.values()), count, seed) for row in group]
+
+
+def system_names(paths: Sequence[str]) -> list[str]:
+  """Names of systems from their paths: the last part, without its ending, that differs.
+
+  Raises:
+    AnswersError: no part does.
+  """
+  parts = [[_stem(part) for part in reversed(epath.Path(path).parts)] for path in paths]
+  for names in zip(*parts, strict=False):
+    if len({*names}) == len(names):
+      return list(names)
+  raise AnswersError(f'the paths {[*paths]} give no names that differ: name the systems (--names)')
+
+
+def system_name(path: str) -> str:
+  """Name of one system: the last part of its path that says something."""
+  parts = [_stem(part) for part in reversed(epath.Path(path).parts)]
+  return next((part for part in parts if part not in ('predictions', 'eval', '/')), 'A')
+
+
+def _stem(name: str) -> str:
+  for ending in ('.gz', '.jsonl', '.json', '.csv', '.tsv'):
+    name = name.removesuffix(ending)
+  return name
+
+
+def _files(path: epath.Path) -> list[epath.Path]:
+  if path.is_dir():
+    inner = path / 'predictions'
+    folder = inner if inner.is_dir() else path
+    found = sorted(folder.glob('*.jsonl'))
+    if not found:
+      raise FileNotFoundError(
+        f'no *.jsonl in {folder}: has anything been evaluated there? Give a file of answers, or a '
+        'folder of eval'
+      )
+    return found
+  if not path.exists():
+    raise FileNotFoundError(f'no file of answers at {path}')
+  return [path]
+
+
+def _rows(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """Place and content of each row."""
+  content = path.read_bytes()
+  if content[:2] == b'\x1f\x8b':
+    try:
+      content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+      raise AnswersError(f'{path} is a damaged gzip file: {error}') from None
+  try:
+    text = content.removeprefix(codecs.BOM_UTF8).decode()
+  except UnicodeDecodeError as error:
+    line = content.count(b'\n', 0, error.start) + 1
+    raise AnswersError(f'{path}, line {line}: not UTF-8: save the file as UTF-8') from None
+  name = path.name.removesuffix('.gz')
+  if name.endswith(('.csv', '.tsv')):
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.DictReader(io.StringIO(text), delimiter='\t' if name.endswith('.tsv') else ',')
+    for number, row in enumerate(reader, 1):
+      yield f'{path}, row {number}', {k: v for k, v in row.items() if k is not None}
+    return
+  if text.lstrip()[:1] == '[':
+    yield from _array(path, text)
+    return
+  lines = text.split('\n')
+  last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
+  for i, line in enumerate(lines):
+    if not line.strip():
+      continue
+    where = f'{path}, line {i + 1}'
+    row = _parsed(line)
+    if not isinstance(row, dict):
+      torn = i == last and not text.endswith('\n')
+      said = 'is torn: let what writes it finish' if torn else 'is no JSON object'
+      raise AnswersError(f'{where} {said}, it begins with {line[:40]!r}')
+    yield where, row
+
+
+def _array(path: epath.Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  rows = _parsed(text)
+  if not isinstance(rows, list):
+    raise AnswersError(f'{path} begins as a JSON array and is none')
+  for i, row in enumerate(rows, 1):
+    if not isinstance(row, dict):
+      raise AnswersError(f'{path}, item {i} is no JSON object, got {type(row).__name__}')
+    yield f'{path}, item {i}', row
+
+
+def _parsed(text: str) -> Any:
+  try:
+    return json.loads(text)
+  except (ValueError, RecursionError):
+    return None
+
+
+def _answers(
+  row: Mapping[str, Any], index: int, where: str, columns: Mapping[str, str]
+) -> Iterator[Answer]:
+  """The answers of a row: one, or several where the column holds a list."""
+  fields = row.get('fields')
+  row = {**(fields if isinstance(fields, dict) else {}), **row}
+
+  def value(key: str) -> Any:
+    if key in columns:
+      if columns[key] not in row:
+        raise AnswersError(f'{where} has no column {columns[key]!r}; it has {sorted(row)}')
+      return row[columns[key]]
+    return next((row[name] for name in ALIASES[key] if row.get(name) is not None), None)
+
+  inputs, texts = value('inputs'), value('answer')
+  if isinstance(row.get('messages'), list) and 'answer' not in columns:
+    inputs, texts = _of_messages(row['messages'], where)
+  if inputs is None or texts is None:
+    lacks, names = ('a prompt', 'inputs') if inputs is None else ('an answer', 'answer')
+    raise AnswersError(
+      f'{where} has no column of {lacks}: one of {list(ALIASES[names])}, or --columns '
+      f'{names}=NAME; it has {sorted(row)}'
+    )
+  number, identity, language = row.get('index', index), value('id'), value('language')
+  if isinstance(number, str) and number.isdecimal():
+    number = int(number)
+  if isinstance(number, bool) or not isinstance(number, int):
+    raise AnswersError(f'{where}: index must be a whole number, got {number!r}')
+  reference = value('reference')
+  while isinstance(reference, list):
+    reference = reference[0] if reference else ''
+  sample = row.get('sample')  # as `infer` writes it; a list of samples is numbered by its order
+  numbered = isinstance(sample, int) and not isinstance(texts, list)
+  for text in texts if isinstance(texts, list) else [texts]:
+    yield Answer(
+      task=clean(row.get('task') or ''),
+      index=number,
+      id=None if identity in (None, '') else clean(identity),
+      language=clean(language or ''),
+      inputs=clean(_prompt(inputs)),
+      text=clean(text),
+      reference=clean('' if reference is None else reference),
+      sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
+      where=where,
+      is_placed='index' in row,
+    )
+
+
+def _prompt(inputs: Any) -> Any:
+  """A text, or the turns of a conversation as one."""
+  if not isinstance(inputs, list):
+    return inputs
+  turns = [turn.get('content', '') if isinstance(turn, dict) else turn for turn in inputs]
+  return '\n\n'.join(map(str, turns))
+
+
+def _of_messages(messages: Sequence[Any], where: str) -> tuple[str, Any]:
+  """What was asked and the last answer; a conversation of several turns with who says what."""
+  turns = []
+  for message in messages:
+    if not isinstance(message, dict):
+      raise AnswersError(f'{where}: a message must be an object, got {message!r}')
+    content = message.get('content', '')
+    if isinstance(content, dict):  # as Arena-Hard has it
+      content = content.get('answer', '')
+    turns.append((str(message.get('role', '')), content))
+  if len(turns) < 2 or turns[-1][0] != 'assistant':
+    raise AnswersError(f"{where}: the last of its messages must be the assistant's answer")
+  asked = turns[:-1]
+  if len(asked) == 1:
+    return str(asked[0][1]), turns[-1][1]
+  return '\n\n'.join(f'{role}: {content}' for role, content in asked), turns[-1][1]
+
+
+def clean(value: Any) -> str:
+  """As text that UTF-8 can hold: halves of surrogate pairs become question marks."""
+  text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+  return text.encode('utf-8', 'replace').decode()
+
+
+def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> list[Answer]:
+  """Rows that have a prompt and no answer: the same files, or text with one prompt a line.
+
+  Raises:
+    FileNotFoundError, AnswersError: as `read`.
+  """
+  path = epath.Path(path)
+  given = dict(columns or {})
+  if unknown := sorted({*given} - {*ALIASES}):
+    raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
+  found = []
+  for file in _files(path):
+    if file.name.endswith('.txt'):
+      lines = file.read_text().removeprefix('\ufeff').split('\n')
+      texts = [(f'{file}, line {i}', {'inputs': t}) for i, t in enumerate(lines, 1) if t.strip()]
+    else:
+      texts = [(where, dict(row)) for where, row in _rows(file)]
+    for index, (where, row) in enumerate(texts):
+      asked = {**row, 'prediction': ''}
+      if 'inputs' not in given and not any(row.get(name) for name in ALIASES['inputs']):
+        asked['inputs'] = row.get('text')
+      asked.pop('messages', None)
+      found += list(_answers(asked, index, where, {**given, 'answer': 'prediction'}))
+  if not found:
+    raise AnswersError(f'{os.fspath(path)} has no prompts')
+  return found

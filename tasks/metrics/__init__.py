@@ -1,0 +1,1 @@
+"""Metric functions of the tasks: (targets, predictions) -> {name: number}."""

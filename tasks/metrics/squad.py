@@ -1,0 +1,90 @@
+"""F1 and exact match of extracted answers, as SQuAD's, in scripts with and without spaces."""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aya_train.tasks.metrics import exact_match, intervals, references, scripts
+
+_ARTICLES = re.compile(r'\b(a|an|the)\b')
+# Within words, beside ASCII's: apostrophes, hyphens, geresh, middle dots.
+_WITHIN = frozenset('‘’‛`´‐‑·׳״・‧')
+
+
+def _without_punctuation(text: str) -> str:
+  """Without ASCII punctuation, as SQuAD; any other punctuation or symbol parts words."""
+  kept = []
+  for character in text:
+    if character in string.punctuation or character in _WITHIN:
+      continue
+    kept.append(' ' if unicodedata.category(character)[0] in 'PS' else character)
+  return ''.join(kept)
+
+
+def normalize(text: str, language: str = '') -> str:
+  """Lower case, no punctuation, single spaces; no articles in English.
+
+  Args:
+    language: any code of it; of '' texts in ASCII are taken for English, as SQuAD's script does.
+  """
+  text = _without_punctuation(exact_match.normalize(text).lower())
+  english = is_english(language) if language else text.isascii()
+  return ' '.join((_ARTICLES.sub(' ', text) if english else text).split())
+
+
+def is_english(language: str) -> bool:
+  return language.lower().replace('-', '_').split('_')[0] in ('en', 'eng', 'english')
+
+
+def tokens(text: str) -> list[str]:
+  """Words by spaces; in scripts that put none, a token for each letter with its marks."""
+  found: list[str] = []
+  for word in text.split():
+    joined = False  # whether the token before goes on
+    for character in word:
+      spaceless = scripts.is_spaceless(character)
+      mark = spaceless and unicodedata.category(character)[0] == 'M' and bool(found)
+      if mark or (joined and not spaceless):
+        found[-1] += character
+      else:
+        found.append(character)
+      joined = not spaceless
+  return found
+
+
+def f1(reference: str, prediction: str, language: str = '') -> float:
+  """Overlap of tokens, 0 to 1; of texts without any, whether both have none."""
+  wanted = tokens(normalize(reference, language))
+  given = tokens(normalize(prediction, language))
+  if not wanted or not given:
+    return float(wanted == given)
+  same = (Counter(wanted) & Counter(given)).total()
+  return 2 * same / (len(wanted) + len(given))
+
+
+def em(reference: str, prediction: str, language: str = '') -> float:
+  """1 where the texts are equal after normalisation, else 0."""
+  return float(normalize(reference, language) == normalize(prediction, language))
+
+
+def squad(
+  targets: Sequence[Any], predictions: Sequence[str], *, language: str = ''
+) -> dict[str, float]:
+  """`f1` and `em` in percent, with intervals; of several references the best one.
+
+  Args:
+    language: of the task; that of an example's `References` goes before it.
+  """
+  found, answers, note = references.scored(targets, predictions)
+  codes = [references.language(t, language) for t in targets if references.texts(t)]
+  figures: dict[str, float] = {}
+  for score in (f1, em):
+    values = [
+      max(score(reference, answer, code) for reference in each)
+      for each, answer, code in zip(found, answers, codes, strict=True)
+    ]
+    figures |= intervals.percent(score.__name__, values)
+  return figures | note

@@ -1,0 +1,1 @@
+"""Data of preferences: which of two answers to a prompt was preferred."""

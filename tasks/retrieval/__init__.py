@@ -1,0 +1,1 @@
+"""Texts that belong together, for retrieval and for vectors of sentences: pairs, layouts, tasks."""

@@ -1,0 +1,220 @@
+"""Splits as TFDS writes them: 'test[:4]', 'train[90%:]', 'train[10:20]', 'train+validation'.
+
+Slices count the rows of a task in the order of its source, before preprocessing. Boundaries follow
+TFDS: percentages are rounded to the closest row, negative ones count from the end, and those that
+lie beyond the end are moved to it. So the slices [:90%] and [90%:] of a split have each of its rows
+exactly once.
+"""
+
+import copy
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import seqio
+import tensorflow as tf
+
+_PART = re.compile(r'(?P<name>[\w.:-]+)\s*(?:\[(?P<inside>[^\[\]]*)\])?')
+_BOUND = re.compile(r'(?P<value>-?[0-9][0-9_]*(?:\.[0-9]+)?)(?P<unit>%?)')
+_MANY = 1_000_000  # rows of a split whose number is not known
+_EXAMPLES = "'train', 'test[:4]', 'train[90%:]', 'train[10:20]' or 'train+validation'"
+
+
+class SplitError(ValueError):
+  """A split that cannot be read; the message says what was expected."""
+
+
+class Boundary(NamedTuple):
+  """Where a slice begins or ends: a row, or a percentage of the rows; negative from the end."""
+
+  value: float
+  percent: bool
+
+  def row(self, count: int) -> int:
+    """The number of rows before it, of `count`."""
+    if self.percent:
+      row = round(self.value * count / 100)
+    else:
+      row = int(self.value)
+    return min(max(row + count if row < 0 or self.value < 0 else row, 0), count)
+
+
+class SplitSlice(NamedTuple):
+  """A split, or the rows of it from `start` up to `stop`; None: from its first, to its last."""
+
+  split: str
+  start: Boundary | None = None
+  stop: Boundary | None = None
+
+  @property
+  def is_whole(self) -> bool:
+    return self.start is None and self.stop is None
+
+  def rows(self, count: int) -> tuple[int, int]:
+    """First row, from 0, and the row after the last, of a split of `count` rows."""
+    start = 0 if self.start is None else self.start.row(count)
+    stop = count if self.stop is None else self.stop.row(count)
+    return start, max(start, stop)
+
+
+@functools.lru_cache(maxsize=1024)
+def parse(split: str) -> tuple[SplitSlice, ...]:
+  """The parts of a split, in their order.
+
+  Raises:
+    SplitError: it is not written as TFDS writes splits.
+  """
+  parts = [_part(text.strip(), split) for text in split.split('+')]
+  return tuple(parts)
+
+
+def _part(text: str, split: str) -> SplitSlice:
+  if (found := _PART.fullmatch(text)) is None:
+    raise SplitError(f'split {split!r}: cannot read {text!r}; expected such as {_EXAMPLES}')
+  inside = found['inside']
+  if inside is None:
+    return SplitSlice(found['name'])
+  start, colon, stop = inside.partition(':')
+  if not colon:
+    raise SplitError(f'split {split!r}: no ":" in [{inside}]; expected such as {_EXAMPLES}')
+  return SplitSlice(found['name'], _boundary(start.strip(), split), _boundary(stop.strip(), split))
+
+
+def _boundary(text: str, split: str) -> Boundary | None:
+  if not text:
+    return None
+  found = _BOUND.fullmatch(text)
+  if found is None or (not found['unit'] and '.' in found['value']):
+    raise SplitError(
+      f'split {split!r}: {text!r} is no boundary; expected a number of rows or a percentage, such '
+      f'as {_EXAMPLES}'
+    )
+  bound = Boundary(float(found['value'].replace('_', '')), bool(found['unit']))
+  if bound.percent and abs(bound.value) > 100:
+    raise SplitError(f'split {split!r}: {text!r} lies outside -100% to 100%')
+  return bound
+
+
+def names(split: str, known: Sequence[str] = ()) -> tuple[str, ...]:
+  """The splits that are read for it; itself if it is one of those that are `known`.
+
+  Raises:
+    SplitError: see `parse`.
+  """
+  return (split,) if split in known else tuple(part.split for part in parse(split))
+
+
+def is_sliced(split: str, known: Sequence[str]) -> bool:
+  """Whether it is made of the `known` splits, and is none of them itself.
+
+  Raises:
+    SplitError: see `parse`.
+  """
+  return split not in known and {*names(split)} <= {*known}
+
+
+def overlap(first: str, second: str) -> bool:
+  """Whether two splits of the same tasks have rows in common, as far as can be told uncounted.
+
+  Raises:
+    SplitError: see `parse`.
+  """
+  return any(
+    a.split == b.split
+    and max(a.rows(_MANY)[0], b.rows(_MANY)[0]) < min(a.rows(_MANY)[1], b.rows(_MANY)[1])
+    for a in parse(first)
+    for b in parse(second)
+  )
+
+
+def has(task: seqio.Task, split: str) -> bool:
+  """Whether a task has a split, or all those that a split is made of.
+
+  Raises:
+    SplitError: see `parse`.
+  """
+  return {*names(split, task.splits)} <= {*task.splits}
+
+
+def with_split(task: seqio.Task, split: str) -> seqio.Task:
+  """A task that has the split by this name: itself, or a copy whose source gives the slices.
+
+  Raises:
+    SplitError: see `parse`.
+    ValueError: the task lacks a split; the message has those that there are.
+  """
+  if split in task.splits:
+    return task
+  if not has(task, split):
+    raise ValueError(f'no split {split!r} in task {task.name!r}; splits are {sorted(task.splits)}.')
+  sliced = copy.copy(task)
+  sliced._source = SlicedSource(task.source, split)
+  return sliced
+
+
+class SlicedSource(seqio.DataSource):
+  """A source that has one more split: slices of those that another source has.
+
+  Attributes:
+    whole: the other source.
+  """
+
+  def __init__(self, whole: seqio.DataSource, split: str):
+    self.whole = whole
+    self._name = split
+    self._parts = parse(split)
+    super().__init__(splits=(*whole.splits, split), caching_permitted=whole.caching_permitted)
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return False
+
+  def list_shards(self, split: str) -> list[str]:
+    """Files of a whole split; of the slices one, if what they are cut from has files."""
+    if split != self._name:
+      return list(self.whole.list_shards(split))
+    return [split] if any(self.whole.list_shards(part.split) for part in self._parts) else []
+
+  def num_input_examples(self, split: str) -> int | None:
+    """Rows; a source that does not know its own is read for those of slices."""
+    if split != self._name:
+      return self.whole.num_input_examples(split)
+    return sum(stop - start for _, start, stop in self._ranges())
+
+  def _ranges(self) -> list[tuple[str, int, int]]:
+    return [(part.split, *part.rows(_count(self.whole, part.split))) for part in self._parts]
+
+  def get_dataset(
+    self,
+    split: str = 'train',
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """As the whole source's; slices come in the order of its rows, whatever `shuffle` says."""
+    if split != self._name:
+      return self.whole.get_dataset(split, shuffle, seed, shard_info)
+    found = None
+    for name, start, stop in self._ranges():
+      rows = _read(self.whole, name, start, stop)
+      found = rows if found is None else found.concatenate(rows)
+    assert found is not None
+    return found if shard_info is None else found.shard(shard_info.num_shards, shard_info.index)
+
+
+def _read(source: seqio.DataSource, split: str, start: int, stop: int) -> tf.data.Dataset:
+  rows = source.get_dataset(split=split, shuffle=False)
+  return rows.skip(start).take(stop - start)
+
+
+def _count(source: seqio.DataSource, split: str) -> int:
+  count = source.num_input_examples(split)
+  if count is None:
+    rows = source.get_dataset(split=split, shuffle=False)
+    count = int(rows.reduce(0, lambda n, _: n + 1).numpy())
+  return int(count)

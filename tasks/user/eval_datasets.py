@@ -1,0 +1,332 @@
+"""Benchmarks of a user: a row of a table that says how answers are scored becomes evaluation tasks.
+
+- `rank = true`: the options are `answer_choices` of the templates, or the columns `options` (a
+  list) and `label` (index of the right one) where there are no templates. Both protocols of
+  `ranked_options` get tasks.
+- `metrics = [...]`: answers are generated and compared with the template's targets, or with the
+  texts of the column that `references` names.
+
+Tasks are NAME.LANG.PROMPT (NAME.LANG without templates, NAME.PROMPT where rows have languages of
+their own), those of lm-evaluation-harness's protocol end in '.harness'. NAME and NAME.harness are
+mixtures of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+from etils import epath
+
+from aya_train.tasks import eval_tasks, features, ranked_options, split_slices
+from aya_train.tasks.eval_tasks import EvalTask
+from aya_train.tasks.languages import language_codes
+from aya_train.tasks.metrics import references
+from aya_train.tasks.user import answer_metrics, ranked_prompts, templates
+from aya_train.tasks.user.dataset_tables import Dataset, UserDataError
+from aya_train.tasks.user.templates import PromptTemplate
+
+GENERATED_FIELDS: Mapping[str, tf.TensorSpec] = {
+  'inputs': tf.TensorSpec((), tf.string),
+  'targets': tf.TensorSpec((), tf.string),
+  'references': tf.TensorSpec((None,), tf.string),
+  'id': tf.TensorSpec((), tf.string),
+  'language': tf.TensorSpec((), tf.string),
+}
+
+Located = tuple[str, Mapping[str, Any]]
+Reader = Callable[[Dataset, str], Iterator[Located]]
+
+_TASKS: dict[str, list[str]] = defaultdict(list)
+_MIXTURES: dict[str, list[str]] = defaultdict(list)
+
+
+class UserQuestions(seqio.DataSource):
+  """Rows of a user's data set as a benchmark asks them, read at each use."""
+
+  def __init__(self, dataset: Dataset, read: Reader, template: PromptTemplate | None, content: str):
+    self.dataset = dataset
+    self.read = read
+    self.template = template
+    self.content = content
+    super().__init__(splits=tuple(dataset.files))
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return False
+
+  def rows(self, split: str) -> list[dict[str, Any]]:
+    """Rows of `ranked_options.QUESTION` or of `GENERATED_FIELDS`.
+
+    Raises:
+      UserDataError: a file, a row or a template is wrong; the message says which.
+      FileNotFoundError: a file is not there.
+    """
+    if self.dataset.rank:
+      return list(_ranked(self.dataset, self.template, self.read(self.dataset, split)))
+    return list(_generated(self.dataset, self.template, self.read(self.dataset, split)))
+
+  def get_dataset(
+    self,
+    split: str = 'test',
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """Rows in the order of the files; of slices, theirs."""
+    del sequence_length, use_cached, num_epochs
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+    found = self.rows(split)
+    fields = ranked_options.QUESTION if self.dataset.rank else GENERATED_FIELDS
+    dataset = tf.data.Dataset.from_generator(lambda: iter(found), output_signature=dict(fields))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(found)))
+    if shard_info is not None and shard_info.num_shards > 1:
+      dataset = dataset.shard(shard_info.num_shards, shard_info.index)
+    return dataset.shuffle(max(1, len(found)), seed=seed) if shuffle else dataset
+
+  def num_input_examples(self, split: str) -> int:
+    """Rows of the split; reads the files."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+    return len(self.rows(split))
+
+  def paths(self, split: str) -> list[epath.Path]:
+    """Files of a split; see `Dataset.paths`."""
+    return self.dataset.paths(split)
+
+  def list_shards(self, split: str) -> list[str]:
+    """One shard, whatever the number of files."""
+    if split_slices.is_sliced(split, self.splits):
+      return split_slices.SlicedSource(self, split).list_shards(split)
+    return [f'{self.dataset.name} ({len(self.dataset.paths(split))} files)']
+
+
+def _language(dataset: Dataset, place: str, row: Mapping[str, Any]) -> str:
+  code = dataset.language or str(row.get(dataset.language_column) or '')
+  try:
+    return language_codes.resolve(code).code
+  except language_codes.UnknownLanguageError as error:
+    raise UserDataError(f'data set {dataset.name!r}, {place}: {error}') from error
+
+
+def _identifier(place: str, row: Mapping[str, Any]) -> str:
+  return str(row['id']) if row.get('id') not in (None, '') else place
+
+
+def _ranked(
+  dataset: Dataset, template: PromptTemplate | None, located: Iterable[Located]
+) -> Iterator[dict[str, Any]]:
+  rows = list(located)
+  for number, question in _questions(dataset, template, rows):
+    place, row = rows[number]
+    yield {
+      **question._asdict(),
+      'id': _identifier(place, row),
+      'language': _language(dataset, place, row),
+    }
+
+
+def _questions(
+  dataset: Dataset, template: PromptTemplate | None, rows: Sequence[Located]
+) -> Iterator[tuple[int, ranked_prompts.Question]]:
+  if template is None:
+    for number, (place, row) in enumerate(rows):
+      yield number, _from_columns(dataset, place, row)
+    return
+  limit = dataset.max_characters or ranked_prompts.PRINTED_CHARACTERS
+  try:
+    yield from ranked_prompts.questions(template, rows, seed=dataset.seed, max_characters=limit)
+  except ranked_prompts.OptionProblemError as error:
+    raise UserDataError(f'data set {dataset.name!r}, {error}') from error
+  except templates.TemplateProblemError as error:
+    raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
+
+
+def _from_columns(dataset: Dataset, place: str, row: Mapping[str, Any]) -> ranked_prompts.Question:
+  inputs: Any = row.get('inputs')
+  options: Any = row.get('options')
+  sound = (
+    isinstance(inputs, str)
+    and isinstance(options, list)
+    and len(options) > 1
+    and all(isinstance(option, str) and option.strip() for option in options)
+  )
+  try:
+    index = int(str(row.get('label')))
+  except ValueError:
+    index = -1
+  if not sound or not 0 <= index < len(options or ()):
+    raise UserDataError(
+      f'data set {dataset.name!r}, {place}: with `rank` and without `templates` the columns must '
+      'be inputs (a text), options (a list of two texts or more) and label (the index of the right '
+      f'one, from 0), got {dict(row)!r:.200}'
+    )
+  return ranked_prompts.Question(inputs, options, index)
+
+
+def _generated(
+  dataset: Dataset, template: PromptTemplate | None, located: Iterable[Located]
+) -> Iterator[dict[str, Any]]:
+  rows = list(located)
+  for number, inputs, target in _pairs(dataset, template, rows):
+    place, row = rows[number]
+    found = _references(dataset, place, row) if dataset.references else [target]
+    yield {
+      'inputs': inputs,
+      'targets': found[0] if found else '',
+      'references': found,
+      'id': _identifier(place, row),
+      'language': _language(dataset, place, row),
+    }
+
+
+def _pairs(
+  dataset: Dataset, template: PromptTemplate | None, rows: Sequence[Located]
+) -> Iterator[tuple[int, str, str]]:
+  if template is None:
+    for number, (place, row) in enumerate(rows):
+      inputs, target = row.get('inputs'), row.get('targets', '')
+      if not isinstance(inputs, str) or (not dataset.references and not isinstance(target, str)):
+        raise UserDataError(
+          f'data set {dataset.name!r}, {place}: without `templates` the columns must be inputs and '
+          f'targets (or the column of `references`), got {sorted(row)}'
+        )
+      yield number, inputs, str(target)
+    return
+  rendered = templates.render(
+    [template], [row for _, row in rows], seed=dataset.seed, max_characters=dataset.max_characters
+  )
+  try:
+    for number, _, pair in rendered:
+      if pair is not None:
+        yield number, *pair
+  except templates.RowTemplateError as error:
+    raise UserDataError(
+      f'data set {dataset.name!r}, {rows[error.number][0]}: {dataset.templates}, template '
+      f'{error.template!r}: {error.detail}'
+    ) from error
+  except templates.TemplateProblemError as error:
+    raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
+
+
+def _references(dataset: Dataset, place: str, row: Mapping[str, Any]) -> list[str]:
+  value = row.get(dataset.references)
+  found = [value] if isinstance(value, str) else value
+  if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+    got = f'{value!r:.80}' if dataset.references in row else f'only {sorted(row)}'
+    raise UserDataError(
+      f'data set {dataset.name!r}, {place}: expected a text or a list of texts in '
+      f'{dataset.references!r} (references), got {got}'
+    )
+  return [text for text in found if text.strip()]
+
+
+def is_one(dataset: Dataset) -> bool:
+  """Whether a row of a table is a benchmark."""
+  return dataset.rank or bool(dataset.metrics)
+
+
+def add(dataset: Dataset, read: Reader, content: str, taken: Callable[[str], bool]) -> list[str]:
+  """Registers the tasks and mixtures of a benchmark; a second time, its new definition.
+
+  Args:
+    dataset: a row for which `is_one`.
+    read: gives places and columns of a split's rows.
+    content: a digest of what decides the tasks beside the data.
+    taken: whether a name belongs to another task or mixture.
+
+  Returns:
+    Names of the tasks, then of the mixtures.
+
+  Raises:
+    UserDataError: a name is taken, or a template has no options.
+    templates.TemplateProblemError, FileNotFoundError: the templates cannot be read.
+  """
+  prompts: list[PromptTemplate | None] = [*dataset.prompts()] or [None]
+  if dataset.rank and (bare := [p.name for p in prompts if p and p.answer_choices is None]):
+    raise UserDataError(
+      f'data set {dataset.name!r}, {dataset.templates}: rank: the templates {bare} have no '
+      'answer_choices, which are the options; name others in template_names'
+    )
+  remove(dataset.name)
+  split = 'test' if 'test' in dataset.files else [*dataset.files][-1]
+  tasks = [task for prompt in prompts for task in _tasks(dataset, prompt, split)]
+  names = [task.name for task in tasks]
+  if twice := sorted({name for name in names if names.count(name) > 1}):
+    raise UserDataError(f'data set {dataset.name!r}: templates whose names give one task: {twice}')
+  for name in (dataset.name, *names):
+    if taken(name):
+      raise UserDataError(f'there is a task or mixture {name!r} already; take another name')
+  for prompt in prompts:
+    source = UserQuestions(dataset, read, prompt, content)
+    for task in _tasks(dataset, prompt, split):
+      _register(task, source, dataset)
+  _TASKS[dataset.name] = names
+  parts: dict[str, list[str]] = defaultdict(list)
+  for task in tasks:
+    ending = ranked_options.ENDINGS.get(task.protocol, '')
+    parts[f'{dataset.name}{ending}'].append(task.name)
+  for name, members in parts.items():
+    seqio.MixtureRegistry.add(name, members, default_rate=1.0)
+  _MIXTURES[dataset.name] = list(parts)
+  return [*names, *parts]
+
+
+def names(name: str) -> list[str]:
+  """Tasks and mixtures that `add` registered for a data set; [] of others."""
+  return [*_TASKS.get(name, []), *_MIXTURES.get(name, [])]
+
+
+def remove(name: str) -> None:
+  """Removes what `add` registered for a data set."""
+  for mixture in _MIXTURES.pop(name, []):
+    seqio.MixtureRegistry.remove(mixture)
+  for task in _TASKS.pop(name, []):
+    seqio.TaskRegistry.remove(task)
+    eval_tasks.remove(task)
+
+
+def _tasks(dataset: Dataset, prompt: PromptTemplate | None, split: str) -> list[EvalTask]:
+  language = language_codes.resolve(dataset.language).code if dataset.language else ''
+  name = prompt.name if prompt else ''
+  stem = '.'.join(filter(None, [dataset.name, language, eval_tasks.slug(name)]))
+  if stem == dataset.name:  # the mixture's
+    stem = f'{stem}.all'
+  if dataset.rank:
+    return [
+      EvalTask(
+        f'{stem}{ending}',
+        dataset.name,
+        language,
+        name,
+        protocol,
+        ranked_options.PUBLISHED[protocol],
+        split,
+      )
+      for protocol, ending in ranked_options.ENDINGS.items()
+    ]
+  metric = answer_metrics.published(dataset.metrics[0])
+  return [EvalTask(stem, dataset.name, language, name, eval_tasks.GENERATED, metric, split)]
+
+
+def _register(task: EvalTask, source: UserQuestions, dataset: Dataset) -> None:
+  if task.protocol != eval_tasks.GENERATED:
+    ranked_options.add(task, source)
+    return
+  seqio.TaskRegistry.add(
+    task.name,
+    source=source,
+    preprocessors=list(features.TOKENIZE_AND_APPEND_EOS),
+    postprocess_fn=references.postprocess,
+    metric_fns=[answer_metrics.function(name) for name in dataset.metrics],
+    output_features=features.OUTPUT_FEATURES,
+  )
+  eval_tasks.add(task)

@@ -1,0 +1,87 @@
+"""Texts of files: each form, and bad rows by their places, before anything is embedded."""
+
+import gzip
+import json
+
+import pytest
+
+from aya_train.embedding import text_rows
+
+ROWS = [{'id': 'a', 'text': 'one'}, {'id': 'b', 'text': 'two\u2028lines'}]
+
+
+def written(tmp_path, name):
+  path = tmp_path / name
+  if name.endswith('.csv'):
+    path.write_text('id,text\na,one\nb,two\u2028lines\n')
+  elif name.endswith('.tsv'):
+    path.write_text('id\ttext\na\tone\nb\ttwo\u2028lines\n')
+  elif name.endswith('.json'):
+    path.write_text(json.dumps(ROWS))
+  elif name.endswith('.jsonl.gz'):
+    path.write_bytes(gzip.compress(''.join(json.dumps(row) + '\n' for row in ROWS).encode()))
+  elif name.endswith('.parquet'):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+  else:
+    path.write_text('one\ntwo\u2028lines\n')
+  return path
+
+
+@pytest.mark.parametrize('name', ['x.csv', 'x.tsv', 'x.json', 'x.jsonl.gz', 'x.parquet', 'x.txt'])
+def test_each_form_gives_the_same_texts(tmp_path, name):
+  rows = text_rows.of_files([written(tmp_path, name)])
+  found = list(rows())
+  assert [row.text for row in found] == ['one', 'two\u2028lines']
+  assert [row.id for row in found] == (['0', '1'] if name.endswith('.txt') else ['a', 'b'])
+  assert text_rows.survey(rows, name).count == 2
+
+
+def test_columns_titles_and_numbers_over_files(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{"title": "T", "body": "one"}\n{"title": "", "body": "two"}\n')
+  rows = text_rows.of_files([path, path], column='body', title_column='title')
+  assert [(row.id, row.text) for row in rows()] == [
+    ('0', 'T one'), ('1', 'two'), ('2', 'T one'), ('3', 'two'),
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    ('{"text": "x"}\n{"text": "  "}\n', 'row 2 has an empty text: mend'),
+    ('{"text": "x"}\n{"text": \n', 'row 2 .*: mend'),
+    ('{"text": 7}\n', "row 1 has no text in 'text' but int"),
+    ('{"body": "x"}\n', r"row 1 has no column of \['text'.*but \['body'\]"),
+    ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "row 2 has the id 'a' of .*row 1"),
+    ('{"id": null, "text": "x"}\n', "row 1 has no id in 'id' but None"),
+    ('{"text": "x\\ud800"}\n', 'row 1 has half of a surrogate pair'),
+    ('', 'empty file'),
+    ('[]', 'no texts in it'),
+  ],
+)
+def test_bad_rows_are_named(tmp_path, content, message):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(content)
+  with pytest.raises(ValueError, match=message):
+    text_rows.survey(text_rows.of_files([path]), str(path))
+
+
+def test_bad_rows_can_be_left_out(tmp_path, caplog):
+  path = tmp_path / 'x.txt'
+  path.write_text('one\n\ntwo\n')
+  rows = text_rows.of_files([path])
+  with pytest.raises(ValueError, match='line 2 has an empty text'):
+    text_rows.survey(rows, 'x')
+  assert text_rows.survey(rows, 'x', bad_rows='leave_out').count == 2
+  assert 'x: 1 rows are left out' in caplog.text
+  assert [row.text for row in text_rows.good(rows)] == ['one', 'two']
+
+
+def test_files_that_are_not_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'no file .*nowhere'):
+    text_rows.of_files([tmp_path / 'nowhere.jsonl'])
+  with pytest.raises(ValueError, match='is a folder'):
+    text_rows.of_files([tmp_path])

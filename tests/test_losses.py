@@ -61,8 +61,7 @@ def test_the_weighted_loss_has_the_gradient_of_its_definition(chunk, options):
     return 3.0 * jnp.sum(token.cross_entropy * weights), token
 
   def ours(kernel, features, weights):
-    head = lambda x: x @ kernel
-    value, token = losses.weighted_loss(head, features, TARGETS, weights, chunk, **options)
+    value, token = losses.weighted_loss(features, kernel, TARGETS, weights, chunk, **options)
     return 3.0 * value, token
 
   arguments = (kernel, features, weights)
@@ -84,7 +83,7 @@ def test_the_weighted_loss_keeps_nothing_of_the_vocabularys_width_for_the_backwa
   targets, weights = jnp.ones((3, 8), jnp.int32), jnp.ones((3, 8))
 
   def ours(kernel, features):
-    return losses.weighted_loss(lambda x: x @ kernel, features, targets, weights, 2)[0]
+    return losses.weighted_loss(features, kernel, targets, weights, 2)[0]
 
   backward = jax.vjp(ours, kernel, features)[1]
   kept = [x.shape for x in jax.tree.leaves(backward) if hasattr(x, 'shape') and 1999 in x.shape]
@@ -92,9 +91,10 @@ def test_the_weighted_loss_keeps_nothing_of_the_vocabularys_width_for_the_backwa
 
 
 def test_a_chunk_that_does_not_divide_is_refused():
-  for function, *rest in ((losses.chunked_token_losses,), (losses.weighted_loss, jnp.ones((3, 8)))):
-    with pytest.raises(ValueError, match=r'3 positions does not divide the target length 8'):
-      function(lambda x: x, LOGITS, TARGETS, *rest, 3)
+  with pytest.raises(ValueError, match=r'3 positions does not divide the target length 8'):
+    losses.chunked_token_losses(lambda x: x, LOGITS, TARGETS, 3)
+  with pytest.raises(ValueError, match=r'3 positions does not divide the target length 8'):
+    losses.weighted_loss(LOGITS, jnp.eye(LOGITS.shape[-1]), TARGETS, jnp.ones((3, 8)), 3)
 
 
 def test_average_per_sequence_weighs_every_example_the_same():

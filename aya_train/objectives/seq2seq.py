@@ -153,14 +153,7 @@ class EncoderDecoderModel(objective.Objective):
     """
     weights = batch['decoder_loss_weights']
     counted = (weights > 0).astype(jnp.float32)
-    loss, token = losses.weighted_loss(
-      self._head(params),
-      self._features(params, batch, dropout_key),
-      batch['decoder_target_tokens'],
-      weights / denominator,
-      self.loss_chunk_length,
-      **self._loss_options(),
-    )
+    loss, token = self._weighted_loss(params, batch, weights / denominator, dropout_key)
     sides = (batch['encoder_input_tokens'], batch['decoder_target_tokens'])
     segments = batch.get('decoder_segment_ids', jnp.max(sides[1], axis=1, keepdims=True) > 0)
     return loss, {
@@ -242,12 +235,30 @@ class EncoderDecoderModel(objective.Objective):
       f'accuracy {100 * summary["accuracy"]:.1f} %'
     )
 
+  def _weighted_loss(
+    self, params: Any, batch: Batch, weights: Array, dropout_key: Array | None
+  ) -> tuple[Array, losses.TokenLosses]:
+    if self.adapter is not None:
+      token = self.token_losses(params, batch, dropout_key=dropout_key)
+      return jnp.sum(token.cross_entropy * weights), token
+    return losses.weighted_loss(
+      self._features(params, batch, dropout_key),
+      self.module.apply({'params': params}, method='head_kernel'),
+      *(batch['decoder_target_tokens'], weights, self.loss_chunk_length),
+      product=network.head_product,
+      **self._loss_options(),
+    )
+
   def token_losses(
     self, params: Any, batch: Batch, *, dropout_key: Array | None
   ) -> losses.TokenLosses:
     """Cross-entropy of each target token [B, T]; dropout only where a key is given."""
-    head, features = self._head(params), self._features(params, batch, dropout_key)
+    features = self._features(params, batch, dropout_key)
     targets, chunk = batch['decoder_target_tokens'], self.loss_chunk_length
+
+    def head(x: Array) -> Array:
+      return self.module.apply({'params': params}, x, method='logits')
+
     if chunk is None:
       return losses.token_losses(head(features), targets, **self._loss_options())
     return losses.chunked_token_losses(head, features, targets, chunk, **self._loss_options())
@@ -263,9 +274,6 @@ class EncoderDecoderModel(objective.Objective):
       rngs=None if dropout_key is None else {'dropout': dropout_key},
       method='features',
     )
-
-  def _head(self, params: Any) -> Callable[[Array], Array]:
-    return lambda x: self.module.apply({'params': params}, x, method='logits')
 
   def _loss_options(self) -> dict[str, float]:
     return {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}

@@ -244,7 +244,9 @@ class EncoderDecoderModel(objective.Objective):
     return losses.weighted_loss(
       self._features(params, batch, dropout_key),
       self.module.apply({'params': params}, method='head_kernel'),
-      *(batch['decoder_target_tokens'], weights, self.loss_chunk_length),
+      batch['decoder_target_tokens'],
+      weights,
+      self.loss_chunk_length,
       product=network.head_product,
       **self._loss_options(),
     )
@@ -275,7 +277,7 @@ class EncoderDecoderModel(objective.Objective):
       method='features',
     )
 
-  def _loss_options(self) -> dict[str, float]:
+  def _loss_options(self) -> dict[str, Any]:
     return {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
 
   def score_batch(self, params: Any, batch: Batch) -> Array:

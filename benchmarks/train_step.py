@@ -43,6 +43,15 @@ SHAPES: dict[str, dict[str, int]] = {
     'num_decoder_layers': 12,
   },
 }
+HF_NAMES = {
+  'vocab_size': 'vocab_size',
+  'emb_dim': 'd_model',
+  'num_heads': 'num_heads',
+  'head_dim': 'd_kv',
+  'mlp_dim': 'd_ff',
+  'num_encoder_layers': 'num_layers',
+  'num_decoder_layers': 'num_decoder_layers',
+}
 DROPOUT = 0.1
 RATE = 1e-3
 
@@ -114,17 +123,8 @@ def transformers(shape: str, sizes: dict[str, int]) -> measurement.Run:
 
   torch.manual_seed(0)
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  named = {
-    'emb_dim': 'd_model',
-    'num_heads': 'num_heads',
-    'head_dim': 'd_kv',
-    'mlp_dim': 'd_ff',
-    'num_encoder_layers': 'num_layers',
-    'num_decoder_layers': 'num_decoder_layers',
-    'vocab_size': 'vocab_size',
-  }
   config = hf.MT5Config(
-    **{named[k]: v for k, v in SHAPES[shape].items()},
+    **{HF_NAMES[k]: v for k, v in SHAPES[shape].items()},
     dropout_rate=DROPOUT,
     tie_word_embeddings=False,
   )

@@ -42,6 +42,16 @@ def merged(one: Any, other: Any) -> Any:
   return out
 
 
+def check_dtype(dtype: Any) -> None:
+  """Refuses what weights are not kept in.
+
+  Raises:
+    ValueError: neither 'float32' nor 'bfloat16'.
+  """
+  if dtype not in ('float32', 'bfloat16'):
+    raise ValueError(f"PARAMETER_DTYPE must be 'float32' or 'bfloat16', got {dtype!r}")
+
+
 def cast(tree: Any, dtype: Any) -> Any:
   """The float32 arrays of a tree in another dtype, one after the other.
 

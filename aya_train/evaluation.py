@@ -304,9 +304,7 @@ class _Checkpoint:
     step: that it was saved at, 0 if unknown.
   """
 
-  def __init__(
-    self, path: str, model: objective.Objective, base: str | None, parameter_dtype: str
-  ):
+  def __init__(self, path: str, model: objective.Objective, base: str | None, parameter_dtype: str):
     """Refuses what the model cannot answer with; no array is read."""
     from aya_train.checkpoint import answering, formats
 

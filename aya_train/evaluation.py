@@ -25,6 +25,7 @@ from aya_train import (
   lease,
   metric_writer,
   missing_tasks,
+  parameter_tree,
   partitioning,
   run_dir,
   stopping,
@@ -160,6 +161,7 @@ def evaluate(
   dataset_cfg: batching.DatasetConfig | LossConfig | None = None,
   infer_eval_cfg: infer_eval.InferEvalConfig | None = None,
   base_checkpoint_path: str | None = None,
+  parameter_dtype: str = 'float32',
 ) -> dict[str, dict[str, float]]:
   """`aya-train eval`: loss and decoded metrics of one checkpoint.
 
@@ -174,6 +176,7 @@ def evaluate(
     dataset_cfg: data for the loss, or None.
     infer_eval_cfg: tasks to decode, or None.
     base_checkpoint_path: of an adapter, the weights under it; None: where it says.
+    parameter_dtype: of the weights in memory, 'float32' or 'bfloat16'.
 
   Returns:
     Figures by name of what was measured.
@@ -183,6 +186,7 @@ def evaluate(
       it begins; or a metric that failed, after everything else is written.
   """
   model.check_vocabulary()
+  parameter_tree.check_dtype(parameter_dtype)
   if dataset_cfg is None and infer_eval_cfg is None:
     raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
   losses = _datasets(dataset_cfg)
@@ -196,7 +200,7 @@ def evaluate(
       f'EVAL_OUTPUT_DIR {output_dir} is the MODEL_DIR of a run, whose own figures are there: give '
       f'another folder, such as {epath.Path(output_dir) / "eval"}'
     )
-  checkpoint = _Checkpoint(checkpoint_path, model, base_checkpoint_path)
+  checkpoint = _Checkpoint(checkpoint_path, model, base_checkpoint_path, parameter_dtype)
   if checkpoint.source is None:
     losses = []
   with hosts.together():
@@ -300,11 +304,11 @@ class _Checkpoint:
     step: that it was saved at, 0 if unknown.
   """
 
-  def __init__(self, path: str, model: objective.Objective, base: str | None):
+  def __init__(self, path: str, model: objective.Objective, base: str | None, parameter_dtype: str):
     """Refuses what the model cannot answer with; no array is read."""
     from aya_train.checkpoint import answering, formats
 
-    self._model = model
+    self._model, self._dtype = model, parameter_dtype
     self.source: Any = None
     self._path, self.step = epath.Path(path), 0
     if ct2_library.is_folder(path):
@@ -336,7 +340,8 @@ class _Checkpoint:
 
     if self.source is None:
       return None
-    return formats.read_for(self._model, partitioner, self.source)
+    params = formats.read_for(self._model, partitioner, self.source)
+    return parameter_tree.cast(params, self._dtype)
 
   def evaluated(self, cfg: infer_eval.InferEvalConfig) -> eval_results.Evaluated:
     """As results.json says it."""
@@ -357,6 +362,7 @@ class _Checkpoint:
       'seed': cfg.seed,
       'decoding': dict(_decoding(self._model, cfg.task_feature_lengths)),
       'activation_dtype': str(np.dtype(self._model.activation_dtype)),
+      'parameter_dtype': self._dtype,
       'format': 'ctranslate2' if self.source is None else self.source.format.value,
     }
     return eval_results.Evaluated(

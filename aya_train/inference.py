@@ -21,6 +21,7 @@ from aya_train import (
   hosts,
   infer_eval,
   missing_tasks,
+  parameter_tree,
   partitioning,
   prompt_files,
   stopping,
@@ -63,6 +64,7 @@ def infer(
   missing: str = missing_tasks.REFUSE,
   num_samples: int = 1,
   decode_as_checkpoint: bool = False,
+  parameter_dtype: str = 'float32',
   overwrite: bool = False,
   seed: int = 0,
 ) -> epath.Path:
@@ -92,6 +94,7 @@ def infer(
     missing: what is done where data of a mixture's tasks are missing (`missing_tasks`).
     num_samples: answers to each prompt.
     decode_as_checkpoint: decode as its generation_config.json says, instead of as the model does.
+    parameter_dtype: of the weights in memory, 'float32' or 'bfloat16'.
     overwrite: begin anew where the file holds answers of something else.
     seed: for sampling.
 
@@ -114,6 +117,7 @@ def infer(
   if hosts.several() and prompts_file == prompt_files.STDIN:
     raise ValueError('standard input is on one host, and there are several: give a file')
   partitioner.check_batch_size(batch_size)
+  parameter_tree.check_dtype(parameter_dtype)
   model.check_vocabulary()
   feature_converters.check_lengths(task_feature_lengths)
   source = formats.detect(checkpoint_path, base_checkpoint_path)
@@ -141,6 +145,7 @@ def infer(
     'checkpoint': identity,
     'prompts': f'{len(questions)} {_digest([[list(q.tokens), q.record] for q in questions])}',
     'activations': str(model.activation_dtype),
+    **({} if parameter_dtype == 'float32' else {'parameters': parameter_dtype}),
     'max_new_tokens': length,
     **{f'decoding {key}': value for key, value in decoding.items()},
     **({'seed': seed} if decoding.get(decode_settings.DRAWS, True) else {}),
@@ -162,6 +167,7 @@ def infer(
       file.finish()
       return epath.Path(output_file)
     params = formats.read_for(trained, partitioner, source)
+    params = parameter_tree.cast(params, parameter_dtype)
     tokens = [question.tokens for question in questions]
     todo = [i for i in range(len(questions)) if i not in file.done]
     progress = batch_progress.BatchProgress('answers', len(questions), len(file.done))

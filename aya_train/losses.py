@@ -6,7 +6,7 @@ end. No one-hot array of the vocabulary's width is ever built: the target's logi
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,8 +69,14 @@ def token_losses(
     label_smoothing: e, in [0, 1).
     z_loss: coefficient, 1e-4 in mT5's gin files.
   """
-  vocab_size = logits.shape[-1]
   log_z = jax.scipy.special.logsumexp(logits, axis=-1)
+  return _token_losses(logits, targets, log_z, label_smoothing=label_smoothing, z_loss=z_loss)
+
+
+def _token_losses(
+  logits: Array, targets: Array, log_z: Array, *, label_smoothing: float, z_loss: float
+) -> TokenLosses:
+  vocab_size = logits.shape[-1]
   target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
   loss = log_z - target_logit
   if label_smoothing:
@@ -82,15 +88,15 @@ def token_losses(
     # log_z has weight 1 in total; each logit its share of the soft target.
     loss = log_z - (confidence - rest) * target_logit - rest * summed - entropy
   z_term = z_loss * jnp.square(log_z)
-  correct = _first_of_largest(logits) == targets
-  return TokenLosses(loss + z_term, z_term, correct)
+  return TokenLosses(loss + z_term, z_term, _is_first_of_largest(logits, targets))
 
 
-def _first_of_largest(logits: Array) -> Array:
-  """argmax as two reductions of one array: XLA splits these over chips, not argmax itself."""
-  ids = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-  largest = jnp.max(logits, axis=-1, keepdims=True)
-  return jnp.min(jnp.where(logits == largest, ids, logits.shape[-1]), axis=-1)
+def _is_first_of_largest(logits: Array, targets: Array) -> Array:
+  """Whether the target is the argmax, as reductions that XLA splits over chips, unlike argmax."""
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+  before = jnp.max(jnp.where(ids < targets[..., None], logits, -jnp.inf), axis=-1)
+  return (chosen == jnp.max(logits, axis=-1)) & ((chosen > before) | (targets == 0))
 
 
 def chunked_token_losses(
@@ -100,9 +106,10 @@ def chunked_token_losses(
   chunk: int,
   **kwargs: float,
 ) -> TokenLosses:
-  """`token_losses` of `head(features)` without ever holding all logits.
+  """`token_losses` of `head(features)` without ever holding all logits, for any loss made of them.
 
-  The target length is cut into chunks; the backward pass computes each chunk's logits again.
+  The target length is cut into chunks; the backward pass computes each chunk's logits again. A
+  weighted sum of cross-entropies is better taken by `weighted_loss`.
 
   Args:
     head: maps features [B, chunk, D] to logits [B, chunk, V].
@@ -114,24 +121,144 @@ def chunked_token_losses(
   Raises:
     ValueError: the chunk does not divide the target length.
   """
-  length = targets.shape[1]
+  _check_chunk(chunk, targets.shape[1])
+
+  @jax.checkpoint
+  def one(chunk_features: Array, chunk_targets: Array) -> TokenLosses:
+    return token_losses(head(chunk_features), chunk_targets, **kwargs)
+
+  parts = (_split(features, chunk), _split(targets, chunk))
+  return _joined(jax.lax.map(lambda xs: one(*xs), parts))
+
+
+def weighted_loss(
+  features: Array,
+  kernel: Array,
+  targets: Array,
+  weights: Array,
+  chunk: int | None = None,
+  *,
+  product: Callable[[Array, Array], Array] = jnp.matmul,
+  label_smoothing: float = 0.0,
+  z_loss: float = 0.0,
+) -> tuple[Array, TokenLosses]:
+  """The weighted sum of the `token_losses` of a head without bias, made to be differentiated.
+
+  The loss comes last, and its weights are known. So its gradient with respect to the logits is
+  taken while they are there, chunk by chunk, and goes through the head at once: nothing is
+  computed twice, and no array of the vocabulary's width outlives its chunk. What is kept for the
+  backward pass are the gradients of the features and of the kernel (as in Liger's fused linear
+  cross-entropy, Hsu et al. 2024).
+
+  Args:
+    features: [B, T, D].
+    kernel: the head, [D, V].
+    targets: int32 [B, T].
+    weights: float32 [B, T], the denominator included.
+    chunk: positions at a time; must divide T. None for all at once.
+    product: the matrix product of rows [N, D] and the kernel, float32 [N, V]; may say how they
+      are split over devices.
+    label_smoothing, z_loss: of `token_losses`.
+
+  Returns:
+    sum(weights * cross_entropy), float32 [], and the losses of each token, which have no gradient.
+
+  Raises:
+    ValueError: the chunk does not divide the target length.
+  """
+  rows, length = targets.shape
+  chunk = length if chunk is None else chunk
+  _check_chunk(chunk, length)
+  options = {'label_smoothing': label_smoothing, 'z_loss': z_loss}
+
+  def parts(x: Array) -> Array:
+    # One matrix for each chunk: where rows and positions are apart, XLA copies what it multiplies.
+    return _split(x, chunk).reshape(length // chunk, rows * chunk, *x.shape[2:])
+
+  def whole(tree: Any) -> Any:
+    apart = (length // chunk, rows, chunk)
+    return _joined(jax.tree.map(lambda x: x.reshape(*apart, *x.shape[2:]), tree))
+
+  @jax.custom_vjp
+  def loss(
+    kernel: Array, features: Array, targets: Array, weights: Array
+  ) -> tuple[Array, TokenLosses]:
+    def one(xs: tuple[Array, Array]) -> TokenLosses:
+      return token_losses(product(xs[0], kernel), xs[1], **options)
+
+    token = whole(jax.lax.map(one, (parts(features), parts(targets))))
+    return jnp.sum(token.cross_entropy * weights), token
+
+  def forward(
+    kernel: Array, features: Array, targets: Array, weights: Array
+  ) -> tuple[tuple[Array, TokenLosses], tuple[Array, Array, Array]]:
+    def one(total: Array, xs: tuple[Array, Array, Array]) -> tuple[Array, Any]:
+      part, part_targets, part_weights = xs
+      logits, through_head = jax.vjp(lambda x: product(x, kernel), part)
+      token, gradient = _token_losses_and_gradient(logits, part_targets, part_weights, **options)
+      # Not by differentiating the product: that makes XLA transpose the gradient of the logits.
+      of_kernel = jnp.matmul(part.astype(gradient.dtype).T, gradient)
+      return total + of_kernel, (*through_head(gradient), token)
+
+    zeros = jnp.zeros(kernel.shape, jnp.float32)
+    xs = (parts(features), parts(targets), parts(weights))
+    if chunk == length:
+      of_kernel, only = one(zeros, jax.tree.map(lambda x: x[0], xs))
+      stacked = jax.tree.map(lambda x: x[None], only)
+    else:
+      of_kernel, stacked = jax.lax.scan(one, zeros, xs)
+    of_features, token = whole(stacked)
+    value = jnp.sum(token.cross_entropy * weights)
+    return (value, token), (of_kernel.astype(kernel.dtype), of_features, token.cross_entropy)
+
+  def backward(
+    kept: tuple[Array, Array, Array], cotangents: tuple[Array, Any]
+  ) -> tuple[Array, Array, None, Array]:
+    of_kernel, of_features, of_weights = ((cotangents[0] * x).astype(x.dtype) for x in kept)
+    return of_kernel, of_features, None, of_weights
+
+  loss.defvjp(forward, backward)
+  value, token = loss(kernel, features, targets, weights)
+  return value, jax.tree.map(jax.lax.stop_gradient, token)
+
+
+def _token_losses_and_gradient(
+  logits: Array, targets: Array, weights: Array, *, label_smoothing: float, z_loss: float
+) -> tuple[TokenLosses, Array]:
+  """`token_losses`, and the gradient of their weighted sum with respect to the logits."""
+  # The exponentials are kept for the gradient: on CPUs they cost more than any other pass.
+  largest = jnp.max(logits, axis=-1)
+  shares = jnp.exp(logits - largest[..., None])
+  total = jnp.sum(shares, axis=-1)
+  log_z = largest + jnp.log(total)
+  token = _token_losses(logits, targets, log_z, label_smoothing=label_smoothing, z_loss=z_loss)
+  rest = label_smoothing / (logits.shape[-1] - 1)
+  ids = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+  soft_target = jnp.where(ids == targets[..., None], 1.0 - label_smoothing, rest)
+  scale = weights * (1.0 + 2.0 * z_loss * log_z) / total
+  return token, scale[..., None] * shares - weights[..., None] * soft_target
+
+
+def _check_chunk(chunk: int, length: int) -> None:
   if length % chunk:
     raise ValueError(
       f'loss chunk of {chunk} positions does not divide the target length {length}: '
       "set LOSS_CHUNK_LENGTH to a divisor of TASK_FEATURE_LENGTHS['targets'], or to None"
     )
 
-  @jax.checkpoint
-  def one(chunk_features: Array, chunk_targets: Array) -> TokenLosses:
-    return token_losses(head(chunk_features), chunk_targets, **kwargs)
 
-  def split(x: Array) -> Array:
-    return jnp.moveaxis(x.reshape(x.shape[0], length // chunk, chunk, *x.shape[2:]), 1, 0)
+def _split(x: Array, chunk: int) -> Array:
+  """[B, T, ...] to [T / chunk, B, chunk, ...]."""
+  return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-  def join(x: Array) -> Array:
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], length)
 
-  return jax.tree.map(join, jax.lax.map(lambda xs: one(*xs), (split(features), split(targets))))
+def _joined(tree: Any) -> Any:
+  """The reverse of `_split`, for each array of a tree."""
+
+  def joined(x: Array) -> Array:
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+  return jax.tree.map(joined, tree)
 
 
 def weights_per_segment(weights: Array, segment_ids: Array) -> Array:

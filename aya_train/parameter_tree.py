@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def is_axes(x: Any) -> bool:
@@ -39,3 +40,30 @@ def merged(one: Any, other: Any) -> Any:
   for name, value in other.items():
     out[name] = merged(out[name], value) if name in out else value
   return out
+
+
+def check_dtype(dtype: Any) -> None:
+  """Refuses what weights are not kept in.
+
+  Raises:
+    ValueError: neither 'float32' nor 'bfloat16'.
+  """
+  if dtype not in ('float32', 'bfloat16'):
+    raise ValueError(f"PARAMETER_DTYPE must be 'float32' or 'bfloat16', got {dtype!r}")
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+  """The float32 arrays of a tree in another dtype, one after the other.
+
+  Each is freed when its copy is there, so that a tree of half the size takes no more memory.
+  """
+  dtype = jnp.dtype(dtype)
+
+  def one(x: jax.Array) -> jax.Array:
+    if x.dtype != jnp.float32 or dtype == jnp.float32:
+      return x
+    found = x.astype(dtype).block_until_ready()
+    x.delete()
+    return found
+
+  return jax.tree.map(one, tree)

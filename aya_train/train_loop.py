@@ -25,6 +25,7 @@ from aya_train import (
   run_dir,
   run_evaluations,
   state_digests,
+  step_trace,
   stopping,
   train_state,
   train_step,
@@ -51,6 +52,8 @@ class Schedule:
     eval_before_training: evaluate and decode the initial parameters too, as a baseline.
     state_digest_period: between two digests of the state in metrics.jsonl, which `aya-train replay`
       compares with its own; None for none.
+    profile_steps: the first and the last step that a trace is made of, counted from 1 where the
+      process begins (step_trace.py); None for no trace.
   """
 
   log_period: int = 100
@@ -59,6 +62,7 @@ class Schedule:
   infer_eval_period: int | None = None
   eval_before_training: bool = False
   state_digest_period: int | None = None
+  profile_steps: tuple[int, int] | None = None
 
   def __post_init__(self):
     periods = ('log_period', 'eval_period', 'infer_eval_period', 'state_digest_period')
@@ -66,6 +70,7 @@ class Schedule:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f'{name.upper()} must be at least 1, got {value!r}')
+    object.__setattr__(self, 'profile_steps', step_trace.check(self.profile_steps))
 
 
 def train(
@@ -348,10 +353,16 @@ class _Loop:
     progress = training_progress.TrainingProgress(
       self.model, self.evaluations.writer, step, last_step
     )
+    trace = step_trace.StepTrace(self.schedule.profile_steps, self.model_dir)
     while step < last_step:
-      given = self.partitioner.to_global(next(self.iterator))
-      batch = self.model.draw(state.all_params, given, state.host_key, self.partitioner)
-      state, sums = self.step_fn(state, batch)
+      trace.begin()
+      with jax.profiler.StepTraceAnnotation('train', step_num=step + 1):
+        with progress.waiting_for_data():
+          rows = next(self.iterator)
+        given = self.partitioner.to_global(rows)
+        batch = self.model.draw(state.all_params, given, state.host_key, self.partitioner)
+        state, sums = self.step_fn(state, batch)
+      trace.end(sums)
       self.stop.saving = True
       pending.append(sums)
       step += 1
@@ -383,12 +394,18 @@ class _Loop:
           ending = True
         self.checkpoints.note_best()
       progress.go_on()
+      if ending or step == last_step:
+        trace.close(sums)
       if ending and (evaluating or step < last_step):
         self._save(state, step)
         self._wait()
         logger.info('stopped at step %d; the same command continues from here', step)
         raise stopping.StoppedError
     self._wait()
+    if trace.missed:
+      logger.warning(
+        'PROFILE_STEPS %s: no trace, as fewer steps were left to train', self.schedule.profile_steps
+      )
     return state
 
   def _save(self, state: train_state.TrainState, step: int) -> None:

@@ -129,6 +129,12 @@ def test_greedy_follows_the_most_probable_token(offset):
     np.testing.assert_allclose(scores[row, 0], model.logprob(row, expected), rtol=1e-5)
 
 
+def test_of_equal_logits_the_first_is_taken_and_nan_gives_an_id():
+  logits = jnp.array([[0.0, 2.0, 2.0], [-jnp.inf, -jnp.inf, -jnp.inf], [jnp.nan, 1.0, 2.0]])
+  found = decoding._most_probable(logits)
+  assert found[:2].tolist() == [1, 0] and 0 <= int(found[2]) < 3
+
+
 @pytest.mark.parametrize('offset', [0, 1])
 def test_scores_are_the_log_probabilities_of_the_tokens(offset):
   model = ToyModel(offset=offset)

@@ -215,6 +215,7 @@ def test_long_prompts_are_cut_and_counted(infer, caplog):
     (None, {'prompts': ('a', ' ')}, 'PROMPTS: text 2 is empty'),
     (None, {'prompts': ('a',), 'prompts_file': 'b'}, 'exactly one of'),
     (None, {'decode_as_checkpoint': True}, 'says nothing of decoding'),
+    (None, {'parameter_dtype': 'float16'}, "PARAMETER_DTYPE must be 'float32' or 'bfloat16'"),
   ],
 )
 def test_what_cannot_be_is_refused_before_weights_are_read(

@@ -49,9 +49,52 @@ def test_chunks_change_neither_loss_nor_gradient():
   )
 
 
+@pytest.mark.parametrize('chunk', [None, 2, 8])
+@pytest.mark.parametrize('options', [OPTIONS, {}])
+def test_the_weighted_loss_has_the_gradient_of_its_definition(chunk, options):
+  features = jnp.asarray(RNG.normal(size=(3, 8, 5)), jnp.float32)
+  kernel = jnp.asarray(RNG.normal(size=(5, 11)), jnp.float32)
+  weights = jnp.asarray(RNG.uniform(size=(3, 8)) * (RNG.uniform(size=(3, 8)) > 0.3), jnp.float32)
+
+  def plain(kernel, features, weights):
+    token = losses.token_losses(features @ kernel, TARGETS, **options)
+    return 3.0 * jnp.sum(token.cross_entropy * weights), token
+
+  def ours(kernel, features, weights):
+    value, token = losses.weighted_loss(features, kernel, TARGETS, weights, chunk, **options)
+    return 3.0 * value, token
+
+  arguments = (kernel, features, weights)
+  (want, want_token), want_gradients = jax.value_and_grad(plain, (0, 1, 2), has_aux=True)(
+    *arguments
+  )
+  both = jax.jit(jax.value_and_grad(ours, (0, 1, 2), has_aux=True))
+  (got, got_token), got_gradients = both(*arguments)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  np.testing.assert_allclose(ours(*arguments)[0], want, rtol=1e-6)  # without a gradient
+  for a, b in zip(got_gradients, want_gradients, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  for a, b in zip(got_token, want_token, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_weighted_loss_keeps_nothing_of_the_vocabularys_width_for_the_backward_pass():
+  features, kernel = jnp.ones((3, 8, 5)), jnp.ones((5, 1999))
+  targets, weights = jnp.ones((3, 8), jnp.int32), jnp.ones((3, 8))
+
+  def ours(kernel, features):
+    return losses.weighted_loss(features, kernel, targets, weights, 2)[0]
+
+  backward = jax.vjp(ours, kernel, features)[1]
+  kept = [x.shape for x in jax.tree.leaves(backward) if hasattr(x, 'shape') and 1999 in x.shape]
+  assert set(kept) <= {(5, 1999)}
+
+
 def test_a_chunk_that_does_not_divide_is_refused():
   with pytest.raises(ValueError, match=r'3 positions does not divide the target length 8'):
     losses.chunked_token_losses(lambda x: x, LOGITS, TARGETS, 3)
+  with pytest.raises(ValueError, match=r'3 positions does not divide the target length 8'):
+    losses.weighted_loss(LOGITS, jnp.eye(LOGITS.shape[-1]), TARGETS, jnp.ones((3, 8)), 3)
 
 
 def test_average_per_sequence_weighs_every_example_the_same():

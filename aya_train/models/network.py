@@ -9,7 +9,7 @@ Dimension letters: B batch, T target positions, S source positions, D model widt
 vocabulary. Token id 0 is padding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -190,6 +190,19 @@ class Encoder(nn.Module):
     return nn.Dropout(cfg.dropout_rate, deterministic=deterministic)(x)
 
 
+def head_product(features_ND: Array, kernel_DV: Array) -> Array:
+  """Scores of every vocabulary row, float32 [N, V], of rows of features and `head_kernel`."""
+  kernel_DV = kernel_DV.astype(jnp.float32)
+  return _at_head(lambda x: jnp.dot(x.astype(jnp.float32), kernel_DV), features_ND)
+
+
+def _at_head(head: Callable[[Array], Array], features: Array) -> Array:
+  # Where the head is split over the chips that share rows, the rows come to the head.
+  rows = ('embed_and_logits_batch', 'length')[: features.ndim - 1]
+  features = nn.with_logical_constraint(features, (*rows, 'embed'))
+  return nn.with_logical_constraint(head(features), (*rows, 'vocab'))
+
+
 class Decoder(nn.Module):
   """The decoder's layers, final norm and the float32 output head."""
 
@@ -242,12 +255,15 @@ class Decoder(nn.Module):
   def logits(self, features_BTD: Array) -> Array:
     """Scores of every vocabulary row, float32 [B, T, V]."""
     if self.config.logits_via_embedding:
-      # A tied head needs the scale that the untied kernel's initialiser already has.
       return self.token_embedder.attend(features_BTD) * self.config.emb_dim**-0.5
-    # Where the head is split over the chips that share rows, the rows come to the head.
-    rows = ('embed_and_logits_batch', 'length')
-    features_BTD = nn.with_logical_constraint(features_BTD, (*rows, 'embed'))
-    return nn.with_logical_constraint(self.logits_dense(features_BTD), (*rows, 'vocab'))
+    return _at_head(self.logits_dense, features_BTD)
+
+  def head_kernel(self) -> Array:
+    """What `head_product` multiplies features with for `logits`, [D, V]."""
+    if self.config.logits_via_embedding:
+      # A tied head needs the scale that the untied kernel's initialiser already has.
+      return self.token_embedder.embedding.T * self.config.emb_dim**-0.5
+    return self.logits_dense.variables['params']['kernel']
 
   def init_cache(self, encoded_BSD: Array, max_decode_length: int) -> None:
     for layer in self._layers():
@@ -323,6 +339,10 @@ class Transformer(nn.Module):
   def logits(self, features: Array) -> Array:
     """The output head: features [B, T, D] to float32 scores [B, T, V]."""
     return self.decoder.logits(features)
+
+  def head_kernel(self) -> Array:
+    """The output head as a matrix [D, V]; see `head_product`."""
+    return self.decoder.head_kernel()
 
   def features(
     self,

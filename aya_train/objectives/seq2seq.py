@@ -151,10 +151,9 @@ class EncoderDecoderModel(objective.Objective):
       tokens, of non-padding and of all tokens on either side, and of examples (packed ones
       counted).
     """
-    token = self.token_losses(params, batch, dropout_key=dropout_key)
     weights = batch['decoder_loss_weights']
     counted = (weights > 0).astype(jnp.float32)
-    loss = jnp.sum(token.cross_entropy * weights) / denominator
+    loss, token = self._weighted_loss(params, batch, weights / denominator, dropout_key)
     sides = (batch['encoder_input_tokens'], batch['decoder_target_tokens'])
     segments = batch.get('decoder_segment_ids', jnp.max(sides[1], axis=1, keepdims=True) > 0)
     return loss, {
@@ -236,11 +235,38 @@ class EncoderDecoderModel(objective.Objective):
       f'accuracy {100 * summary["accuracy"]:.1f} %'
     )
 
+  def _weighted_loss(
+    self, params: Any, batch: Batch, weights: Array, dropout_key: Array | None
+  ) -> tuple[Array, losses.TokenLosses]:
+    if self.adapter is not None:
+      token = self.token_losses(params, batch, dropout_key=dropout_key)
+      return jnp.sum(token.cross_entropy * weights), token
+    return losses.weighted_loss(
+      self._features(params, batch, dropout_key),
+      self.module.apply({'params': params}, method='head_kernel'),
+      batch['decoder_target_tokens'],
+      weights,
+      self.loss_chunk_length,
+      product=network.head_product,
+      **self._loss_options(),
+    )
+
   def token_losses(
     self, params: Any, batch: Batch, *, dropout_key: Array | None
   ) -> losses.TokenLosses:
     """Cross-entropy of each target token [B, T]; dropout only where a key is given."""
-    features = self.module.apply(
+    features = self._features(params, batch, dropout_key)
+    targets, chunk = batch['decoder_target_tokens'], self.loss_chunk_length
+
+    def head(x: Array) -> Array:
+      return self.module.apply({'params': params}, x, method='logits')
+
+    if chunk is None:
+      return losses.token_losses(head(features), targets, **self._loss_options())
+    return losses.chunked_token_losses(head, features, targets, chunk, **self._loss_options())
+
+  def _features(self, params: Any, batch: Batch, dropout_key: Array | None) -> Array:
+    return self.module.apply(
       {'params': params},
       batch['encoder_input_tokens'],
       batch['decoder_input_tokens'],
@@ -251,14 +277,8 @@ class EncoderDecoderModel(objective.Objective):
       method='features',
     )
 
-    def head(x: Array) -> Array:
-      return self.module.apply({'params': params}, x, method='logits')
-
-    options = {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
-    targets = batch['decoder_target_tokens']
-    if self.loss_chunk_length is None:
-      return losses.token_losses(head(features), targets, **options)
-    return losses.chunked_token_losses(head, features, targets, self.loss_chunk_length, **options)
+  def _loss_options(self) -> dict[str, Any]:
+    return {'label_smoothing': self.label_smoothing, 'z_loss': self.z_loss}
 
   def score_batch(self, params: Any, batch: Batch) -> Array:
     """Log-likelihood of each row's targets, float32 [B]: the sum over its weighted tokens."""

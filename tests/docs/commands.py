@@ -19,7 +19,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGES = (
   'README.md',
   *(f'docs/{name}.md' for name in ('running', 'inference', 'macros', 'data', 'mixtures')),
-  *(f'docs/{name}.md' for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks')),
+  *(
+    f'docs/{name}.md'
+    for name in ('convert', 'quantised', 'tpu', 'objectives', 'benchmarks', 'performance')
+  ),
   *(f'docs/{name}.md' for name in ('evaluation', 'metrics', 'report_eval', 'judging')),
   *(f'docs/{name}.md' for name in ('annotation', 'translation', 'reliability')),
   *(f'docs/{name}.md' for name in ('embeddings', 'embedding_use', 'lora', 'preference')),

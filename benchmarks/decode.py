@@ -1,0 +1,182 @@
+"""Tokens a second of greedy decoding: ours, transformers and CTranslate2 on the same weights.
+
+    python -m benchmarks.decode --shape small --batch 8 --inputs 64 --tokens 64
+
+A random mT5 is saved as a Hugging Face folder, which all read. Nothing is scored but what each
+scores anyway. The end of sequence has zeros in the output head: no answer ends early. `same`
+is the share of tokens that are those of the first way. Ours in bfloat16 is what PARAMETER_DTYPE and
+ACTIVATION_DTYPE set.
+"""
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from benchmarks import measurement, train_step
+
+
+def ids_of(shape: str, batch: int, inputs: int) -> np.ndarray:
+  top = min(train_step.SHAPES[shape]['vocab_size'], 32000)
+  return np.random.default_rng(0).integers(3, top, (batch, inputs)).astype(np.int32)
+
+
+def save(shape: str, folder: pathlib.Path) -> None:
+  """A random model and a vocabulary of as many pieces."""
+  import torch
+  import transformers as hf
+
+  torch.manual_seed(0)
+  sizes = train_step.SHAPES[shape]
+  config = hf.MT5Config(
+    **{train_step.HF_NAMES[k]: v for k, v in sizes.items()},
+    tie_word_embeddings=False,
+    decoder_start_token_id=0,
+  )
+  model = hf.MT5ForConditionalGeneration(config)
+  with torch.no_grad():
+    for name, weights in model.named_parameters():
+      if weights.ndim == 2:
+        scale = sizes['emb_dim'] ** -0.5 if 'embed' not in name and 'shared' not in name else 1.0
+        weights.normal_(0.0, scale)
+    model.lm_head.weight[1] = 0.0
+  model.save_pretrained(folder)
+
+
+def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: str):
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  import jax
+  import seqio
+
+  from aya_train import parameter_tree, partitioning
+  from aya_train.checkpoint import formats
+  from aya_train.models import network, t5_config
+  from aya_train.objectives import seq2seq
+
+  config = t5_config.T5Config(
+    **train_step.SHAPES[shape],
+    mlp_activations=('gelu', 'linear'),
+    dropout_rate=0.0,
+    dtype=dtype,
+    scan_layers=False,
+  )
+  vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
+  model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
+  partitioner = partitioning.one_device()
+  params = formats.read_for(model, partitioner, formats.detect(folder))
+  params = parameter_tree.cast(params, dtype)
+  step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens))
+  given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}
+
+  def run() -> dict[str, Any]:
+    return _figures(folder, np.asarray(step(params, given)[0])[:, 0], tokens)
+
+  return run
+
+
+def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int):
+  import torch
+  import transformers as hf
+
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  model = hf.MT5ForConditionalGeneration.from_pretrained(folder).eval()
+  given = torch.from_numpy(ids_of(shape, batch, inputs)).long()
+
+  def run() -> dict[str, Any]:
+    with torch.inference_mode():
+      found = model.generate(given, max_new_tokens=tokens, do_sample=False, num_beams=1)
+    return _figures(folder, found.numpy()[:, 1:], tokens)
+
+  return run
+
+
+def ctranslate2(folder: str, shape: str, batch: int, inputs: int, tokens: int, compute_type: str):
+  import ctranslate2 as ct2
+  from ctranslate2 import converters
+
+  pieces = [f'<{i}>' for i in range(train_step.SHAPES[shape]['vocab_size'])]
+
+  class Loaded(converters.TransformersConverter):
+    def load_tokenizer(self, *args: Any, **kwargs: Any) -> Any:
+      return _Tokenizer(pieces)
+
+  out = pathlib.Path(folder, f'ct2_{compute_type}')
+  if not out.exists():
+    Loaded(folder).convert(str(out), quantization=None if compute_type == 'float32' else 'int8')
+  model = ct2.Translator(
+    str(out),
+    compute_type=compute_type,
+    inter_threads=1,
+    intra_threads=len(os.sched_getaffinity(0)),
+  )
+  given = [[pieces[i] for i in row] for row in ids_of(shape, batch, inputs)]
+
+  def run() -> dict[str, Any]:
+    found = model.translate_batch(
+      given, beam_size=1, max_decoding_length=tokens, max_batch_size=batch
+    )
+    rows = [[int(piece[1:-1]) for piece in one.hypotheses[0]] for one in found]
+    return _figures(folder, np.array([row + [0] * (tokens - len(row)) for row in rows]), tokens)
+
+  return run
+
+
+class _Tokenizer:
+  """What CTranslate2's converter asks of a tokenizer."""
+
+  unk_token, bos_token, eos_token, pad_token = '<2>', '<0>', '<1>', '<0>'
+
+  def __init__(self, pieces: list[str]):
+    self._pieces = pieces
+
+  def get_vocab(self) -> dict[str, int]:
+    return {piece: i for i, piece in enumerate(self._pieces)}
+
+  def convert_ids_to_tokens(self, i: int) -> str:
+    return self._pieces[i]
+
+
+def _figures(folder: str, rows: np.ndarray, tokens: int) -> dict[str, Any]:
+  """Compares with what the first way left."""
+  kept = pathlib.Path(folder, 'answers.npy')
+  if not kept.exists():
+    np.save(kept, rows)
+  first = np.load(kept)
+  padded = np.zeros_like(first)
+  padded[:, : rows.shape[1]] = rows[:, :tokens]
+  return {'same': float((padded == first).mean())}
+
+
+def main() -> None:
+  parser = measurement.parser(__doc__)
+  parser.add_argument('--shape', choices=sorted(train_step.SHAPES), default='tiny', help='of mT5')
+  parser.add_argument('--batch', type=int, default=8, help='rows')
+  parser.add_argument('--inputs', type=int, default=64, help='tokens of each')
+  parser.add_argument('--tokens', type=int, default=64, help='of each answer')
+  parser.add_argument('--ways', help='which are measured, by comma; all by default')
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as folder:
+    save(args.shape, pathlib.Path(folder))
+    of = {
+      'folder': folder,
+      **{k: getattr(args, k) for k in ('shape', 'batch', 'inputs', 'tokens')},
+    }
+    ways: dict[str, measurement.Way] = {
+      'ours float32': (ours, {**of, 'dtype': 'float32'}),
+      'ours bfloat16': (ours, {**of, 'dtype': 'bfloat16'}),
+      'transformers': (transformers, of),
+      'ctranslate2 float32': (ctranslate2, {**of, 'compute_type': 'float32'}),
+      'ctranslate2 int8': (ctranslate2, {**of, 'compute_type': 'int8'}),
+    }
+    name = f'{args.shape}, {args.batch} rows, {args.inputs} in, {args.tokens} new'
+    work = measurement.Work(name, args.batch * args.tokens, 'tokens')
+    chosen = {k: ways[k] for k in (args.ways.split(',') if args.ways else ways)}
+    found = measurement.measure(work, chosen, args.repeats)
+  measurement.show(found)
+  measurement.finish(args, 'decode', found)
+
+
+if __name__ == '__main__':
+  main()

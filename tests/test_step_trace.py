@@ -56,14 +56,14 @@ def test_time_spent_waiting_for_data_is_a_figure_and_said_where_it_is_much(tmp_p
       return f'loss {summary["loss"]}'
 
   caplog.set_level(logging.INFO)
-  with metric_writer.Writer(tmp_path) as writer:
-    progress = training_progress.TrainingProgress(Model(), writer, 0, 2)
-    with progress.waiting_for_data():
-      time.sleep(0.05)
-    progress.report([{'loss': 1.0}], 1)
-    progress.go_on()
+  writer = metric_writer.Writer(tmp_path)
+  progress = training_progress.TrainingProgress(Model(), writer, 0, 2)
+  with progress.waiting_for_data():
     time.sleep(0.05)
-    progress.report([{'loss': 1.0}], 2)
+  progress.report([{'loss': 1.0}], 1)
+  progress.go_on()
+  time.sleep(0.05)
+  progress.report([{'loss': 1.0}], 2)
   written = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   waited = [line['data_wait_fraction'] for line in written]
   assert 0.5 < waited[0] <= 1.0 and waited[1] == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from aya_train.cli import endpoint_args, libraries
+from aya_train.cli import endpoint_args
 
 SUMMARY = 'make a data set of the answers of a teacher, as Aya Safe was made'
 
@@ -100,7 +100,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_rights(args: argparse.Namespace, languages: list[str]) -> None:
   """Refuses now what the table's reader would refuse after the work; ValueError."""
-  libraries.import_tensorflow(args.verbose)
   from aya_train.tasks.languages import language_codes
   from aya_train.tasks.rights import licenses
 

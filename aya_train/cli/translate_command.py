@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -209,8 +208,6 @@ def _listed(text: str) -> Sequence[str]:
 def _thresholds(path: str | None) -> Mapping[str, Any]:
   if path is None:
     return {}
-  with open(path, 'rb') as file:
-    try:
-      return tomllib.load(file)
-    except ValueError as error:
-      raise ValueError(f'--thresholds {path}: {error}') from error
+  from aya_train.tasks.building import text_files
+
+  return text_files.toml(path)

@@ -36,6 +36,7 @@ from aya_train.embedding import (
   vector_folder,
   vector_search,
 )
+from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
 VECTORS = '.vectors'
@@ -74,7 +75,7 @@ def read_pairs(
   """Pairs of a file; rows with one query text belong together, their positives too.
 
   Args:
-    path: of a table (`text_rows.table`).
+    path: of a table (`row_files.read`).
     query_column, positive_column, positive_id_column: None: the first of QUERY_COLUMNS,
       POSITIVE_COLUMNS and POSITIVE_ID_COLUMNS that a row has; the last may be missing. A positive
       may be a text, or a list of texts or of objects with `text` and `docid`.
@@ -89,7 +90,7 @@ def read_pairs(
   found: dict[str, Pair] = {}
   bad: list[str] = []
   asked = (query_column, positive_column, positive_id_column)
-  for place, row in text_rows.table(path):
+  for place, row in row_files.read(path):
     pair = _pair(row, str(len(found)), *asked)
     if isinstance(pair, str):
       bad.append(f'{place} {pair}')

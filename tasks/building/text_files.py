@@ -13,6 +13,7 @@ import gzip
 import io
 import lzma
 import os
+import tomllib
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -148,6 +149,20 @@ def read(path: epath.PathLike) -> str:
     line = text.count('\n', 0, nul) + 1
     raise DamagedFileError(f'{path}, line {line}: a NUL; is this a file of text in UTF-8?')
   return text.replace('\r\n', '\n')
+
+
+def toml(path: epath.PathLike) -> dict[str, Any]:
+  """The keys of a TOML file.
+
+  Raises:
+    DamagedFileError: see `read`.
+    ValueError: it is no TOML; the message has the file.
+  """
+  text = read(path)
+  try:
+    return tomllib.loads(text)
+  except (tomllib.TOMLDecodeError, RecursionError) as error:
+    raise ValueError(f'{path} is no TOML file: {error}') from None
 
 
 def lines(text: str) -> list[str]:

@@ -80,7 +80,7 @@ def score(
     raise ValueError(
       'no reference to score with: REFERENCE_CHECKPOINT_PATH, or INITIAL_CHECKPOINT_PATH, names it'
     )
-  size = batch_size or train_dataset_cfg.batch_size
+  size = train_dataset_cfg.batch_size if batch_size is None else batch_size
   partitioner.check_batch_size(size)
   model.check(partitioner.mesh.devices.flat[0].platform)
   source = formats.detect(checkpoint_path)

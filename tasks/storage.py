@@ -142,11 +142,12 @@ def _is_alive(owner: str, wrote: epath.Path) -> bool:
 
 def _last_written(path: epath.Path) -> float:
   """Of a file or of all in a folder, in seconds of the epoch."""
-  found = [0.0]
-  for each in (path, *path.rglob('*')):
-    with contextlib.suppress(FileNotFoundError):  # another process removed it
-      found.append(each.stat().mtime)
-  return max(found)
+  try:
+    newest = path.stat().mtime
+    inside = list(path.iterdir()) if path.is_dir() else []
+  except FileNotFoundError:  # another process removed it
+    return 0.0
+  return max([newest, *map(_last_written, inside)])
 
 
 def write_atomically(path: epath.Path, content: str | bytes) -> None:

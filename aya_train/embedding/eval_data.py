@@ -122,7 +122,7 @@ def _grades(file: epath.Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
   rows: Iterator[tuple[str, Any]]
   if csv_files.is_one(file.name):
     lines = [line.split() for _, line in row_files.lines(file) if line.strip()]
-    if lines and len(lines[0]) > 2 and not _is_number(lines[0][-1]):
+    if lines and len(lines[0]) > 2 and _number(lines[0][-1]) is None:
       lines = lines[1:]
     rows = ((f'row {i}', line) for i, line in enumerate(lines, 1))
   else:
@@ -139,11 +139,15 @@ def _grades(file: epath.Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
     yield place, (str(fields[0]), str(fields[1]), int(float(fields[2])))
 
 
-def _is_number(text: Any) -> bool:
+def _number(text: Any) -> float | None:
   try:
-    return math.isfinite(float(text))
+    return float(text)
   except (TypeError, ValueError):
-    return False
+    return None
+
+
+def _is_number(text: Any) -> bool:
+  return (number := _number(text)) is not None and math.isfinite(number)
 
 
 def _columns(path: epath.PathLike, wanted: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -21,9 +21,12 @@ def read(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
     path: of this machine or a bucket.
 
   Raises:
+    ValueError: it is a folder.
     read_report.DamagedFileError: while reading; see `records.read`, `csv_files.read` and
       `text_files.opened`.
   """
+  if epath.Path(path).is_dir():
+    raise ValueError(f'{path} is a folder: give a file in it')
   name = epath.Path(path).name.lower()
   if csv_files.is_one(name):
     for number, fields in csv_files.read(path):

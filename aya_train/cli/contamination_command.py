@@ -5,7 +5,7 @@ import json
 import os
 
 from aya_train import destinations
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 SUMMARY = 'evaluation rows that are in the training data'
 
@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+  number_args.share(args, 'threshold')
+  number_args.at_least(args, 1, 'ngram', 'min_words', 'max_rows')
   if args.gin_file:
     gin_args.set_up(args, require_all=False)
     gin_args.set_up_tables(args)

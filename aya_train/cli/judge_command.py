@@ -58,8 +58,7 @@ def run(args: argparse.Namespace) -> None:
   if len(args.answers) != wanted or (args.names and len(args.names) != wanted):
     kind = '--rubric and --scorer take one' if single else 'a comparison takes two'
     raise ValueError(f'{kind} of ANSWERS, and as many --names; got {len(args.answers)}')
-  if not 0 <= args.threshold <= 1:
-    raise ValueError(f'--threshold is a score from 0 to 1, got {args.threshold:g}')
+  number_args.share(args, 'threshold')
   number_args.at_least(args, 1, 'batch_size')
   settings = endpoint_args.run_settings(
     args, needs_model=not args.scorer or args.scorer == 'moderation'

@@ -20,3 +20,10 @@ def finite(args: argparse.Namespace, *names: str, lowest: float | None = None) -
       continue
     wanted = 'a finite number' if lowest is None else f'a number from {lowest:g} on'
     raise ValueError(f'--{name} must be {wanted}, got {value:g}')
+
+
+def share(args: argparse.Namespace, *names: str) -> None:
+  """Raises ValueError if one of these arguments is no number from 0 to 1."""
+  for name in names:
+    if not 0 <= (value := getattr(args, name)) <= 1:
+      raise ValueError(f'--{name} must be from 0 to 1, got {value:g}')

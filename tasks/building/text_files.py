@@ -63,8 +63,11 @@ def opened(path: epath.PathLike) -> Iterator[io.BufferedReader]:
     DamagedFileError: at once or while reading: not the compressed form of its ending, or cut off;
       compressed without such an ending; UTF-16 that is not whole or has no byte-order mark; a
       pointer of git-lfs.
+    IsADirectoryError: it is a folder.
   """
   path = epath.Path(os.fspath(path))
+  if path.is_dir():
+    raise IsADirectoryError(f'{path} is a folder: give a file in it')
   with path.open('rb') as raw:
     file: Any = io.BufferedReader(_Decompressed(path, raw)) if is_compressed(path.name) else raw
     if not hasattr(file, 'peek'):  # of a bucket

@@ -21,20 +21,27 @@ def read(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
     path: of this machine or a bucket.
 
   Raises:
-    ValueError: it is a folder.
+    IsADirectoryError: it is a folder.
     read_report.DamagedFileError: while reading; see `records.read`, `csv_files.read` and
       `text_files.opened`.
   """
+  name = epath.Path(path).name
   if epath.Path(path).is_dir():
-    raise ValueError(f'{path} is a folder: give a file in it')
-  name = epath.Path(path).name.lower()
+    raise IsADirectoryError(f'{path} is a folder: give a file in it')
   if csv_files.is_one(name):
     for number, fields in csv_files.read(path):
       yield f'row {number}', fields
-  elif records.is_readable(name) or name.endswith(records.ARROW) or tfrecord_files.is_one(name):
+  elif records.is_readable(name) or is_table(name):
     yield from records.read(path)
   else:
     yield from lines(path)
+
+
+def is_table(name: str) -> bool:
+  """Whether a file's name is of rows with columns that are no JSON."""
+  name = name.lower()
+  binary = name.endswith((records.PARQUET, *records.ARROW)) or tfrecord_files.is_one(name)
+  return binary or csv_files.is_one(name)
 
 
 def lines(path: epath.PathLike) -> Iterator[tuple[str, str]]:

@@ -124,7 +124,9 @@ network.T5Config.vocab_size = @seqio.vocab_size()
 
 
 @pytest.mark.parametrize('written', ["('silu', 'linear')", '%ACTIVATIONS'])
-def test_the_config_gin_of_t5x_says_what_no_array_does(folder, tmp_path, written, caplog):
+def test_the_config_gin_of_t5x_says_what_no_array_does(
+  folder, tmp_path, written, caplog, vocabulary_file
+):
   t5x = convert.convert(
     folder(feed_forward_proj='gated-silu'), tmp_path / 'run/checkpoint_0', to='t5x'
   )
@@ -135,7 +137,7 @@ def test_the_config_gin_of_t5x_says_what_no_array_does(folder, tmp_path, written
   config = opened(t5x).config
   assert (config.mlp_activations, config.dropout_rate) == (('silu', 'linear'), 0.25)
   caplog.clear()
-  back = convert.convert(t5x, tmp_path / 'back', to='hf')
+  back = convert.convert(t5x, tmp_path / 'back', to='hf', vocabulary_file=str(vocabulary_file))
   assert json.loads((back / 'config.json').read_text())['feed_forward_proj'] == 'gated-silu'
   assert 'does not say what its MLP computes' not in caplog.text
 

@@ -40,7 +40,7 @@ setuptools.setup(
     'clu>=0.0.12,<0.1',
     'editdistance>=0.8,<1',
     'etils[epath]>=1.9,<2',
-    'flax>=0.12,<0.13',
+    'flax>=0.12.1,<0.13',
     'gin-config>=0.5,<0.6',
     'grain>=0.2.18,<0.3',
     'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
@@ -51,7 +51,7 @@ setuptools.setup(
     'numpy>=2,<3',
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
-    'protobuf>=6.31.1,<8',  # what generated TFDS's messages
+    'protobuf>=6.31.1,<8',  # made the messages of tensorflow-metadata, which does not ask for it
     'pyarrow>=19,<27',
     'sentencepiece>=0.2.0,<0.3',
     'pyyaml>=6,<7',

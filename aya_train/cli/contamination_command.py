@@ -35,7 +35,10 @@ def run(args: argparse.Namespace) -> None:
     gin_args.set_up_tables(args)
   else:
     gin_args.set_up_without_gin(args, args.module)
+  from etils import epath
+
   from aya_train.data import task_registry
+  from aya_train.tasks import storage
   from aya_train.tasks.eval import contamination
 
   if args.output:
@@ -52,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
     max_rows=args.max_rows,
   )
   if args.output:
-    with open(args.output, 'w', encoding='utf-8') as file:
-      json.dump(found.to_dict(), file, ensure_ascii=False, indent=1)
+    content = json.dumps(found.to_dict(), ensure_ascii=False, indent=1)
+    storage.write_atomically(epath.Path(args.output), content)
   print(
     f'{len(found.matches):,} of {found.evaluation_rows:,} evaluation rows share '
     f'{args.threshold:.0%} of their {args.ngram}-grams with one of {found.training_rows:,} '

@@ -40,7 +40,7 @@ setuptools.setup(
     'clu>=0.0.12,<0.1',
     'editdistance>=0.8,<1',
     'etils[epath]>=1.9,<2',
-    'flax>=0.12,<0.13',
+    'flax>=0.12.1,<0.13',
     'gin-config>=0.5,<0.6',
     'grain>=0.2.18,<0.3',
     'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
@@ -51,6 +51,7 @@ setuptools.setup(
     'numpy>=2,<3',
     'optax>=0.2.6,<0.3',
     'orbax-checkpoint>=0.12,<0.13',
+    'protobuf>=6.31.1,<8',  # made the messages of tensorflow-metadata, which does not ask for it
     'pyarrow>=19,<27',
     'sentencepiece>=0.2.0,<0.3',
     'pyyaml>=6,<7',
@@ -68,7 +69,7 @@ setuptools.setup(
     # Folders of Hugging Face are written and read with the first, run with the second.
     'hf-files': [
       'huggingface-hub>=1,<3',
-      'protobuf>=5,<8',
+      'protobuf>=6.31.1,<8',
       'safetensors>=0.5,<1',
       'tokenizers>=0.22,<1',
     ],
@@ -93,7 +94,7 @@ setuptools.setup(
     # Search of vectors, and what reads exported folders of encoders; umT5's from 5.4 on.
     'embed': ['aya-train[hf]', 'faiss-cpu>=1.9,<2', 'sentence-transformers>=5.4,<7'],
     # Of preference: asking a judge; strengths and agreement, and the regression on length.
-    'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2,<4', 'statsmodels>=0.15,<0.16'],
+    'judge': ['evalica>=0.4.2,<0.5', 'openai>=3,<4', 'pandas>=2.2.2,<4', 'statsmodels>=0.15,<0.16'],
     # Translation: engine, tokenizers, splitters of sentences; languages are told by `eval`'s.
     'translate': [
       'cld3-py>=3.1,<4',

@@ -113,13 +113,15 @@ def infer(
       'give exactly one of PROMPTS, PROMPTS_FILE and MIXTURE_OR_TASK_NAME, got '
       f'{(prompts, prompts_file, mixture_or_task_name)}'
     )
+  if num_examples is not None and num_examples < 1:
+    raise ValueError(f'NUM_EXAMPLES must be None (all) or at least 1, got {num_examples}')
   output_file = answer_file.STDOUT if output_file is None else output_file
   if hosts.several() and prompts_file == prompt_files.STDIN:
     raise ValueError('standard input is on one host, and there are several: give a file')
   partitioner.check_batch_size(batch_size)
   parameter_tree.check_dtype(parameter_dtype)
   model.check_vocabulary()
-  feature_converters.check_lengths(task_feature_lengths)
+  feature_converters.check_lengths(task_feature_lengths, ('inputs', 'targets'))
   source = formats.detect(checkpoint_path, base_checkpoint_path)
   formats.check(source, objective.parameter_axes(model)[0], model)
   trained, model = model, answering.adapted(model, source, decoding=decode_as_checkpoint)
@@ -387,7 +389,7 @@ def _examples(
     seed=infer_eval.PREPROCESSING_SEED,
   )
   found: list[TaskExample] = []
-  for example in examples.take(num_examples or -1).as_numpy_iterator():
+  for example in examples.take(-1 if num_examples is None else num_examples).as_numpy_iterator():
     tokens = {side: _ids(example[side]) for side in ('inputs', 'targets') if side in example}
     inputs, targets = (_text(task, example, side, tokens) for side in ('inputs', 'targets'))
     references = _readable(example.get('references'))

@@ -237,10 +237,12 @@ class Partitioner:
     """Refuses a batch that the data axis or the microbatches do not divide.
 
     Raises:
-      ValueError: with both numbers and sizes that would do.
+      ValueError: with both numbers and sizes that would do; a batch of nothing.
     """
+    if batch_size < 1:
+      raise ValueError(f'{name} must be at least 1, got {batch_size}')
     parts = self.num_data_shards * num_microbatches
-    if batch_size < 1 or batch_size % parts:
+    if batch_size % parts:
       good = max(batch_size // parts, 1) * parts
       raise ValueError(
         f'{name} {batch_size} is not divisible by {parts} ({self.num_data_shards} data shards x '

@@ -1,9 +1,10 @@
-"""Prompts that a user gives: texts, a file of lines, JSON lines with further columns."""
+"""Prompts that a user gives: texts, a file of lines, rows with further columns."""
 
 import dataclasses
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from etils import epath
 
 from aya_train import answer_file
 from aya_train.tasks.building import text_files
+from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
 STDIN = '-'
@@ -56,7 +58,8 @@ def read(
   """Prompts of a file, '-' is standard input.
 
   A file is JSON lines if its name says so (`.jsonl`, `.json`, compressed too) or, of standard
-  input and pipes, if it holds objects; else each line that is not blank is a prompt.
+  input and pipes, if it holds objects; CSV, TSV, parquet, Arrow and TFRecord have rows of the same
+  columns; else each line that is not blank is a prompt.
 
   Args:
     path: of this machine or a bucket; compressed or not.
@@ -72,6 +75,8 @@ def read(
     raise ValueError(f"BAD_ROWS must be 'refuse' or 'leave_out', got {bad_rows!r}")
   if form not in (None, 'text', 'jsonl'):
     raise ValueError(f"PROMPTS_FORMAT must be 'text', 'jsonl' or None, got {form!r}")
+  if form is None and not answer_file.is_stream(path) and row_files.is_table(os.fspath(path)):
+    return _given(_of_rows(_table(path), str(path), column, bad_rows), str(path))
   text, name = _text(path)
   if form is None:
     form = _form(path, text)
@@ -79,9 +84,19 @@ def read(
     prompts = [Prompt(line) for line in text_files.lines(text) if line.strip()]
   else:
     prompts = _of_rows(_rows(text), name, column, bad_rows)
+  return _given(prompts, name)
+
+
+def _given(prompts: list[Prompt], name: str) -> list[Prompt]:
   if not prompts:
     raise ValueError(f'{name}: no prompts in it')
   return prompts
+
+
+def _table(path: epath.PathLike) -> Iterable[tuple[int, Any]]:
+  for number, (_, row) in enumerate(row_files.read(path), 1):
+    # Answers are JSON, with the columns of their prompts: dates and bytes become texts.
+    yield number, json.loads(json.dumps(row, default=str)) if isinstance(row, dict) else None
 
 
 def _text(path: epath.PathLike) -> tuple[str, str]:

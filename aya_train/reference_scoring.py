@@ -80,8 +80,9 @@ def score(
     raise ValueError(
       'no reference to score with: REFERENCE_CHECKPOINT_PATH, or INITIAL_CHECKPOINT_PATH, names it'
     )
-  size = batch_size or train_dataset_cfg.batch_size
-  partitioner.check_batch_size(size)
+  size = train_dataset_cfg.batch_size if batch_size is None else batch_size
+  name = 'BATCH_SIZE' if batch_size is None else 'SCORE_BATCH_SIZE'
+  partitioner.check_batch_size(size, name=name)
   model.check(partitioner.mesh.devices.flat[0].platform)
   source = formats.detect(checkpoint_path)
   step = formats.check(source, objective.parameter_axes(model)[0], model)

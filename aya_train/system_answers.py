@@ -1,17 +1,13 @@
 """Answers of a system: what `eval` and `infer` write, and other files with a prompt and an answer.
 
-JSON lines (or one JSON array), CSV or TSV, compressed with gzip or not; a folder stands for all
-`predictions/*.jsonl` in it. Known shapes of a row: an evaluation's prediction
-(tasks/eval_tasks.py), `{"inputs", "prediction"}`, chat messages of which the last is the answer,
-and columns under the usual names (`ALIASES`) or those that the user names.
+Any file that `row_files` reads; a folder stands for all `predictions/*.jsonl` in it. Known shapes
+of a row: an evaluation's prediction (tasks/eval_tasks.py), `{"inputs", "prediction"}`, messages
+of a chat of which the last is the answer, and columns under the usual names (`ALIASES`) or those
+that the user names.
 """
 
-import codecs
 import collections
-import csv
 import dataclasses
-import gzip
-import io
 import json
 import os
 import random
@@ -28,7 +24,6 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
   'language': ('language', 'language_code', 'lang'),
   'reference': ('targets', 'reference', 'references'),
 }
-_LONGEST_FIELD = 2**27
 _UNNUMBERED = -1
 
 
@@ -204,57 +199,24 @@ def _files(path: epath.Path) -> list[epath.Path]:
 
 
 def _rows(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """Place and content of each row."""
-  content = path.read_bytes()
-  if content[:2] == b'\x1f\x8b':
-    try:
-      content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
-      raise AnswersError(f'{path} is a damaged gzip file: {error}') from None
+  """Place and content of each row; a line of text is its `text`."""
+  # TensorFlow comes with the tasks, which takes seconds.
+  from aya_train.tasks.building import read_report, records
+  from aya_train.tasks.user import row_files
+
   try:
-    text = content.removeprefix(codecs.BOM_UTF8).decode()
-  except UnicodeDecodeError as error:
-    line = content.count(b'\n', 0, error.start) + 1
-    raise AnswersError(f'{path}, line {line}: not UTF-8: save the file as UTF-8') from None
-  name = path.name.removesuffix('.gz')
-  if name.endswith(('.csv', '.tsv')):
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.DictReader(io.StringIO(text), delimiter='\t' if name.endswith('.tsv') else ',')
-    for number, row in enumerate(reader, 1):
-      yield f'{path}, row {number}', {k: v for k, v in row.items() if k is not None}
-    return
-  if text.lstrip()[:1] == '[':
-    yield from _array(path, text)
-    return
-  lines = text.split('\n')
-  last = max((i for i, line in enumerate(lines) if line.strip()), default=-1)
-  for i, line in enumerate(lines):
-    if not line.strip():
-      continue
-    where = f'{path}, line {i + 1}'
-    row = _parsed(line)
-    if not isinstance(row, dict):
-      torn = i == last and not text.endswith('\n')
-      said = 'is torn: let what writes it finish' if torn else 'is no JSON object'
-      raise AnswersError(f'{where} {said}, it begins with {line[:40]!r}')
-    yield where, row
-
-
-def _array(path: epath.Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  rows = _parsed(text)
-  if not isinstance(rows, list):
-    raise AnswersError(f'{path} begins as a JSON array and is none')
-  for i, row in enumerate(rows, 1):
-    if not isinstance(row, dict):
-      raise AnswersError(f'{path}, item {i} is no JSON object, got {type(row).__name__}')
-    yield f'{path}, item {i}', row
-
-
-def _parsed(text: str) -> Any:
-  try:
-    return json.loads(text)
-  except (ValueError, RecursionError):
-    return None
+    for place, row in row_files.read(path):
+      where = f'{path}, {place}'
+      if isinstance(row, records.BadRecord):
+        raise AnswersError(f'{where}: {row.detail}')
+      if isinstance(row, list):
+        raise AnswersError(f'{where} is no JSON object, got list')
+      if not isinstance(row, str):
+        yield where, row
+      elif row.strip():
+        yield where, {'text': row}
+  except read_report.DamagedFileError as error:
+    raise AnswersError(str(error)) from error
 
 
 def _answers(
@@ -349,12 +311,7 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
     raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
   found = []
   for file in _files(path):
-    if file.name.endswith('.txt'):
-      lines = file.read_text().removeprefix('\ufeff').split('\n')
-      texts = [(f'{file}, line {i}', {'inputs': t}) for i, t in enumerate(lines, 1) if t.strip()]
-    else:
-      texts = [(where, dict(row)) for where, row in _rows(file)]
-    for index, (where, row) in enumerate(texts):
+    for index, (where, row) in enumerate(_rows(file)):
       asked = {**row, 'prediction': ''}
       if 'inputs' not in given and not any(row.get(name) for name in ALIASES['inputs']):
         asked['inputs'] = row.get('text')

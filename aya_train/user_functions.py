@@ -12,7 +12,8 @@ def load(name: str) -> Callable[..., Any]:
   """The function of a name; modules of the working directory are found, as `python -m` has them.
 
   Raises:
-    ValueError: the name is none of a function that can be imported, and why.
+    ValueError: the name is none of a function that can be imported, and why; when it is called, the
+      function does not take these arguments.
   """
   module, _, attribute = name.partition(':')
   if not (module and attribute):
@@ -23,9 +24,21 @@ def load(name: str) -> Callable[..., Any]:
     found = getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError) as error:
     raise ValueError(str(error)) from error
+  except SyntaxError as error:
+    raise ValueError(f'{type(error).__name__}: {error}') from error
   if not callable(found):
     raise ValueError(f'it is a {type(found).__name__}, and no function')
-  return found
+
+  def called(*arguments: Any) -> Any:
+    try:
+      return found(*arguments)
+    except Exception as error:
+      if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        raise
+      # The function did not begin, or is none of Python.
+      raise ValueError(f'{name} does not take what it is given: {error}') from error
+
+  return called
 
 
 def numbers(values: Any, count: int, what: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ CACHE_ENV = 'AYA_TRAIN_CACHE'
 _TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
 _CLAIM = '.claim-'
 _GRACE_SECONDS = 60.0
+_SILENT_SECONDS = 24 * 3600.0  # after which what another machine left is nobody's any more
 
 
 def cache_dir() -> epath.Path:
@@ -46,12 +48,12 @@ def temporary(path: epath.Path, ending: str = 'tmp') -> epath.Path:
 
 
 def remove_leftovers(folder: epath.Path) -> None:
-  """Removes what processes of this machine that are no more left under names of `temporary`.
+  """Removes what processes that are no more left under names of `temporary`.
 
-  What belongs to a living process, or to one of another machine, stays.
+  What belongs to a living process stays, and what one of another machine wrote within a day.
   """
   for path in folder.iterdir() if folder.exists() else ():
-    if (found := _TEMPORARY.fullmatch(path.name)) and not _is_alive(found['owner']):
+    if (found := _TEMPORARY.fullmatch(path.name)) and not _is_alive(found['owner'], path):
       _remove(path)
 
 
@@ -67,13 +69,14 @@ def release(folder: epath.Path) -> None:
 
 
 def is_abandoned(folder: epath.Path) -> bool:
-  """Whether no other process, living on this machine or of another one, has claimed a folder.
+  """Whether no other process that lives has claimed a folder.
 
-  One that nobody has claimed counts as abandoned after a minute: it may just have been made.
+  One of another machine counts as living while anything in the folder is younger than a day. A
+  folder that nobody has claimed counts as abandoned after a minute: it may just have been made.
   """
   owners = [path.name.removeprefix(_CLAIM) for path in folder.glob(f'{_CLAIM}*')]
   if owners:
-    return not any(owner != _me() and _is_alive(owner) for owner in owners)
+    return not any(owner != _me() and _is_alive(owner, folder) for owner in owners)
   return folder.exists() and time.time() - folder.stat().mtime > _GRACE_SECONDS
 
 
@@ -103,7 +106,7 @@ def making(parent: epath.Path) -> Iterator[None]:
   finally:
     for path in parent.glob(f'{_CLAIM}*'):
       owner = path.name.removeprefix(_CLAIM)
-      if owner == _me() or not _is_alive(owner):
+      if owner == _me() or not _is_alive(owner, path):
         path.unlink(missing_ok=True)
 
 
@@ -118,18 +121,33 @@ def _remove(path: epath.Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _host() -> str:
-  return re.sub(r'\W', '_', socket.gethostname()) or 'host'
+def _machine() -> str:
+  """Its name, and which of those of that name: containers and copies of a disk share names."""
+  which = hashlib.sha256(process_identity.machine().encode()).hexdigest()[:8]
+  return re.sub(r'\W', '_', f'{socket.gethostname()}_{which}')
 
 
 def _me() -> str:
   """Machine, process and the start of the process, since numbers of processes come again."""
-  return f'{_host()}-{os.getpid()}-{process_identity.began(os.getpid()) or 0}'
+  return f'{_machine()}-{os.getpid()}-{process_identity.began(os.getpid()) or 0}'
 
 
-def _is_alive(owner: str) -> bool:
-  host, pid, started = owner.rsplit('-', 2)
-  return host != _host() or process_identity.lives(int(pid), started) is not False
+def _is_alive(owner: str, wrote: epath.Path) -> bool:
+  """Whether a process lives: seen here, or for one of another machine by what it wrote."""
+  machine, pid, started = owner.rsplit('-', 2)
+  if machine == _machine():
+    return process_identity.lives(int(pid), started) is not False
+  return time.time() - _last_written(wrote) < _SILENT_SECONDS
+
+
+def _last_written(path: epath.Path) -> float:
+  """Of a file or of all in a folder, in seconds of the epoch."""
+  try:
+    newest = path.stat().mtime
+    inside = list(path.iterdir()) if path.is_dir() else []
+  except FileNotFoundError:  # another process removed it
+    return 0.0
+  return max([newest, *map(_last_written, inside)])
 
 
 def write_atomically(path: epath.Path, content: str | bytes) -> None:

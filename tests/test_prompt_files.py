@@ -1,10 +1,13 @@
 """What a user gives as prompts, and what is said of it where it is none."""
 
+import datetime
 import gzip
 import io
 import json
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aya_train import prompt_files
@@ -32,6 +35,27 @@ def test_rows_and_their_columns(tmp_path, text, name):
   form = 'jsonl' if name == 'p.dat' else None
   found = prompt_files.read(path, column='q', form=form)
   assert [(prompt.text, prompt.columns) for prompt in found] == [('a', {'id': 1}), ('b', {})]
+
+
+def test_tables_have_rows_and_columns_too(tmp_path):
+  (tmp_path / 'p.csv').write_bytes('\ufeffid,prompt\r\n1,"a, b\nc"\r\n2,d\r\n'.encode('utf-8'))
+  found = prompt_files.read(tmp_path / 'p.csv')
+  assert [(p.text, p.columns) for p in found] == [('a, b\nc', {'id': '1'}), ('d', {'id': '2'})]
+  day = datetime.date(2026, 1, 2)
+  pq.write_table(pa.table({'inputs': ['x'], 'day': [day]}), tmp_path / 'p.parquet')
+  assert prompt_files.read(tmp_path / 'p.parquet') == [
+    prompt_files.Prompt('x', {'day': '2026-01-02'})
+  ]
+  found = prompt_files.read(tmp_path / 'p.csv', form='text')
+  assert found[0].text == 'id,prompt'
+  (tmp_path / 'p.csv').write_text('id,prompt\n1,\n')
+  with pytest.raises(ValueError, match="row 1 has an empty 'prompt'"):
+    prompt_files.read(tmp_path / 'p.csv')
+
+
+def test_a_folder_is_no_file_of_prompts(tmp_path):
+  with pytest.raises(OSError, match='is a folder: give a file in it'):
+    prompt_files.read(tmp_path)
 
 
 def test_inputs_go_before_prompt_and_columns_of_answers_are_not_kept(tmp_path):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import lzma
 
 import pytest
 
@@ -55,15 +56,48 @@ def test_other_shapes(tmp_path):
   assert system_answers.read(half)[0].text == '?!'
 
 
+def test_files_are_read_as_every_other_file_of_a_user(tmp_path):
+  row = {'inputs': 'a\u2028b', 'prediction': 'ไทย'}
+  text = json.dumps(row, ensure_ascii=False) + '\n'
+  forms = {
+    'utf16.jsonl': text.encode('utf-16'),
+    'marked.jsonl': text.encode('utf-8-sig'),
+    'x.jsonl.xz': lzma.compress(text.encode()),
+    'wide.csv': 'inputs,prediction\r\na\u2028b,ไทย\r\n'.encode('utf-16'),
+  }
+  for name, content in forms.items():
+    (tmp_path / name).write_bytes(content)
+    [found] = system_answers.read(tmp_path / name)
+    assert (found.inputs, found.text) == ('a\u2028b', 'ไทย'), name
+  (tmp_path / 'p.txt').write_bytes('a\u2028b\r\n\r\nไทย'.encode('utf-16'))
+  found = system_answers.prompts(tmp_path / 'p.txt')
+  assert [(p.index, p.inputs) for p in found] == [(0, 'a\u2028b'), (1, 'ไทย')]
+
+
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (b'{"inputs": "a", "prediction": "b"}\n{"inputs"', 'line 2 is torn'),
-    (b'{"inputs"\n{"inputs": "a", "prediction": "b"}\n', 'line 1 is no JSON object'),
-    (b'{"inputs": "a"}\n', 'line 1 has no column of an answer'),
-    (b'{"prediction": "a"}\n', 'line 1 has no column of a prompt'),
+    (b'inputs,inputs,prediction\na,b,c\n', r"columns \['inputs'\] are there twice"),
+    (b'inputs,prediction\na,b,c\n', r'row 1 \(line 2\): 3 fields'),
+    (b'inputs,prediction\n"a,b\n', 'never closed'),
+  ],
+)
+def test_a_damaged_table_is_refused(tmp_path, content, message):
+  (tmp_path / 'x.csv').write_bytes(content)
+  with pytest.raises(system_answers.AnswersError, match=message):
+    system_answers.read(tmp_path / 'x.csv')
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'{"inputs": "a", "prediction": "b"}\n{"inputs"', 'ends in the middle of a record, at row 2'),
+    (b'{"inputs"\n{"inputs": "a", "prediction": "b"}\n', 'row 1: Expecting'),
+    (b'{"inputs": "a"}\n', 'row 1 has no column of an answer'),
+    (b'{"prediction": "a"}\n', 'row 1 has no column of a prompt'),
     (b'\n\n', 'has no rows'),
-    (b'{"inputs": "\xff"}\n', 'line 1: not UTF-8'),
+    (b'{"inputs": "\xff"}\n', 'row 1: byte 0xff'),
+    (b'{"inputs": "a", "inputs": "c", "prediction": "b"}\n', r"row 1: the names \['inputs'\]"),
     (b'{"messages": [{"role": "user", "content": "q"}]}\n', 'must be the assistant'),
     (b'{"inputs": "a", "prediction": "b", "index": "one"}\n', 'index must be a whole number'),
   ],

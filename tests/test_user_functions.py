@@ -26,6 +26,23 @@ def test_a_module_of_the_working_directory_is_found(beside):
   assert scorers.scores(f'{beside}:one', [('a', 'b')], 'eng', 'yor') == [1.0]
 
 
+@pytest.mark.parametrize('name', ['math:sqrt', '{}:one', 'json:JSONDecoder'])
+def test_a_function_that_does_not_take_what_it_is_given_is_no_defect(beside, name):
+  with pytest.raises(ValueError, match=r'does not take what it is given: '):
+    user_functions.load(name.format(beside))(['a text'])
+
+
+def test_what_a_function_itself_raises_is_left_alone(beside):
+  with pytest.raises(TypeError, match='len'):
+    user_functions.load(f'{beside}:one')(3, 0, 0, 0)
+
+
+def test_a_module_that_is_no_python_is_refused(beside, tmp_path):
+  (tmp_path / 'tests_no_python.py').write_text('def one(:')
+  with pytest.raises(ValueError, match=r'SyntaxError: .*tests_no_python.py, line 1'):
+    user_functions.load('tests_no_python:one')
+
+
 @pytest.mark.parametrize(
   ('name', 'message'),
   [

@@ -136,7 +136,7 @@ def settings(
   """
   found = checkpoint.settings
   of_t5x = source in (formats.Format.T5X, formats.Format.T5X_ORBAX)
-  if of_t5x and not t5x_settings.is_there(checkpoint.where):
+  if of_t5x and not t5x_settings.tells_function(checkpoint.where):
     logger.info(
       '%s does not say what its MLP computes, nor where its relative positions end: taken for %s '
       'and %d, as in every released T5 and mT5',

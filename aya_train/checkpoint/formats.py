@@ -158,7 +158,8 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
     checkpoint = t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
     return t5x_settings.read(checkpoint, source.path)
   if source.format is Format.T5X_ORBAX:
-    return t5x_leaves.from_leaves(orbax_tree.read(source.path), str(source.path))
+    checkpoint = t5x_leaves.from_leaves(orbax_tree.read(source.path), str(source.path))
+    return t5x_settings.read(checkpoint, source.path)
   if source.format is Format.NATIVE:
     return native.open_folder(source.path)
   return hf_import.open_folder(source.path)
@@ -277,7 +278,7 @@ def _opened(
     'the model',
   )
   says = (Format.HF, Format.NATIVE, Format.ADAPTER, Format.PEFT)
-  if source.format in says or t5x_settings.is_there(source.path):
+  if source.format in says or t5x_settings.tells_function(source.path):
     _check_function(checkpoint, config)
   return have, checkpoint
 
@@ -308,7 +309,7 @@ def _opened_parts(
     f'checkpoint {source.path}',
     'the model',
   )
-  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.is_there(source.path):
+  if source.format in (Format.HF, Format.NATIVE) or t5x_settings.tells_function(source.path):
     _check_function(checkpoint, config)
   differing = [
     f'{name} {list(x.shape)}, and the model '

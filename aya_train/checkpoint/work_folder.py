@@ -10,6 +10,7 @@ from etils import epath
 
 from aya_train import destinations
 
+_TRIES = 100  # while other programs come and go
 _LOCK = 'lock'
 
 
@@ -131,13 +132,13 @@ def _locked(work: epath.Path, dst: epath.Path) -> Iterator[None]:
 
 
 def _lock(work: epath.Path, dst: epath.Path) -> int:
-  while True:
+  for left in reversed(range(_TRIES)):
     try:
       work.mkdir(parents=True, exist_ok=True)
       file = os.open(work / _LOCK, os.O_CREAT | os.O_RDWR)
-    except FileNotFoundError:
-      continue  # removed by its owner in between
     except OSError as error:
+      if isinstance(error, FileNotFoundError) and left:
+        continue  # removed by its owner in between
       raise OSError(
         error.errno, f'{dst.parent} cannot be written: {error.strerror}. Take another DST'
       ) from error
@@ -154,6 +155,9 @@ def _lock(work: epath.Path, dst: epath.Path) -> int:
       if os.path.samestat(os.fstat(file), os.stat(work / _LOCK)):
         return file
     os.close(file)
+  raise FileExistsError(
+    f'other programs begin to write {dst} again and again: take another folder, or wait for them'
+  )
 
 
 def _to_disk(folder: epath.Path) -> None:

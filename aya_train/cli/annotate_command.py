@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 SUMMARY = 'pages on which people compare answers or rate data, and what they decided'
 _EACH = {'pairs': 200, 'data': 20}
@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> None:
   if args.kind == 'collect':
     _collect(args)
     return
-  if args.each < 1:
-    raise ValueError(f'--each is at least 1, got {args.each}')
+  number_args.at_least(args, 1, 'each')
+  if args.kind == 'data':
+    number_args.at_least(args, 1, 'rows')
   from aya_train import destinations
   from aya_train.annotation import batch_files, batches
 

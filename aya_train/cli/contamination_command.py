@@ -5,7 +5,7 @@ import json
 import os
 
 from aya_train import destinations
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 SUMMARY = 'evaluation rows that are in the training data'
 
@@ -28,12 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+  number_args.share(args, 'threshold')
+  number_args.at_least(args, 1, 'ngram', 'min_words', 'max_rows')
   if args.gin_file:
     gin_args.set_up(args, require_all=False)
     gin_args.set_up_tables(args)
   else:
     gin_args.set_up_without_gin(args, args.module)
+  from etils import epath
+
   from aya_train.data import task_registry
+  from aya_train.tasks import storage
   from aya_train.tasks.eval import contamination
 
   if args.output:
@@ -50,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
     max_rows=args.max_rows,
   )
   if args.output:
-    with open(args.output, 'w', encoding='utf-8') as file:
-      json.dump(found.to_dict(), file, ensure_ascii=False, indent=1)
+    content = json.dumps(found.to_dict(), ensure_ascii=False, indent=1)
+    storage.write_atomically(epath.Path(args.output), content)
   print(
     f'{len(found.matches):,} of {found.evaluation_rows:,} evaluation rows share '
     f'{args.threshold:.0%} of their {args.ngram}-grams with one of {found.training_rows:,} '

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aya_train.cli import libraries
+from aya_train.cli import number_args
 
 SUMMARY = 'turn a checkpoint into another format'
 SENTENCE_TRANSFORMERS = 'sentence-transformers'
@@ -135,6 +135,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+  number_args.at_least(args, 2, 'max_length')
+  number_args.at_least(args, 1, 'max_new_tokens')
+  number_args.at_least(args, 0, 'num_examples')
   card = {'base_model': args.base_model, 'license': args.license}
   common = {
     'vocabulary_file': args.vocabulary,
@@ -149,7 +152,6 @@ def _convert(args: argparse.Namespace) -> None:
       'and convert that'
     )
   if args.to in ('ct2', 'gguf'):
-    libraries.import_tensorflow(args.verbose)
     from aya_train.export import quantised
 
     quantised.quantise(
@@ -166,7 +168,6 @@ def _convert(args: argparse.Namespace) -> None:
       **card,
     )
   elif args.to == SENTENCE_TRANSFORMERS:
-    libraries.import_tensorflow(args.verbose)
     from aya_train.export import sentence_folder
 
     sentence_folder.export(
@@ -206,7 +207,6 @@ def _card_writer(args: argparse.Namespace, card: Mapping[str, Any]) -> Callable[
   from aya_train.checkpoint import formats, work_folder
 
   source = formats.detect(args.src, args.base)
-  libraries.import_tensorflow(args.verbose)
   from aya_train.export import evaluation_entries, model_card
   from aya_train.report import run_record
 

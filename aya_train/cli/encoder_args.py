@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from aya_train.cli import host_args
+from aya_train.cli import host_args, number_args
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def open_encoder(args: argparse.Namespace) -> Any:
   """
   from aya_train.embedding import encoder_checkpoint, text_encoder
 
+  number_args.at_least(args, 2, 'max_length')
   host_args.join(args)
   settings = text_encoder.Settings(
     args.dimension, args.max_length, args.batch_size, args.dtype, args.vocabulary

@@ -7,6 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from aya_train.cli import number_args
+
 if TYPE_CHECKING:
   from aya_train.judging import judge_run
 
@@ -73,14 +75,9 @@ def run_settings(args: argparse.Namespace, *, needs_model: bool = True) -> judge
 
   if needs_model and not args.model:
     raise ValueError('--model is needed: the name under which the endpoint has it')
-  for name in ('timeout', 'patience', 'requests_per_minute', 'price_in', 'price_out', 'max_cost'):
-    value = getattr(args, name)
-    if value is not None and not 0 <= value < float('inf'):
-      raise ValueError(f'--{name} must be a number from 0 on, got {value:g}')
-  for name in ('attempts', 'concurrency', 'reply_tokens', 'rows'):
-    value = getattr(args, name)
-    if value is not None and value < 1:
-      raise ValueError(f'--{name} must be at least 1, got {value}')
+  costs = ('price_in', 'price_out', 'max_cost')
+  number_args.finite(args, 'timeout', 'patience', 'requests_per_minute', *costs, lowest=0)
+  number_args.at_least(args, 1, 'attempts', 'concurrency', 'reply_tokens', 'rows')
   url = args.base_url or os.environ.get('OPENAI_BASE_URL') or chat_endpoint.OFFICIAL
   endpoint = chat_endpoint.EndpointSettings(
     model=args.model or '',
@@ -108,9 +105,13 @@ def columns(args: argparse.Namespace) -> dict[str, str]:
 
 def _request(text: str) -> dict[str, Any]:
   try:
-    found = json.loads(text)
-  except ValueError:
+    found = json.loads(text, parse_constant=_no_number)
+  except (ValueError, RecursionError):
     raise argparse.ArgumentTypeError(f'no JSON: {text!r}') from None
   if not isinstance(found, dict) or {'model', 'messages', 'stream', 'n'} & {*found}:
     raise argparse.ArgumentTypeError('an object is expected, without model, messages, stream and n')
   return found
+
+
+def _no_number(name: str) -> None:
+  raise ValueError(f'{name} is no JSON')

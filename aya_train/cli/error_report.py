@@ -187,8 +187,22 @@ def _file(error: BaseException) -> str:
   return ''
 
 
+_OF_FILES = {
+  FileNotFoundError: 'is not there',
+  IsADirectoryError: 'is a folder, where a file is expected',
+  NotADirectoryError: 'cannot be: a part of the path is a file, where a folder is expected',
+  PermissionError: 'may not be read or written by this user',
+}
+
+
 def _own_words(error: BaseException) -> str:
   """The error's message as it is, without the call chain that gin appends to it."""
+  if isinstance(error, OSError) and error.errno is not None:
+    said = _OF_FILES.get(type(error))
+    if said and error.filename is not None and str(error).startswith('[Errno'):
+      return f'{error.filename} {said}'
+    if error.filename is None and len(error.args) == 2:
+      return str(error.strerror)
   return _without_gin(error) or type(error).__name__
 
 

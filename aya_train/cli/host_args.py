@@ -3,6 +3,7 @@
 import argparse
 
 from aya_train import hosts, peers
+from aya_train.cli import number_args
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +35,7 @@ def join(args: argparse.Namespace) -> None:
   """Joins the other hosts if the arguments ask for it; `hosts.JoinError` if they do not come."""
   if args.barrier_timeout is not None:
     peers.BARRIER_TIMEOUT = args.barrier_timeout
+  number_args.at_least(args, 1, 'num_processes')
+  number_args.at_least(args, 0, 'process_id')
   if args.multihost or args.coordinator_address:
     hosts.join(args.coordinator_address, args.num_processes, args.process_id)

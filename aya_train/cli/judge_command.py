@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aya_train.cli import endpoint_args, libraries
+from aya_train.cli import endpoint_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.judging import judge_run
-  from aya_train.system_answers import Answer
 
 SUMMARY = 'have a model judge answers: which of two, or whether they refuse, harm, are toxic'
 _SHOWN = 12  # languages
@@ -59,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
   if len(args.answers) != wanted or (args.names and len(args.names) != wanted):
     kind = '--rubric and --scorer take one' if single else 'a comparison takes two'
     raise ValueError(f'{kind} of ANSWERS, and as many --names; got {len(args.answers)}')
+  number_args.share(args, 'threshold')
+  number_args.at_least(args, 1, 'batch_size')
   settings = endpoint_args.run_settings(
     args, needs_model=not args.scorer or args.scorer == 'moderation'
   )
@@ -91,8 +92,6 @@ def _compare(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
     f'{joined.only_a:,}, only in B: {joined.only_b:,}'
   )
   pairs = system_answers.picked(joined.pairs, args.rows, args.seed)
-  if args.wrong_language != 'off':
-    _import_identifier(args, [answer for pair in pairs for answer in pair])
   about = pairwise_judging.judge(
     pairs,
     pairwise_judging.PairSettings(
@@ -116,8 +115,6 @@ def _rate(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
   protocol = judge_protocols.load(args.rubric, judge_protocols.SINGLE)
   answers = system_answers.read(args.answers[0], endpoint_args.columns(args))
   answers = system_answers.picked(answers, args.rows, args.seed)
-  if args.wrong_language != 'off':
-    _import_identifier(args, answers)
   about = answer_ratings.rate(
     answers,
     answer_ratings.RatingSettings(
@@ -139,7 +136,6 @@ def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
 
   answers = system_answers.read(args.answers[0], endpoint_args.columns(args))
   answers = system_answers.picked_prompts(answers, args.rows, args.seed)
-  libraries.import_tensorflow(args.verbose)  # with the formulas
   about = toxicity_scoring.score(
     answers,
     args.scorer,
@@ -152,14 +148,6 @@ def _score(args: argparse.Namespace, settings: judge_run.RunSettings) -> None:
     key_env='' if args.key_env == endpoint_args.KEY_ENV else args.key_env,
   )
   _tell(about, settings, toxicity_scoring.SCORES)
-
-
-def _import_identifier(args: argparse.Namespace, answers: Sequence[Answer]) -> None:
-  """What identifies languages comes with TensorFlow; only where some row names one."""
-  from aya_train.judging import answer_checks
-
-  if any(answer_checks.language_of(answer, args.language or '') for answer in answers):
-    libraries.import_tensorflow(args.verbose)
 
 
 def _tell(about: Mapping[str, Any], settings: judge_run.RunSettings, file: str) -> None:

@@ -132,8 +132,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     libraries.quiet(args.verbose)
     libraries.choose_platform()
-    if args.command not in ('convert', 'judge', 'teach'):  # the last two do where they need it
-      libraries.import_tensorflow(args.verbose)
+    libraries.import_tensorflow(args.verbose)
     args.run(args)
     sys.stdout.flush()  # here, so that a reader who has gone is noticed here
   except KeyboardInterrupt:

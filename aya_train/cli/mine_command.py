@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from aya_train.cli import encoder_args
+from aya_train.cli import encoder_args, number_args
 
 SUMMARY = 'hard negatives of pairs from a corpus, by the vectors of a checkpoint'
 
@@ -56,6 +56,8 @@ def _share(text: str) -> float | None:
 def run(args: argparse.Namespace) -> None:
   from aya_train.embedding import hard_negatives, mining, text_encoder, text_rows
 
+  number_args.at_least(args, 1, 'tile')
+  number_args.finite(args, 'max_share', 'max_score', 'min_score', 'margin')
   choice = hard_negatives.Choice(
     args.num_negatives,
     args.range_min,
@@ -69,8 +71,6 @@ def run(args: argparse.Namespace) -> None:
   library, _, factory = args.search.partition(':')
   if library not in ('exact', 'faiss') or (factory and library == 'exact'):
     raise ValueError(f"--search must be 'exact', 'faiss' or faiss:FACTORY, got {args.search!r}")
-  if args.tile < 1:
-    raise ValueError(f'--tile must be at least 1, got {args.tile}')
   pairs = mining.read_pairs(
     args.pairs,
     query_column=args.query_column,

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from aya_train import destinations
-from aya_train.cli import slice_args
+from aya_train.cli import number_args, slice_args
 
 SUMMARY = 'find the best mesh, remat and microbatches for a TPU slice'
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   from aya_train.tpu import plan
 
+  number_args.at_least(args, 1, 'max_compilations')
   destinations.check_folder(args.output_dir, '--output_dir')
   path = plan.plan(slice_args.set_up(args), args.output_dir, args.max_compilations)
   print(f'wrote {path}')

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.data import prepare
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   if not args.source and not args.gin_file:
     raise ValueError("prepare what? Name a source ('cldr') or give --gin_file")
+  number_args.at_least(args, 0, 'num_shards', 'max_bad_files')
+  number_args.at_least(args, 1, 'workers', 'max_characters')
+  number_args.share(args, 'max_bad_rows')
   gin_args.import_tasks('aya_train.tasks')
   from aya_train.data import prepare
 

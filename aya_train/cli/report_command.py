@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aya_train import destinations
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.report import run_record
@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _report_run(model_dir: str, args: argparse.Namespace) -> object:
+  number_args.at_least(args, 0, 'prompts')
   from aya_train.report import run_page, run_record
 
   record = run_record.read_measured(model_dir)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from aya_train.cli import endpoint_args, libraries
+from aya_train.cli import endpoint_args, number_args
 
 SUMMARY = 'make a data set of the answers of a teacher, as Aya Safe was made'
 
@@ -55,6 +55,13 @@ def run(args: argparse.Namespace) -> None:
   from aya_train.judging import answer_filters, reply_log, teacher_answers
 
   by_endpoint = not (args.write_prompts or args.answers)
+  number_args.finite(args, 'temperature', 'top_p', lowest=0)
+  number_args.at_least(args, 1, 'max_tokens', 'max_characters')
+  if not 0 <= args.min_characters <= args.max_characters:
+    raise ValueError(
+      f'--min_characters {args.min_characters} to --max_characters {args.max_characters} holds no '
+      'answer'
+    )
   settings = endpoint_args.run_settings(args, needs_model=by_endpoint)
   if args.answers and not args.teacher:
     raise ValueError('--answers needs --teacher: the name of the checkpoint that answered')
@@ -100,7 +107,6 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_rights(args: argparse.Namespace, languages: list[str]) -> None:
   """Refuses now what the table's reader would refuse after the work; ValueError."""
-  libraries.import_tensorflow(args.verbose)
   from aya_train.tasks.languages import language_codes
   from aya_train.tasks.rights import licenses
 

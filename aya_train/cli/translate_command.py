@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aya_train.cli import gin_args
+from aya_train.cli import gin_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.tasks.building import work_runner
@@ -92,8 +91,10 @@ def run(args: argparse.Namespace) -> None:
 
   if args.engine == 'ct2' and not args.model:
     raise ValueError('--engine ct2 needs --model FOLDER')
-  if args.rows is not None and args.rows < 1:
-    raise ValueError(f'--rows must be at least 1, got {args.rows}')
+  number_args.at_least(args, 0, 'sample', 'threads')
+  number_args.at_least(args, 1, 'rows', 'rows_of_unit', 'workers', 'beam_size', 'batch_tokens')
+  number_args.at_least(args, 1, 'max_output_tokens', 'longest')
+  number_args.finite(args, 'price_per_hour', lowest=0)
   gin_args.import_tasks(args.module, '--module')
   gin_args.set_up_tables(args)
   destinations.check_folder(args.output, '--output')
@@ -209,8 +210,6 @@ def _listed(text: str) -> Sequence[str]:
 def _thresholds(path: str | None) -> Mapping[str, Any]:
   if path is None:
     return {}
-  with open(path, 'rb') as file:
-    try:
-      return tomllib.load(file)
-    except ValueError as error:
-      raise ValueError(f'--thresholds {path}: {error}') from error
+  from aya_train.tasks.building import text_files
+
+  return text_files.toml(path)

@@ -155,11 +155,12 @@ def examples_per_batch(rows: Mapping[str, np.ndarray], features: Sequence[str]) 
   return int(np.max(segments, axis=0).sum())
 
 
-def check_lengths(lengths: Any) -> None:
+def check_lengths(lengths: Any, needed: Sequence[str] = ()) -> None:
   """Refuses lengths (TASK_FEATURE_LENGTHS) that are no number of tokens.
 
   Raises:
-    ValueError: such as None, which SeqIO takes for "no cut", or one number for all features.
+    ValueError: such as None, which SeqIO takes for "no cut", or one number for all features; none
+      for a feature that is `needed`.
   """
   if not isinstance(lengths, Mapping):
     raise ValueError(
@@ -177,3 +178,5 @@ def check_lengths(lengths: Any) -> None:
       "SeqIO's None (nothing is cut) has no place here: arrays have one shape; give the length of "
       'the longest example'
     )
+  if missing := [name for name in needed if name not in lengths]:
+    raise ValueError(f'TASK_FEATURE_LENGTHS has no length of {missing}, got {dict(lengths)}')

@@ -1,6 +1,7 @@
 """Data that embeddings are measured on, as it is released: search, translations, similarity."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 from etils import epath
 
 from aya_train.embedding import text_rows
+from aya_train.tasks.building import records
 from aya_train.tasks.languages import language_codes
-from aya_train.tasks.user import csv_files
+from aya_train.tasks.user import csv_files, row_files
 
 _CORPUS, _QUERIES, _QRELS = 'corpus', 'queries', 'qrels'
 _TABLES = ('.jsonl', '.jsonl.gz', '.jsonl.zst', '.parquet', '.json')
@@ -119,29 +121,43 @@ def _grades(file: epath.Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
   """BEIR's three columns with a header; TREC's four without one."""
   rows: Iterator[tuple[str, Any]]
   if csv_files.is_one(file.name):
-    lines = [line.split() for _, line in text_rows.plain_lines(file) if line.strip()]
-    if lines and len(lines[0]) > 2 and not _is_number(lines[0][-1]):
+    lines = [line.split() for _, line in row_files.lines(file) if line.strip()]
+    if lines and len(lines[0]) > 2 and _number(lines[0][-1]) is None:
       lines = lines[1:]
     rows = ((f'row {i}', line) for i, line in enumerate(lines, 1))
   else:
     keys = ('query-id', 'corpus-id', 'score')
-    rows = ((place, [row.get(k) for k in keys]) for place, row in text_rows.table(file))
+    rows = ((place, [row.get(k) for k in keys]) for place, row in _columns(file, 'its columns'))
   for place, fields in rows:
     if len(fields) == 4:
       fields = [fields[0], *fields[2:]]
-    if len(fields) != 3 or not _is_number(fields[2]):
+    if len(fields) != 3 or not _is_number(fields[2]) or float(fields[2]) % 1:
       raise ValueError(
-        f'{file}, {place}: expected a query, a passage and a grade, got {fields[:_SHOWN]}'
+        f'{file}, {place}: expected a query, a passage and a whole number as grade, got '
+        f'{fields[:_SHOWN]}'
       )
     yield place, (str(fields[0]), str(fields[1]), int(float(fields[2])))
 
 
-def _is_number(text: Any) -> bool:
+def _number(text: Any) -> float | None:
   try:
-    float(text)
+    return float(text)
   except (TypeError, ValueError):
-    return False
-  return True
+    return None
+
+
+def _is_number(text: Any) -> bool:
+  return (number := _number(text)) is not None and math.isfinite(number)
+
+
+def _columns(path: epath.PathLike, wanted: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """(place, columns) of each row of a table; ValueError where a row has none."""
+  for place, row in row_files.read(path):
+    if isinstance(row, records.BadRecord):
+      raise ValueError(f'{path}, {place}: {row.detail}')
+    if not isinstance(row, Mapping):
+      raise ValueError(f'{path}, {place}: expected {wanted}, got {type(row).__name__}')
+    yield place, row
 
 
 # Pairs --------------------------------------------------------------------------------------------
@@ -180,18 +196,22 @@ def _aligned(name: str, folder: epath.Path) -> list[PairData]:
   for (_, one, other), files in sides.items():
     if {*files} != {one, other}:
       raise FileNotFoundError(f'{next(iter(files.values()))}: the other side is missing')
-    texts = [[line for _, line in text_rows.plain_lines(files[side])] for side in (one, other)]
+    texts = [[line for _, line in row_files.lines(files[side])] for side in (one, other)]
     found.append(_pairs(name, (one, other), *texts, where=str(files[one])))
   return found
 
 
 def _table(name: str, path: epath.Path) -> list[PairData]:
   columns: dict[str, list[Any]] = {}
-  for place, row in text_rows.table(path):
-    if not isinstance(row, Mapping):
-      raise ValueError(f'{path}, {place}: expected columns, such as sentence1 and sentence2')
+  for place, row in _columns(path, 'columns, such as sentence1 and sentence2'):
+    columns = columns or {str(key): [] for key in row}
+    if {*map(str, row)} != {*columns}:
+      raise ValueError(
+        f'{path}, {place}: its columns are {sorted(map(str, row))[:_SHOWN]}, and those of the '
+        f'first row {sorted(columns)[:_SHOWN]}'
+      )
     for key, value in row.items():
-      columns.setdefault(str(key), []).append(value)
+      columns[str(key)].append(value)
   pair = next((p for p in _PAIR if {*p} <= {*columns}), None)
   if pair is None:
     return _by_language(name, path, columns)
@@ -211,7 +231,7 @@ def _by_language(name: str, path: epath.Path, columns: Mapping[str, list[Any]]) 
   texts = {
     key: values
     for key, values in columns.items()
-    if key and all(isinstance(v, str) and not _is_number(v) for v in values)
+    if key and any(isinstance(v, str) and not _is_number(v) for v in values)
   }
   pivot = next((key for key in texts if key.lower() in _PIVOTS), next(iter(texts), ''))
   others = [key for key in texts if key != pivot]
@@ -260,8 +280,8 @@ def similarities(name: str, path: epath.PathLike) -> list[PairData]:
   if not path.exists():
     raise FileNotFoundError(f'no file {path}')
   groups: dict[str, tuple[list[str], list[str], list[float]]] = {}
-  for place, row in text_rows.table(path):
-    keys = {*row} if isinstance(row, Mapping) else set()
+  for place, row in _columns(path, 'sentence1, sentence2 and score'):
+    keys = {*row}
     pair = next((p for p in _PAIR if {*p} <= keys), None)
     score = next((key for key in _SCORE if key in keys), None)
     if pair is None or score is None:

@@ -23,6 +23,7 @@ from aya_train import (
   batch_progress,
   destinations,
   hosts,
+  lease,
   partitioning,
   stopping,
   watchdog,
@@ -36,6 +37,7 @@ from aya_train.embedding import (
   vector_folder,
   vector_search,
 )
+from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
 VECTORS = '.vectors'
@@ -74,7 +76,7 @@ def read_pairs(
   """Pairs of a file; rows with one query text belong together, their positives too.
 
   Args:
-    path: of a table (`text_rows.table`).
+    path: of a table (`row_files.read`).
     query_column, positive_column, positive_id_column: None: the first of QUERY_COLUMNS,
       POSITIVE_COLUMNS and POSITIVE_ID_COLUMNS that a row has; the last may be missing. A positive
       may be a text, or a list of texts or of objects with `text` and `docid`.
@@ -89,7 +91,7 @@ def read_pairs(
   found: dict[str, Pair] = {}
   bad: list[str] = []
   asked = (query_column, positive_column, positive_id_column)
-  for place, row in text_rows.table(path):
+  for place, row in row_files.read(path):
     pair = _pair(row, str(len(found)), *asked)
     if isinstance(pair, str):
       bad.append(f'{place} {pair}')
@@ -208,74 +210,79 @@ def mine(
 
   Raises:
     ValueError: bad rows, an id twice, or files of something else.
+    lease.HeldError: another process mines to this file.
     stopping.StoppedError: a signal came; what was mined is written.
   """
   destinations.check_file(epath.Path(output), 'OUTPUT')
   vectors = epath.Path(f'{output}{VECTORS}')
-  common: dict[str, Any] = {'overwrite': overwrite, 'bad_rows': bad_rows}
-  text_embedding.embed(encoder, corpus, vectors / 'corpus', what=what, prompt=prompts[1], **common)
-  _embed_texts(encoder, [p.query for p in pairs], vectors / 'queries', prompts[0], common)
-  positives = [text for pair in pairs for text in pair.positives]
-  _embed_texts(encoder, positives, vectors / 'positives', prompts[1], common)
-  opened = [vector_folder.VectorFolder(vectors / n) for n in ('corpus', 'queries', 'positives')]
-  passages, queries, relevant = opened
-  about = {
-    **{f'{name} vectors': folder.about for name, folder in zip(_PARTS, opened, strict=True)},
-    **dataclasses.asdict(choice),
-    'pairs': _digest(pairs),
-    'search': how.factory or 'exact',
-    **({'seed': seed} if choice.strategy == 'random' else {}),
-  }
-  with (
-    stopping.stop_on_signal() as stop,
-    answer_file.AnswerFile(
-      output,
-      about,
-      num_questions=len(pairs),
-      name='OUTPUT',
-      overwrite=overwrite,
-      way_out='give another file, or --overwrite',
-    ) as file,
-    watchdog.phase('negatives'),
-  ):
-    todo = [i for i in range(len(pairs)) if i not in file.done]
-    if not todo:
-      logger.info('%s: all %d queries are mined already', output, len(pairs))
-    else:
-      ids = _Ids(passages, pairs)
-      width = hard_negatives.depth(choice, ids.most_positives)
-      index = None
-      if how.factory is not None:
-        index = vector_search.faiss_index(passages, passages.layout.dimension, how.factory)
-      progress = batch_progress.BatchProgress('queries', len(pairs), len(file.done))
-      starts = np.cumsum([0, *(len(pair.positives) for pair in pairs)])
-      few = 0
-      for numbers in _blocks(todo):
-        asked = queries.rows(numbers)
-        if index is None:
-          found = vector_search.search(asked, passages, width, partitioner, tile=how.tile)
-        else:
-          found = vector_search.faiss_search(asked, passages, width, index, partitioner)
-        records = []
-        for i, vector, rows, scores in zip(numbers, asked, *found, strict=True):
-          own = relevant.rows(range(starts[i], starts[i + 1])) @ vector
-          known = ids.relevant(i)
-          chosen = hard_negatives.choose(rows, scores, known, float(own.min()), choice, (seed, i))
-          few += len(chosen.rows) < choice.count
-          if hosts.is_first():
-            records.append(_record(i, pairs[i], own, chosen, passages, ids))
-        file.write(records)
-        progress.add(len(numbers))
-        watchdog.beat()
-        stop.check()
-      if few and hosts.is_first():
-        logger.warning(
-          '%d of %d queries have fewer than %d negatives: a wider --range_max, or a higher '
-          '--max_share, gives more',
-          *(few, len(todo), choice.count),
-        )
-    file.finish()
-  logger.info('wrote the negatives of %d queries to %s', len(pairs), output)
+  with lease.held(vectors, 'OUTPUT', 'mine') as held:
+    common: dict[str, Any] = {'overwrite': overwrite, 'bad_rows': bad_rows}
+    text_embedding.embed(
+      encoder, corpus, vectors / 'corpus', what=what, prompt=prompts[1], **common
+    )
+    _embed_texts(encoder, [p.query for p in pairs], vectors / 'queries', prompts[0], common)
+    positives = [text for pair in pairs for text in pair.positives]
+    _embed_texts(encoder, positives, vectors / 'positives', prompts[1], common)
+    opened = [vector_folder.VectorFolder(vectors / n) for n in ('corpus', 'queries', 'positives')]
+    passages, queries, relevant = opened
+    about = {
+      **{f'{name} vectors': folder.about for name, folder in zip(_PARTS, opened, strict=True)},
+      **dataclasses.asdict(choice),
+      'pairs': _digest(pairs),
+      'search': how.factory or 'exact',
+      **({'seed': seed} if choice.strategy == 'random' else {}),
+    }
+    with (
+      stopping.stop_on_signal() as stop,
+      answer_file.AnswerFile(
+        output,
+        about,
+        num_questions=len(pairs),
+        name='OUTPUT',
+        overwrite=overwrite,
+        way_out='give another file, or --overwrite',
+      ) as file,
+      watchdog.phase('negatives'),
+    ):
+      todo = [i for i in range(len(pairs)) if i not in file.done]
+      if not todo:
+        logger.info('%s: all %d queries are mined already', output, len(pairs))
+      else:
+        ids = _Ids(passages, pairs)
+        width = hard_negatives.depth(choice, ids.most_positives)
+        index = None
+        if how.factory is not None:
+          index = vector_search.faiss_index(passages, passages.layout.dimension, how.factory)
+        progress = batch_progress.BatchProgress('queries', len(pairs), len(file.done))
+        starts = np.cumsum([0, *(len(pair.positives) for pair in pairs)])
+        few = 0
+        for numbers in _blocks(todo):
+          asked = queries.rows(numbers)
+          if index is None:
+            found = vector_search.search(asked, passages, width, partitioner, tile=how.tile)
+          else:
+            found = vector_search.faiss_search(asked, passages, width, index, partitioner)
+          records = []
+          for i, vector, rows, scores in zip(numbers, asked, *found, strict=True):
+            own = relevant.rows(range(starts[i], starts[i + 1])) @ vector
+            known = ids.relevant(i)
+            chosen = hard_negatives.choose(rows, scores, known, float(own.min()), choice, (seed, i))
+            few += len(chosen.rows) < choice.count
+            if hosts.is_first():
+              records.append(_record(i, pairs[i], own, chosen, passages, ids))
+          held.check_together()
+          file.write(records)
+          progress.add(len(numbers))
+          watchdog.beat()
+          stop.check()
+        if few and hosts.is_first():
+          logger.warning(
+            '%d of %d queries have fewer than %d negatives: a wider --range_max, or a higher '
+            '--max_share, gives more',
+            *(few, len(todo), choice.count),
+          )
+      file.finish()
+    logger.info('wrote the negatives of %d queries to %s', len(pairs), output)
   return epath.Path(output)
 
 

@@ -5,7 +5,7 @@ import time
 
 from etils import epath
 
-from aya_train import batch_progress, hosts, stopping, watchdog
+from aya_train import batch_progress, hosts, lease, stopping, watchdog
 from aya_train.embedding import text_encoder, text_rows, vector_folder
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def embed(
 
   Raises:
     ValueError: bad rows; or the folder holds vectors of something else.
-    OSError: the folder cannot be written.
+    OSError: the folder cannot be written, or another process writes it (`lease.HeldError`).
     stopping.StoppedError: a signal came; whole shards are written.
   """
   found = text_rows.survey(rows, what, bad_rows=bad_rows)
@@ -51,14 +51,28 @@ def embed(
     found.count, encoder.dimension, form, store_dtype, shard_rows, keep_texts
   )
   about = {**encoder.about, 'prompt': prompt, 'texts': f'{found.count} {found.digest}'}
-  writer = vector_folder.VectorWriter(output, about, layout, overwrite=overwrite)
+  with lease.held(output, 'OUTPUT', 'embed') as held:
+    writer = vector_folder.VectorWriter(output, about, layout, overwrite=overwrite)
+    _write(writer, encoder, rows, prompt, layout, held)
+  return epath.Path(output)
+
+
+def _write(
+  writer: vector_folder.VectorWriter,
+  encoder: text_encoder.TextEncoder,
+  rows: text_rows.Rows,
+  prompt: str,
+  layout: vector_folder.Layout,
+  held: lease.Lease,
+) -> None:
+  output, count = writer.folder, layout.count
   done = sum(layout.rows_of(shard) for shard in writer.done)
   if len(writer.done) == layout.num_shards:
-    logger.info('%s: all %d vectors are there already', output, found.count)
-    return epath.Path(output)
+    logger.info('%s: all %d vectors are there already', output, count)
+    return
   if done:
-    logger.info('%s: going on after %d of %d vectors', output, done, found.count)
-  progress = batch_progress.BatchProgress('vectors', found.count, done)
+    logger.info('%s: going on after %d of %d vectors', output, done, count)
+  progress = batch_progress.BatchProgress('vectors', count, done)
   started = time.monotonic()
 
   with stopping.stop_on_signal() as stop, watchdog.phase('vectors'):
@@ -68,19 +82,19 @@ def embed(
       watchdog.beat()
       stop.check()
 
-    for shard, batch in enumerate(text_rows.batched(text_rows.good(rows), shard_rows)):
+    for shard, batch in enumerate(text_rows.batched(text_rows.good(rows), layout.shard_rows)):
       if shard in writer.done:
         continue
       vectors = encoder.vectors([prompt + row.text for row in batch], advance)
+      held.check_together()
       writer.write(shard, [row.id for row in batch], [row.text for row in batch], vectors)
   if encoder.num_cut and hosts.is_first():
     logger.warning(
       '%d texts are longer than %d tokens and cut there (--max_length)',
       *(encoder.num_cut, encoder.max_length),
     )
-  rate = (found.count - done) / (time.monotonic() - started)
+  rate = (count - done) / (time.monotonic() - started)
   logger.info(
     'wrote %d vectors of %d dimensions to %s (%.1f a second)',
-    *(found.count, layout.dimension, output, rate),
+    *(count, layout.dimension, output, rate),
   )
-  return epath.Path(output)

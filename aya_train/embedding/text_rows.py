@@ -15,15 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train.tasks.building import records, text_files
-from aya_train.tasks.user import csv_files
+from aya_train.tasks.building import records
+from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
 TEXT_COLUMNS = ('text', 'inputs', 'sentence', 'contents', 'content', 'passage', 'query', 'prompt')
 ID_COLUMNS = ('id', '_id', 'docid', 'doc_id', 'pid', 'qid', 'query_id', 'index_id')
 BadRows = Literal['refuse', 'leave_out']
 _NAMED = 5  # bad rows that a message names
-_PLAIN = ('.txt', '.text')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,35 +82,12 @@ def of_files(
   def read() -> Iterator[TextRow]:
     number = 0
     for path in paths:
-      for place, row in table(path):
+      for place, row in row_files.read(path):
         where = f'{path}, {place}'
         yield _row(row, where, str(number), column, id_column, title_column)
         number += 1
 
   return read
-
-
-def table(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
-  """(place, columns) of each row of a file; a line of plain text is a string.
-
-  A record that cannot be read is a `records.BadRecord`.
-  """
-  name = text_files.plain_name(epath.Path(path).name.lower())
-  if csv_files.is_one(epath.Path(path).name):
-    for number, fields in csv_files.read(path):
-      yield f'row {number}', fields
-  elif records.is_readable(epath.Path(path).name) or name.endswith(records.ARROW):
-    yield from records.read(path)
-  else:
-    yield from plain_lines(path)
-
-
-def plain_lines(path: epath.PathLike) -> Iterator[tuple[str, str]]:
-  """(place, line without its end) of each line of a text file."""
-  with text_files.opened(path) as file:
-    for number, line in enumerate(file, 1):
-      text = text_files.decoded(path, line, f'line {number}')
-      yield f'line {number}', text.removesuffix('\n').removesuffix('\r')
 
 
 def _row(

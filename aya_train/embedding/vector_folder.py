@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train import answer_file, destinations, hosts
+from aya_train import answer_file, destinations, hosts, lease
 from aya_train.tasks import storage
 
 ABOUT = 'embeddings.json'
@@ -93,7 +93,7 @@ class VectorWriter:
       OtherVectorsError: it holds vectors of something else, named, and is not to be overwritten.
       OSError: it cannot be written.
     """
-    self._folder, self._layout = epath.Path(folder), layout
+    self.folder, self._layout = epath.Path(folder), layout
     self._about = json.loads(json.dumps(dict(about)))
     done: list[int] = []
     with hosts.together():
@@ -103,8 +103,8 @@ class VectorWriter:
     self.done = frozenset(hosts.first_says(done))
 
   def _open(self, overwrite: bool) -> None:
-    destinations.check_folder(self._folder, 'OUTPUT')
-    path = self._folder / ABOUT
+    destinations.check_folder(self.folder, 'OUTPUT')
+    path = self.folder / ABOUT
     content = {'about': self._about, **dataclasses.asdict(self._layout)}
     if path.exists():
       try:
@@ -114,23 +114,28 @@ class VectorWriter:
         differing = f'{ABOUT} is damaged'
       if differing and not overwrite:
         raise OtherVectorsError(
-          f'{self._folder} holds other vectors ({differing}): give another folder, or --overwrite'
+          f'{self.folder} holds other vectors ({differing}): give another folder, or --overwrite'
         )
       if not differing:
         return
-    elif self._folder.exists() and any(self._folder.iterdir()) and not overwrite:
+    elif not overwrite and self._is_of_another():
       raise OtherVectorsError(
-        f'{self._folder} is not empty, and no {ABOUT} in it says that it holds vectors: give '
+        f'{self.folder} is not empty, and no {ABOUT} in it says that it holds vectors: give '
         'another folder, or --overwrite'
       )
-    self._folder.mkdir(parents=True, exist_ok=True)
+    self.folder.mkdir(parents=True, exist_ok=True)
     for pattern in ('vectors-*.npy', 'rows-*.jsonl', 'part-*.parquet'):
-      for old in self._folder.glob(pattern):
+      for old in self.folder.glob(pattern):
         old.unlink()
     storage.write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
+  def _is_of_another(self) -> bool:
+    """Whether there are files in the folder; the lease on it is none of them."""
+    found = self.folder.iterdir() if self.folder.exists() else ()
+    return any(lease.FILE not in path.name for path in found)
+
   def _is_whole(self, shard: int) -> bool:
-    paths = [self._folder / name for name in self._layout.names(shard)]
+    paths = [self.folder / name for name in self._layout.names(shard)]
     if not all(path.exists() for path in paths):
       return False
     try:
@@ -176,7 +181,7 @@ class VectorWriter:
     self._put(names[1], buffer.getvalue())
 
   def _put(self, name: str, content: bytes) -> None:
-    storage.write_atomically(self._folder / name, content)
+    storage.write_atomically(self.folder / name, content)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ decodes to: what llama.cpp adds to that by rounding activations is not in these 
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,13 @@ class Outcome:
     return 100 * _mean([list(answer) == list(e.targets[:-1]) for answer, e in pairs])
 
 
-def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Example]:
-  """At most `limit` examples of a JSON-lines file, spread evenly over it.
+def example_texts(path: epath.PathLike, limit: int) -> list[tuple[str, str]]:
+  """Prompts and answers of at most `limit` examples of a JSON-lines file, spread evenly over it.
 
   Args:
     path: lines with the text `inputs` and the text or texts `targets`, of which the first counts
       (as `infer` writes them), or those that evaluation keeps in MODEL_DIR/inference_eval (`input`
       with `inputs_pretokenized` and `targets_pretokenized`).
-    tokenizer: the model's, from transformers.
     limit: how many.
 
   Raises:
@@ -62,9 +61,10 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
   """
   lines = json_lines.read(path)
   step = max(1, len(lines) // max(1, limit))
-  examples = []
+  found: list[tuple[str, str]] = []
   for number, line in itertools.islice(lines, 0, None, step):
-    row, ending = (line['input'], '_pretokenized') if 'input' in line else (line, '')
+    kept = line.get('input')
+    row, ending = (kept, '_pretokenized') if isinstance(kept, Mapping) else (line, '')
     texts = [row.get(f'{side}{ending}') for side in ('inputs', 'targets')]
     texts = [text[0] if isinstance(text, list) and text else text for text in texts]
     if not all(isinstance(text, str) for text in texts):
@@ -72,10 +72,18 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
         f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line '
         f'has {sorted(row)}'
       )
-    examples.append(Example(*(tokenizer(text)['input_ids'] for text in texts)))
-  if not examples:
+    found.append((texts[0], texts[1]))
+  if not found:
     raise ValueError(f'{path} holds no examples')
-  return examples[:limit]
+  return found[:limit]
+
+
+def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Example]:
+  """The same as token ids of a tokenizer of transformers."""
+  return [
+    Example(*(tokenizer(text)['input_ids'] for text in texts))
+    for texts in example_texts(path, limit)
+  ]
 
 
 def examples_of_run(model_dir: epath.PathLike) -> epath.Path | None:

@@ -78,6 +78,8 @@ def quantise(
   formats.open_checkpoint(source)
   model_dir = run_record.find(source.path)
   examples_file = examples_file or (quality.examples_of_run(model_dir) if model_dir else None)
+  if num_examples and examples_file is not None:
+    quality.example_texts(examples_file, num_examples)
   with work_folder.replacing(target, overwrite=overwrite) as work:
     hf_folder, out = source.path, work / 'out'
     if source.format is not formats.Format.HF or vocabulary_file:

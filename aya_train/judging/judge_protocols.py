@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,11 +112,9 @@ def load(name: str, kind: str) -> Protocol:
     raise ValueError(f'no protocol {name!r}: give one of {names()} or a file that ends in .toml')
   if not path.exists():
     raise FileNotFoundError(f'no protocol at {path}')
-  try:
-    values = tomllib.loads(path.read_text())
-  except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f'{path} is no TOML file: {error}') from None
-  found = parse(values, path.stem, str(path))
+  from aya_train.tasks.building import text_files  # TensorFlow comes with it
+
+  found = parse(text_files.toml(path), path.stem, str(path))
   if found.kind != kind:
     count = {PAIR: 'two answers', SINGLE: 'one answer'}
     raise ValueError(f'{name} judges {count[found.kind]} of a row, and {count[kind]} are given')

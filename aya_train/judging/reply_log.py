@@ -84,7 +84,10 @@ def write_whole(path: epath.PathLike, records: Iterable[Mapping[str, Any]]) -> N
   if not destinations.is_local(path):
     path.write_bytes(content)
     return
-  partial = path.parent / f'.{path.name}.{os.getpid()}.partial'
+  from aya_train.tasks import storage  # TensorFlow comes with it
+
+  storage.remove_leftovers(path.parent)
+  partial = storage.temporary(path, 'partial')
   try:
     with open(partial, 'wb') as file:
       file.write(content)

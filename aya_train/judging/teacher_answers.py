@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,12 +77,11 @@ def read_preambles(path: str) -> dict[str, str]:
   file = epath.Path(path)
   if not file.exists():
     raise FileNotFoundError(f'no preamble at {path}')
+  from aya_train.tasks.building import text_files  # TensorFlow comes with it
+
   if not path.endswith('.toml'):
-    return {OTHERS: file.read_text().strip()}
-  try:
-    found = tomllib.loads(file.read_text())
-  except tomllib.TOMLDecodeError as error:
-    raise ValueError(f'{path} is no TOML file: {error}') from None
+    return {OTHERS: text_files.read(file).strip()}
+  found = text_files.toml(file)
   if bad := [key for key, text in found.items() if not isinstance(text, str) or not text.strip()]:
     raise ValueError(f"{path}: {bad[0]!r} must be a text: a language's code = its preamble")
   return {key: text.strip() for key, text in found.items()}

@@ -72,15 +72,17 @@ def score(
   with contextlib.closing(kept):
     texts = {key: a.text for key, a in zip(keys, answers, strict=True) if a.text.strip()}
     open_texts = {key: text for key, text in texts.items() if kept.get(key) is None}
-    logger.info('%d texts to score, %d are scored already', len(open_texts), len(texts))
+    num_kept = len(texts) - len(open_texts)
+    logger.info('%d texts to score, %d are scored already', len(open_texts), num_kept)
     if run.dry_run:
-      return {'texts': len(open_texts), 'kept': len(texts) - len(open_texts)}
+      return {'texts': len(open_texts), 'kept': num_kept}
+    if open_texts and scorer != toxicity_scorers.MODERATION:
+      found = toxicity_scorers.load(scorer, timeout=run.endpoint.timeout, key_env=key_env)
     complete = False
     try:
       if open_texts and scorer == toxicity_scorers.MODERATION:
         _moderate(open_texts, kept, run)
       elif open_texts:
-        found = toxicity_scorers.load(scorer, timeout=run.endpoint.timeout, key_env=key_env)
         _in_batches(open_texts, found, kept, batch_size)
       complete = True
     finally:

@@ -105,6 +105,14 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
       )
     if not 0.0 <= self.tail_weight <= 1.0:
       raise ValueError(f'PREFERENCE_TAIL_WEIGHT must be in [0, 1], got {self.tail_weight!r}')
+    for name, value in (
+      ('PREFERENCE_NLL_WEIGHT', self.nll_weight or 0.0),
+      ('SIMPO_GAMMA', self.gamma),
+      ('KTO_DESIRABLE_WEIGHT', self.desirable_weight),
+      ('KTO_UNDESIRABLE_WEIGHT', self.undesirable_weight),
+    ):
+      if value < 0.0:
+        raise ValueError(f'{name} must not be negative, got {value!r}: it would teach the opposite')
 
   def check(self, platform: str) -> None:
     """Refuses also an adapter that is to be off where there is none."""

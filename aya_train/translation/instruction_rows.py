@@ -6,6 +6,7 @@ language: what is in another is left out and counted.
 
 import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -70,12 +71,18 @@ class Found:
     if self.dataset is None:
       assert self.task is not None
       yield from _task_rows(self.task, self.split)
-    elif self.columns == ('inputs', 'targets') and self.dataset.templates:
-      for row in user_data.instructions(self.dataset, self.split):
-        yield row._asdict()
-    else:
-      for _, columns in user_data.raw_rows(self.dataset, self.split):
-        yield _with_code(columns, self.dataset)
+      return
+    for part in split_slices.parse(self.split):
+      rows = self._of_split(self.dataset, part.split)
+      if not part.is_whole:
+        count = sum(1 for _ in self._of_split(self.dataset, part.split))
+        rows = itertools.islice(rows, *part.rows(count))
+      yield from rows
+
+  def _of_split(self, dataset: dataset_tables.Dataset, split: str) -> Iterator[Mapping[str, Any]]:
+    if self.columns == ('inputs', 'targets') and dataset.templates:
+      return (row._asdict() for row in user_data.instructions(dataset, split))
+    return (_with_code(columns, dataset) for _, columns in user_data.raw_rows(dataset, split))
 
 
 def _is(code: str, script: str, spoken: language_codes.Variety) -> bool:
@@ -114,19 +121,19 @@ def find(
     OSError: it cannot be read.
   """
   chosen = tuple(columns)
+  whole = split_slices.parse(split)[0].split
   if epath.Path(name).exists() and not os.path.isdir(name):
     if name.lower().endswith(TABLES):
       return [_of_table(dataset, language, split, chosen) for dataset in _datasets(name, only)]
     stem = os.path.basename(name).split('.')[0] or 'data'
-    dataset = dataset_tables.Dataset(stem, {split: (os.path.abspath(name),)}, language)
+    dataset = dataset_tables.Dataset(stem, {whole: (os.path.abspath(name),)}, language)
     if '://' in name:
-      dataset = dataclasses.replace(dataset, files={split: (name,)})
-    return [Found(Source(stem, language, '', split=split), split, None, dataset, chosen)]
+      dataset = dataclasses.replace(dataset, files={whole: (name,)})
+    return [Found(Source(stem, language, '', split=whole), split, None, dataset, chosen)]
   if (owned := user_data.find(name)) is not None:
     return [_of_table(owned, language, split, chosen)]
   if name in seqio.TaskRegistry.names():
     task = seqio.TaskRegistry.get(name)
-    whole = split_slices.parse(split)[0].split
     return [Found(_source_of(task, language, whole), split, task, None, chosen)]
   if name in seqio.MixtureRegistry.names():
     raise ValueError(
@@ -156,7 +163,7 @@ def _of_table(
       record,
       dataset.attribution,
       dataset.model_generated_by,
-      split,
+      split_slices.parse(split)[0].split,
       dataset.terms,
     ),
     split,
@@ -184,7 +191,7 @@ def _task_rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, Any]]:
   """Examples as text: what a task's preprocessors give before they tokenise."""
   if unknown := [s.split for s in split_slices.parse(split) if s.split not in task.splits]:
     raise ValueError(f'{task.name} has no split {unknown[0]!r}; it has {list(task.splits)}')
-  data = task.source.get_dataset(split=split, shuffle=False)
+  data = split_slices.with_split(task, split).source.get_dataset(split=split, shuffle=False)
   kept = []
   for preprocess in task.preprocessors:
     if (inner := getattr(preprocess, 'func', preprocess)) in _TOKENS:

@@ -13,6 +13,7 @@ import gzip
 import io
 import lzma
 import os
+import tomllib
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -62,8 +63,11 @@ def opened(path: epath.PathLike) -> Iterator[io.BufferedReader]:
     DamagedFileError: at once or while reading: not the compressed form of its ending, or cut off;
       compressed without such an ending; UTF-16 that is not whole or has no byte-order mark; a
       pointer of git-lfs.
+    IsADirectoryError: it is a folder.
   """
   path = epath.Path(os.fspath(path))
+  if path.is_dir():
+    raise IsADirectoryError(f'{path} is a folder: give a file in it')
   with path.open('rb') as raw:
     file: Any = io.BufferedReader(_Decompressed(path, raw)) if is_compressed(path.name) else raw
     if not hasattr(file, 'peek'):  # of a bucket
@@ -148,6 +152,20 @@ def read(path: epath.PathLike) -> str:
     line = text.count('\n', 0, nul) + 1
     raise DamagedFileError(f'{path}, line {line}: a NUL; is this a file of text in UTF-8?')
   return text.replace('\r\n', '\n')
+
+
+def toml(path: epath.PathLike) -> dict[str, Any]:
+  """The keys of a TOML file.
+
+  Raises:
+    DamagedFileError: see `read`.
+    ValueError: it is no TOML; the message has the file.
+  """
+  text = read(path)
+  try:
+    return tomllib.loads(text)
+  except (tomllib.TOMLDecodeError, RecursionError) as error:
+    raise ValueError(f'{path} is no TOML file: {error}') from None
 
 
 def lines(text: str) -> list[str]:

@@ -108,6 +108,61 @@ def test_a_gated_silu_network_comes_back_from_t5x(folder, tmp_path):
   assert json.loads((back / 'config.json').read_text())['feed_forward_proj'] == 'gated-silu'
 
 
+# As T5X writes it into the folder of a run.
+CONFIG_GIN = """from __gin__ import dynamic_registration
+from t5x.examples.t5 import network
+
+ACTIVATIONS = ('swish', 'linear')
+DROPOUT_RATE = 0.25
+
+network.T5Config.dropout_rate = %DROPOUT_RATE
+network.T5Config.dtype = 'bfloat16'
+network.T5Config.mlp_activations = \\
+    {}
+network.T5Config.vocab_size = @seqio.vocab_size()
+"""
+
+
+@pytest.mark.parametrize('written', ["('silu', 'linear')", '%ACTIVATIONS'])
+def test_the_config_gin_of_t5x_says_what_no_array_does(
+  folder, tmp_path, written, caplog, vocabulary_file
+):
+  t5x = convert.convert(
+    folder(feed_forward_proj='gated-silu'), tmp_path / 'run/checkpoint_0', to='t5x'
+  )
+  for name in ('model.json', 'model.gin'):
+    (t5x / name).unlink()
+  assert opened(t5x).config.mlp_activations == ('gelu', 'linear')
+  (t5x.parent / 'config.gin').write_text(CONFIG_GIN.format(written))
+  config = opened(t5x).config
+  assert (config.mlp_activations, config.dropout_rate) == (('silu', 'linear'), 0.25)
+  caplog.clear()
+  back = convert.convert(t5x, tmp_path / 'back', to='hf', vocabulary_file=str(vocabulary_file))
+  assert json.loads((back / 'config.json').read_text())['feed_forward_proj'] == 'gated-silu'
+  assert 'does not say what its MLP computes' not in caplog.text
+
+
+@pytest.mark.parametrize(
+  ('written', 'message'),
+  [("('tanh', 'linear')", r"config\.gin: .*'tanh'"), ("('relu',)", 'of another model')],
+)
+def test_a_config_gin_that_does_not_fit_is_refused(folder, tmp_path, written, message):
+  t5x = convert.convert(folder(), tmp_path / 'run/checkpoint_0', to='t5x')
+  (t5x / 'model.json').unlink()
+  (t5x.parent / 'config.gin').write_text(CONFIG_GIN.format(written))
+  with pytest.raises(ValueError, match=message):
+    opened(t5x)
+
+
+def test_a_config_gin_of_another_model_is_not_read(folder, tmp_path, caplog):
+  t5x = convert.convert(folder(), tmp_path / 'run/checkpoint_0', to='t5x')
+  (t5x / 'model.json').unlink()
+  other = CONFIG_GIN.format('%ACTIVATIONS') + 'network.T5Config.emb_dim = 17\n'
+  (t5x.parent / 'config.gin').write_text(other)
+  assert opened(t5x).config.mlp_activations == ('gelu', 'linear')
+  assert 'emb_dim 17' in caplog.text
+
+
 @pytest.mark.parametrize('damage', ['{', '{"architecture": {"emb_dim": 17}}'])
 def test_a_model_json_that_does_not_fit_is_refused(folder, tmp_path, damage):
   t5x = convert.convert(folder(), tmp_path / 'checkpoint_0', to='t5x')

@@ -125,3 +125,9 @@ def test_a_full_disk_is_called_so(tmp_path, error):
   ):
     raise error
   assert str(tmp_path) in str(raised.value) and names(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='no file system that makes no folders')
+def test_a_place_that_makes_no_folders_is_refused_and_not_tried_for_ever():
+  with pytest.raises(OSError, match=r'/proc cannot be written: .*Take another DST'):
+    write('/proc/weights')

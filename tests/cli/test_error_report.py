@@ -76,7 +76,11 @@ def of_module(module, name='ClientError', base=Exception):
       RuntimeError("Required bindings for `train` not provided in config: ['model']"),
       "the gin files give no value for 'model' of train",
     ),
-    (PermissionError(errno.EACCES, 'Permission denied', 'run/x'), "Permission denied: 'run/x'"),
+    (PermissionError(errno.EACCES, 'Permission denied', 'run/x'), 'run/x may not be read'),
+    (IsADirectoryError(errno.EISDIR, 'Is a directory', 'run'), 'run is a folder, where a file'),
+    (NotADirectoryError(errno.ENOTDIR, 'Not a directory', 'x/y'), 'x/y cannot be: a part of'),
+    (FileNotFoundError(errno.ENOENT, 'No such file', 'x'), 'x is not there'),
+    (OSError(errno.EROFS, 'run cannot be written: give another'), 'run cannot be written: give'),
     (ValueError('BATCH_SIZE must be 1'), 'BATCH_SIZE must be 1'),
   ],
 )

@@ -42,6 +42,9 @@ def test_what_comes_out_is_told_and_can_be_translated_again(tmp_path, capsys):
     (['--to', ','], 'at least one language'),
     (['--to', 'yor,yo'], 'name it once'),
     (['--to', 'yor', '--rows_of_unit', '0'], '--rows_of_unit'),
+    (['--to', 'yor', '--longest', '0'], '--longest must be at least 1, got 0'),
+    (['--to', 'yor', '--price_per_hour', 'nan'], '--price_per_hour must be a number from 0 on'),
+    (['--to', 'yor', '--split', 'train[x:]'], 'is no boundary'),
     (['--to', 'yor', '--device_index', 'a'], '--device_index'),
     (
       ['--to', 'yor', '--scorer', 'json:nothing', '--scorer_license', 'MIT'],

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from aya_train import partitioning
+from aya_train import lease, partitioning
 from aya_train.embedding import hard_negatives, mining, text_rows
 
 PASSAGE = {'docid': 'd2', 'title': 'T', 'text': 'y'}
@@ -132,3 +132,12 @@ def test_two_queries_with_one_id(tmp_path):
   )
   with pytest.raises(ValueError, match="two queries have the id '1': 'a' and 'b'"):
     mining.read_pairs(path)
+
+
+def test_a_second_process_is_refused(encoder, pairs, corpus_file, tmp_path):
+  with (
+    lease.held(tmp_path / f'x.jsonl{mining.VECTORS}', 'OUTPUT', 'mine'),
+    pytest.raises(lease.HeldError, match='is in use by another command'),
+  ):
+    mine(encoder, pairs, corpus_file, tmp_path / 'x.jsonl', overwrite=True)
+  assert not [*tmp_path.rglob('*.npy')]

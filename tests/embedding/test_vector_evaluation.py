@@ -91,7 +91,9 @@ def test_languages_of_a_column_are_apart(tmp_path):
   ('name', 'content', 'message'),
   [
     ('qrels/test.tsv', 'query-id\tcorpus-id\tscore\nq99\td0\t1\n', "row 1: no query 'q99'"),
-    ('qrels/test.tsv', 'q0\td0\n', 'expected a query, a passage and a grade'),
+    ('qrels/test.tsv', 'q0\td0\n', 'expected a query, a passage and a whole number'),
+    ('qrels/test.tsv', 'q0\td0\t0.5\n', 'a whole number as grade'),
+    ('qrels/test.tsv', 'q0\td0\tinf\n', 'a whole number as grade'),
     ('qrels/test.tsv', 'q0\td0\t0\n', 'no query has a relevant passage'),
     ('queries.jsonl', '{"_id": "q0", "text": ""}\n', 'row 1 has an empty text'),
     ('corpus.jsonl', '{"_id": "d", "text": "x"}\n{"_id": "d", "text": "y"}\n', "the id 'd' of"),
@@ -111,6 +113,41 @@ def test_bad_data_are_named(beir, tmp_path, name, content, message):
 
   with pytest.raises(ValueError, match=message):
     vector_evaluation.evaluate(never, vector_evaluation.Data([('x', folder)]))
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (
+      '{"sentence1": "a", "sentence2": "b", "lang": "deu"}\n{"sentence1": "c", "sentence2": "d"}\n',
+      r"row 2: its columns are \['sentence1', 'sentence2'\]",
+    ),
+    (
+      '{"en": "a", "de": "b"}\n{"en": "c", "de": null}\n',
+      'row 2: an empty text, or one that is no',
+    ),
+    ('{"en": "a", "de": "b"}\n{"en"\n', 'row 2: Expecting'),
+    ('["a", "b"]\n["c", "d"]\n', 'row 1: expected columns, such as sentence1'),
+  ],
+)
+def test_rows_of_translations_are_not_mixed_up(tmp_path, content, message):
+  (tmp_path / 'x.jsonl').write_text(content)
+  with pytest.raises(ValueError, match=message):
+    eval_data.translations('x', tmp_path / 'x.jsonl')
+
+
+def test_a_number_among_the_texts_is_a_text(tmp_path):
+  (tmp_path / 'x.csv').write_text('number,en,de\n1,one,eins\n2,1999,1999\n')
+  [found] = eval_data.translations('x', tmp_path / 'x.csv')
+  assert (found.subset, found.one, found.other) == ('de-en', ['eins', '1999'], ['one', '1999'])
+
+
+@pytest.mark.parametrize('score', ['"nan"', 'Infinity', 'null'])
+def test_a_similarity_is_a_number(tmp_path, score):
+  row = '{"sentence1": "a", "sentence2": "b", "score": SCORE}\n'
+  (tmp_path / 'x.jsonl').write_text(row.replace('SCORE', score))
+  with pytest.raises(ValueError, match=r'row 1: .* is no number'):
+    eval_data.similarities('x', tmp_path / 'x.jsonl')
 
 
 def test_sides_of_other_lengths_and_empty_lines(tmp_path):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from aya_train import lease
 from aya_train.embedding import (
   encoder_checkpoint,
   text_embedding,
@@ -106,6 +107,18 @@ def test_vectors_of_something_else_are_refused(run, encoder, corpus_file, tmp_pa
   (tmp_path / 'full' / 'mine.txt').write_text('x')
   with pytest.raises(ValueError, match=r'is not empty, and no embeddings\.json'):
     embed(encoder, corpus_file, tmp_path / 'full')
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_folder_that_another_process_writes_is_left_alone(
+  encoder, corpus_file, tmp_path, overwrite
+):
+  embed(encoder, corpus_file, tmp_path / 'v')
+  with lease.held(tmp_path / 'v', 'OUTPUT', 'embed'):
+    before = contents(tmp_path / 'v')
+    with pytest.raises(lease.HeldError, match='is in use by another command'):
+      embed(encoder, corpus_file, tmp_path / 'v', prompt='query: ', overwrite=overwrite)
+    assert contents(tmp_path / 'v') == before
 
 
 def test_a_folder_that_is_none_is_refused(encoder, corpus_file, tmp_path):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -33,6 +35,21 @@ def test_a_file_is_written_whole_or_not(tmp_path):
   with pytest.raises(TypeError):
     reply_log.write_whole(path, [{'a': object()}])
   assert path.read_text() == '{"a": 1}\n'
+  assert [p.name for p in tmp_path.iterdir()] == ['x.jsonl']
+
+
+def test_what_a_killed_process_left_goes(tmp_path):
+  code = (
+    'import os, signal, sys\n'
+    'from aya_train.judging import reply_log\n'
+    'def records():\n'
+    '  yield {"a": 1}\n'
+    'reply_log.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n'
+    'reply_log.write_whole(sys.argv[1], records())\n'
+  )
+  subprocess.run([sys.executable, '-c', code, str(tmp_path / 'x.jsonl')], check=False)
+  assert len([*tmp_path.iterdir()]) == 1
+  reply_log.write_whole(tmp_path / 'x.jsonl', [{'a': 1}])
   assert [p.name for p in tmp_path.iterdir()] == ['x.jsonl']
 
 

@@ -315,6 +315,9 @@ def test_people_read_the_texts_of_each_pair():
   ('options', 'message'),
   [
     ({'loss': 'ppo'}, 'PREFERENCE_LOSS must be one of'),
+    ({'loss': 'orpo', 'nll_weight': -1.0}, 'PREFERENCE_NLL_WEIGHT must not be negative, got -1.0'),
+    ({'loss': 'simpo', 'gamma': -0.5}, 'SIMPO_GAMMA must not be negative'),
+    ({'loss': 'kto', 'undesirable_weight': -1.0}, 'KTO_UNDESIRABLE_WEIGHT must not be negative'),
     ({'loss': 'simpo', 'length': 'normalised'}, "'simpo' needs 'summed'"),
     ({'loss': 'ipo', 'label_smoothing': 0.1}, "'ipo' has none"),
     ({'label_smoothing': 0.5}, r'in \[0, 0.5\)'),

@@ -1,7 +1,10 @@
 """What killed processes leave, and who may remove it."""
 
+import os
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from etils import epath
@@ -15,7 +18,7 @@ def dead():
   """The name of a process that was, and is no more."""
   process = subprocess.Popen([sys.executable, '-c', ''])
   process.wait()
-  return f'{storage._host()}-{process.pid}-7'
+  return f'{storage._machine()}-{process.pid}-7'
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,29 @@ def test_only_what_no_living_process_writes_is_removed(tmp_path, owner, stays):
   storage.remove_leftovers(epath.Path(tmp_path))
   assert (folder.exists(), file.exists()) == (stays, stays)
   assert (tmp_path / '.hidden').exists()
+
+
+def test_a_machine_of_the_same_name_is_another(tmp_path):
+  folder = epath.Path(tmp_path / 'parts')
+  folder.mkdir()
+  (folder / f'.claim-{socket.gethostname()}_01234567-1-1').write_text('')
+  assert not storage.is_abandoned(folder)
+
+
+def test_what_another_machine_left_goes_after_a_day(tmp_path):
+  folder, file = tmp_path / 'parts', tmp_path / f'.x.{ELSEWHERE}.01234567.tmp'
+  (folder / 'units').mkdir(parents=True)
+  paths = [folder / f'.claim-{ELSEWHERE}', folder / 'units' / 'x', file]
+  for path in paths:
+    path.write_text('')
+  old = time.time() - 25 * 3600
+  for path in (paths[0], folder / 'units', folder, file):
+    os.utime(path, (old, old))
+  storage.remove_leftovers(epath.Path(tmp_path))
+  assert not file.exists()
+  assert not storage.is_abandoned(epath.Path(folder))  # it still writes to units/x
+  os.utime(paths[1], (old, old))
+  assert storage.is_abandoned(epath.Path(folder))
 
 
 def test_another_process_of_the_same_number_is_another(tmp_path):

@@ -53,6 +53,35 @@ def test_a_task_gives_what_it_has_before_tokens(task):
     list(find(task, split='test')[0].rows())
 
 
+@pytest.mark.parametrize(
+  ('split', 'expected'),
+  [
+    ('train[:2]', '01'),
+    ('train[75%:]', '78'),
+    ('train[-1:]', '8'),
+    ('train[7:99]+train[:1]', '780'),
+  ],
+)
+def test_slices_of_files_and_tables(tmp_path, split, expected):
+  rows = [{'inputs': str(i), 'targets': 'x'} for i in range(9)]
+  (tmp_path / 'quiz.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  (tmp_path / 't.jinja').write_text('{{ inputs }}||| {{ targets }}')
+  table = "[[dataset]]\nname = '{}'\nfiles = 'quiz.jsonl'\nlanguage = 'eng'\nlicense = 'MIT'\n"
+  template = "templates = 't.jinja'\n"
+  (tmp_path / 'sets.toml').write_text(table.format('a') + table.format('b') + template)
+  for found in [
+    *find(tmp_path / 'quiz.jsonl', split=split),
+    *find(tmp_path / 'sets.toml', split=split),
+  ]:
+    assert ''.join(row['inputs'] for row in found.rows()) == expected
+    assert found.source.split == 'train'
+
+
+def test_slices_of_a_task(task):
+  (found,) = find(task, split='train[1:]')
+  assert [row['inputs'] for row in found.rows()] == ['Is it dog?']
+
+
 def test_a_file_of_any_kind(tmp_path):
   row = {'inputs': 'Who?', 'targets': 'Ada'}
   (tmp_path / 'quiz.en.jsonl').write_text(json.dumps(row) + '\n')

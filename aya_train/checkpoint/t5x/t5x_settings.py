@@ -3,7 +3,7 @@
     model.json          architecture, vocabulary, start and end of answers: read with the checkpoint
     model.gin           the same network for T5X: give it with --gin_file after the model's own
     sentencepiece.model, tokenizer/   only where no other file is the whole vocabulary
-T5X takes no notice of them.
+T5X takes no notice of them. Where they are missing, T5X's own config.gin may tell (t5x_gin.py).
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 from aya_train.checkpoint import contents, model_settings
+from aya_train.checkpoint.t5x import t5x_gin
 from aya_train.models import t5_config
 
 FILE, GIN_FILE = 'model.json', 'model.gin'
@@ -68,15 +69,16 @@ def write(
 
 
 def read(checkpoint: contents.Checkpoint, folder: epath.PathLike) -> contents.Checkpoint:
-  """The checkpoint of a folder with what its model.json says; as it is where there is none.
+  """The checkpoint of a folder with what its model.json says, or else the config.gin of its run.
 
   Raises:
-    ValueError: model.json is damaged, or describes another network than the arrays are of.
+    ValueError: model.json is damaged, or describes another network than the arrays are of; see
+      `t5x_gin.applied`.
   """
   folder = epath.Path(folder)
   path = folder / FILE
   if not is_there(folder):
-    return checkpoint
+    return dataclasses.replace(checkpoint, config=t5x_gin.applied(checkpoint.config, folder))
   try:
     content = json.loads(path.read_bytes())
     said = dict(content['architecture'])
@@ -112,6 +114,11 @@ def read(checkpoint: contents.Checkpoint, folder: epath.PathLike) -> contents.Ch
 def is_there(folder: epath.PathLike) -> bool:
   """Whether a folder has a model.json."""
   return epath.Path(folder).is_dir() and (epath.Path(folder) / FILE).exists()
+
+
+def tells_function(folder: epath.PathLike) -> bool:
+  """Whether model.json, or the config.gin of the run, says what the arrays do not."""
+  return is_there(folder) or t5x_gin.tells_function(folder)
 
 
 def vocabulary_file(folder: epath.PathLike) -> str:

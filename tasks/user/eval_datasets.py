@@ -112,19 +112,26 @@ class UserQuestions(seqio.DataSource):
 
 
 class _RowError(ValueError):
-  """What is wrong with a row."""
+  """What is wrong with a row: what was expected, and what it has."""
+
+  def __init__(self, expected: str, got: str = ''):
+    super().__init__(expected, got)
+    self.expected, self.got = expected, got
 
 
 def _of_each(
   dataset: Dataset, rows: Sequence[Located], make: Callable[[Dataset, Mapping[str, Any]], T]
 ) -> list[T]:
   """What `make` gives of every row; of the rows that are wrong one message says the first ones."""
-  found, wrong = [], []
+  found, wrong, said = [], [], ''
   for place, row in rows:
     try:
       found.append(make(dataset, row))
     except _RowError as error:
-      wrong.append(f'{place}: {error}')
+      got = f'got {error.got}' if error.got else ''
+      same = bool(got) and error.expected == said
+      wrong.append(f'{place}: ' + ', '.join(filter(None, ['' if same else error.expected, got])))
+      said = error.expected
   if not wrong:
     return found
   lines = wrong[:_NAMED_ROWS]
@@ -227,7 +234,8 @@ def _from_columns(dataset: Dataset, row: Mapping[str, Any]) -> ranked_prompts.Qu
     raise _RowError(
       'with `rank` and without `templates` the columns must be inputs (a text), options (two texts '
       'or more: a list, or in a cell of CSV \'["a", "b"]\' or \'a ||| b\') and label (the index '
-      f'of the right one, from 0), got {dict(row)!r:.200}'
+      'of the right one, from 0)',
+      f'{dict(row)!r:.200}',
     )
   return ranked_prompts.Question(inputs, options, index)
 
@@ -289,11 +297,11 @@ def _columns(dataset: Dataset, row: Mapping[str, Any]) -> tuple[str, str | None]
   inputs, target = row.get('inputs'), row.get('targets')
   if not isinstance(inputs, str) or not isinstance(target, str | None):
     raise _RowError(
-      'without `templates` the columns must be inputs and targets (or the column of '
-      f'`references`), got {dict(row)!r:.200}'
+      'without `templates` the columns must be inputs and targets (or the column of `references`)',
+      f'{dict(row)!r:.200}',
     )
   if not inputs.strip():
-    raise _RowError(f'inputs is empty, got {dict(row)!r:.200}')
+    raise _RowError('expected a text that is not empty in inputs', f'{dict(row)!r:.200}')
   return inputs, target
 
 
@@ -303,7 +311,7 @@ def _references(dataset: Dataset, row: Mapping[str, Any]) -> list[str]:
   if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
     got = f'{value!r:.80}' if dataset.references in row else f'only {sorted(row)}'
     raise _RowError(
-      f'expected a text or a list of texts in {dataset.references!r} (references), got {got}'
+      f'expected a text or a list of texts in {dataset.references!r} (references)', got
     )
   return [text for text in found if text.strip()]
 

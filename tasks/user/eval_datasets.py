@@ -413,7 +413,11 @@ def _register(task: EvalTask, source: UserQuestions, dataset: Dataset) -> None:
     source=source,
     preprocessors=list(features.TOKENIZE_AND_APPEND_EOS),
     postprocess_fn=references.postprocess,
-    metric_fns=[answer_metrics.function(name) for name in dataset.metrics],
+    metric_fns=[
+      references.together(
+        [answer_metrics.function(name) for name in dataset.metrics], dataset.metrics
+      )
+    ],
     output_features=features.OUTPUT_FEATURES,
   )
   eval_tasks.add(task)

@@ -238,7 +238,7 @@ def test_a_benchmark_without_a_language_has_examples_by_the_script_of_their_lett
   ]
   eval_outputs.write(tmp_path / 'run', tasks)
   page = tmp_path / 'page.html'
-  eval_page.write([tmp_path / 'run'], page)
+  eval_page.write([str(tmp_path / 'run')], page)
   text = page.read_text(encoding='utf-8')
   assert '<h3>Arabic</h3>' in text and '<h3>Ge&#39;ez</h3>' in text
   assert '<ol dir="rtl">' in text and '<ol dir="ltr">' in text

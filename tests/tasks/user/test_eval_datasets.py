@@ -128,8 +128,8 @@ def test_answers_are_compared_with_the_column_of_references(folder):
     task.postprocess_fn(decoded_model_output='', example=row, is_target=True)
     for row in task.source.rows('test')
   ]
-  (exact, _) = task.predict_metric_fns
-  assert exact(targets, ['y', 'y'])['accuracy'] == 50
+  (figures,) = task.predict_metric_fns
+  assert figures(targets, ['y', 'y'])['accuracy'] == 50
   assert eval_tasks.about('mine.swa.bare').metric == 'accuracy'
   lines[1]['right'] = 3
   (folder / 'rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in lines))
@@ -223,11 +223,25 @@ def test_open_questions_have_no_right_answers(folder):
   task = seqio.TaskRegistry.get('mine.all')
   assert [row['references'] for row in task.source.rows('test')] == [[], []]
   targets = [task.postprocess_fn('', example=r, is_target=True) for r in task.source.rows('test')]
-  language = task.predict_metric_fns[2](targets, ['So it went on.', 'Yes.'])
-  assert language == {'without_language': 2}
+  figures = task.predict_metric_fns[0](targets, ['So it went on.', 'Yes.'])
+  assert figures['without_language'] == 2 and 'in_language' not in figures
+  assert figures['answer_characters'] == 9
   add(folder, "metrics = ['length', 'chrf']")
   with pytest.raises(UserDataError, match=r"no row has a right answer.*\['chrf'\] need"):
     seqio.TaskRegistry.get('mine.all').source.rows('test')
+
+
+def test_metrics_that_give_the_same_figure_stand_beside_each_other(folder):
+  write_rows(folder, {'inputs': '1 + 1', 'targets': '2'}, {'inputs': '?', 'targets': None})
+  add(folder, f'metrics = {[name for name in answer_metrics.NAMES if name != "spbleu"]}')
+  task = seqio.TaskRegistry.get('mine.all')
+  targets = [task.postprocess_fn('', example=r, is_target=True) for r in task.source.rows('test')]
+  (metric,) = task.metric_objs
+  assert metric.model_output_type == seqio.metrics.ModelOutputType.PREDICTION
+  (metric,) = task.predict_metric_fns
+  figures = metric(targets, ['It is 2.', 'Yes.'])
+  assert (figures['accuracy'], figures['number_accuracy'], figures['em']) == (0, 100, 0)
+  assert (figures['without_reference'], figures['without_language']) == (1, 2)
 
 
 def test_a_template_without_options_is_refused(folder):

@@ -143,6 +143,8 @@ def metrics_identity(task: seqio.Task) -> tuple[Any, ...]:
 
 def _identity(function: Any) -> Any:
   """What tells functions apart; metrics of our own that differ in an option do the same."""
+  if parts := getattr(function, 'metrics', ()):  # `references.together`
+    return tuple(map(_identity, parts))
   whole = getattr(function, 'func', getattr(function, '__wrapped__', function))
   module = getattr(whole, '__module__', '')
   return (module, whole.__qualname__) if '.tasks.metrics.' in f'.{module}' else id(function)

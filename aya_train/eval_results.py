@@ -169,4 +169,8 @@ def result(outcome: infer_eval.Outcome, about: eval_tasks.EvalTask) -> eval_task
   notes = [*outcome.notes, *published_rows.notes(about, outcome.num_examples)]
   if bad := sorted({*outcome.metrics} - {*finite}):
     notes.append(f'{bad} are NaN or infinite, and left out')
+  if about.metric and about.metric not in outcome.metrics:
+    notes.append(
+      f'{about.metric}, the figure that is published for it, is not defined for these answers'
+    )
   return eval_tasks.Result(about, outcome.num_examples, finite, notes)

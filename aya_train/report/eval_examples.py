@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from aya_train.report import eval_boards, eval_figures, scored_answers
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.languages import aya101, language_codes, writing_direction
+from aya_train.tasks.metrics import scripts
 
 A_SCRIPT = 4
 _LONGEST = 700
@@ -84,11 +85,16 @@ def pick(boards: Sequence[eval_boards.Board], a_script: int = A_SCRIPT) -> list[
 
 
 def _language(task: eval_tasks.EvalTask, prediction: eval_tasks.Prediction) -> tuple[str, str]:
-  """ISO 639-3 code and script of a row; as it is written where no table has it."""
+  """ISO 639-3 code and script of a row; as it is written where no table has it.
+
+  Of a row that says no language the script is that of its letters.
+  """
   code = task.language or str(prediction.fields.get('language') or '')
+  if language_codes.is_unsaid(code):
+    return '', scripts.main(prediction.inputs)
   own = task.name.removeprefix(f'{task.benchmark}.').partition('.')[0]  # 'arb_Latn' in Belebele
   try:
-    language = language_codes.resolve(code).code if code else ''
+    language = language_codes.resolve(code).code
   except language_codes.UnknownLanguageError:
     language = code
   return language, eval_figures.script_of(language, own if '_' in own else code)

@@ -142,7 +142,7 @@ class Cell:
 
   @property
   def name(self) -> str:
-    known = aya101.described(self.language) if self.language else 'several languages'
+    known = aya101.described(self.language) if self.language else 'any language'
     return known if self.variety == self.language else f'{known}, {self.variety}'
 
   @property

@@ -179,7 +179,7 @@ class Benchmark:
       preprocessors=list(features.TOKENIZE_AND_APPEND_EOS),
       output_features=features.OUTPUT_FEATURES,
       postprocess_fn=references.postprocess,
-      metric_fns=list(self.metric_fns),
+      metric_fns=[references.together(self.metric_fns)],
     )
     eval_tasks.add(
       eval_tasks.EvalTask(

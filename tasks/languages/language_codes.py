@@ -19,6 +19,8 @@ from aya_train.tasks.languages import aya101, language_names
 NO_LANGUAGE = 'zxx'
 """ISO 639-3 of what is in no language: program code."""
 
+_UNSAID = frozenset({'', 'und', 'mul', 'mis', 'zxx', 'unknown'})
+
 # xP3x folders beyond the 101: FLORES-200 languages, and those of Tatoeba. The release counts 277
 # languages without a list in its card; these and the folders of the 101 are the 282 codes that
 # bigscience-workshop/xmtf's create_xp3x.py names.
@@ -119,6 +121,14 @@ _TWO_LETTERS = {
   'ts': 'tso',
   'wo': 'wol',
 }
+
+
+def is_unsaid(code: str) -> bool:
+  """Whether a code names no language: '' and ISO 639's und, mul, mis and zxx, with a script or not.
+
+  `resolve` refuses them; what can do without a language asks here first.
+  """
+  return code.strip().lower().replace('-', '_').split('_')[0] in _UNSAID
 
 
 class UnknownLanguageError(ValueError):

@@ -202,18 +202,21 @@ def asked_language(
 
   Args:
     language: of the task; that of an example's `References` goes before it. Examples without
-      either are left out; where nobody knows the language, it is not told.
+      either, or whose code names no language ('und'), are left out and counted; where nobody knows
+      the language, it is not told.
 
   Returns:
     in_language: of the answers that can be told; language_told: share of these among all;
     in_script: answers in a script of the language, of those with enough letters. With intervals; a
-    figure of no answers is left out.
+    figure of no answers is left out. without_language: how many examples have none, if any.
   """
   pairs = [
     (prediction or '', code)
     for target, prediction in zip(targets, predictions, strict=True)
-    if (code := references.language(target, language))
+    if not language_codes.is_unsaid(code := references.language(target, language))
   ]
+  missing = len(predictions) - len(pairs)
+  note = {'without_language': float(missing)} if missing else {}
   known = [(text, code) for text, code in pairs if _is_known(code)]
   verdicts = [answers_in(text, code) for text, code in known]
   fits = [script_fits(text, code) for text, code in known]
@@ -223,4 +226,5 @@ def asked_language(
     intervals.percent('in_language', told)
     | intervals.percent('language_told', [verdict is not None for verdict in verdicts])
     | intervals.percent('in_script', [fit for fit in fits if fit is not None])
+    | note
   )

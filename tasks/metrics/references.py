@@ -96,6 +96,35 @@ def scored(
   return [found for found, _ in kept], [prediction for _, prediction in kept], note
 
 
+_COUNTS = ('without_reference', 'without_language')
+
+
+def together(
+  metrics: Sequence[Callable[..., dict[str, float]]], names: Sequence[str] = ()
+) -> Callable[[Any, Any], dict[str, float]]:
+  """One metric function of several, that SeqIO takes; it refuses two with a figure in common.
+
+  Counts of examples that are left out stand once. Any other figure that an earlier metric has gets
+  the name of its own before it: `number_accuracy`.
+
+  Args:
+    metrics: of (targets, predictions).
+    names: of the metrics, by default those of the functions.
+  """
+  called = names or [metric.__name__ for metric in metrics]
+
+  def figures(targets: Any, predictions: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, metric in zip(called, metrics, strict=True):
+      new = metric(targets, predictions)
+      taken = {*new} & {*found} - {*_COUNTS}
+      found |= {f'{name}_{key}' if taken and key not in _COUNTS else key: new[key] for key in new}
+    return found
+
+  figures.metrics = tuple(metrics)  # type: ignore[attr-defined]
+  return figures
+
+
 def bound(
   metric: Callable[..., dict[str, float]], **options: Any
 ) -> Callable[[Any, Any], dict[str, float]]:

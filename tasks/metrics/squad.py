@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from aya_train.tasks.languages import language_codes
 from aya_train.tasks.metrics import exact_match, intervals, references, scripts
 
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
@@ -28,10 +29,11 @@ def normalize(text: str, language: str = '') -> str:
   """Lower case, no punctuation, single spaces; no articles in English.
 
   Args:
-    language: any code of it; of '' texts in ASCII are taken for English, as SQuAD's script does.
+    language: any code of it; of '' and 'und' texts in ASCII are taken for English, as
+      SQuAD's script does.
   """
   text = _without_punctuation(exact_match.normalize(text).lower())
-  english = is_english(language) if language else text.isascii()
+  english = text.isascii() if language_codes.is_unsaid(language) else is_english(language)
   return ' '.join((_ARTICLES.sub(' ', text) if english else text).split())
 
 

@@ -17,11 +17,18 @@ _METRICS: Mapping[str, tuple[str, str, str]] = {
   'language': ('answer_language', 'asked_language', 'in_language'),
 }
 NAMES = tuple(_METRICS)
+FREE = ('length', 'repetition', 'language')
+"""Metrics that look at answers alone."""
 
 
 def published(name: str) -> str:
   """The figure of a metric that stands for it: 'f1' of 'squad'."""
   return _METRICS[name][2]
+
+
+def needs_references(name: str) -> bool:
+  """Whether a metric compares answers with right ones."""
+  return name not in FREE
 
 
 def function(name: str) -> Callable[..., dict[str, float]]:

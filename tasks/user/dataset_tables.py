@@ -56,7 +56,7 @@ class Dataset:
   Attributes:
     name: of the task.
     files: split -> patterns of files.
-    language: code of all rows, in any system of `language_codes`.
+    language: code of all rows, in any system of `language_codes`; '' of a benchmark without one.
     language_column: column with the code of each row, instead.
     columns: names of the columns of a CSV or TSV without a header; () where there is one.
     templates: file of templates; None if the columns are inputs and targets.
@@ -300,13 +300,9 @@ _TEXTS = tuple(f.name for f in dataclasses.fields(Dataset) if f.type in ('str', 
 def _dataset(row: dict[str, Any], folder: str) -> Dataset:
   known = {field.name for field in dataclasses.fields(Dataset)} - {'folder'}
   _check_keys(row, sorted(known), ('name', 'files'))
-  if bool(row.get('language')) == bool(row.get('language_column')):
-    raise ValueError('give either language or language_column')
   for key in _TEXTS:
     if not isinstance(row.get(key, ''), str):
       raise ValueError(f'{key}: expected a text, got {row[key]!r}')
-  if row.get('language'):
-    language_codes.resolve(row['language'])
   for key in ('columns', 'template_names', 'metrics'):
     if isinstance(value := row.get(key, ()), str):
       value = [part.strip() for part in value.split(';')]
@@ -325,9 +321,21 @@ def _dataset(row: dict[str, Any], folder: str) -> Dataset:
   _check_benchmark(row)
   pair_layouts.check_keys({k: v for k, v in row.items() if v})
   _check_preferences(row)
-  is_benchmark = row['rank'] or row['metrics']
+  is_benchmark = bool(row['rank'] or row['metrics'])
+  _check_language(row, is_benchmark)
   row['files'] = _patterns(row['files'], 'test' if is_benchmark else 'train')
   return Dataset(**row, folder=folder)
+
+
+def _check_language(row: dict[str, Any], is_benchmark: bool) -> None:
+  """What is trained on has a language; a benchmark may have none, or say that it is unknown."""
+  if is_benchmark and language_codes.is_unsaid(row.get('language', '')):
+    row.pop('language', None)
+  given = [key for key in ('language', 'language_column') if row.get(key)]
+  if len(given) > 1 or not (given or is_benchmark):
+    raise ValueError('give either language or language_column')
+  if row.get('language'):
+    language_codes.resolve(row['language'])
 
 
 def _check_benchmark(row: Mapping[str, Any]) -> None:

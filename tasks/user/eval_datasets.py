@@ -7,15 +7,16 @@
   texts of the column that `references` names.
 
 Tasks are NAME.LANG.PROMPT (NAME.LANG without templates, NAME.PROMPT where rows have languages of
-their own), those of lm-evaluation-harness's protocol end in '.harness'. NAME and NAME.harness are
-mixtures of them.
+their own, or none), those of lm-evaluation-harness's protocol end in '.harness'. NAME and
+NAME.harness are mixtures of them.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import seqio
 import tensorflow as tf
@@ -40,6 +41,8 @@ GENERATED_FIELDS: Mapping[str, tf.TensorSpec] = {
 Located = tuple[str, Mapping[str, Any]]
 Reader = Callable[[Dataset, str], Iterator[Located]]
 
+T = TypeVar('T')
+_NAMED_ROWS = 5  # in a message about rows that are wrong
 _TASKS: dict[str, list[str]] = defaultdict(list)
 _MIXTURES: dict[str, list[str]] = defaultdict(list)
 
@@ -65,9 +68,8 @@ class UserQuestions(seqio.DataSource):
       UserDataError: a file, a row or a template is wrong; the message says which.
       FileNotFoundError: a file is not there.
     """
-    if self.dataset.rank:
-      return list(_ranked(self.dataset, self.template, self.read(self.dataset, split)))
-    return list(_generated(self.dataset, self.template, self.read(self.dataset, split)))
+    made = _ranked if self.dataset.rank else _generated
+    return made(self.dataset, self.template, self.read(self.dataset, split))
 
   def get_dataset(
     self,
@@ -109,12 +111,55 @@ class UserQuestions(seqio.DataSource):
     return [f'{self.dataset.name} ({len(self.dataset.paths(split))} files)']
 
 
-def _language(dataset: Dataset, place: str, row: Mapping[str, Any]) -> str:
+class _RowError(ValueError):
+  """What is wrong with a row: what was expected, and what it has."""
+
+  def __init__(self, expected: str, got: str = ''):
+    super().__init__(expected, got)
+    self.expected, self.got = expected, got
+
+
+def _of_each(
+  dataset: Dataset, rows: Sequence[Located], make: Callable[[Dataset, Mapping[str, Any]], T]
+) -> list[T]:
+  """What `make` gives of every row; of the rows that are wrong one message says the first ones."""
+  found, wrong, said = [], [], ''
+  for place, row in rows:
+    try:
+      found.append(make(dataset, row))
+    except _RowError as error:
+      got = f'got {error.got}' if error.got else ''
+      same = bool(got) and error.expected == said
+      wrong.append(f'{place}: ' + ', '.join(filter(None, ['' if same else error.expected, got])))
+      said = error.expected
+  if not wrong:
+    return found
+  lines = wrong[:_NAMED_ROWS]
+  if len(wrong) > len(lines):
+    lines.append(f'and {len(wrong) - len(lines):,} more of {len(rows):,} rows')
+  raise UserDataError(f'data set {dataset.name!r}, ' + '\n  '.join(lines))
+
+
+def _language(dataset: Dataset, row: Mapping[str, Any]) -> str:
+  """ISO 639-3 of a row; '' where nothing says its language."""
   code = dataset.language or str(row.get(dataset.language_column) or '')
+  if language_codes.is_unsaid(code):
+    return ''
   try:
     return language_codes.resolve(code).code
   except language_codes.UnknownLanguageError as error:
-    raise UserDataError(f'data set {dataset.name!r}, {place}: {error}') from error
+    raise _RowError(str(error)) from error
+
+
+def _languages(dataset: Dataset, rows: Sequence[Located]) -> list[str]:
+  column = dataset.language_column
+  if column and rows and not any(column in row for _, row in rows):
+    place, row = rows[0]
+    raise UserDataError(
+      f'data set {dataset.name!r}, {place}: no column {column!r} (language_column) in any row, '
+      f'only {sorted(row)}'
+    )
+  return _of_each(dataset, rows, _language)
 
 
 def _identifier(place: str, row: Mapping[str, Any]) -> str:
@@ -123,23 +168,25 @@ def _identifier(place: str, row: Mapping[str, Any]) -> str:
 
 def _ranked(
   dataset: Dataset, template: PromptTemplate | None, located: Iterable[Located]
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
   rows = list(located)
-  for number, question in _questions(dataset, template, rows):
-    place, row = rows[number]
-    yield {
+  asked = list(_questions(dataset, template, rows))
+  languages = _languages(dataset, rows)
+  return [
+    {
       **question._asdict(),
-      'id': _identifier(place, row),
-      'language': _language(dataset, place, row),
+      'id': _identifier(*rows[number]),
+      'language': languages[number],
     }
+    for number, question in asked
+  ]
 
 
 def _questions(
   dataset: Dataset, template: PromptTemplate | None, rows: Sequence[Located]
 ) -> Iterator[tuple[int, ranked_prompts.Question]]:
   if template is None:
-    for number, (place, row) in enumerate(rows):
-      yield number, _from_columns(dataset, place, row)
+    yield from enumerate(_of_each(dataset, rows, _from_columns))
     return
   limit = dataset.max_characters or ranked_prompts.PRINTED_CHARACTERS
   try:
@@ -150,56 +197,84 @@ def _questions(
     raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
 
 
-def _from_columns(dataset: Dataset, place: str, row: Mapping[str, Any]) -> ranked_prompts.Question:
+def _options(value: Any) -> Any:
+  """A list of options; a cell of a CSV has it as JSON, or with promptsource's mark between them."""
+  if not isinstance(value, str):
+    return value
+  if value.lstrip().startswith('['):
+    try:
+      return json.loads(value)
+    except ValueError:
+      return value
+  return [option.strip() for option in value.split('|||')]
+
+
+def _label(value: Any) -> int:
+  """An index, as JSON, spreadsheets and pandas write it: 1, '1', 1.0, '1.0'; -1 of what is none."""
+  try:
+    number = -1.0 if isinstance(value, bool) else float(value)
+  except (TypeError, ValueError):
+    return -1
+  return int(number) if number.is_integer() else -1
+
+
+def _from_columns(dataset: Dataset, row: Mapping[str, Any]) -> ranked_prompts.Question:
+  del dataset
   inputs: Any = row.get('inputs')
-  options: Any = row.get('options')
+  options: Any = _options(row.get('options'))
+  index = _label(row.get('label'))
   sound = (
     isinstance(inputs, str)
+    and bool(inputs.strip())
     and isinstance(options, list)
     and len(options) > 1
     and all(isinstance(option, str) and option.strip() for option in options)
   )
-  try:
-    index = int(str(row.get('label')))
-  except ValueError:
-    index = -1
-  if not sound or not 0 <= index < len(options or ()):
-    raise UserDataError(
-      f'data set {dataset.name!r}, {place}: with `rank` and without `templates` the columns must '
-      'be inputs (a text), options (a list of two texts or more) and label (the index of the right '
-      f'one, from 0), got {dict(row)!r:.200}'
+  if not sound or not 0 <= index < len(options):
+    raise _RowError(
+      'with `rank` and without `templates` the columns must be inputs (a text), options (two texts '
+      'or more: a list, or in a cell of CSV \'["a", "b"]\' or \'a ||| b\') and label (the index '
+      'of the right one, from 0)',
+      f'{dict(row)!r:.200}',
     )
   return ranked_prompts.Question(inputs, options, index)
 
 
 def _generated(
   dataset: Dataset, template: PromptTemplate | None, located: Iterable[Located]
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
   rows = list(located)
-  for number, inputs, target in _pairs(dataset, template, rows):
-    place, row = rows[number]
-    found = _references(dataset, place, row) if dataset.references else [target]
-    yield {
-      'inputs': inputs,
-      'targets': found[0] if found else '',
-      'references': found,
-      'id': _identifier(place, row),
-      'language': _language(dataset, place, row),
-    }
+  pairs = list(_pairs(dataset, template, rows))
+  languages = _languages(dataset, rows)
+  right = _of_each(dataset, rows, _references) if dataset.references else []
+  made = []
+  for number, inputs, target in pairs:
+    texts = [] if target is None else [target]
+    found = right[number] if dataset.references else texts
+    made.append(
+      {
+        'inputs': inputs,
+        'targets': found[0] if found else '',
+        'references': found,
+        'id': _identifier(*rows[number]),
+        'language': languages[number],
+      }
+    )
+  needing = [name for name in dataset.metrics if answer_metrics.needs_references(name)]
+  if needing and made and not any(row['references'] for row in made):
+    raise UserDataError(
+      f'data set {dataset.name!r}, {rows[0][0]}: no row has a right answer, which the metrics '
+      f'{needing} need: give targets or `references`, or take {[*answer_metrics.FREE]}'
+    )
+  return made
 
 
 def _pairs(
   dataset: Dataset, template: PromptTemplate | None, rows: Sequence[Located]
-) -> Iterator[tuple[int, str, str]]:
+) -> Iterator[tuple[int, str, str | None]]:
   if template is None:
-    for number, (place, row) in enumerate(rows):
-      inputs, target = row.get('inputs'), row.get('targets', '')
-      if not isinstance(inputs, str) or (not dataset.references and not isinstance(target, str)):
-        raise UserDataError(
-          f'data set {dataset.name!r}, {place}: without `templates` the columns must be inputs and '
-          f'targets (or the column of `references`), got {sorted(row)}'
-        )
-      yield number, inputs, str(target)
+    for number, (inputs, target) in enumerate(_of_each(dataset, rows, _columns)):
+      yield number, inputs, target
     return
   rendered = templates.render(
     [template], [row for _, row in rows], seed=dataset.seed, max_characters=dataset.max_characters
@@ -217,14 +292,26 @@ def _pairs(
     raise UserDataError(f'data set {dataset.name!r}, {dataset.templates}: {error}') from error
 
 
-def _references(dataset: Dataset, place: str, row: Mapping[str, Any]) -> list[str]:
+def _columns(dataset: Dataset, row: Mapping[str, Any]) -> tuple[str, str | None]:
+  """Inputs and targets; None of a row without any."""
+  inputs, target = row.get('inputs'), row.get('targets')
+  if not isinstance(inputs, str) or not isinstance(target, str | None):
+    raise _RowError(
+      'without `templates` the columns must be inputs and targets (or the column of `references`)',
+      f'{dict(row)!r:.200}',
+    )
+  if not inputs.strip():
+    raise _RowError('expected a text that is not empty in inputs', f'{dict(row)!r:.200}')
+  return inputs, target
+
+
+def _references(dataset: Dataset, row: Mapping[str, Any]) -> list[str]:
   value = row.get(dataset.references)
   found = [value] if isinstance(value, str) else value
   if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
     got = f'{value!r:.80}' if dataset.references in row else f'only {sorted(row)}'
-    raise UserDataError(
-      f'data set {dataset.name!r}, {place}: expected a text or a list of texts in '
-      f'{dataset.references!r} (references), got {got}'
+    raise _RowError(
+      f'expected a text or a list of texts in {dataset.references!r} (references)', got
     )
   return [text for text in found if text.strip()]
 
@@ -326,7 +413,11 @@ def _register(task: EvalTask, source: UserQuestions, dataset: Dataset) -> None:
     source=source,
     preprocessors=list(features.TOKENIZE_AND_APPEND_EOS),
     postprocess_fn=references.postprocess,
-    metric_fns=[answer_metrics.function(name) for name in dataset.metrics],
+    metric_fns=[
+      references.together(
+        [answer_metrics.function(name) for name in dataset.metrics], dataset.metrics
+      )
+    ],
     output_features=features.OUTPUT_FEATURES,
   )
   eval_tasks.add(task)

@@ -230,6 +230,21 @@ def test_more_evaluations_than_fit_side_by_side(tmp_path):
   assert both['columns'] == ['ours, step 10', 'b']
 
 
+def test_a_benchmark_without_a_language_has_examples_by_the_script_of_their_letters(tmp_path):
+  rows = [('ما هذا؟', ('نعم', 'لا')), ('ኢትዮጵያ የት ናት?', ('እዚህ', 'እዚያ'))]
+  tasks = [
+    eval_outputs.ranked('', f'p{i}', [True], benchmark='mine', inputs=text, options=options)
+    for i, (text, options) in enumerate(rows)
+  ]
+  eval_outputs.write(tmp_path / 'run', tasks)
+  page = tmp_path / 'page.html'
+  eval_page.write([str(tmp_path / 'run')], page)
+  text = page.read_text(encoding='utf-8')
+  assert '<h3>Arabic</h3>' in text and '<h3>Ge&#39;ez</h3>' in text
+  assert '<ol dir="rtl">' in text and '<ol dir="ltr">' in text
+  assert 'several languages' not in text
+
+
 def test_an_empty_answer_is_said_to_be_one(tmp_path):
   task = eval_outputs.generated('tha', [''], ['ฝน'])
   boards, view = view_of(eval_outputs.write(tmp_path / 'a', [task]))

@@ -117,6 +117,14 @@ def test_references_as_list_or_as_text_of_one(value, texts):
   assert tata.texts_of(value, 'F') == texts
 
 
+def test_tables_without_a_reference_are_counted_once_whatever_metrics_there_are():
+  (metric,) = seqio.TaskRegistry.get('tata.swa.describe').predict_metric_fns
+  text = 'Idadi ya watu iliongezeka sana mwaka huu'
+  figures = metric([[text], []], [text, 'nne'])
+  assert figures['without_reference'] == 1
+  assert round(figures['chrf'], 6) == round(figures['bleu'], 6) == 100
+
+
 def test_real_sentences_keep_gender_entity_and_stereotype():
   benchmark_files.need('winomt')
   rows = benchmark_files.rows('winomt.deu.translate', 'test')

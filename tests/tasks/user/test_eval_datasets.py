@@ -128,8 +128,8 @@ def test_answers_are_compared_with_the_column_of_references(folder):
     task.postprocess_fn(decoded_model_output='', example=row, is_target=True)
     for row in task.source.rows('test')
   ]
-  (exact, _) = task.predict_metric_fns
-  assert exact(targets, ['y', 'y'])['accuracy'] == 50
+  (figures,) = task.predict_metric_fns
+  assert figures(targets, ['y', 'y'])['accuracy'] == 50
   assert eval_tasks.about('mine.swa.bare').metric == 'accuracy'
   lines[1]['right'] = 3
   (folder / 'rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in lines))
@@ -156,6 +156,92 @@ def test_every_metric_that_a_table_can_name_is_there():
 def test_keys_that_do_not_fit_are_refused_by_row_and_name(folder, text, message):
   with pytest.raises(UserDataError, match=message):
     add(folder, f"language = 'sw'\ntemplates = 'templates.yaml'\n{text}")
+
+
+def write_rows(folder, *rows):
+  (folder / 'rows.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+SUMS = {'inputs': '2 + 2', 'options': ['4', '5'], 'label': 0}
+
+
+@pytest.mark.parametrize('language', ['', "language = 'und'\n", "language = 'mul'\n"])
+def test_a_benchmark_needs_no_language(folder, language):
+  write_rows(folder, SUMS)
+  assert add(folder, f'{language}rank = true')[0] == 'mine.all'
+  (found,) = seqio.TaskRegistry.get('mine.all').source.rows('test')
+  assert (found['label'], found['language']) == (0, '')
+  assert eval_tasks.about('mine.all').language == ''
+  names = add(folder, RANKED.replace("language = 'sw'\n", language))
+  assert names[0] == 'mine.Which_one'
+
+
+def test_some_rows_may_say_no_language(folder):
+  codes = ['und', 'yo', '', None, 'zxx', 'mul']
+  write_rows(folder, *(SUMS | {'lang': code} for code in codes), SUMS)
+  add(folder, "language_column = 'lang'\nrank = true")
+  found = seqio.TaskRegistry.get('mine.all').source.rows('test')
+  assert [row['language'] for row in found] == ['', 'yor', '', '', '', '', '']
+  add(folder, "language_column = 'sprache'\nrank = true")
+  with pytest.raises(UserDataError, match=r"row 1: no column 'sprache' \(language_column\)"):
+    seqio.TaskRegistry.get('mine.all').source.rows('test')
+
+
+def test_what_is_trained_on_names_its_language(folder):
+  for text in ('', "language = 'und'"):
+    with pytest.raises(UserDataError, match=r'give either language|unknown language code'):
+      add(folder, text)
+  with pytest.raises(UserDataError, match=r'give either language or language_column'):
+    add(folder, "rank = true\nlanguage = 'sw'\nlanguage_column = 'lang'")
+
+
+def test_all_rows_that_are_wrong_stand_in_one_message(folder):
+  bad = [SUMS | {'label': 2}, SUMS | {'options': ['4']}, SUMS | {'inputs': ' '}]
+  write_rows(folder, SUMS, *bad, *[SUMS | {'label': 'x'}] * 6)
+  add(folder, 'rank = true')
+  with pytest.raises(UserDataError) as error:
+    seqio.TaskRegistry.get('mine.all').source.rows('test')
+  text = str(error.value)
+  assert all(f'row {number}: ' in text for number in (2, 3, 4, 5, 6))
+  assert 'row 1: ' not in text and text.endswith('and 4 more of 10 rows')
+
+
+@pytest.mark.parametrize('cell', ['"[""4"", ""5""]"', '4 ||| 5'])
+@pytest.mark.parametrize('label', ['1', '1.0'])
+def test_a_spreadsheet_has_its_options_in_one_cell(folder, cell, label):
+  (folder / 'rows.csv').write_text(f'inputs,options,label\n2 + 3,{cell},{label}\n')
+  table = folder / 'table.toml'
+  table.write_text("[[dataset]]\nname = 'mine'\nfiles = 'rows.csv'\nrank = true\n")
+  user_data.add_table(table)
+  (found,) = seqio.TaskRegistry.get('mine.all').source.rows('test')
+  assert (found['options'], found['label']) == (['4', '5'], 1)
+
+
+def test_open_questions_have_no_right_answers(folder):
+  write_rows(folder, {'inputs': 'Tell me more.'}, {'inputs': 'And then?', 'targets': None})
+  add(folder, "metrics = ['length', 'repetition', 'language']")
+  task = seqio.TaskRegistry.get('mine.all')
+  assert [row['references'] for row in task.source.rows('test')] == [[], []]
+  targets = [task.postprocess_fn('', example=r, is_target=True) for r in task.source.rows('test')]
+  figures = task.predict_metric_fns[0](targets, ['So it went on.', 'Yes.'])
+  assert figures['without_language'] == 2 and 'in_language' not in figures
+  assert figures['answer_characters'] == 9
+  add(folder, "metrics = ['length', 'chrf']")
+  with pytest.raises(UserDataError, match=r"no row has a right answer.*\['chrf'\] need"):
+    seqio.TaskRegistry.get('mine.all').source.rows('test')
+
+
+def test_metrics_that_give_the_same_figure_stand_beside_each_other(folder):
+  write_rows(folder, {'inputs': '1 + 1', 'targets': '2'}, {'inputs': '?', 'targets': None})
+  add(folder, f'metrics = {[name for name in answer_metrics.NAMES if name != "spbleu"]}')
+  task = seqio.TaskRegistry.get('mine.all')
+  targets = [task.postprocess_fn('', example=r, is_target=True) for r in task.source.rows('test')]
+  (metric,) = task.metric_objs
+  assert metric.model_output_type == seqio.metrics.ModelOutputType.PREDICTION
+  (metric,) = task.predict_metric_fns
+  figures = metric(targets, ['It is 2.', 'Yes.'])
+  assert (figures['accuracy'], figures['number_accuracy'], figures['em']) == (0, 100, 0)
+  assert (figures['without_reference'], figures['without_language']) == (1, 2)
 
 
 def test_a_template_without_options_is_refused(folder):

@@ -6,12 +6,19 @@ import platform
 from etils import epath
 
 PIECES = 'shared_vocabulary.json'
+ENCODER = 'embedding.json'
 
 
 def is_folder(path: epath.PathLike) -> bool:
   """Whether a folder is what `convert --to ct2` writes."""
   folder = epath.Path(path)
   return (folder / 'model.bin').exists() and (folder / PIECES).exists()
+
+
+def is_encoder_folder(path: epath.PathLike) -> bool:
+  """Whether a folder is what `convert --to ct2` writes of a sentence encoder."""
+  folder = epath.Path(path)
+  return (folder / 'model.bin').exists() and (folder / ENCODER).exists()
 
 
 def prefer_mkl() -> None:

@@ -5,6 +5,7 @@ holds. A barrier here knows who has not come, and what the missing host was last
 a host that does not move, not on one that is slow.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -57,18 +58,32 @@ class Peers:
     self._sent = 0
     self._barriers = 0
     self._said = ''
+    self._stopped = threading.Event()
+    self._thread: threading.Thread | None = None
 
   def start(self) -> None:
-    threading.Thread(target=self._live, name='peers', daemon=True).start()
+    """Signs of life from now on, on a thread."""
+    self._thread = threading.Thread(target=self._live, name='peers', daemon=True)
+    self._thread.start()
+
+  def stop(self) -> None:
+    """Waits for the thread to end.
+
+    Where Python ends while the thread is within JAX's client, the process is aborted: a thread that
+    comes back from compiled code then is unwound through it.
+    """
+    self._stopped.set()
+    if self._thread is not None:
+      self._thread.join(SILENT)
 
   def _live(self) -> None:
-    while True:
+    while not self._stopped.is_set():
       try:
         self.look()
       except Exception as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         self._tell(f'host 0, which coordinates, cannot be reached ({text})')
-      time.sleep(PERIOD)
+      self._stopped.wait(PERIOD)
 
   def look(self) -> None:
     """Gives a sign of life, and takes those of the others."""
@@ -200,6 +215,7 @@ def start(index: int, count: int, on_silence: Callable[[str], None]) -> None:
   _here = Peers(_client(), index, count, on_silence)
   watchdog.descriptions.append(_here.describe)
   _here.start()
+  atexit.register(_here.stop)  # before JAX leaves the others, which it registered earlier
 
 
 def here() -> Peers:

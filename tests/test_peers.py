@@ -1,6 +1,7 @@
 """Barriers between hosts that name who is missing; the key-value store is a dict."""
 
 import threading
+import time
 
 import pytest
 
@@ -96,6 +97,24 @@ def test_hosts_that_are_at_different_places_say_so(hosts):
   results = on_threads(hosts, lambda host: host.exchange('save' if host.index else 'end', None))
   assert all(isinstance(error, peers.MissingHostError) for error in results.values())
   assert "host 3 is at 'save' and host 0 at 'end'" in str(results[3])
+
+
+def test_nothing_is_asked_of_the_store_when_python_ends(hosts, monkeypatch):
+  peer, calls = hosts[0], []
+  held = peer._client.key_value_dir_get
+
+  def slow(*arguments):
+    calls.append('begun')
+    time.sleep(0.2)
+    calls.append('ended')
+    return held(*arguments)
+
+  monkeypatch.setattr(peer._client, 'key_value_dir_get', slow, raising=False)
+  peer.start()
+  while not calls:
+    time.sleep(0.01)
+  peer.stop()
+  assert calls == ['begun', 'ended'] and not peer._thread.is_alive()
 
 
 def test_a_host_that_falls_silent_is_told_once_and_taken_back(hosts, monkeypatch):

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help='stack layers; default: as in SRC where the format stays, else only native ones do',
   )
 
-  group = parser.add_argument_group('embeddings', 'for --to sentence-transformers')
+  group = parser.add_argument_group('embeddings', 'for --to sentence-transformers, ct2 and gguf')
   group.add_argument(
     '--max_length', type=int, metavar='N', help='tokens of a text; default: as trained, else 512'
   )
@@ -164,6 +164,7 @@ def _convert(args: argparse.Namespace) -> None:
       examples_file=args.examples,
       num_examples=args.num_examples,
       verify=args.verify,
+      max_length=args.max_length,
       **common,
       **card,
     )

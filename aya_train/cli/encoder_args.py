@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     'checkpoint',
     type=os.path.expanduser,
     help='MODEL_DIR of an embedding run or of any other, one of its steps, a T5X checkpoint, a '
-    'Hugging Face folder, a folder of sentence-transformers',
+    'Hugging Face folder, a folder of sentence-transformers or of CTranslate2',
   )
   group = parser.add_argument_group('vectors')
   group.add_argument(
@@ -42,13 +42,21 @@ def open_encoder(args: argparse.Namespace) -> Any:
   Raises:
     ValueError, FileNotFoundError: see `encoder_checkpoint.open_checkpoint` and `TextEncoder`.
   """
-  from aya_train.embedding import encoder_checkpoint, text_encoder
+  from aya_train import ct2_library
+  from aya_train.embedding import ct2_vectors, encoder_checkpoint, text_encoder
 
   number_args.at_least(args, 2, 'max_length')
   host_args.join(args)
   settings = text_encoder.Settings(
     args.dimension, args.max_length, args.batch_size, args.dtype, args.vocabulary
   )
+  if ct2_library.is_encoder_folder(args.checkpoint):
+    if args.model_parallel != 1 or args.shard_weights or args.dtype != 'float32':
+      raise ValueError(
+        f'{args.checkpoint} is a CTranslate2 model, which computes in the types it was written in, '
+        'on one device: leave out --model_parallel, --shard_weights and --dtype'
+      )
+    return ct2_vectors.Ct2TextEncoder(args.checkpoint, settings)
   partitioner = text_encoder.partitioner(args.model_parallel, shard_weights=args.shard_weights)
   checkpoint = encoder_checkpoint.open_checkpoint(args.checkpoint)
   return text_encoder.TextEncoder(checkpoint, partitioner, settings)

@@ -13,6 +13,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import ct2_library
 from aya_train.checkpoint import checkpoint_identity, formats, manager, native
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer, hf_vocabulary
@@ -98,6 +99,20 @@ class EncoderCheckpoint:
     return content
 
 
+def is_encoder(path: epath.PathLike) -> bool:
+  """Whether a checkpoint is made for vectors, or an encoder alone; nothing else can be had of it.
+
+  Raises:
+    FileNotFoundError, ValueError: nothing there, or damaged.
+  """
+  if (epath.Path(path) / MODULES).exists() or ct2_library.is_encoder_folder(path):
+    return True
+  source = formats.detect(path)
+  if source.format is formats.Format.HF:
+    return _is_encoder_alone(source.path)
+  return source.format is formats.Format.NATIVE and native.is_encoder(source.path)
+
+
 def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
   """Opens any checkpoint that has an encoder.
 
@@ -107,6 +122,11 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
       something else than mean pooling, at most one projection and cosine similarity.
   """
   path = epath.Path(path)
+  if ct2_library.is_encoder_folder(path):
+    raise ValueError(
+      f'{path} is a CTranslate2 encoder, whose weights are quantised: `embed`, `mine` and '
+      '`eval-embeddings` use it as it is, and nothing else can be made of it'
+    )
   if (path / MODULES).exists():
     return _sentence_transformers(path)
   source = formats.detect(path)

@@ -68,6 +68,9 @@ class Settings:
   vocabulary: str | None = None
 
 
+DEFAULTS = Settings()
+
+
 class TextEncoder:
   """A checkpoint on the devices.
 
@@ -81,7 +84,7 @@ class TextEncoder:
     self,
     checkpoint: encoder_checkpoint.EncoderCheckpoint,
     partitioner: partitioning.Partitioner,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
   ):
     """Opens vocabulary and checks all settings; weights are read at the first text.
 
@@ -152,13 +155,11 @@ class TextEncoder:
     """
     tokens = self._tokens.of(texts)
     found = np.zeros((len(texts), self.dimension), np.float32)
-    step, params = self._loaded()
     for width, places in plan(list(map(len, tokens)), self._rows, self.max_length):
       inputs = np.zeros((self._rows, width), np.int32)
       for row, place in enumerate(places):
         inputs[row, : len(tokens[place])] = tokens[place]
-      placed = self._partitioner.place({'tokens': inputs})
-      vectors = np.asarray(step(params, placed['tokens']))[: len(places)]
+      vectors = self._of_batch(inputs)[: len(places)]
       if not np.isfinite(vectors).all():
         raise finiteness.NonFiniteError(
           f'{self.checkpoint.path} gives vectors that are NaN or infinite: take another '
@@ -167,6 +168,11 @@ class TextEncoder:
       found[places] = vectors
       advance(len(places))
     return found
+
+  def _of_batch(self, tokens: np.ndarray) -> np.ndarray:
+    """Vectors of ids [rows, width], which end in padding (0); a row may be padding alone."""
+    step, params = self._loaded()
+    return np.asarray(step(params, self._partitioner.place({'tokens': tokens})['tokens']))
 
   def _loaded(self) -> tuple[Callable[..., Any], Any]:
     if self._step is None:

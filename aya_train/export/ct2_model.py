@@ -34,6 +34,7 @@ QUANTISATIONS = (
   'float32',
 )
 DEFAULT_QUANTISATION = 'int8_float32'
+ENCODER_QUANTISATIONS = tuple(q for q in QUANTISATIONS if 'float16' not in q.split('_'))
 
 
 def to_ctranslate2(
@@ -74,6 +75,39 @@ def to_ctranslate2(
   with work_folder.replacing(dst, overwrite=overwrite) as work:
     logger.info('CTranslate2 is quantising, which shows no progress')
     _converter(hf_folder, rows).convert(str(work / 'out'), quantization=quantisation, force=True)
+  return epath.Path(dst)
+
+
+def encoder_to_ctranslate2(
+  hf_folder: epath.PathLike, dst: epath.PathLike, *, quantisation: str = DEFAULT_QUANTISATION
+) -> epath.Path:
+  """Writes a folder that `ctranslate2.Encoder` loads, with the tokenizer beside it.
+
+  Its output is the encoder's last layer, [texts, tokens, width]: whoever uses it takes the mean
+  over the tokens. The converter quantises the input table in place, so the torch module that it is
+  given computes nothing right afterwards.
+
+  Args:
+    hf_folder: local folder of an encoder alone, as `sentence_folder.export` writes it.
+    dst: new or empty local folder.
+    quantisation: one of `ENCODER_QUANTISATIONS`.
+
+  Raises:
+    ValueError: another quantisation, or weights that are not finite in it.
+    ModuleNotFoundError: the extra `quantised` is not installed.
+  """
+  if quantisation not in ENCODER_QUANTISATIONS:
+    raise ValueError(
+      f'quantisation of an encoder for ct2 must be one of {ENCODER_QUANTISATIONS}, got '
+      f'{quantisation!r}: encoders of T5 overflow in float16'
+    )
+  hf_folder = epath.Path(hf_folder)
+  hf_vocabulary.check_class(hf_folder)
+  _check_weights(hf_folder, quantisation, False)
+  with work_folder.replacing(dst, overwrite=False) as work:
+    out = work / 'out'
+    _encoder_converter(hf_folder).convert(str(out), quantization=quantisation, force=True)
+    hf_vocabulary.copy(hf_folder, out)
   return epath.Path(dst)
 
 
@@ -126,6 +160,51 @@ def _converter(hf_folder: epath.Path, rows: int) -> Any:
 
   files = [name for name in hf_vocabulary.FILES if (hf_folder / name).exists()]
   return Converter(str(hf_folder), copy_files=files)
+
+
+def _encoder_converter(hf_folder: epath.Path) -> Any:
+  ct2_library.prefer_mkl()
+  import transformers as hf
+  from ctranslate2 import converters
+  from ctranslate2.converters import transformers
+  from ctranslate2.specs import common_spec, transformer_spec
+
+  activations = {
+    'relu': common_spec.Activation.RELU,
+    'gelu_new': common_spec.Activation.GELUTanh,
+    'silu': common_spec.Activation.SWISH,
+  }
+
+  class Converter(converters.Converter):
+    """The encoder's half of CTranslate2's own loaders of T5, as a model of its own."""
+
+    def _load(self) -> Any:
+      model = hf_torch.open_encoder_mapped(hf_folder)
+      config = model.config
+      if (kind := config.dense_act_fn) not in activations:
+        raise ValueError(f'{hf_folder}: CTranslate2 has MLPs of {[*activations]}, got {kind}')
+      encoder = transformer_spec.TransformerEncoderSpec(
+        config.num_layers,
+        config.num_heads,
+        activation=activations[kind],
+        ffn_glu=config.is_gated_act,
+        relative_attention_bias=True,
+        rms_norm=True,
+      )
+      loaders = {'umt5': transformers.UMT5Loader}
+      loaders.get(config.model_type, transformers.T5Loader)().set_stack(encoder, model.encoder)
+      spec = transformer_spec.TransformerEncoderModelSpec(encoder)
+      tokenizer = hf.AutoTokenizer.from_pretrained(str(hf_folder))
+      add_padding_pieces(tokenizer, config.vocab_size)
+      pieces = tokenizer.get_vocab()
+      spec.register_vocabulary(sorted(pieces, key=pieces.__getitem__))
+      spec.config.unk_token = tokenizer.unk_token
+      spec.config.bos_token = tokenizer.pad_token
+      spec.config.eos_token = tokenizer.eos_token
+      spec.config.layer_norm_epsilon = hf_config.LAYER_NORM_EPSILON
+      return spec
+
+  return Converter()
 
 
 def add_padding_pieces(tokenizer: Any, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Exported folders as one GGUF file for llama.cpp's T5, through the gguf package.
+"""Exported folders as one GGUF file for llama.cpp's T5 or its encoder, by the gguf package.
 
 llama.cpp (src/models/t5.cpp) computes what our network does if the MLP is gelu, gated, or relu;
 relative positions end at 128; and the head is in the file as it is to be used: of a tied network it
@@ -30,12 +30,14 @@ from aya_train.checkpoint.hf import (
   hf_torch,
   hf_vocabulary,
 )
+from aya_train.models import t5_config
 
 # Those that the gguf package can write, largest first.
 QUANTISATIONS = ('f32', 'bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0')
 DEFAULT_QUANTISATION = 'q8_0'
 FILE = 'model-{quantisation}.gguf'
 _HEAD = 'lm_head.weight'
+_T5, _ENCODER = 't5', 't5encoder'
 _SMALLEST_OF_HEAD = 'q8_0'
 _MAX_DISTANCE = 128  # src/llama-graph.cpp
 _ACTIVATIONS = (('gelu', 'linear'), ('relu',))
@@ -97,9 +99,52 @@ def to_gguf(
   with work_folder.replacing(dst, overwrite=overwrite) as work:
     folder = work / 'out'
     folder.mkdir()
-    writer = gguf.GGUFWriter(str(folder / FILE.format(quantisation=quantisation)), 't5')
+    writer = gguf.GGUFWriter(str(folder / FILE.format(quantisation=quantisation)), _T5)
     _add_settings(writer, settings, quantisation, name or hf_folder.name, context_length)
     writer.add_decoder_start_token_id(answers.decoder_start_id)
+    _add_vocabulary(writer, vocabulary, settings)
+    _write_tensors(writer, tensors, settings, quantisation)
+    writer.close()
+  return epath.Path(dst)
+
+
+def encoder_to_gguf(
+  hf_folder: epath.PathLike,
+  dst: epath.PathLike,
+  *,
+  quantisation: str = DEFAULT_QUANTISATION,
+  name: str | None = None,
+  context_length: int = 512,
+) -> epath.Path:
+  """Writes one GGUF file of an encoder, architecture t5encoder, its vectors the mean of its output.
+
+  Args:
+    hf_folder: folder of an encoder alone with its tokenizer, as `sentence_folder.export` writes it.
+    dst: new or empty folder.
+    quantisation, name: see `to_gguf`.
+    context_length: most tokens of a text.
+
+  Raises:
+    ValueError: unknown quantisation, or a network that llama.cpp's T5 does not compute.
+    FileNotFoundError: no config.json, weights or tokenizer.
+    ModuleNotFoundError: the extra `quantised` is not installed.
+  """
+  import gguf
+
+  if quantisation not in QUANTISATIONS:
+    raise ValueError(f'quantisation for gguf must be one of {QUANTISATIONS}, got {quantisation!r}')
+  hf_folder = epath.Path(hf_folder)
+  settings = hf_files.read_config(hf_folder)
+  tensors = _float32(hf_folder)
+  content = {k: v for k, v in settings.items() if k != 'is_encoder_decoder'}
+  _check_network(hf_config.from_hf_config(content, has_head=True, where=str(hf_folder)), hf_folder)
+  vocabulary = _vocabulary(hf_folder, settings['vocab_size'])
+  with work_folder.replacing(dst, overwrite=False) as work:
+    folder = work / 'out'
+    folder.mkdir()
+    writer = gguf.GGUFWriter(str(folder / FILE.format(quantisation=quantisation)), _ENCODER)
+    _add_settings(writer, settings, quantisation, name or hf_folder.name, context_length)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
     _add_vocabulary(writer, vocabulary, settings)
     _write_tensors(writer, tensors, settings, quantisation)
     writer.close()
@@ -111,6 +156,18 @@ def to_gguf(
 
 def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_arrays.LazyArray]:
   """Tensors under transformers' names, the head among them, after the network was checked."""
+  tensors = _float32(hf_folder)
+  config = hf_config.from_hf_config(settings, has_head=_HEAD in tensors, where=str(hf_folder))
+  _check_network(config, hf_folder)
+  if config.logits_via_embedding:
+    scale = np.float32(config.emb_dim**-0.5)
+    tensors[_HEAD] = lazy_arrays.mapped(tensors['shared.weight'], lambda part: part * scale)
+  elif hf_config.needs_head(config, has_head=_HEAD in tensors):
+    tensors[_HEAD] = tensors['shared.weight']
+  return tensors
+
+
+def _float32(hf_folder: epath.Path) -> dict[str, lazy_arrays.LazyArray]:
   tensors = {
     name: lazy_arrays.cast(tensor, np.float32)
     for name, tensor in hf_files.open_tensors(hf_folder).items()
@@ -121,7 +178,10 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_
     table = tensors.pop(alias, None)
     if table is not None:
       tensors.setdefault('shared.weight', table)
-  config = hf_config.from_hf_config(settings, has_head=_HEAD in tensors, where=str(hf_folder))
+  return tensors
+
+
+def _check_network(config: t5_config.T5Config, hf_folder: epath.Path) -> None:
   if config.mlp_activations not in _ACTIVATIONS:
     raise ValueError(
       f"{hf_folder}: llama.cpp's T5 has MLPs of {_ACTIVATIONS}, got {config.mlp_activations}"
@@ -131,12 +191,6 @@ def _tensors(hf_folder: epath.Path, settings: dict[str, Any]) -> dict[str, lazy_
       f"{hf_folder}: relative positions of llama.cpp's T5 end at {_MAX_DISTANCE}, got "
       f'relative_attention_max_distance {config.relative_attention_max_distance}'
     )
-  if config.logits_via_embedding:
-    scale = np.float32(config.emb_dim**-0.5)
-    tensors[_HEAD] = lazy_arrays.mapped(tensors['shared.weight'], lambda part: part * scale)
-  elif hf_config.needs_head(config, has_head=_HEAD in tensors):
-    tensors[_HEAD] = tensors['shared.weight']
-  return tensors
 
 
 def tensor_type(name: str, shape: tuple[int, ...], quantisation: str) -> Any:
@@ -162,7 +216,7 @@ def _write_tensors(
   import gguf
 
   layers = max(settings['num_layers'], settings.get('num_decoder_layers') or 0)
-  new_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, layers)
+  new_names = gguf.get_tensor_name_map(_architecture(writer.arch), layers)
   types = {name: tensor_type(name, t.shape, quantisation) for name, t in tensors.items()}
   for name, tensor in tensors.items():
     new_name = new_names.get_name(name, try_suffixes=('.weight',))
@@ -222,9 +276,10 @@ def _add_settings(
   writer.add_embedding_length(settings['d_model'])
   writer.add_feed_forward_length(settings['d_ff'])
   writer.add_block_count(settings['num_layers'])
-  writer.add_decoder_block_count(
-    settings['num_layers'] if decoder_layers is None else decoder_layers
-  )
+  if writer.arch == _T5:
+    writer.add_decoder_block_count(
+      settings['num_layers'] if decoder_layers is None else decoder_layers
+    )
   writer.add_head_count(settings['num_heads'])
   writer.add_key_length(settings['d_kv'])
   writer.add_value_length(settings['d_kv'])
@@ -305,9 +360,12 @@ class GgufFile:
     import gguf
 
     fields = self.reader.fields
-    layers = [int(fields[f't5.{key}'].contents()) for key in ('block_count', 'decoder_block_count')]
-    new_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5, max(layers))
-    known = {new: old for old, (_, new) in new_names.mapping.items() if _is_t5_name(old)}
+    name = fields['general.architecture'].contents()
+    counts = (f'{name}.{key}' for key in ('block_count', 'decoder_block_count'))
+    layers = [int(fields[key].contents()) for key in counts if key in fields]
+    new_names = gguf.get_tensor_name_map(_architecture(name), max(layers))
+    gated = any('.ffn_gate.' in tensor.name for tensor in self.reader.tensors)
+    known = {new: old for old, (_, new) in new_names.mapping.items() if _is_t5_name(old, gated)}
     return {
       f'{known[tensor.name.removesuffix(".weight")]}.weight': gguf.quants.dequantize(
         tensor.data, tensor.tensor_type
@@ -316,7 +374,15 @@ class GgufFile:
     }
 
 
-def _is_t5_name(name: str) -> bool:
+def _architecture(name: str) -> Any:
+  import gguf
+
+  return {_T5: gguf.MODEL_ARCH.T5, _ENCODER: gguf.MODEL_ARCH.T5ENCODER}[name]
+
+
+def _is_t5_name(name: str, gated: bool) -> bool:
+  if name.endswith(('.wi', '.wi_0', '.wi_1')):  # `wi` and `wi_1` have one name in GGUF files
+    return name.endswith('.wi') != gated
   return name in ('shared', 'lm_head') or '.block.' in name or name.endswith('final_layer_norm')
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from etils import epath
 
 from aya_train.checkpoint import convert, formats, work_folder
-from aya_train.export import ct2_model, gguf_file, model_card, quality
+from aya_train.embedding import encoder_checkpoint
+from aya_train.export import ct2_model, gguf_file, model_card, quality, quantised_encoder
 from aya_train.report import run_record
 
 logger = logging.getLogger(__name__)
@@ -38,8 +39,11 @@ def quantise(
   overwrite: bool = False,
   allow_float16_overflow: bool = False,
   verify: bool = False,
+  max_length: int | None = None,
 ) -> epath.Path:
   """Writes `src` as a quantised model, with its size, its loss in quality, card and licence.
+
+  Sentence encoders, and encoders alone, go to `quantised_encoder.quantise`.
 
   A source that is no Hugging Face folder, or gets another vocabulary, is first exported to one
   beside `dst`, which is removed at the end. `dst` appears complete or not at all.
@@ -59,6 +63,7 @@ def quantise(
     overwrite: replace `dst`.
     verify: check the folder exported on the way (see `convert.convert`); what quantisation costs is
       in the report.
+    max_length: tokens of a text, of a sentence encoder.
     allow_float16_overflow: see `hf_export.export` and `ct2_model.to_ctranslate2`.
 
   Raises:
@@ -72,6 +77,23 @@ def quantise(
       f'--quantisation of {to} must be one of {QUANTISATIONS[to]}, not {quantisation}'
     )
   require(to)
+  if encoder_checkpoint.is_encoder(src):
+    quantised_encoder.quantise(
+      src,
+      dst,
+      to=to,
+      quantisation=quantisation,
+      dtype=dtype,
+      vocabulary_file=vocabulary_file,
+      examples_file=examples_file,
+      num_examples=num_examples,
+      max_length=max_length,
+      base_model=base_model,
+      license=license,
+      overwrite=overwrite,
+      verify=verify,
+    )
+    return epath.Path(dst)
   source = formats.detect(src, base)
   target = work_folder.check(dst, overwrite=overwrite)
   work_folder.check_apart(source.path, dst)

@@ -34,8 +34,13 @@ DTYPES = ('float32', 'bfloat16')
 TOLERANCE = 1e-4
 _MODULE = 'sentence_transformers.models.'
 _POOLINGS = ('cls_token', 'mean_tokens', 'max_tokens', 'mean_sqrt_len_tokens')
+_TAGS = {
+  'sentence-transformers': ('sentence-transformers',),
+  'ct2': ('ctranslate2', 'int8'),
+  'gguf': ('gguf', 'llama-cpp'),
+}
 _ALIAS = 'encoder.embed_tokens.weight'
-_SAMPLES = (
+SAMPLES = (
   'Lagos is the largest city of Nigeria.',
   'Wo liegt Nairobi?',
   'Mwanaume alifungua bomba la maji.',
@@ -100,7 +105,7 @@ def export(
     }
     _write_tensors(out, tensors, dtype, max_shard_size or '5GB')
     _write_modules(out, checkpoint, length)
-    _write_card(out, checkpoint, target.name, length, base_model, license)
+    write_card(out, checkpoint, target.name, length, base_model, license)
     if verify:
       _verify(out, checkpoint, dtype, str(dst), vocabulary_file, length)
   logger.info('wrote %s from %s in %.1f s', dst, checkpoint.path, time.monotonic() - started)
@@ -133,13 +138,14 @@ def _write_tensors(
     counted = progress.counted(tensors, advance)
     for filename, names in split.filename_to_tensors.items():
       chosen = {name: counted[name] for name in names}
-      safetensors_file.write(out / filename, chosen, hf_export.DTYPES[dtype], _rounded)
+      safetensors_file.write(out / filename, chosen, hf_export.DTYPES[dtype], rounded)
   if split.is_sharded:
     index = {'metadata': split.metadata, 'weight_map': split.tensor_to_filename}
     _write_json(out / hf_files.INDEX, index)
 
 
-def _rounded(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+def rounded(block: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+  """Numbers in a type, little-endian, as safetensors has them."""
   return lazy_arrays.rounded(block, dtype, name).astype(dtype.newbyteorder('<'), copy=False)
 
 
@@ -192,7 +198,7 @@ def _write_modules(
     _write_json(out / '2_Dense' / 'config.json', dense)
     kernel = checkpoint.params[encoder_checkpoint.PROJECTION]
     weight = {'linear.weight': lazy_arrays.transpose(kernel)}
-    safetensors_file.write(out / '2_Dense' / hf_files.WHOLE, weight, np.dtype(np.float32), _rounded)
+    safetensors_file.write(out / '2_Dense' / hf_files.WHOLE, weight, np.dtype(np.float32), rounded)
   prompts = dict(checkpoint.prompts)
   if encoder_checkpoint.PASSAGE in prompts:
     prompts['document'] = prompts[encoder_checkpoint.PASSAGE]
@@ -210,14 +216,28 @@ def _write_json(path: epath.Path, content: Any) -> None:
   path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
 
 
-def _write_card(
+def write_card(
   out: epath.Path,
   checkpoint: encoder_checkpoint.EncoderCheckpoint,
   name: str,
   length: int,
   base_model: str | None,
   license: str,
+  *,
+  form: str = 'sentence-transformers',
+  report: Mapping[str, Any] | None = None,
 ) -> None:
+  """Writes README.md, and LICENSE where its text is known.
+
+  Args:
+    out: folder.
+    checkpoint: what it was made of.
+    name: of the folder.
+    length: most tokens of a text.
+    base_model, license: see `export`.
+    form: 'sentence-transformers', 'ct2' or 'gguf'.
+    report: of `quantised_encoder.quantise`.
+  """
   model_dir = run_record.find(checkpoint.path)
   is_run = encoder_checkpoint.is_embedding_run(checkpoint)
   card = model_card.read(model_dir) if model_dir is not None and is_run else None
@@ -229,9 +249,9 @@ def _write_card(
     language=languages or None,
     license=license,
     base_model=base_model,
-    library_name='sentence-transformers',
+    library_name={'ct2': 'ctranslate2'}.get(form, form),
     pipeline_tag='sentence-similarity',
-    tags=['sentence-transformers', 'feature-extraction', 'sentence-similarity', 'mt5', 'aya'],
+    tags=[*_TAGS[form], 'feature-extraction', 'sentence-similarity', 'mt5', 'aya'],
   )
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('aya_train.export', 'templates'), trim_blocks=True, autoescape=False
@@ -251,6 +271,8 @@ def _write_card(
       recipe=card.recipe if card else (),
       data=data,
       license=license,
+      form=form,
+      report=report,
     )
   )
   if license in model_card.LICENSES:
@@ -292,7 +314,7 @@ def compare(
   checkpoint: encoder_checkpoint.EncoderCheckpoint,
   where: str,
   *,
-  texts: Sequence[str] = _SAMPLES,
+  texts: Sequence[str] = SAMPLES,
   vocabulary_file: str | None = None,
   max_length: int | None = None,
 ) -> float | None:

@@ -231,12 +231,14 @@ def of_lines(rows: Iterable[tuple[str, str]]) -> Iterator[TextPair]:
 def of_parallel(
   left: Iterable[tuple[str, str]], right: Iterable[tuple[str, str]]
 ) -> Iterator[TextPair]:
-  """Lines of two files, of which the same line is the same sentence.
+  """Lines of two files, of which the same line is the same sentence; blank in both, it is none.
 
   Raises:
-    PairError: one file has more lines.
+    PairError: one file has more lines that are not blank.
   """
   for one, other in itertools.zip_longest(left, right):
+    if not any(side and side[1].strip() for side in (one, other)):
+      continue
     if one is None or other is None:
       raise PairError(
         f'{(one or other)[0]}: the other file ends before; both must have the same sentences'

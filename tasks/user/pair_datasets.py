@@ -57,7 +57,7 @@ def _read(dataset: Dataset, split: str, rows_of: RowsOf) -> Iterator[TextPair]:
     if len(others) != len(paths):
       raise PairError(f'{len(paths)} files {dataset.files[split]} and {len(others)} of `other`')
     for path, other in zip(paths, others, strict=True):
-      yield from pair_layouts.of_parallel(_lines(path), _lines(other))
+      yield from pair_layouts.of_parallel(_lines(path, blank=True), _lines(other, blank=True))
   elif dataset.pairs in ('beir', 'msmarco'):
     for path in paths:
       yield from _judged(dataset, split, path, rows_of)
@@ -209,10 +209,11 @@ def _corpus(dataset: Dataset, path: epath.Path, rows_of: RowsOf) -> Iterator[tup
     yield where, _id(record, where), pair_layouts.joined(record.get('title'), text)
 
 
-def _lines(path: epath.Path) -> Iterator[tuple[str, str]]:
+def _lines(path: epath.Path, *, blank: bool = False) -> Iterator[tuple[str, str]]:
+  """Places and lines; `blank`: those without a text too."""
   with text_files.opened(path) as file:
     for number, line in enumerate(file, 1):
       place = f'{path} line {number}'
       text = text_files.decoded(path, line, place).rstrip('\r\n')
-      if text:
+      if text or blank:
         yield place, text

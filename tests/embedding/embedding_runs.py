@@ -31,10 +31,10 @@ def config(**changes) -> t5_config.T5Config:
   )
 
 
-def write_run(folder, vocabulary_file, seed=3, **changes):
+def write_run(folder, vocabulary_file, seed=3, network=None, **changes):
   """A MODEL_DIR with one step, 5; returns its model and its parameters."""
   model = embedding.EmbeddingModel(
-    config(scan_layers=True),
+    network or config(scan_layers=True),
     Vocabulary(vocabulary_file),
     **{
       'projection': PROJECTION,

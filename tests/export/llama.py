@@ -51,3 +51,29 @@ class Model:
   def _batch(self, ids):
     self._held = (llama_cpp.llama_token * len(ids))(*ids)
     return llama_cpp.llama_batch_get_one(self._held, len(ids))
+
+
+class Embedder:
+  """One GGUF file of an encoder, on the CPU, pooled as the file says."""
+
+  def __init__(self, path, context=256):
+    llama_cpp.llama_backend_init()
+    llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
+    settings = llama_cpp.llama_model_default_params()
+    settings.n_gpu_layers = 0
+    self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
+    assert self.model, path
+    settings = llama_cpp.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = context
+    settings.embeddings = True
+    self.context = llama_cpp.llama_init_from_model(self.model, settings)
+    self.width = llama_cpp.llama_model_n_embd(self.model)
+
+  def vector(self, ids):
+    """The pooled output for ids, not normalised."""
+    held = (llama_cpp.llama_token * len(ids))(*ids)
+    batch = llama_cpp.llama_batch_get_one(held, len(ids))
+    assert llama_cpp.llama_encode(self.context, batch) == 0
+    row = llama_cpp.llama_get_embeddings_seq(self.context, 0)
+    assert row, 'nothing is pooled'
+    return np.ctypeslib.as_array(row, (self.width,)).copy()

@@ -75,6 +75,12 @@ def test_weights_read_back_are_those_of_the_folder_up_to_rounding(
       np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+@pytest.mark.heavy
+def test_weights_without_a_gate_have_their_names(hf_folder, converted):
+  overrides = {'mlp_activations': ('relu',)}
+  assert set(converted(**overrides).weights()) == set(tensors(hf_folder(**overrides)))
+
+
 def test_the_file_gets_smaller_with_each_quantisation(converted):
   sizes = [converted(q).path.stat().length for q in ('f32', 'bf16', 'q8_0', 'q5_0', 'q4_0')]
   assert sizes == sorted(set(sizes), reverse=True)

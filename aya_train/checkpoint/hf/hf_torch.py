@@ -41,6 +41,28 @@ def open_mapped(folder: epath.PathLike) -> Any:
   return with_weights(user_config(folder), state, torch, scaled=is_scaled(folder, state))
 
 
+def open_encoder_mapped(folder: epath.PathLike) -> Any:
+  """The transformers encoder of a local folder that holds an encoder alone, mapped likewise.
+
+  Raises:
+    FileNotFoundError: no config.json or no safetensors.
+    RuntimeError: the tensors are not those of the encoder.
+  """
+  import torch
+  import transformers
+
+  state = mapped_tensors(folder)
+  table = state.pop('encoder.embed_tokens.weight', None)
+  table = state.get(names.HF_TABLE) if table is None else table
+  config = transformers.AutoConfig.from_pretrained(str(folder))
+  kind = {'t5': 'T5', 'mt5': 'MT5', 'umt5': 'UMT5'}[config.model_type]
+  with torch.device('meta'):
+    model = getattr(transformers, f'{kind}EncoderModel')(config)
+  state |= {names.HF_TABLE: table, 'encoder.embed_tokens.weight': table}
+  model.load_state_dict(state, strict=True, assign=True)
+  return model.eval()
+
+
 def is_scaled(folder: epath.PathLike, tensors: Collection[str]) -> bool:
   """Whether a folder's model scales what its head, the input table, is given (a tied network)."""
   content = hf_files.read_config(folder)

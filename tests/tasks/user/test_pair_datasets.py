@@ -62,6 +62,23 @@ def test_beir_and_msmarco(added, tmp_path):
   assert pairs(task) == [('q', 'seven', ('eight\tand tabs',))]
 
 
+def test_a_json_array_on_one_line(added, tmp_path):
+  row = {'question': 'q', 'positive_ctxs': [{'title': 'T', 'text': 'p'}], 'hard_negative_ctxs': []}
+  (tmp_path / 'nq.json').write_text(json.dumps([row, row]))
+  assert pairs(added('tests.array', files='nq.json', pairs='dpr')) == [('q', 'T p', ())] * 2
+
+
+def test_lines_of_parallel_files_stay_beside_each_other(added, tmp_path):
+  (tmp_path / 'a.txt').write_text('one\n\nthree\n\n')
+  (tmp_path / 'b.txt').write_text('moja\n\ntatu\n')
+  task = added('tests.parallel', files='a.txt', pairs='parallel', other='b.txt')
+  assert pairs(task) == [('one', 'moja', ()), ('three', 'tatu', ())]
+  (tmp_path / 'a.txt').write_text('one\n\nthree\nfour\n')
+  (tmp_path / 'b.txt').write_text('moja\nmbili\ntatu\n\nnne\n')
+  with pytest.raises(text_pairs.PairError, match=r'a\.txt line 2: the query is empty'):
+    pairs(task)
+
+
 def test_an_id_that_stands_twice_is_refused(added, tmp_path):
   lines(tmp_path / 'nq' / 'corpus.jsonl', {'_id': 'd', 'text': 'one'}, {'_id': 'd', 'text': 'two'})
   lines(tmp_path / 'nq' / 'queries.jsonl', {'_id': 'a', 'text': 'q'})

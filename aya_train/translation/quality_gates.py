@@ -278,8 +278,13 @@ def numbers(text: str, how: str = 'same') -> Counter[str]:
   """The numbers of a text; with 'value' in ASCII digits and without separators."""
   found = [number.replace('−', '-') for number in _NUMBER.findall(text)]
   if how == 'value':
-    found = [''.join(str(unicodedata.digit(c)) for c in n if c.isdigit()) or n for n in found]
+    found = [_value(number) for number in found]
   return Counter(found)
+
+
+def _value(number: str) -> str:
+  digits = ''.join(str(unicodedata.digit(c)) for c in number if c.isdigit())
+  return '-' * number.startswith('-') + digits if digits else number
 
 
 def _answer(text: str) -> str:

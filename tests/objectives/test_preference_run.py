@@ -181,7 +181,7 @@ def test_eight_devices_train_as_one(tmp_path, loss):
     options = {**settings(tmp_path, loss), 'partitioner': partitioner}
     options |= {'train_dataset_cfg': cfg, 'train_eval_dataset_cfg': evaluated}
     options |= {'initial_checkpoint_path': cfg.reference_checkpoint}
-    train_loop.train(**options, model_dir=str(tmp_path / name), relative_steps=3)
+    train_loop.train(**options, model_dir=str(tmp_path / name), total_steps=None, relative_steps=3)
   one, eight = (figures(tmp_path / name) for name in ('one', 'eight'))
   assert len({step for kind, step, *_ in one[0] if kind == 'train'}) == 3
   assert_same_figures(one, eight)
@@ -206,7 +206,9 @@ def test_an_adapter_that_is_off_is_the_reference_that_was_scored(tmp_path, loss)
       reference_checkpoint=cfg.reference_checkpoint if of_scores else None,
     )
     options['initial_checkpoint_path'] = cfg.reference_checkpoint
-    state = train_loop.train(**options, model_dir=str(tmp_path / reference), relative_steps=3)
+    state = train_loop.train(
+      **options, model_dir=str(tmp_path / reference), total_steps=None, relative_steps=3
+    )
     steps = [r for r in metric_writer.read(tmp_path / reference) if r['kind'] == 'train']
     trained[reference] = state, steps
   (one, of_scores), (other, of_adapter) = (trained[name] for name in preference.REFERENCES)

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import time
 
 import pytest
 
@@ -144,3 +145,13 @@ def test_a_row_of_a_table_with_one_bar_is_a_row_beside_its_rule():
 def test_bars_inside_of_fields_make_no_row():
   text = 'Say {{ a|b }} and {{ c|d }} to them.'
   assert documents.sentences_of(documents.pieces(text, 'eng')) == [text]
+
+
+@pytest.mark.parametrize(
+  'text', ['a.' * 9_000, '{' + 'a' * 9_000, '<a b=c ' * 2_000, '{{ a\n' * 2_000]
+)
+def test_what_nobody_writes_takes_no_time(text):
+  began = time.process_time()
+  protected_spans.across_lines(text)
+  protected_spans.find.__wrapped__(text)
+  assert time.process_time() - began < 2.0

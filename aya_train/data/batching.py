@@ -45,6 +45,7 @@ from aya_train.data import (
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
+_LOOKED_AT = 256  # examples of a task, about: for what only their tokens say
 
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
@@ -413,7 +414,19 @@ def _check_examples(
   for task in tasks.values():
     for feature, found in counts.items():
       found.update(task.manifest.lengths.get(feature, {}))
-  converter.check_examples(f'{cfg.mixture_or_task_name}:{cfg.split}', counts)
+  name = f'{cfg.mixture_or_task_name}:{cfg.split}'
+  converter.check_examples(name, counts)
+  converter.check_cut(name, _some(cfg, tasks))
+
+
+def _some(
+  cfg: DatasetConfig, tasks: Mapping[str, prepared.PreparedTask]
+) -> Iterator[dict[str, np.ndarray]]:
+  """Examples of all tasks, as the lengths cut them: a few hundred at most of each."""
+  for task in tasks.values():
+    trim = trimmer(task.manifest.eos_after_trim, cfg.task_feature_lengths)
+    for index in range(0, len(task), max(1, len(task) // _LOOKED_AT)):
+      yield trim(task[index])
 
 
 def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,18 @@ class FeatureConverter:
       ValueError: what is wrong with the data, and what to do.
     """
     del name, lengths
+
+  def check_cut(self, name: str, examples: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """The same of some examples, as the lengths cut them; by default none is read.
+
+    Args:
+      name: of the data, for messages.
+      examples: tokens of each feature.
+
+    Raises:
+      ValueError: what the lengths leave nothing of, and what to do.
+    """
+    del name, examples
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,15 @@ Letters: B rows of a batch, S encoder positions, T decoder positions, N pairs of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from aya_train import preference_losses
 from aya_train.data import feature_converters
 
+logger = logging.getLogger(__name__)
 PAIR = ('chosen', 'rejected')
 SCORES = (*PAIR, 'chosen_head', 'rejected_head', 'unrelated')
 """What a reference model says of a pair: log-likelihoods of both answers, of their tokens up to the
@@ -105,6 +107,21 @@ class AnswerPairFeatureConverter(feature_converters.FeatureConverter):
         f'{name}: none of {total:,} rows has a {none[0]} answer: all labels are the same, and '
         'nothing can be learned of what is preferred. Give answers of both labels'
       )
+
+  def check_cut(self, name: str, examples: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """Refuses pairs that are all the same where the lengths cut them; warns of some."""
+    if self.answers != 'both':
+      return
+    same = [np.array_equal(example['chosen'], example['rejected']) for example in examples]
+    said = (
+      f'{name}: chosen and rejected are the same tokens in %d of %d pairs that were looked at, as '
+      'the lengths cut them: nothing is learned from those. Longer TASK_FEATURE_LENGTHS tell them '
+      'apart'
+    )
+    if same and all(same):
+      raise ValueError(said % (sum(same), len(same)))
+    if any(same):
+      logger.warning(said, sum(same), len(same))
 
 
 def _both(rows: Mapping[str, np.ndarray], suffix: str) -> np.ndarray:

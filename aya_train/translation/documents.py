@@ -31,11 +31,15 @@ _CODE = re.compile(
   r'|(?:public|private|static|const|let|var|func|fn|int|void|double|char)\b.*[;{=(]$'
   r'|function\s*\w*\(|@\w+(?:\(.*\))?$|print\(.*\)$|//|/\*|\*/|console\.|<\?|<!DOCTYPE'
   r'|SELECT\b.*\bFROM\b|(?:INSERT INTO|CREATE TABLE|UPDATE \w+ SET)\b'
-  r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*[^=\s].*[\w)\]}\'";,]$'
+  r'|(?:SELECT|FROM|WHERE|ORDER BY|GROUP BY|HAVING|(?:LEFT |INNER |RIGHT |OUTER )*JOIN|VALUES|LIMIT'
+  r'|DELETE FROM|ALTER TABLE|DROP TABLE|AND|OR) \S'
+  r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*(?:[^=\s].*)?[\w)\]}\'";,]$|\[\[?[\w.-]+\]\]?$'
+  r'|Traceback \(most |File ".*", line \d+|[A-Z]\w*(?:Error|Exception): '
   r'|[\w.]+\(.*\)[;{,]?$|[{}\[\]();,]+$'
-  r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*[;{}]$'
+  r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*(?:[;{]|(?<!\w)\})$'
   r')'
 )
+_KEY = re.compile(r'\s*(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
 _PROSE_END = re.compile(r'(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]+')
 
 # What a few-shot block calls its parts: a sentence by itself, so that it is the same in each.
@@ -77,12 +81,20 @@ def pieces(text: str, language: str, longest: int = sentences.LONGEST) -> list[P
     longest: see `sentences.split`.
   """
   made: list[Piece] = []
-  parts = _BREAKS.split(text)
-  lines, breaks = parts[::2], [*parts[1::2], '']
-  labels = _labels(lines)
-  for line, end, stays in zip(lines, breaks, _stays(lines), strict=True):
-    made += [Piece(line, False)] if stays else _line(line, labels, language, longest)
-    made.append(Piece(end, False))
+  labels = _labels(_BREAKS.split(text)[::2])
+  at = 0
+  for start, end in [*_across_lines(text), (len(text), len(text))]:
+    parts = _BREAKS.split(text[at:start])
+    lines, breaks = parts[::2], [*parts[1::2], '']
+    of_table = _rows(lines)
+    for i, (line, stays) in enumerate(zip(lines, _stays(lines), strict=True)):
+      if stays:
+        made.append(Piece(line, False))
+      else:
+        made += _line(line, labels, language, longest, is_row=of_table[i])
+      made.append(Piece(breaks[i], False))
+    made.append(Piece(text[start:end], False))
+    at = end
   return _joined(made)
 
 
@@ -110,6 +122,36 @@ def _joined(parts: Sequence[Piece]) -> list[Piece]:
       made[-1] = Piece(made[-1].text + part.text, False)
     else:
       made.append(part)
+  return made
+
+
+def _across_lines(text: str) -> list[tuple[int, int]]:
+  """Where protected pieces with line breaks stand, but for those that a block of code is in."""
+  found = [(s.start, s.end) for s in protected_spans.across_lines(text)]
+  if not found:
+    return []
+  parts = _BREAKS.split(text)
+  fenced, closing, at = [], '', 0
+  for line, end in zip(parts[::2], [*parts[1::2], ''], strict=True):
+    fence = _FENCE.match(line)
+    if closing or fence:
+      fenced.append((at, at + len(line)))
+    if closing:
+      closing = '' if _closes(line, closing) else closing
+    elif fence:
+      closing = fence['mark']
+    at += len(line) + len(end)
+  return [(a, b) for a, b in found if not any(a < end and start < b for start, end in fenced)]
+
+
+def _rows(lines: Sequence[str]) -> list[bool]:
+  """For each line whether it belongs to a table whose rule is there, if with a single bar."""
+  made = [False] * len(lines)
+  for i, line in enumerate(lines):
+    if '|' in line and _TABLE_RULE.match(line):
+      above = i - 1 if i and '|' in lines[i - 1] else i
+      below = next((k for k in range(i, len(lines)) if '|' not in lines[k]), len(lines))
+      made[above:below] = [True] * (below - above)
   return made
 
 
@@ -145,6 +187,7 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
   like = [bool(_CODE.match(line)) and _is_code(line) for line in lines]
   near = [any(like[max(0, i - 1) : i] + like[i + 1 : i + 2]) for i in range(len(lines))]
   code = [like[i] and (near[i] or _surely_code(lines[i])) for i in range(len(lines))]
+  code = [x or y for x, y in zip(code, _yaml(lines), strict=True)]
   marked = [i for i, is_code in enumerate(code) if is_code]
   for before, after in itertools.pairwise(marked):
     between = lines[before + 1 : after]
@@ -152,6 +195,25 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
       for i, line in enumerate(between, before + 1):
         code[i] = bool(_COMMENT.match(line)) or not _PROSE_END.search(line)
   return code
+
+
+def _yaml(lines: Sequence[str]) -> list[bool]:
+  """Keys in lower case on three lines or more, one of which holds what is indented below it."""
+  made = [False] * len(lines)
+  for is_key, group in itertools.groupby(enumerate(lines), lambda x: bool(_KEY.match(x[1]))):
+    found = list(group)
+    nests = any(
+      a.rstrip().endswith(':') and _indent(b) > _indent(a)
+      for (_, a), (_, b) in itertools.pairwise(found)
+    )
+    if is_key and nests and len(found) >= 3:
+      for i, _ in found:
+        made[i] = True
+  return made
+
+
+def _indent(line: str) -> int:
+  return len(line) - len(line.lstrip(' -'))
 
 
 def _closes(line: str, closing: str) -> bool:
@@ -194,10 +256,12 @@ def _has_words(text: str) -> bool:
   return len(letters) > 1 or any(c.lower() == c.upper() for c in letters)
 
 
-def _line(line: str, labels: frozenset[str], language: str, longest: int) -> list[Piece]:
-  if _is_row(line):
+def _line(
+  line: str, labels: frozenset[str], language: str, longest: int, *, is_row: bool
+) -> list[Piece]:
+  if is_row or _is_row(line):
     made = []
-    for cell in re.split(r'((?<!\\)\||\t)', line):
+    for cell in _cells(line):
       fixed = cell in ('|', '\t')
       made += [Piece(cell, False)] if fixed else _text(cell, language, longest)
     return made
@@ -244,7 +308,18 @@ def _key(label: str) -> str:
 
 
 def _is_row(line: str) -> bool:
-  return line.count('|') >= 2 or '\t' in line.strip()
+  return _cells(line).count('|') >= 2 or '\t' in line.strip()
+
+
+def _cells(line: str) -> list[str]:
+  """A line cut at its bars and tabs, which are pieces too; those of fields and code cut nothing."""
+  made, at = [], 0
+  fixed = [(s.start, s.end) for s in protected_spans.find(line) if s.kind in ('field', 'code')]
+  for bar in re.finditer(r'(?<!\\)\||\t', line):
+    if not any(start < bar.start() < end - 1 for start, end in fixed):
+      made += [line[at : bar.start()], bar[0]]
+      at = bar.end()
+  return [*made, line[at:]]
 
 
 def _text(text: str, language: str, longest: int) -> list[Piece]:

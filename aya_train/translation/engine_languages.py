@@ -6,7 +6,8 @@ holds is taken. So a release with more or fewer languages than another needs no 
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 import babel.core
@@ -169,7 +170,21 @@ def _own(asked: str, family: Family) -> str:
 
 
 def _variety(asked: str) -> language_codes.Variety:
-  return language_codes.resolve(asked.strip().strip('<>_').removeprefix('2'))
+  code = asked.strip().strip('<>_').removeprefix('2')
+  try:
+    return language_codes.resolve(code)
+  except language_codes.UnknownLanguageError:
+    if (longer := _three_letters().get(code.lower())) is None:
+      raise
+    return language_codes.resolve(longer)
+
+
+@functools.cache
+def _three_letters() -> Mapping[str, str]:
+  """ISO 639-3 by two letters, of languages beyond those that `language_codes` has them of."""
+  aliases = babel.core.get_global('language_aliases')
+  made = {two: three for three, two in aliases.items() if (len(three), len(two)) == (3, 2)}
+  return made | {two: three for three, two in _M2M_OTHER.items()}
 
 
 def _names_script(asked: str) -> bool:

@@ -8,41 +8,79 @@ import dataclasses
 import functools
 import re
 
+_EXTENSIONS = (
+  'py|pyi|js|ts|jsx|tsx|mjs|vue|json|jsonl|csv|tsv|txt|html?|css|scss|java|kt|cpp|hpp|cc|cs|rs|go|rb'
+  '|php|sql|swift|scala|sh|bat|ps1|md|rst|tex|xml|ya?ml|toml|ini|cfg|conf|lock|log|env|gin|ipynb'
+  '|exe|dll|so|jar|whl|pdf|docx?|xlsx?|pptx?|png|jpe?g|gif|svg|webp|mp3|mp4|wav|avi|zip|tar|gz|parquet'
+)
+_MODULES = (
+  'np|pd|os|sys|plt|tf|torch|jax|jnp|re|math|json|self|this|console|document|window|System|Math'
+  '|String|JSON|Object|Array|random|df|req|res|app|requests|logging'
+)
+
 # In this order: an earlier pattern wins where two begin at the same character, as a longer one
 # would be cut by a shorter (a URL in a link, a field in a tag).
 _PATTERNS = {
   'code': r'(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|`{2,}\w*',
   'formula': (
-    r'\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]'
-    r'|(?<![\w$])\$(?=[^\s\d$])[^$\n]{0,200}?[^\s$]\$(?!\w)'
+    r'\$\([a-z][\w .-]*\)(?=[\s,;.!?)"\']|$)|\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]'
+    # Dollars as Pandoc has them; an amount of money begins no formula without an operator.
+    r'|(?<![\w$])(?:\$(?=[^\s\d$])[^$\n]{0,200}?[^\s$]\$(?![^\W_])|\$(?=\S)[^\s$]\$(?![^\W_]))+'
+    r'|(?<![\w$])\$(?=\d)(?=[^$\n]*(?:[=^_\\+*<>]|\d[a-z]\b))'
+    r'(?:\\[a-zA-Z]+|[A-Za-z]{1,2}(?![A-Za-z])|[^A-Za-z$\n])*(?<!\s)\$(?!\w)'
+    r'|\\[ntr](?![a-z])|\\[A-Za-z]+\*?|\\[{}%&_#\\]'
   ),
   'field': (
-    r'\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|\$\{[^{}\n]*\}|<<[^<>\n]*>>|<extra_id_\d+>'
-    r'|\{[A-Za-z_]?[\w.:!\[\]-]*\}|%\(\w+\)[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]'
-    r'|(?<![\w%])%[-#0 +]*\d*(?:\.\d+)?[sdifgxr](?!\w)|(?<!\w)\$[A-Za-z_]\w*|\[\[.*?\]\]'
-    r'|\[[A-Z][A-Z0-9_ ]{2,40}\]|<[A-Z][A-Z0-9_]+>|_{2,}(?!\w)|\[MASK\]'
+    r'\{\{\{.*?\}\}\}|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<%.*?%>|<\?.*?\?>|<\|[^|<>\n]+\|>'
+    r'|<<[^<>\n]*>>|<extra_id_\d+>|\$\([^()\n]*\)|%[A-Z][A-Z0-9_]*%|%\{\w+\}[a-z]?'
+    # Braces with others in them, or without words in a row.
+    r'|[$#@]?\{[^{}\n]{0,200}(?:\{[^{}\n]{0,200}\}[^{}\n]{0,200}){1,20}\}'
+    r'|[$#@]?\{(?!(?:[^{}\n]{0,60}?(?u:[^\W\d_]){1,30}[,;]?[ ]+){3})[^{}\n]{0,120}\}'
+    # printf: with a name or a position; a length; never behind a number, '5 %'.
+    r'|(?<![\d%])(?:%(?:\([^()\s]+\)|\d+\$)?[-#0+]*(?:\d+|\*)?(?:\.(?:\d+|\*))?'
+    r'(?:hh|ll|[hlLqjzt])?[diouxXeEfgGcspn@])+[a-zA-Z]{0,2}(?!\w)|%%'
+    r'|(?<!\w)(?:\$[A-Za-z_]\w*)+|\[\[[^\n]{1,300}?\]\]'
+    r'|\[/?[A-Z][A-Z0-9_ ]{2,40}\]|<[A-Z][A-Z0-9_]+>|(?<!\w)__[A-Z][A-Z0-9_]*?__(?!\w)'
+    r'|_{2,}(?!\w)|\[MASK\]|(?<![\w:]):[a-z][a-z0-9_+-]+:(?![\w:])|\[\^[\w-]+\]:?'
   ),
-  'link': (r'\[(?=[^\[\]\n]*\]\()|\]\((?:[^()\s]|\([^()\s]*\))+(?:\s+"[^"\n]*")?\)|!\['),
+  'link': (
+    # Inline ones, those by a name, and where the name is said.
+    r'\[(?=[^\[\]\n]*\](?:\(|\[[A-Za-z]|\[\]))|\]\[(?:[A-Za-z][^\[\]\n]*)?\]'
+    r'|(?m:^)[ ]{0,3}\[[^\[\]\n]+\]:[ \t]+\S+|\]\((?:[^()\s]|\([^()\s]*\))+(?:\s+"[^"\n]*")?\)|!\['
+  ),
   'address': (
-    r'(?:https?|ftp|gs|s3|file)://[^\s<>"\'`|\[\]{}，。、؛،」』）]*'
-    r'[^\s<>"\'`|\[\]{}.,;:!?)،，。、؛」』）]'
-    r'|\bwww\.[^\s<>"\'|，。、]+[^\s<>"\'.,;:!?)|，。、]|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+'
-    r'|(?<![\w@])@[A-Za-z_]\w+|\b[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:com|org|net|edu|gov|io)\b'
+    r'\b[a-z][a-z0-9+.-]{1,15}://(?:[^\s<>"\'`|\[\]{}/@]*@)?(?:\[[0-9A-Fa-f:.]+\])?'
+    r'[^\s<>"\'`|\[\]{}，。、؛،」』）]*[^\s<>"\'`|\[\]{}.,;:!?)،，。、؛」』）]'
+    r'|\b(?:mailto|tel|doi|urn|data|sms):[^\s<>"\'`|{}]*[^\s<>"\'`|{}.,;:!?)]'
+    r'|\bwww\.[^\s<>"\'|，。、]+[^\s<>"\'.,;:!?)|，。、]|\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)*'
+    r'|(?<![\w@])(?:@[A-Za-z_]\w+)+|\b[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){0,5}\.(?:com|org|net|edu|gov|io)\b'
     r'(?:/[^\s<>"\'|，。、]*[^\s<>"\'.,;:!?)|，。、])?'
   ),
   'path': (
     r'(?<![\w/])(?:~|\.{1,2})?(?:/[\w.-]+){2,}/?|\b[A-Za-z]:\\[\w\\. -]+\w'
-    r'|\b[\w-]+\.(?:py|js|ts|json|csv|txt|html?|css|java|cpp|sh|md|xml|ya?ml|exe|pdf)\b'
+    r'|(?<![\w/.])(?:~|\.{1,2})/(?:[\w./-]*[\w/])?|(?<![\w.])\.[A-Za-z]\w+(?:[.-]\w+)*'
+    r'|\b(?:[\w.-]{1,80}/){0,12}[\w-]{1,80}(?:\.[\w-]{1,40}){0,4}'
+    rf'\.(?:{_EXTENSIONS})\b'
   ),
   'tag': (
     r'</?[A-Za-z][\w:-]*(?:\s+[\w:@-]+(?:\s*=\s*(?:"[^"]*"|\'[^\']*\'|[^\s"\'>]+))?)*\s*/?>'
-    r'|<!--.*?-->|&(?:[a-zA-Z]{2,8}|#\d{1,6});'
+    r'|<!--.*?-->|<![A-Za-z][^<>\n]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});'
   ),
-  'emphasis': (r'\*{1,3}(?=\S)|(?<=\S)\*{1,3}|(?<!\w)_{1,2}(?=[^\W_])|(?<=[^\W_])_{1,2}(?!\w)|~~'),
+  'emphasis': (
+    r'\*{1,2}(?:kw)?args\b|(?<!\w)__[a-z]+__(?:\(\))?(?!\w)'
+    r'|\*{1,3}(?=\S)|(?<=\S)\*{1,3}|(?<!\w)_{1,2}(?=[^\W_])|(?<=[^\W_])_{1,2}(?!\w)|~~'
+  ),
   'identifier': (
-    r'\b[A-Za-z]+(?:_[A-Za-z0-9]+)+\b|\b[a-z]+(?:[A-Z][a-z0-9]+)+\b(?:\(\))?|\b\w+\(\)'
+    r'\b[A-Za-z]+(?:_[A-Za-z0-9]+)+\b(?:\(\))?|\b[a-z]+(?:[A-Z][a-z0-9]+)+\b(?:\(\))?'
+    # Calls; 'item(s)' is a plural.
+    r'|\b[A-Za-z_][\w.]{0,80}\((?!(?:s|es|ies|r|n|en|e)\))[\w.,=+*/"\'\[\] -]{0,60}?\)'
+    rf'|\b(?:{_MODULES})(?:\.[A-Za-z_]\w*)+|\b[a-z]{{2,}}(?:\.[a-z_]{{2,}}){{2,9}}\b'
+    r'|\b\w+(?:::\w+)+(?:<[\w:, <>]*>)?|\b[A-Za-z]\w*<[A-Za-z]\w*(?:, ?\w+)*>|\b\w+->\w+'
+    r'|\b[A-Za-z_]\w*(?:\[[A-Za-z_]\w{0,20}(?:[+*-]\w+)?\])+|\b[A-Za-z_]\w*\s?[-+*/%|&^]=\s?\w+'
+    r'|\b\w+\+\+|\b[A-Z]#|\b0x[0-9A-Fa-f]+\b|\bv\d+(?:\.\d+)+\b|\b\d+(?:\.\d+)?[eE][+-]?\d+\b'
+    r'|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b'
     r'|(?<![\w-])--[A-Za-z][\w-]*(?:=\S+)?|(?<![\w-])-[A-Za-z](?![\w-])'
-    r'|\b[A-Za-z][\w.-]*=[^\s=,.;]+|#\w+(?!\w)'
+    r'|\b[A-Za-z][\w.-]*=[^\s=,.;]+|(?u:#\w+)'
   ),
   'emoji': (
     '(?:[\U0001f1e6-\U0001f1ff]{2}|'
@@ -53,7 +91,19 @@ _PATTERNS = {
   ),
 }
 KINDS = tuple(_PATTERNS)
-_ANY = re.compile('|'.join(f'(?P<{kind}>{p})' for kind, p in _PATTERNS.items()))
+# Where words are not divided by spaces, what is written in ASCII ends where its letters end.
+_ASCII = frozenset({'formula', 'field', 'address', 'path', 'identifier'})
+_ANY = re.compile(
+  '|'.join(f'(?P<{k}>(?{"a" if k in _ASCII else "u"}:{p}))' for k, p in _PATTERNS.items())
+)
+# Over several lines of a paragraph; code in backticks only where it cannot be a quotation.
+_LINES = re.compile(
+  r'\{\{\{?(?:(?!\{\{|\}\}).){1,2000}?\}\}\}?|\{%(?:(?!%\}).){1,2000}?%\}|\{#(?:(?!#\}).){1,4000}?#\}'
+  r'|<!--.{1,4000}?-->|\$\$(?:(?!\n\s*\n).){1,2000}?\$\$|\\\[(?:(?!\n\s*\n).){1,2000}?\\\]'
+  r'|</?[A-Za-z][\w:-]*(?:\s+[\w:@-]+(?:\s*=\s*(?:"[^"<>]{0,500}"|\'[^\'<>]{0,500}\'|[^\s"\'<>]+))?)+\s*/?>'
+  r'|(?<![\w`])`(?=[^\s`])[^`\n]{1,200}\n(?!\s*\n)[^`\n]{1,200}(?<![\s`])`(?![\w`\'])',
+  re.DOTALL,
+)
 _MARK = re.compile(r'\[(\d+)\]')
 
 
@@ -90,6 +140,13 @@ def find(text: str) -> tuple[Span, ...]:
     elif match.end() > match.start():
       found.append(Span(match.start(), match.end(), kind))
   return tuple(found)
+
+
+def across_lines(text: str) -> list[Span]:
+  """Protected pieces of a text with line breaks in them: fields, comments, tags, formulas, code."""
+  return [
+    Span(m.start(), m.end(), 'lines') for m in _LINES.finditer(text) if len(m[0].splitlines()) > 1
+  ]
 
 
 def mask(text: str) -> Masked:

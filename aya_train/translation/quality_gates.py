@@ -22,7 +22,12 @@ EMPTY_SOURCE = 'empty_source'  # a column that is to be translated has nothing, 
 NO_ANSWER = 'answer_not_in_input'  # an answer that stood in the input does not any more
 BACK_TRANSLATION = 'back_translation'  # its way back is too unlike the source
 LOW_SCORE = 'low_score'  # the scorer that the user named says so
-_NUMBER = re.compile(r'\d+(?:[.,:/٫٬]\d+)*')
+# With its sign, where that is none of a range or a name (COVID-19); and fractions, exponents and
+# numbers in circles, which are one character.
+_NUMBER = re.compile(
+  r'(?:(?<![^\s(\[{«"“\'=:,;])[-−])?\d+(?:[.,:/٫٬]\d+)*'
+  '|[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793]'
+)
 _LOOP = re.compile(r'(.{1,80}?)\1{3,}', re.DOTALL)
 _WORD = re.compile(r'[^\W\d_]{3,}')
 _SPACELESS_WEIGHT = 2.5  # a character of Chinese or Thai, in letters of an alphabet
@@ -271,10 +276,15 @@ def weight(text: str) -> float:
 
 def numbers(text: str, how: str = 'same') -> Counter[str]:
   """The numbers of a text; with 'value' in ASCII digits and without separators."""
-  found = _NUMBER.findall(text)
+  found = [number.replace('−', '-') for number in _NUMBER.findall(text)]
   if how == 'value':
-    found = [''.join(str(unicodedata.digit(c)) for c in n if c.isdigit()) for n in found]
+    found = [_value(number) for number in found]
   return Counter(found)
+
+
+def _value(number: str) -> str:
+  digits = ''.join(str(unicodedata.digit(c)) for c in number if c.isdigit())
+  return '-' * number.startswith('-') + digits if digits else number
 
 
 def _answer(text: str) -> str:

@@ -97,6 +97,17 @@ def test_pairs_are_read_with_their_scores_and_the_answer_before(cfg):
   assert 'abc' in task.manifest.definition
 
 
+def test_a_length_that_leaves_nothing_to_compare_is_refused(cfg):
+  lengths = {'inputs': 6, 'chosen': 1, 'rejected': 1}
+  changes = {'task_feature_lengths': lengths, 'max_truncated_fraction': 1.0}
+  short = batching.dataclasses.replace(
+    cfg, split='train', reference_checkpoint=None, reference=None, **changes
+  )
+  converter = pair_features.AnswerPairFeatureConverter(tuple(lengths), answers='both')
+  with pytest.raises(ValueError, match=r'rows have no chosen|the same tokens in 3 of 3 pairs'):
+    batching.train_iterator(short, converter=converter)
+
+
 def test_scores_with_more_serve_those_who_need_less(cfg):
   write(cfg)
   lengths = {n: x for n, x in cfg.task_feature_lengths.items() if n != 'unrelated'}

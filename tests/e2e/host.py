@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import pathlib
 import sys
 
 import jax
@@ -58,6 +59,19 @@ def main() -> None:
     settings['train_eval_dataset_cfg'] = dataclasses.replace(
       settings['train_eval_dataset_cfg'], pack=False
     )
+  if given['preference']:
+    from tests.objectives import test_preference, test_preference_run
+
+    loss, reference = given['preference'], given['initial_checkpoint_path']
+    test_preference_run.register_task()
+    cfg = test_preference_run.dataset(pathlib.Path(given['model_dir']).parent, loss)
+    cfg = dataclasses.replace(
+      cfg, prepared_dir=given['prepared_dir'], reference_checkpoint=reference
+    )
+    settings |= {'infer_eval_cfg': None, 'num_microbatches': given['parts']}
+    settings |= {'model': test_preference.model(loss=loss), 'train_dataset_cfg': cfg}
+    settings['train_eval_dataset_cfg'] = dataclasses.replace(cfg, split='validation', shuffle=False)
+    settings['total_steps'], settings['relative_steps'] = None, given['steps']
   train_loop.train(**settings)
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import seqio
 
 from aya_train import metric_writer
+from tests.objectives import test_preference_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 INFER = 'infer_eval/tests.copy'
@@ -22,6 +24,7 @@ def run(
   initial_checkpoint_path=None,
   plain=False,
   embedding=False,
+  preference=None,
   parts=1,
 ):
   """Trains on `hosts` processes that share the mesh's devices; returns the log of the first."""
@@ -35,6 +38,7 @@ def run(
     'devices': mesh[0] * mesh[1],
     'plain': plain,
     'embedding': embedding,
+    'preference': preference,
     'parts': parts,
     'mesh': dict(zip(('data', 'model'), mesh, strict=True)),
     'initial_checkpoint_path': initial_checkpoint_path and str(initial_checkpoint_path),
@@ -113,6 +117,22 @@ def test_rows_of_one_host_are_negatives_of_those_of_another(tmp_path):
   for name in ('loss', 'accuracy', 'negatives', 'temperature', 'grad_norm'):
     one, two = (values(tmp_path / folder, 'train', name) for folder in ('one', 'two'))
     assert two == pytest.approx(one, rel=1e-3), name
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize('loss', ['dpo', 'kto'])
+def test_two_hosts_train_on_pairs_as_one(tmp_path, loss):
+  """With the scores of a reference; of KTO its z is that of the whole batch."""
+  test_preference_run.register_task()
+  try:
+    reference = test_preference_run.scored(tmp_path, loss).reference_checkpoint
+  finally:
+    seqio.TaskRegistry.remove('tests.preference_run')
+  options = {'steps': 3, 'preference': loss, 'initial_checkpoint_path': reference}
+  run(1, tmp_path / 'one', mesh=(1, 1), **options)
+  run(2, tmp_path / 'two', mesh=(2, 2), parts=2, **options)
+  found = [test_preference_run.figures(tmp_path / name) for name in ('one', 'two')]
+  test_preference_run.assert_same_figures(*found)
 
 
 @pytest.mark.heavy

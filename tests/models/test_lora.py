@@ -2,7 +2,11 @@
 
 import dataclasses
 import functools
+import math
+import pathlib
+import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +15,7 @@ import pytest
 from aya_train import optimizer, partitioning, train_state, train_step
 from aya_train.checkpoint import quantised_leaves
 from aya_train.checkpoint.arrays import lazy_arrays
-from aya_train.models import lora
+from aya_train.models import lora, t5_config
 from aya_train.objectives import objective
 from tests import tiny
 
@@ -208,3 +212,65 @@ def test_scales_are_pefts():
   assert lora.LoraConfig(16, 32, ('q',)).scale == 2.0
   assert lora.LoraConfig(16, 32, ('q',), rank_stabilised=True).scale == 8.0
   assert 'lm_head' not in lora.LoraConfig(16, 32, ('all-linear',)).modules
+
+
+def arrays_of_a_released_model(base_weights):
+  """(Names, whether a scale, shape and dtype) of mT5-xxl under an adapter of rank 16 on q and v."""
+  config = t5_config.T5Config(
+    vocab_size=250_112,
+    emb_dim=4096,
+    num_heads=64,
+    head_dim=64,
+    mlp_dim=10_240,
+    num_encoder_layers=24,
+    num_decoder_layers=24,
+    dtype=jnp.bfloat16,
+  )
+  module = lora.transformer(config, 16, 32.0, ('q', 'v'), base_weights=base_weights)
+  abstract = jax.eval_shape(module.initial_variables, jax.random.key(0))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(nn.unbox(abstract)):
+    names = [k.key for k in path if isinstance(k, jax.tree_util.DictKey)]
+    is_scale = any(getattr(k, 'name', '') == 'scale' for k in path)
+    yield names, is_scale, leaf
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize('base_weights', ['nf4', 'int8', 'bfloat16', 'float32'])
+def test_the_estimate_of_the_documentation_is_that_of_the_arrays(base_weights):
+  """docs/lora.md, 'For GPUs the same on paper': GB of 10^9 bytes."""
+  kernels = scales = tables = adapter = 0.0
+  for names, is_scale, leaf in arrays_of_a_released_model(base_weights):
+    bits = {'int4': 4, 'uint4': 4}.get(str(leaf.dtype), 8 * leaf.dtype.itemsize)
+    size = math.prod(leaf.shape) * bits / 8
+    if lora.is_adapter(names[-1]):
+      adapter += math.prod(leaf.shape)
+    elif is_scale:
+      scales += size
+    elif 'token_embedder' in names or 'logits_dense' in names:
+      tables += size
+    else:
+      kernels += size
+  assert adapter == 18_874_368
+  # Float32: itself, its gradient, the sums of microbatches and both moments.
+  trained = 5 * 4 * adapter / 1e9
+  inputs = 48 * 1024 * 4096 * 2 / 1e9
+  at_work = 2.0
+  total = (kernels + scales + tables) / 1e9 + trained + inputs + at_work
+  text = (pathlib.Path(__file__).parents[2] / 'docs/lora.md').read_text()
+  (row,) = [
+    line
+    for line in text[text.index('For GPUs the same on paper') :].splitlines()
+    if line.startswith(f'| {base_weights} |')
+  ]
+  _, _, frozen, of_adapter, activations, whole, card, _ = (x.strip() for x in row.split('|'))
+  parts = [float(x) for x in re.findall(r'[\d.]+', frozen)]
+  wanted = [(kernels + tables) / 1e9]
+  if base_weights != 'float32':
+    wanted = [kernels / 1e9, tables / 1e9]
+  if base_weights == 'nf4':
+    wanted.insert(1, scales / 1e9)
+  assert parts == pytest.approx(wanted, abs=0.06)
+  assert float(of_adapter) == pytest.approx(trained, abs=0.05)
+  assert [float(x) for x in activations.split('+')] == pytest.approx([inputs, at_work], abs=0.05)
+  assert float(whole.removesuffix('GB')) == pytest.approx(total, abs=0.7)
+  assert total * 1e9 < 0.95 * int(card.split()[0]) * 2**30

@@ -398,6 +398,20 @@ def test_data_that_teach_nothing_are_refused():
   model(loss='sft').feature_converter.check_examples('set:train', counts)
 
 
+def test_pairs_that_the_lengths_make_equal_are_refused(caplog):
+  def cut(*answers):
+    return [{'chosen': np.asarray(c), 'rejected': np.asarray(r)} for c, r in answers]
+
+  converter = model(loss='cpo').feature_converter
+  with pytest.raises(ValueError, match=r'the same tokens in 2 of 2 pairs .* Longer TASK_FEATURE'):
+    converter.check_cut('set:train', cut(([5, 1], [5, 1]), ([6, 1], [6, 1])))
+  assert not caplog.messages
+  converter.check_cut('set:train', cut(([5, 1], [5, 1]), ([6, 1], [7, 1])))
+  assert '1 of 2 pairs' in caplog.text
+  for loss in ('kto', 'sft'):  # which compare no two answers
+    model(loss=loss).feature_converter.check_cut('set:train', cut(([5, 1], [5, 1])))
+
+
 @pytest.mark.heavy
 def test_sft_on_chosen_is_supervised_fine_tuning(params):
   objective = model(loss='sft')

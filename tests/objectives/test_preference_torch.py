@@ -17,7 +17,7 @@ from flax import traverse_util
 from aya_train.checkpoint.hf import hf_import
 from aya_train.data import pair_features
 from aya_train.models import network
-from aya_train.objectives import preference
+from aya_train.objectives import preference, reward
 from tests.objectives import test_preference
 from tests.objectives.test_preference import PAIRS
 
@@ -33,6 +33,13 @@ LOSSES = {
   'cpo': {'loss': 'cpo'},
   'kto': {'loss': 'kto', 'undesirable_weight': 0.7, 'reference_point': None},
   'sft': {'loss': 'sft'},
+}
+
+
+OURS = {
+  'shared.weight': ('token_embedder/embedding', lambda x: x),
+  'lm_head.weight': ('decoder/logits_dense/kernel', lambda x: x.T),
+  'decoder.final_layer_norm.weight': ('decoder/decoder_norm/scale', lambda x: x),
 }
 
 
@@ -171,22 +178,58 @@ def test_losses_and_gradients_are_those_of_torch_with_a_live_reference(models):
   values, gradients = values_and_gradients(found['policy'][1])
   policy, reference = found['policy'][0], found['reference'][0]
   flat = traverse_util.flatten_dict(gradients, sep='/')
-  ours = {
-    'shared.weight': ('token_embedder/embedding', lambda x: x),
-    'lm_head.weight': ('decoder/logits_dense/kernel', lambda x: x.T),
-    'decoder.final_layer_norm.weight': ('decoder/decoder_norm/scale', lambda x: x),
-  }
   for i, (name, options) in enumerate(LOSSES.items()):
     policy.zero_grad()
     loss = torch_loss(options, policy, reference)
     loss.backward()
     assert float(values[i]) == pytest.approx(loss.item(), rel=2e-5), name
-    for theirs, (key, turn) in ours.items():
+    for theirs, (key, turn) in OURS.items():
       gradient = policy.get_parameter(theirs).grad.numpy()
       scale = np.abs(gradient).max()
       np.testing.assert_allclose(
         turn(np.asarray(flat[key][i])), gradient, atol=2e-4 * scale, err_msg=f'{name} {theirs}'
       )
+
+
+@pytest.mark.heavy
+def test_a_reward_model_is_bradley_and_terrys_on_torchs_logits(models):
+  """Loss and gradients; a reward is the logit of the padding id at an answer's last token."""
+  found, config = models
+  vocabulary = seqio.PassThroughVocabulary(96, eos_id=1)
+  objective = reward.RewardModel(
+    network.Transformer(config), vocabulary, vocabulary, center_weight=0.02
+  )
+  names = {'inputs': 7, 'chosen': 6, 'rejected': 8}
+  batch, denominator = objective.weigh(test_preference.padded_batch(PAIRS, names))
+
+  def loss(params):
+    return objective.sums(params, batch, denominator, None)
+
+  (value, sums), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(found['policy'][1])
+  policy = found['policy'][0]
+  policy.zero_grad()
+  longest = max(len(x['inputs']) for x in PAIRS)
+  rewards = []
+  for name in pair_features.PAIR:
+    each = []
+    for x in PAIRS:  # one by one, without padding of answers
+      inputs = torch.tensor([[*x['inputs'], *[0] * (longest - len(x['inputs']))]])
+      words = torch.tensor([[0, *x[name][:-1]]])
+      mask = (inputs > 0).long()
+      logits = policy(inputs, attention_mask=mask, decoder_input_ids=words).logits
+      each.append(logits[0, -1, 0])
+    rewards.append(torch.stack(each))
+  chosen, rejected = rewards
+  wanted = -functional.logsigmoid(chosen - rejected) + 0.02 * (chosen + rejected) ** 2
+  wanted.mean().backward()
+  assert float(value) == pytest.approx(wanted.mean().item(), rel=2e-5)
+  assert float(sums['accurate']) == (chosen > rejected).sum().item()
+  assert float(sums['margin']) == pytest.approx((chosen - rejected).sum().item(), abs=1e-4)
+  flat = traverse_util.flatten_dict(gradients, sep='/')
+  for theirs, (key, turn) in OURS.items():
+    gradient = policy.get_parameter(theirs).grad.numpy()
+    scale = np.abs(gradient).max()
+    np.testing.assert_allclose(turn(np.asarray(flat[key])), gradient, atol=2e-4 * scale)
 
 
 def test_trls_own_code_agrees(models):

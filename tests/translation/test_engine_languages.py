@@ -11,6 +11,14 @@ MADLAD = [
   f'<2{tag}>'
   for tag in 'en yo ha th zh iw jv fil no ar ku ckb sr uz zh_Hant az sw ne mn nn arz'.split()  # noqa: SIM905
 ]
+# Tags of its card (huggingface.co/google/madlad400-10b-mt): those of most data come first.
+MADLAD_CARD = """
+en ru es fr de it pt pl nl vi tr sv id ro cs zh hu ja th fi fa uk da el no bg sk ko ar lt ca sl he
+et lv hi sq ms az sr ta hr kk is ml mr te af gl fil be mk eu bn ka mn bs uz ur sw yue ne kn kaa gu
+si cy eo la hy ky tg ga mt my km tt so ku ps pa rw lo ha dv fy lb ckb mg gd am ug ht grc hmn sd jv
+mi tk ceb yi ba fo or xh su kl ny sm sn co zu ig yo pap st haw as oc cv lus tet gsw sah br rm sa bo
+om se ce cnh ilo hil udm os lg ti vec ts tyv kbd ee iba av kha to tn nso fj zza ak ada otq dz bua
+"""
 
 
 @pytest.fixture(scope='module')
@@ -47,6 +55,23 @@ def test_m2m100_has_87_of_the_101(m2m100):
   assert lacking('m2m100', m2m100) == (
     'epo eus kir kur lat mlt mri nya smo sna sot tel tgk twi'.split()  # noqa: SIM905
   )
+
+
+def test_madlad_has_all_of_the_101_each_under_a_tag_of_its_own():
+  vocabulary = {f'<2{tag}>' for tag in MADLAD_CARD.split()}
+  found = [engine_languages.find(x.code, 'madlad', vocabulary).token for x in aya101.LANGUAGES]
+  assert len(set(found)) == len(found) == 101
+  named = dict(zip((x.code for x in aya101.LANGUAGES), found, strict=True))
+  differing = {'heb': '<2he>', 'jav': '<2jv>', 'twi': '<2ak>', 'nor': '<2no>', 'kur': '<2ku>'}
+  assert {code: named[code] for code in differing} == differing
+  assert named['fil'] == '<2fil>' and named['ory'] == '<2or>' and named['pes'] == '<2fa>'
+
+
+@pytest.mark.parametrize('tag', ['br', 'bs', 'oc', 'ba', 'ss', 'ns', 'nso'])
+def test_m2m100s_own_tags_name_themselves_beyond_the_101_too(m2m100, tag):
+  token = {'nso': '__ns__'}.get(tag, f'__{tag}__')
+  assert engine_languages.find(tag, 'm2m100', m2m100).token == token
+  assert engine_languages.find(token, 'm2m100', m2m100).token == token
 
 
 def test_every_code_of_nllb_names_itself(nllb):

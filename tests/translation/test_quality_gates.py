@@ -66,6 +66,22 @@ def test_what_is_right_passes(source, translation, language, script):
   assert failed(source, translation, language, script) == set()
 
 
+@pytest.mark.parametrize(
+  ('source', 'made', 'lost'),
+  [
+    ('It is -3 today.', 'Il fait 3 ici.', True),
+    ('It is \N{MINUS SIGN}3 today.', 'Il fait -3 ici.', False),
+    ('Take ½ of it.', 'Prenez-en.', True),
+    ('It is 5 m² big.', 'Il a 5 m.', True),
+    ('The covid-19 of 12-15 days.', 'Le covid 19 de 12 à 15 jours.', False),
+  ],
+)
+def test_a_sign_and_a_fraction_belong_to_a_number(source, made, lost):
+  for how in ('same', 'value'):
+    pair = Pair(source, made, 'eng', 'fra', 'Latn')
+    assert quality_gates.lost_numbers(pair, Thresholds(numbers=how)) is lost
+
+
 def test_numbers_of_another_script_are_the_same_by_value_alone():
   source, made = 'It costs 1,250 today.', 'يكلف ١٬٢٥٠ اليوم.'
   assert 'lost_numbers' in failed(source, made, 'ara', 'Arab')

@@ -1,0 +1,157 @@
+"""What is no language in a text is found wherever it stands, and what is language is not."""
+
+import codecs
+import re
+import time
+
+import pytest
+
+from aya_train.translation import documents, protected_spans
+
+pytest.importorskip('sentencex', reason='needs the extra `translate`')
+
+
+def words(text):
+  return text.split()
+
+
+URLS = words("""
+https://en.wikipedia.org/wiki/Set_(mathematics) http://[::1]:8080/path mailto:jane@ex.org
+https://user:pw@ex.org:443/x doi:10.1000/xyz123 https://ex.org/%D8%A7%D9%84 www.example.co.uk/page
+""")
+FIELDS = [
+  *words("""
+{name} {0} {} {name!r:>10} {price:,.2f} {0:%Y-%m-%d} {items["key"]} {d['k']} {имя}
+{len(items)} {{x}} {{{raw}}} {{#each}} %s %d %c %u %ld %05d %-10s %.3f %1$s %(name)s
+%(имя)s %NAME% %{name}s ${HOME}
+$NAME $(date) <%=x%> <|im_end|> [MASK] [/INST] __NAME__ :smile: <<x>> #{ruby}
+"""),
+  *('{{ user.name|title }}', '{first name}', '{x + 1}', '<%= x %>', '{% if x %}'),
+  '{n, plural, one {# item of it} other {# items of them}}',
+]
+FORMULAS = words(r"""
+$x^2$ $5x+3=7$ $2n$ \(a+b\) \frac{a}{b} \alpha $$E=mc^2$$ \cite{foo2020} \\ $a_{ij}$ $n$ $f(x)=x^2$
+""")
+MARKUP = [
+  *words('<br/> &nbsp; &#x27; <!DOCTYPE> <b> </b> [^1] <custom-el/> `code` ``a`b``'),
+  *('<a href="https://ex.org/x y">', '<!-- some words -->', '``a ` b``'),
+]
+CODE = [
+  *words("""
+function_name camelCase foo() obj.method(arg) f(x) np.array os.path.join std::vector<int> list<int>
+a->b i++ C++ C# 0xFF main.rs src/main.go ~/.bashrc ../up .gitignore v1.2.3 1e-5 x[i][j] *args
+__init__ --max-len=5 package.json /usr/bin/env
+"""),
+  *('g(x, y)', 'x += 1'),
+]
+EMOJI = words('👨‍👩‍👧‍👦 ❤️‍🔥 🇰🇪 👍🏽 1️⃣ ☎️')
+AROUND = ['Then {} stands here.', '{} is first.', 'The last is {}', 'See ({}), "{}"; or {}!']
+# Letters of scripts without spaces end no word, so what is ASCII must end by itself.
+SPACELESS = ['変数{}を使う。', 'ຂ້ອຍ{}ແລະ', '请看{}吧。', 'ครั้ง{}ครับ', 'សូម{}មើល']
+PROSE = """
+It cost $5 and then $10, or 50 % of it (and/or 5 % of that). Dr. Smith's item(s) were $3.50-$4!
+We met at 10:30:45; see note [12] or 5 * 3 in km/h. He paid US$20 (US$); she: "no way" - e.g. U.S.A.
+Is it {one of these many words in braces}? [Your Name] and he/she said i.e. a.m. at Smith & Co.
+"""
+
+
+def garbled(text, language='eng'):
+  """A translation in which no letter is as it was, but for marks."""
+
+  def turned(sentence):
+    masked = protected_spans.mask(sentence)
+    made = ''.join(
+      part if re.fullmatch(r'\[\d+\]', part) else codecs.encode(part, 'rot13')
+      for part in re.split(r'(\[\d+\])', masked.text)
+    )
+    return protected_spans.restore(made, masked)
+
+  return documents.join(documents.pieces(text, language), turned)
+
+
+@pytest.mark.parametrize('pieces', [URLS, FIELDS, FORMULAS, MARKUP, CODE, EMOJI])
+def test_a_protected_piece_is_whole_wherever_it_stands(pieces):
+  for piece in pieces:
+    for around in AROUND:
+      text = around.replace('{}', piece)
+      assert garbled(text).count(piece) == text.count(piece), text
+
+
+def test_what_is_ascii_ends_where_a_script_without_spaces_goes_on():
+  for piece in [*FIELDS, '`code`', '$x^2$', 'camelCase', 'foo()', '&nbsp;']:
+    for around in SPACELESS:
+      assert piece in garbled(around.replace('{}', piece)), (piece, around)
+  assert 'https://ex.org/a，' in garbled('见https://ex.org/a，谢谢')
+
+
+def test_fields_that_touch_are_one_piece():
+  for piece in ('%s%s', '%d%%', '$A$B', '{a}{b}', '{{a}}%s', '$x$$y$'):
+    assert protected_spans.mask(f'Use {piece} now').text == 'Use [1] now', piece
+
+
+def test_prose_is_not_protected():
+  for line in PROSE.strip().split('\n'):
+    assert protected_spans.find(line) == (), line
+
+
+@pytest.mark.parametrize(
+  'kept',
+  [
+    '{{\n  user.name\n  | title\n}}',
+    '{#\n a long comment\n of words\n#}',
+    '<a\n  href="https://ex.org/x"\n  class="some words">',
+    '<!-- a\ncomment of words\n-->',
+    '$$\na = b\n$$',
+    '`some code\nover lines`',
+    '```jinja\n{{ a\n | b }}\nsome more words\n```',
+    '~~~\nsome words in it\n~~~',
+    '````md\n```js\nlet words be\n```\nstill inside\n````',
+    'SELECT name, age\nFROM people\nWHERE age > 3\nORDER BY name;',
+    '[section]\nkey = "some value of words"\nnumber = 5',
+    'jobs:\n  test:\n    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout',
+    '  File "main.py", line 5, in <module>\n    foo(bar)',
+    '\n| `a|b` | {x|y} |\n',
+    '\n--- | ---\n',
+    '][d] ',
+    '\n[d]: https://ex.org/a ',
+  ],
+)
+def test_what_goes_over_lines_stays(kept):
+  text = f'Look at [it][d] and words\n{kept}\nthen go home. {{x}}\n\nNew words of it.'
+  assert ''.join(p.text for p in documents.pieces(text, 'eng')) == text
+  made = garbled(text)
+  assert kept in made and 'gura tb ubzr. {x}\n\nArj jbeqf bs vg.' in made
+
+
+def test_lines_of_prose_are_translated_beside_what_looks_like_code():
+  for text in (
+    'question: who is it\nanswer: it is him\nquestion: where',
+    'FROM the hill we saw it\nand went home',
+    'Name | Age\nBob Jones | five',
+    "He said `no' to me\nand `yes' to you",
+  ):
+    assert len(garbled(text).split('\n')) == len(text.split('\n'))
+    words = set(re.findall(r'[a-z]{4,}', text))
+    assert not words & set(re.findall(r'[a-z]{4,}', garbled(text))), text
+
+
+def test_a_row_of_a_table_with_one_bar_is_a_row_beside_its_rule():
+  text = 'Name | Age of it\n--- | ---\nBob Jones | five years\n\nOne | two words'
+  assert documents.sentences_of(documents.pieces(text, 'eng')) == [
+    *('Name', 'Age of it', 'Bob Jones', 'five years', 'One | two words')
+  ]
+
+
+def test_bars_inside_of_fields_make_no_row():
+  text = 'Say {{ a|b }} and {{ c|d }} to them.'
+  assert documents.sentences_of(documents.pieces(text, 'eng')) == [text]
+
+
+@pytest.mark.parametrize(
+  'text', ['a.' * 9_000, '{' + 'a' * 9_000, '<a b=c ' * 2_000, '{{ a\n' * 2_000]
+)
+def test_what_nobody_writes_takes_no_time(text):
+  began = time.process_time()
+  protected_spans.across_lines(text)
+  protected_spans.find.__wrapped__(text)
+  assert time.process_time() - began < 2.0

@@ -85,7 +85,7 @@ def of_run(run: run_record.Run) -> KindTable | None:
   kinds = [_row(kind.replace('_', ' '), rows) for kind, rows in ruled.items()]
   return KindTable(
     sorted(kinds, key=lambda row: (-row.after, row.name)),
-    _row(f'All {len(kinds)} kinds' + (' that can be carried over' if held else ''), answered),
+    _row(f'All {len(kinds)} kinds' + (' that carry over' if held else ''), answered),
     _row(f'{others} ({len(guessed)} kinds)', held) if held else None,
     why,
     answered,

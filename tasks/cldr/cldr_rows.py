@@ -60,13 +60,13 @@ KINDS = tuple(CAPS)
 # heart. The other kinds ask for a name.
 FURTHER = {
   'date_format': 96,
-  'identify_category': 96,
+  'identify_category': 16,
   'identify_language': 96,
-  'identify_script': 24,
-  'list_format': 64,
+  'identify_script': 8,
+  'list_format': 32,
   'number_format': 64,
-  'percent_format': 48,
-  'unit_format': 112,
+  'percent_format': 32,
+  'unit_format': 96,
 }
 RULED = tuple(FURTHER)
 

@@ -22,8 +22,8 @@ build = cldr_builder.build
 FIELDS = ('inputs', 'targets', 'language_code', 'kind')
 
 # Formats and identification follow rules that hold for unseen dates, numbers and names; a name
-# that was never seen can only be guessed. Among the first, the more there is to learn the more rows:
-# a date needs the months and weekdays of each language, a percentage little more than a sign.
+# that was never seen can only be guessed. Of the former, those weigh most that have most to learn:
+# a date takes the months and weekdays of each language, a percentage little more than a sign.
 SMOKE_RATES = dict.fromkeys(cldr_rows.KINDS, 1.0) | {
   'date_format': 90.0,
   'number_format': 35.0,

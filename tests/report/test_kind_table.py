@@ -30,7 +30,7 @@ def run(folder, rows, before=None, task='some'):
 
 @pytest.fixture
 def named(monkeypatch):
-  """A task whose kind `name` can only be guessed, and whose prompts end with what is asked about."""
+  """A task whose kind `name` can only be guessed, and whose prompts end with what they ask for."""
   monkeypatch.setattr(answer_kinds, '_OF_TASK', {})
   kinds = answer_kinds.AnswerKinds(
     ('sum', 'echo'), 'Names', 'Nobody told.', lambda kind, prompt: prompt.split()[-1]

@@ -9,7 +9,11 @@ from aya_train.tasks.cldr import cldr_rows, cldr_subjects, cldr_tasks
   ('kind', 'prompt', 'subject'),
   [
     ('date_format', 'Write Monday, 6 June 2044, in full in Russian.', '6 June 2044'),
-    ('date_format', 'Write the date 1972-07-18, a Tuesday, in Thai with its weekday.', '1972-07-18'),
+    (
+      'date_format',
+      'Write the date 1972-07-18, a Tuesday, in Thai with its weekday.',
+      '1972-07-18',
+    ),
     ('date_format', 'Write the date 1972-07-18 in Mongolian.', '1972-07-18'),
     ('number_format', 'Format 683853.07 by the rules of Malayalam.', '683853.07'),
     ('list_format', 'How are these listed in Malayalam? 94 | 28', '94 | 28'),

@@ -1,8 +1,8 @@
 """SeqIO tasks over the CLDR instruction set, the default data of aya-train.
 
 Tasks `cldr` (everything), `cldr.<ISO 639-3 code>` and `cldr_kind.<kind>`; mixtures `cldr_smoke`
-(kinds, those that a small model can carry over to unseen entities weighing most), `cldr_ruled`
-(these alone, at equal rates) and `cldr_languages` (languages at equal rates). `aya-train prepare cldr` builds the data.
+(kinds, those that a small model can carry over to unseen entities weighing most) and
+`cldr_languages` (languages at equal rates). `aya-train prepare cldr` builds the data.
 """
 
 import functools
@@ -137,7 +137,4 @@ for _kind in cldr_rows.KINDS:
 seqio.MixtureRegistry.add('cldr_languages', LANGUAGE_TASKS, default_rate=1.0)
 seqio.MixtureRegistry.add(
   'cldr_smoke', [(f'cldr_kind.{kind}', rate) for kind, rate in SMOKE_RATES.items()]
-)
-seqio.MixtureRegistry.add(
-  'cldr_ruled', [f'cldr_kind.{kind}' for kind in cldr_rows.RULED], default_rate=1.0
 )

@@ -1,7 +1,6 @@
 """What a copy would answer: the templates read backwards give what was put into them."""
 
 import pytest
-import seqio
 
 from aya_train.tasks.cldr import cldr_rows, cldr_subjects, cldr_tasks
 
@@ -42,6 +41,4 @@ def test_kinds_that_follow_rules_are_those_with_further_rows(rows):
     cldr_rows.RULED
   )
   rates = cldr_tasks.SMOKE_RATES
-  ruled = seqio.get_mixture_or_task('cldr_ruled')
-  assert {task.name for task in ruled.tasks} == {f'cldr_kind.{kind}' for kind in cldr_rows.RULED}
   assert sum(rates[kind] for kind in cldr_rows.RULED) > 0.9 * sum(rates.values())

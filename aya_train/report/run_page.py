@@ -286,9 +286,9 @@ def _print_table(
   run: run_record.Run, samples: Sequence[AnswerSample], kinds: kind_table.KindTable | None
 ) -> None:
   heads = _heads(run)
-  print(f'\n{"":38}{heads[0]:>12}{heads[1]:>12}')
+  print(f'\n{"":42}{heads[0]:>12}{heads[1]:>12}')
   for figure in _figures(run, kinds):
-    print(f'{figure.name:38}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+    print(f'{figure.name:42}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
   if kinds is not None:
     _print_kinds(kinds, heads)
     right = sum(sample.right for sample in samples)

@@ -415,7 +415,10 @@ def _for_training(language: Language, kind: str) -> Iterator[Fact]:
 
 @dataclasses.dataclass(frozen=True)
 class CldrRow:
-  """One example of the data set, its split and the entities that put it there."""
+  """One example of the data set, its split and the entities that put it there.
+
+  `further`: it is one of those for training alone, not one of what is shared out.
+  """
 
   split: str
   entities: tuple[str, ...]
@@ -426,6 +429,7 @@ class CldrRow:
   annotation_type: str
   user_id: str
   kind: str
+  further: bool = False
 
   def columns(self) -> dict[str, str]:
     """The COLUMNS of the data set."""
@@ -445,7 +449,7 @@ def language_rows(language: Language) -> tuple[CldrRow, ...]:
     for fact in _for_training(language, kind):
       if len(found) == full:
         break
-      row = _row(language, kind, 'train', fact)
+      row = dataclasses.replace(_row(language, kind, 'train', fact), further=True)
       found.setdefault(row.inputs, row)
   return tuple(found.values())
 

@@ -82,6 +82,7 @@ def test_further_rows_are_of_the_training_split_alone_and_mostly_of_one_language
   ours = {row for row in rows if row.language_code in ('deu', 'tha', 'hin')}
   further = ours - first
   assert first < ours
+  assert further == {row for row in ours if row.further}
   assert {row.split for row in further} == {'train'}
   assert {row.kind for row in further} == set(cldr_rows.FURTHER)
   for kind in ('date_format', 'number_format', 'list_format'):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from aya_train.tasks import storage
 
 VOCABULARY_ENV = 'AYA_TRAIN_VOCABULARY'
-DEFAULT_VOCABULARY = 'cldr.8000.100extra.model'
+DEFAULT_VOCABULARY = 'cldr.4000.100extra.model'
 
 _chosen: str | None = None
 

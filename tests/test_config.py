@@ -245,7 +245,7 @@ def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(str(tmp_path))
   config.parse(SMOKE, [MODEL_DIR])
-  assert config.macro('BATCH_SIZE') == 16
+  assert config.macro('BATCH_SIZE') == 32
 
 
 def test_home_is_meant_wherever_a_path_is_given(monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import logging
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from aya_train.checkpoint import formats, manager
 from aya_train.data import pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
-from aya_train.report import embedding_map, plots, run_record, run_results
+from aya_train.report import embedding_map, kind_table, plots, run_record, run_results
 from aya_train.tasks import storage
 from aya_train.tasks.metrics import exact_match
 
@@ -54,8 +55,9 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   Prompts and counts of the data are there as far as the run's tasks are registered in this process.
 
   The prompts are taken at even distances from the examples that the run decodes, in their order;
-  right and wrong answers alike. A run that decodes nothing has prompts of its validation data, else
-  of its training data. Answers have at most 256 tokens.
+  right and wrong answers alike. Where these are of kinds, right and wrong answers and kinds come in
+  their shares, and kinds that can only be guessed are left out. A run that decodes nothing has
+  prompts of its validation data, else of its training data. Answers have at most 256 tokens.
 
   A damaged checkpoint costs the page nothing else: the answers are then those of the newest sound
   one, or left out, and log and page say so.
@@ -72,13 +74,14 @@ def write(run: run_record.Run, hf_dir: str | None = None, num_prompts: int = 12)
   destinations.check_file(run.model_dir / PAGE, 'the page')
   damage: dict[int, str] = {}
   parameters = _of_newest_sound(run, manager.num_params, damage)
-  samples = _samples(run, hf_dir, num_prompts, damage)
+  kinds = kind_table.of_run(run)
+  samples = _samples(run, kinds, hf_dir, num_prompts, damage)
   for step, problem in damage.items():
     logger.warning('checkpoint %d cannot be read: %s', step, problem)
   page = run.model_dir / PAGE
   texts = embedding_map.of_run(run) if embedding_map.is_one(run) else None
-  storage.write_atomically(page, _render(run, samples, parameters, damage, texts))
-  _print_table(run, samples)
+  storage.write_atomically(page, _render(run, samples, kinds, parameters, damage, texts))
+  _print_table(run, samples, kinds)
   if texts is not None:
     before = '' if texts.before is None else f'untrained {texts.before:.1f} %, '
     print(f'Bitext accuracy on {texts.what}: {before}trained {texts.after:.1f} %')
@@ -105,9 +108,17 @@ def _of_newest_sound(
 
 
 def _samples(
-  run: run_record.Run, hf_dir: str | None, count: int, damage: dict[int, str]
+  run: run_record.Run,
+  kinds: kind_table.KindTable | None,
+  hf_dir: str | None,
+  count: int,
+  damage: dict[int, str],
 ) -> list[AnswerSample]:
-  picked = _picked(run, count) if count > 0 and _decodes(run) else []
+  picked = []
+  if count > 0 and _decodes(run) and kinds is not None:
+    picked = [(row.prompt, row.reference) for row in kind_table.sample(kinds, count)]
+  elif count > 0 and _decodes(run):
+    picked = _picked(run, count)
   if not picked:
     return []
   prompts = [prompt for prompt, _ in picked]
@@ -211,6 +222,7 @@ def transformers_answers(
 def _render(
   run: run_record.Run,
   samples: Sequence[AnswerSample],
+  kinds: kind_table.KindTable | None,
   parameters: int | None,
   damage: Mapping[int, str],
   texts: embedding_map.Map | None,
@@ -234,11 +246,13 @@ def _render(
     damage=damage,
     kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
     features=dict(run.macro('TASK_FEATURE_LENGTHS')),
-    figures=run_results.figures(run),
+    figures=_figures(run, kinds),
     charts=plots.charts(run),
     nonfinite=nonfinite_steps.records(run.records),
     groups=run_results.by_language(run),
-    kinds=run_results.by_kind(run),
+    kinds=kinds,
+    percent=kind_table.percent,
+    bars_of_kinds=run_results.by_kind(run) if kinds is None else [],
     samples=samples,
     texts=texts,
     compared=any(s.same is not None for s in samples),
@@ -257,11 +271,28 @@ def _heads(run: run_record.Run) -> tuple[str, str]:
   return ('before', 'after') if started else ('untrained', 'trained')
 
 
-def _print_table(run: run_record.Run, samples: Sequence[AnswerSample]) -> None:
+def _figures(run: run_record.Run, kinds: kind_table.KindTable | None) -> list[run_results.Figure]:
+  """Those of `run_results`; the exact match without kinds that can only be guessed."""
+  found = run_results.figures(run)
+  if kinds is None or kinds.others is None:
+    return found
+  row = kinds.together
+  name = f'{run_results.EXACT_MATCH}, {row.name.lower()}'
+  of_kinds = run_results.Figure(name, row.before, row.after, percent=True)
+  return [of_kinds if f.name.startswith(run_results.EXACT_MATCH) else f for f in found]
+
+
+def _print_table(
+  run: run_record.Run, samples: Sequence[AnswerSample], kinds: kind_table.KindTable | None
+) -> None:
   heads = _heads(run)
-  print(f'\n{"":24}{heads[0]:>12}{heads[1]:>12}')
-  for figure in run_results.figures(run):
-    print(f'{figure.name:24}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+  print(f'\n{"":42}{heads[0]:>12}{heads[1]:>12}')
+  for figure in _figures(run, kinds):
+    print(f'{figure.name:42}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+  if kinds is not None:
+    _print_kinds(kinds, heads)
+    right = sum(sample.right for sample in samples)
+    print(f'\nOf these kinds, in their shares: {right} of {len(samples)} answers right.')
   print()
   for s in samples:
     verdict = 'right' if s.right else 'wrong'
@@ -271,6 +302,15 @@ def _print_table(run: run_record.Run, samples: Sequence[AnswerSample]) -> None:
   if any(s.same is not None for s in samples):
     equal = sum(bool(s.same) for s in samples)
     print(f'\nThe same tokens from transformers: {equal} of {len(samples)}')
+
+
+def _print_kinds(kinds: kind_table.KindTable, heads: tuple[str, str]) -> None:
+  print(f'\n{"Exact match":32}{"rows":>6}{"a copy":>10}{heads[0]:>12}{heads[1]:>12}')
+  for row in kinds.lines:
+    copied, before, after = map(kind_table.percent, (row.copied, row.before, row.after))
+    print(f'{row.name:32}{row.rows:6,}{copied:>10}{before:>12}{after:>12}')
+  for line in textwrap.wrap(kinds.why, 72):
+    print(line)
 
 
 def _line(text: str, longest: int = 100) -> str:

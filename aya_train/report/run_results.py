@@ -16,6 +16,8 @@ from aya_train.tasks.languages import aya101
 from aya_train.tasks.metrics import exact_match
 from aya_train.tasks.mixtures import source_mixture
 
+EXACT_MATCH = 'Exact match'
+
 # Before and after ---------------------------------------------------------------------------------
 
 
@@ -69,7 +71,7 @@ def figures(run: run_record.Run) -> list[Figure]:
     befores = [before for before, _ in scores if before is not None]
     before = _mean(befores) if len(befores) == len(scores) else None
     after = _mean([after for _, after in scores])
-    found.append(Figure(f'Exact match{tasks}', before, after, percent=True))
+    found.append(Figure(f'{EXACT_MATCH}{tasks}', before, after, percent=True))
   if lengths := answer_lengths(run):
     found.append(Figure('Characters of an answer, mean', *lengths, percent=False))
   return found
@@ -92,7 +94,7 @@ def _mean_length(run: run_record.Run, task: str, which: int) -> float | None:
   step = records[which]['step']
   if which == 0 and step != run.first_step:
     return None
-  rows = _rows(run, task, step)
+  rows = decoded_rows(run, task, step)
   found = [len(text) for row in rows if isinstance(text := row.get('output'), str)]
   return _mean(found) if found else None
 
@@ -187,20 +189,14 @@ def by_language(run: run_record.Run) -> list[Group]:
 
 
 def by_kind(run: run_record.Run) -> list[Bar]:
-  """Exact match of each kind of row, best first.
+  """Exact match of each kind of row, best first; see `kind_table` for rows that name their kind.
 
-  From the values 'exact_match/<kind>' where tasks write such; else from the kept decodings of rows
-  that have a field `kind`; else of each task, where there are several.
+  From the values 'exact_match/<kind>' where tasks write such; else of each task, where there are
+  several.
   """
   parts = {k: v for k, v in _parts(run).items() if k not in aya101.BY_CODE}
   if parts:
     return _best_first([Bar(_words(k), *v, None) for k, v in parts.items()])
-  hits: dict[str, list[bool]] = collections.defaultdict(list)
-  for row in (row for task in run.infer_tasks for row in _decoded(run, task)):
-    if row['kind'] is not None:
-      hits[row['kind']].append(row['hit'])
-  if hits:
-    return _best_first([Bar(_words(k), None, 100 * _mean(v), len(v)) for k, v in hits.items()])
   tasks = {task: _scores(run, task, 'exact_match') for task in run.infer_tasks}
   bars = [Bar(task, *scores, None) for task, scores in tasks.items() if scores]
   return _best_first(bars) if len(bars) > 1 else []
@@ -223,24 +219,24 @@ def _parts(run: run_record.Run) -> dict[str, tuple[float | None, float]]:
 
 
 def _decoded(run: run_record.Run, task: str) -> list[dict[str, Any]]:
-  """`language`, `kind` and `hit` of each row of a task's last decoding, [] where none is kept.
+  """`language` and `hit` of each row of a task's last decoding, [] where none is kept.
 
   The file is that of seqio.JSONLogger, one row a line. Rows whose target is no (language, text)
   pair are left out.
   """
   records = run.of_kind(run_record.INFER_EVAL + task)
   rows = []
-  for row in _rows(run, task, records[-1]['step']):
+  for row in decoded_rows(run, task, records[-1]['step']):
     target, prediction = row.get('target'), row.get('prediction')
     if not (isinstance(target, list) and isinstance(prediction, list) and len(target) == 2):
       continue
     texts = (exact_match.normalize(text) for text in (target[1], prediction[1]))
-    kind = row['input'].get('kind')
-    rows.append({'language': target[0], 'kind': kind, 'hit': len(set(texts)) == 1})
+    rows.append({'language': target[0], 'hit': len(set(texts)) == 1})
   return rows
 
 
-def _rows(run: run_record.Run, task: str, step: int) -> list[Mapping[str, Any]]:
+def decoded_rows(run: run_record.Run, task: str, step: int) -> list[Mapping[str, Any]]:
+  """The kept answers of a task at a step, as seqio.JSONLogger has them; [] where none are."""
   path = run.model_dir / 'inference_eval' / f'{task}-{step:06d}.jsonl'
   return [row for _, row in json_lines.read(path)] if path.exists() else []
 

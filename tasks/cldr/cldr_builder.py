@@ -44,8 +44,11 @@ class CldrInstructions(tfds.core.GeneratorBasedBuilder):
   """The columns of the Aya Dataset and `kind`, all strings; splits train, validation, test."""
 
   name = 'cldr_instructions'
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES: ClassVar[dict[str, str]] = {'1.0.0': 'CLDR 47, Babel 2.18.0.'}
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {
+    '1.0.0': 'CLDR 47, Babel 2.18.0.',
+    '1.1.0': 'Further training rows of the kinds that follow rules; the other rows are the same.',
+  }
   # Nothing is downloaded. TFDS would look for a checksum file with importlib_resources, which it
   # does not declare for this Python.
   url_infos: ClassVar[dict[str, Any]] = {}

@@ -2,7 +2,7 @@
 
 Task `cldr.preferences`, made when it is read: nothing is built. Chosen is the answer of a row of
 the set about a date, number, percentage, list or measure; rejected is the same thing as another
-language writes it. Splits are those of the set.
+language writes it. Splits are those of the set; its further training rows are left out.
 """
 
 import functools
@@ -31,7 +31,7 @@ def _formats(code: str, kind: str) -> dict[tuple[str, ...], str]:
 def pairs(split: str) -> Iterator[dict[str, str]]:
   """Rows of a split under `preference_features.COLUMNS`."""
   for row in cldr_rows.rows():
-    if row.split != split or row.kind not in KINDS:
+    if row.split != split or row.kind not in KINDS or row.further:
       continue
     order = cldr_rows.shuffled(OTHERS, row.inputs)
     found = (_formats(code, row.kind).get(row.entities) for code in order)

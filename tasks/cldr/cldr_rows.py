@@ -32,7 +32,7 @@ COLUMNS = (
   'kind',
 )
 
-# Most rows of one language and kind, in all splits together (8 : 1 : 1).
+# Most rows of one language and kind that are shared out over the splits (8 : 1 : 1).
 CAPS = {
   'city_name': 20,
   'currency_name': 20,
@@ -54,6 +54,21 @@ CAPS = {
   'weekday_neighbour': 14,
 }
 KINDS = tuple(CAPS)
+
+# Most further rows of one language, for training alone: of the kinds that follow rules, which hold
+# for dates, numbers and names that were never seen. The more of them, the less can be learnt by
+# heart. The other kinds ask for a name.
+FURTHER = {
+  'date_format': 96,
+  'identify_category': 16,
+  'identify_language': 96,
+  'identify_script': 8,
+  'list_format': 32,
+  'number_format': 64,
+  'percent_format': 32,
+  'unit_format': 96,
+}
+RULED = tuple(FURTHER)
 
 _UNITS = (
   'area-hectare',
@@ -109,6 +124,7 @@ def _closed_entities() -> dict[str, str]:
   return found
 
 
+@functools.cache
 def split_of(entity: str) -> str:
   """The split of an entity, in every language and kind: 80 : 10 : 10 by SHA-256."""
   if entity in _closed_entities():
@@ -205,24 +221,29 @@ def _territory_has(
   return facts
 
 
+def _date(i: Any) -> datetime.date:
+  return datetime.date(1950, 1, 1) + datetime.timedelta(_digest('date', i) % 36525)
+
+
+def _list(i: Any) -> tuple[str, ...]:
+  return tuple(str(1 + _digest(i, j) % 99) for j in range(2 + _digest('length', i) % 3))
+
+
 @functools.cache
 def _pool(kind: str) -> tuple[Any, ...]:
-  """The dates, numbers, percentages, lists and measures that languages draw from."""
+  """The dates, numbers, percentages, lists and measures that all languages draw from."""
   if kind == 'date':
-    days = {_digest('date', i) % 36525 for i in range(400)}
-    return tuple(datetime.date(1950, 1, 1) + datetime.timedelta(day) for day in sorted(days))
+    return tuple(sorted({_date(i) for i in range(400)}))
   if kind == 'number':
     return tuple(sorted({_number(i) for i in range(400)}))
   if kind == 'percent':
     return tuple(range(1, 300))
   if kind == 'list':
-    lengths = [2 + _digest('length', i) % 3 for i in range(400)]
-    found = {tuple(str(1 + _digest(i, j) % 99) for j in range(n)) for i, n in enumerate(lengths)}
-    return tuple(sorted(found))
+    return tuple(sorted({_list(i) for i in range(400)}))
   return tuple((unit, n) for unit in _UNITS for n in (*range(1, 31), *range(35, 100, 5)))
 
 
-def _number(i: int) -> decimal.Decimal:
+def _number(i: Any) -> decimal.Decimal:
   digits = 5 + _digest('digits', i) % 5
   whole = 10 ** (digits - 1) + _digest('whole', i) % (9 * 10 ** (digits - 1))
   cents = _digest('cents', i) % 100
@@ -230,11 +251,19 @@ def _number(i: int) -> decimal.Decimal:
   return decimal.Decimal(whole) + (decimal.Decimal(cents) / 100 if cents % 2 else 0)
 
 
-def _dates(language: Language) -> Iterator[Fact]:
+def _things(kind: str, language: Language, own: bool) -> list[Any]:
+  """What the language draws from the pool of all, or from numbers, dates and lists of its own."""
+  if not own:
+    return shuffled(_pool(kind), language.code)
+  draw: Callable[[Any], Any] = {'date': _date, 'number': _number, 'list': _list}[kind]
+  return list(dict.fromkeys(draw(f'{language.code} {i}') for i in range(400)))
+
+
+def _dates(language: Language, own: bool = False) -> Iterator[Fact]:
   english_months = cldr_facts.english_names()['month']
   english_days = cldr_facts.english_names()['weekday']
   styles = cldr_facts.date_styles(language)
-  for date in shuffled(_pool('date') if styles else (), language.code):
+  for date in _things('date', language, own) if styles else ():
     style = _pick(styles, 'style', language.code, date)
     slots = {
       'iso': date.isoformat(),
@@ -245,8 +274,8 @@ def _dates(language: Language) -> Iterator[Fact]:
     yield Fact((date.isoformat(),), slots, answer, f'date_format_{style}')
 
 
-def _numbers(language: Language) -> Iterator[Fact]:
-  for number in shuffled(_pool('number'), language.code):
+def _numbers(language: Language, own: bool = False) -> Iterator[Fact]:
+  for number in _things('number', language, own):
     if not cldr_facts.has_number_format(language):
       return
     answer = cldr_facts.format_number(language, number)
@@ -261,8 +290,8 @@ def _percents(language: Language) -> Iterator[Fact]:
     yield Fact((f'{percent} percent',), {'number': str(percent)}, answer)
 
 
-def _lists(language: Language) -> Iterator[Fact]:
-  for items in shuffled(_pool('list'), language.code):
+def _lists(language: Language, own: bool = False) -> Iterator[Fact]:
+  for items in _things('list', language, own):
     if len(items) <= cldr_facts.longest_list(language):
       shown = ' | '.join(items)
       yield Fact((f'list {shown}',), {'items': shown}, cldr_facts.format_list(language, items))
@@ -277,16 +306,19 @@ def _measures(language: Language) -> Iterator[Fact]:
       yield Fact((said,), {'english': said}, answer)
 
 
-def _texts(language: Language) -> Iterator[tuple[str, str, str]]:
+@functools.lru_cache(1)  # three kinds of one language ask for them, twice each
+def _texts(language: Language) -> list[tuple[str, str, str]]:
   """(category, key, name) with the categories taking turns, each in hash order."""
   tables = {
     category: shuffled(table.items(), language.code, category)
     for category, table in cldr_facts.names(language).items()
   }
-  for rank in range(max(map(len, tables.values()))):
-    for category, table in tables.items():
-      if rank < len(table):
-        yield category, *table[rank]
+  return [
+    (category, *table[rank])
+    for rank in range(max(map(len, tables.values())))
+    for category, table in tables.items()
+    if rank < len(table)
+  ]
 
 
 def _is_of_one_language(language: Language, text: str) -> bool:
@@ -338,13 +370,25 @@ FACTS: dict[str, Callable[[Language], Iterable[Fact]]] = {
   'weekday_neighbour': _neighbours('weekday'),
 }
 
+# The same for `FURTHER`: where things can be drawn without end, each language has its own.
+_FURTHER_FACTS = {kind: FACTS[kind] for kind in FURTHER} | {
+  'date_format': functools.partial(_dates, own=True),
+  'list_format': functools.partial(_lists, own=True),
+  'number_format': functools.partial(_numbers, own=True),
+}
+
+
+@functools.cache
+def _slots_of(template: str) -> frozenset[str]:
+  return frozenset(name for _, name, _, _ in string.Formatter().parse(template) if name)
+
 
 def _instruction(language: Language, kind: str, fact: Fact) -> str:
   slots = fact.slots | {'language': language.name}
   usable = [
     template
     for template in cldr_templates.TEMPLATES[fact.template or kind]
-    if all(name in slots for _, name, _, _ in string.Formatter().parse(template) if name)
+    if _slots_of(template) <= slots.keys()
   ]
   return _pick(usable, 'template', language.code, kind, *fact.slots.values()).format(**slots)
 
@@ -362,9 +406,19 @@ def _selected(language: Language, kind: str) -> Iterator[tuple[str, Fact]]:
       yield split, fact
 
 
+def _for_training(language: Language, kind: str) -> Iterator[Fact]:
+  """Facts whose entities are all of the training split, in hash order."""
+  for fact in _FURTHER_FACTS[kind](language):
+    if {split_of(entity) for entity in fact.entities} == {'train'}:
+      yield fact
+
+
 @dataclasses.dataclass(frozen=True)
 class CldrRow:
-  """One example of the data set, its split and the entities that put it there."""
+  """One example of the data set, its split and the entities that put it there.
+
+  `further`: it is one of those for training alone, not one of what is shared out.
+  """
 
   split: str
   entities: tuple[str, ...]
@@ -375,6 +429,7 @@ class CldrRow:
   annotation_type: str
   user_id: str
   kind: str
+  further: bool = False
 
   def columns(self) -> dict[str, str]:
     """The COLUMNS of the data set."""
@@ -387,19 +442,30 @@ def language_rows(language: Language) -> tuple[CldrRow, ...]:
   found: dict[str, CldrRow] = {}
   for kind in KINDS:
     for split, fact in _selected(language, kind):
-      row = CldrRow(
-        split=split,
-        entities=fact.entities,
-        inputs=_instruction(language, kind, fact),
-        targets=fact.answer,
-        language=language.name,
-        language_code=language.code,
-        annotation_type='templated',
-        user_id=f'babel-{babel.__version__}',
-        kind=kind,
-      )
+      row = _row(language, kind, split, fact)
+      found.setdefault(row.inputs, row)
+  for kind, most in FURTHER.items():
+    full = len(found) + most
+    for fact in _for_training(language, kind):
+      if len(found) == full:
+        break
+      row = dataclasses.replace(_row(language, kind, 'train', fact), further=True)
       found.setdefault(row.inputs, row)
   return tuple(found.values())
+
+
+def _row(language: Language, kind: str, split: str, fact: Fact) -> CldrRow:
+  return CldrRow(
+    split=split,
+    entities=fact.entities,
+    inputs=_instruction(language, kind, fact),
+    targets=fact.answer,
+    language=language.name,
+    language_code=language.code,
+    annotation_type='templated',
+    user_id=f'babel-{babel.__version__}',
+    kind=kind,
+  )
 
 
 def rows(codes: Sequence[str] | None = None) -> list[CldrRow]:

@@ -15,7 +15,7 @@ from aya_train.tasks import features, storage
 from aya_train.tasks.cldr import cldr_builder, cldr_rows
 
 SENTINELS = 100
-DEFAULT_SIZE = 8000
+DEFAULT_SIZE = 4000
 
 
 def _with_sentinels(trained: bytes) -> bytes:
@@ -102,7 +102,7 @@ def build_default() -> str:
   """Trains the default vocabulary unless it is there, and returns its path.
 
   Its texts are the inputs and targets of the training split of the CLDR instruction set; it
-  builds no data set. About 8,000 ids: no word of any covered language is unknown, rare scripts
+  builds no data set. About 4,000 ids: no word of any covered language is unknown, rare scripts
   cost about one id a character.
   """
   path = storage.vocabularies_dir() / features.DEFAULT_VOCABULARY

@@ -76,7 +76,7 @@ def says(cell: str, value: object) -> bool:
   if isinstance(value, str) and value[:1] in '@%':
     words = {'%gin.REQUIRED': 'required'}.get(value, value.lstrip('%'))
     return re.match(rf'{re.escape(words)}(?!\w)', cell) is not None
-  return cell.startswith(repr(value))
+  return cell.startswith(re.sub(r'[`*]', '', repr(value)))
 
 
 def changed(value: object) -> object:

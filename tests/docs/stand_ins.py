@@ -25,7 +25,7 @@ from tests.docs.commands import ROOT
 
 # A model of every size is this one.
 NETWORK = {
-  'vocab_size': 8064,
+  'vocab_size': 4096,
   'emb_dim': 32,
   'num_heads': 2,
   'num_encoder_layers': 1,

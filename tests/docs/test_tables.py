@@ -40,7 +40,7 @@ SMOKE = RECIPES['sft_smoke.gin']
 XXL = ('models/mt5_xxl.gin', 'recipes/sft.gin', MACHINE)
 # Page, a sentence with a group for each value, and the gin files and settings that they are.
 SENTENCES = [
-  ('README.md', r'([\d,]+) steps took 4 min', SMOKE, 'TRAIN_STEPS'),
+  ('README.md', r'([\d,]+) steps take 4 min', SMOKE, 'TRAIN_STEPS'),
   ('docs/recipe.md', r'`([^`]*)` learning rate', DEFAULTS, 'LEARNING_RATE_FACTORS'),
   ('docs/recipe.md', r'learning rate of (\S+), a batch', DEFAULTS, 'BASE_LEARNING_RATE'),
   ('docs/recipe.md', r'a batch of ([\d,]+), packing', DEFAULTS, 'BATCH_SIZE'),

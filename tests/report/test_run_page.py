@@ -35,7 +35,7 @@ def test_the_template_escapes_prompts():
     figures=[],
     charts=[],
     groups=[],
-    kinds=[],
+    kinds=None,
     samples=[sample],
     compared=True,
     data_rows=[],

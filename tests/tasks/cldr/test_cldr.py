@@ -16,7 +16,7 @@ LENGTHS = {'inputs': 64, 'targets': 64}
 
 
 def built_files(data_dir):
-  found = pathlib.Path(data_dir) / 'cldr_instructions' / '1.0.0'
+  found = pathlib.Path(data_dir) / 'cldr_instructions' / '1.1.0'
   return {path.name: path.read_bytes() for path in found.iterdir()}
 
 
@@ -39,7 +39,7 @@ def test_two_builds_are_equal_to_the_byte(tmp_path):
 
 def test_a_half_built_set_is_not_read_and_is_completed(tmp_path):
   made = cldr_tasks.build(tmp_path, languages=SMALL)
-  manifest = tmp_path / 'cldr_instructions' / '1.0.0' / 'manifest.json'
+  manifest = tmp_path / 'cldr_instructions' / '1.1.0' / 'manifest.json'
   manifest.unlink()
   with pytest.raises(FileNotFoundError, match='aya-train prepare cldr'):
     cldr_builder.open_built(tmp_path)

@@ -41,7 +41,8 @@ INSTEAD = {
   r'--rows 1000000': '--rows 2000',
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
   r'--size xl': '--size tiny',
-  r'benchmarks\.packing .*--json': 'benchmarks.packing --pairs 200 --means 200/200 --repeats 1 --json',
+  r'benchmarks\.packing .*--json': 'benchmarks.packing --pairs 200 --means 200/200 --repeats 1 '
+  '--json',
   r'benchmarks\.prepare .*--json': 'benchmarks.prepare --rows 40 --repeats 1 --workers 1 '
   '--vocabulary path/to/mc4.250000.100extra/sentencepiece.model --json',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',

@@ -64,8 +64,13 @@ setuptools.setup(
   ],
   extras_require={
     # libtpu has wheels for nothing else.
-    'tpu': ['libtpu>=0.0.40,<0.1; platform_system == "Linux" and platform_machine == "x86_64"'],
-    'gpu': ['jax[cuda12]>=0.10,<0.13'],
+    # SentencePiece from 0.2.3 on is three times as fast, and wants protobuf 7, which Beam does not.
+    'tpu': [
+      'libtpu>=0.0.40,<0.1; platform_system == "Linux" and platform_machine == "x86_64"',
+      'protobuf>=7.36.1,<8',
+      'sentencepiece>=0.2.3,<0.3',
+    ],
+    'gpu': ['jax[cuda12]>=0.10,<0.13', 'protobuf>=7.36.1,<8', 'sentencepiece>=0.2.3,<0.3'],
     # Folders of Hugging Face are written and read with the first, run with the second.
     'hf-files': [
       'huggingface-hub>=1,<3',
@@ -116,6 +121,7 @@ setuptools.setup(
       'pytest>=8,<10',
       'pytest-xdist>=3.6,<4',
       'ruff>=0.12,<1',
+      'sentencepiece>=0.2.3,<0.3',
       'setuptools>=77,<85',  # builds the wheel that a test installs
     ],
     # T5X itself is not on PyPI; this is what the comparison tests need beside a checkout of it.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.prepare --rows 50000 --vocabulary FILE --json prepare.json
 
-The same built rows are read by each: ours writes prepared files with two workers, or in one
+The same built rows are read by each: ours writes prepared files with some workers, or in one
 process; SeqIO runs the task's own preprocessors in tf.data; SentencePiece tokenises texts in
 memory, and so does the tokenizer of transformers. Texts are sentences of random words of a
 vocabulary's own pieces, or lines of `--texts`.
@@ -158,6 +158,7 @@ def build(folder: pathlib.Path, args: argparse.Namespace) -> None:
 def main() -> None:
   parser = measurement.parser(__doc__, repeats=3)
   parser.add_argument('--rows', type=int, default=50_000)
+  parser.add_argument('--workers', type=int, default=2, help='processes of ours')
   parser.add_argument('--tokens', type=int, default=60, help='words of each of the two texts')
   parser.add_argument('--vocabulary', type=pathlib.Path, required=True, help='SentencePiece file')
   parser.add_argument('--texts', type=pathlib.Path, help='a text a line, instead of random words')
@@ -168,7 +169,7 @@ def main() -> None:
     found = measurement.measure(
       measurement.Work('tokenise', args.rows, 'rows'),
       {
-        'ours, two workers': (ours, {**settings, 'workers': 2}),
+        f'ours, {args.workers} workers': (ours, {**settings, 'workers': args.workers}),
         'ours, one process': (ours, {**settings, 'workers': 1}),
         'SeqIO': (of_seqio, settings),
         'SentencePiece alone': (of_sentencepiece, settings),

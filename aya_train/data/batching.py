@@ -49,7 +49,7 @@ _LOOKED_AT = 256  # examples of a task, about: for what only their tokens say
 
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
-PACKINGS = ('best_fit', 'first_fit')
+PACKERS = ('best_fit', 'first_fit')
 _said: set[str] = set()  # of what the lengths cut: each evaluation opens the same data
 
 
@@ -71,7 +71,7 @@ class DatasetConfig:
     same_source_batches: whether all rows of a training batch are of one task of the mixture, the
       tasks taking turns by their rates; for losses that compare the rows of a batch.
     max_truncated_fraction: ValueError if the lengths cut a larger share of the examples.
-    packing: 'best_fit', or 'first_fit' for the rows that Grain's packer makes.
+    packer: 'best_fit', or 'first_fit' for the rows that Grain's packer makes.
     num_packing_examples: of a window of best_fit. More pack tighter, and take longer to restore.
     num_packing_bins: rows that are open at once in first_fit.
     num_read_threads: threads that read records. 0 reads in the packing thread: fastest from local
@@ -92,7 +92,7 @@ class DatasetConfig:
   prepared_dir: str | os.PathLike[str] | None = None
   max_truncated_fraction: float = 0.1
   same_source_batches: bool = False
-  packing: str = 'best_fit'
+  packer: str = 'best_fit'
   num_packing_examples: int = packing.WINDOW
   num_packing_bins: int = packing.OPEN_ROWS
   num_read_threads: int = 0
@@ -120,8 +120,8 @@ class DatasetConfig:
         'same_source_batches=True (SAME_SOURCE_BATCHES), but packed rows of one task do not fill '
         'whole batches: PACK = False'
       )
-    if self.packing not in PACKINGS:
-      raise ValueError(f'packing must be one of {PACKINGS}, got {self.packing!r}.')
+    if self.packer not in PACKERS:
+      raise ValueError(f'packer must be one of {PACKERS}, got {self.packer!r}.')
     if self.num_packing_examples < 1:
       raise ValueError(f'num_packing_examples must be at least 1, got {self.num_packing_examples}.')
     if self.num_packing_bins < 1 or self.num_read_threads < 0 or self.prefetch_batches < 0:
@@ -452,7 +452,7 @@ def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any
 
 def _pack(ds: grain.IterDataset, cfg: DatasetConfig, seed: int | None) -> grain.IterDataset:
   lengths = cfg.task_feature_lengths
-  if cfg.packing == 'first_fit':
+  if cfg.packer == 'first_fit':
     return packing.FirstFitPackIterDataset(
       ds, lengths=lengths, num_rows=cfg.num_packing_bins, seed=seed
     )
@@ -498,8 +498,8 @@ def _packing(cfg: DatasetConfig) -> list[Any] | None:
   """What packed rows depend on besides the examples."""
   if not cfg.pack:
     return None
-  best = cfg.packing == 'best_fit'
-  return [cfg.packing, cfg.num_packing_examples if best else cfg.num_packing_bins]
+  best = cfg.packer == 'best_fit'
+  return [cfg.packer, cfg.num_packing_examples if best else cfg.num_packing_bins]
 
 
 def _identity(

@@ -243,9 +243,10 @@ def best_fit(sizes: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[lis
       where = np.flatnonzero(fits)
       if not len(where):
         break
-      left, sizes_DM, scaled_DM = left[where], sizes_DM[:, where], scaled_DM[:, where]
+      left = left.take(where)
+      sizes_DM, scaled_DM = sizes_DM.take(where, axis=1), scaled_DM.take(where, axis=1)
       rest_DM = scaled_room[:, None] - scaled_DM
-      best = int((rest_DM * rest_DM).sum(axis=0).argmin())
+      best = int(np.einsum('dm,dm->m', rest_DM, rest_DM).argmin())
       taken.append(int(left[best]))
       room, scaled_room = room - sizes_DM[:, best], scaled_room - scaled_DM[:, best]
       left[best:-1], left = left[best + 1 :], left[:-1]

@@ -190,11 +190,11 @@ def phases(cfg, batches_of_parts):
 
 
 @pytest.mark.parametrize('prefetch', [0, 2])
-@pytest.mark.parametrize('packing', ['best_fit', 'first_fit', None])
+@pytest.mark.parametrize('packer', ['best_fit', 'first_fit', None])
 @pytest.mark.parametrize('steps', [(1, 1, 1, 1), (3, 2, 1, 9), (2, 0, 5, 4)])
-def test_each_example_comes_once_over_1_2_4_and_1_hosts(config, packing, prefetch, steps):
+def test_each_example_comes_once_over_1_2_4_and_1_hosts(config, packer, prefetch, steps):
   """Every phase ends inside a pack, and the parts of one have drawn different numbers."""
-  pack = packing is not None
+  pack = packer is not None
   tasks = {'data_a': 5.0, 'data_b': 3.0} if pack else RATES
   name = f'data_mixture_of_{len(tasks)}'
   seqio.MixtureRegistry.remove(name)
@@ -203,7 +203,7 @@ def test_each_example_comes_once_over_1_2_4_and_1_hosts(config, packing, prefetc
     config,
     mixture_or_task_name=name,
     pack=pack,
-    packing=packing or 'best_fit',
+    packer=packer or 'best_fit',
     prefetch_batches=prefetch,
     num_packing_examples=9,
     num_packing_bins=3,
@@ -285,7 +285,7 @@ def test_positions_of_other_streams_or_of_some_parts_are_refused(config):
 
 
 def test_state_is_small(config):
-  for sizes in ({'num_packing_examples': 4096}, {'packing': 'first_fit', 'num_packing_bins': 128}):
+  for sizes in ({'num_packing_examples': 4096}, {'packer': 'first_fit', 'num_packing_bins': 128}):
     iterator = batching.train_iterator(dataclasses.replace(config, **sizes))
     for _ in range(10):
       next(iterator)
@@ -459,7 +459,7 @@ def test_wrong_configurations_are_refused(config):
     ({'max_truncated_fraction': 10}, r'must be in \[0, 1\], got 10'),
     ({'num_packing_bins': 0}, 'got 0, 0 and 2'),
     ({'num_packing_examples': 0}, 'num_packing_examples must be at least 1, got 0'),
-    ({'packing': 'tight'}, 'one of .*best_fit.*, got .tight'),
+    ({'packer': 'tight'}, 'one of .*best_fit.*, got .tight'),
   ):
     with pytest.raises(ValueError, match=message):
       dataclasses.replace(config, **change)

@@ -41,6 +41,10 @@ INSTEAD = {
   r'--rows 1000000': '--rows 2000',
   r'--examples=20000 --rows=2000': '--examples=200 --rows=16 --batch_size=4',
   r'--size xl': '--size tiny',
+  r'benchmarks\.packing .*--json': 'benchmarks.packing --pairs 200 --means 200/200 --repeats 1 '
+  '--json',
+  r'benchmarks\.prepare .*--json': 'benchmarks.prepare --rows 40 --repeats 1 --workers 1 '
+  '--vocabulary path/to/mc4.250000.100extra/sentencepiece.model --json',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
   r'benchmarks/eval_options\.py': 'benchmarks/eval_options.py --questions 4 --repeats 1',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',
@@ -258,7 +262,7 @@ class Sandbox:
       return self._real(['-m', 'huggingface_hub.cli.hf', *words, '--help'], call.environment)
     if program == 'python' and words[0].endswith('.py'):
       return self._real(words, call.environment)
-    if call.program == 'python' and call.arguments[1].startswith('tests.'):
+    if call.program == 'python' and call.arguments[1].startswith(('tests.', 'benchmarks.')):
       return self._real(call.arguments, call.environment)
     if program == 'python' and words[0] == '-c':
       return 0

@@ -28,7 +28,8 @@ NOT_EXECUTED = {
   'bash launch/aya_small.sh': 'minutes; tests/e2e/test_aya_small.py does',
   'bash launch/aya_small.sh --fresh': 'minutes; tests/e2e/test_aya_small.py does',
 }
-HEAVY = ('recipes/reward.gin', 'recipes/rloo.gin', 'embed_smoke.sh --fresh')  # compiled, each
+# Compiled, or processes of their own, each.
+HEAVY = ('recipes/reward.gin', 'recipes/rloo.gin', 'embed_smoke.sh --fresh', '-m benchmarks.')
 # Commands that end otherwise than with 0, and what they say then.
 ENDS = {
   '--beam_runner': (1, "pip install 'aya-train[beam]'"),

@@ -63,7 +63,7 @@ SENTENCES = [
   ('docs/running.md', r"mT5's own vocabulary, ([\d,]+) rows", XXL, 't5_config.T5Config.vocab_size'),
   ('docs/design.md', r'RELPOS_\w+ = (\w+), the default', DEFAULTS, 'RELPOS_BIAS_PER_LAYER'),
   ('launch/README.md', r"and `([^`]+)` as normalising factor", AYA, 'LOSS_NORMALIZING_FACTOR'),
-  ('launch/README.md', r'ends with this table \(([\d,]+) steps', SMOKE, 'TRAIN_STEPS'),
+  ('launch/README.md', r'`smoke.sh` trains ([\d,]+) steps', SMOKE, 'TRAIN_STEPS'),
 ]  # fmt: skip
 # The same of lengths: two groups, tokens of inputs and of targets.
 LENGTHS = [

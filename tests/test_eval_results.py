@@ -21,3 +21,10 @@ def test_figures_that_are_no_numbers_are_left_out_and_named():
   result = written('mine', '', 1, accuracy=float('nan'), other=1.0)
   assert result.metrics == {'other': 1.0}
   assert result.notes == ["['accuracy'] are NaN or infinite, and left out"]
+
+
+def test_a_published_figure_that_no_answer_defines_is_named():
+  result = written('mine', '', 1, without_language=1.0)
+  assert result.notes == [
+    'accuracy, the figure that is published for it, is not defined for these answers'
+  ]

@@ -11,7 +11,7 @@ def words(seconds: float | None) -> str:
   """A time as people say it."""
   seconds = seconds or 0.0
   if seconds < 90:
-    return f'{seconds:.3g} s'
+    return f'{round(seconds, 2):.3g} s'
   return f'{seconds / 60:.3g} min' if seconds < 5400 else f'{seconds / 3600:.3g} h'
 
 

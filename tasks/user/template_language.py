@@ -13,11 +13,13 @@ null prints nothing, and a name that no row has is told and not printed as nothi
 import collections
 import hashlib
 import json
+import math
 import random
 import re
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -301,6 +303,19 @@ def _too_long(*unused: Any) -> None:
   raise TimeoutError(f'over {ROW_SECONDS:g} s')
 
 
+def _set_clock(seconds: float) -> None:
+  """Time of the processor until the alarm, and some later the end of the process; 0 for no end.
+
+  Not of the wall: a busy machine, or one that was suspended, is not the template's fault.
+  """
+  signal.setitimer(signal.ITIMER_PROF, seconds)
+  _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+  soft = math.ceil(time.process_time() + 2 * seconds) if seconds else hard
+  if hard != resource.RLIM_INFINITY:
+    soft = min(soft, hard)
+  resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
 def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[Any]:
   """Renders rows; [inputs, targets, options] or None of each, up to the first {'problem': ...}.
 
@@ -310,7 +325,7 @@ def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[An
   """
   results: list[Any] = []
   for number, row in zip(request['numbers'], request['rows'], strict=True):
-    signal.setitimer(signal.ITIMER_REAL, ROW_SECONDS)
+    _set_clock(ROW_SECONDS)
     try:
       results.append(templates[request['template']].apply_with_options(row, number))
     except TemplateProblemError as error:
@@ -320,19 +335,19 @@ def answer(request: Mapping[str, Any], templates: Sequence[Template]) -> list[An
       results.append({'problem': f'{type(error).__name__}: {error}'})
       break
     finally:
-      signal.setitimer(signal.ITIMER_REAL, 0)
+      _set_clock(0)
   return results
 
 
 def main() -> None:
   """Reads a line of templates, then lines of requests; writes a line for each."""
   settings = json.loads(sys.stdin.readline())
-  signal.signal(signal.SIGALRM, _too_long)
+  signal.signal(signal.SIGPROF, _too_long)
   _limit(settings['megabytes'])
   templates = []
   for arguments in settings['templates']:
     # Compiling computes constants, so it needs the same limits.
-    signal.setitimer(signal.ITIMER_REAL, ROW_SECONDS)
+    _set_clock(ROW_SECONDS)
     try:
       templates.append(Template(**arguments))
     except (TemplateProblemError, TimeoutError, MemoryError, RecursionError) as error:
@@ -340,7 +355,7 @@ def main() -> None:
       print(json.dumps({'problem': problem}), flush=True)
       return
     finally:
-      signal.setitimer(signal.ITIMER_REAL, 0)
+      _set_clock(0)
   print(json.dumps({'ready': [template.columns for template in templates]}), flush=True)
   for line in sys.stdin:
     request = json.loads(line)

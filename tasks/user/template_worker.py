@@ -13,8 +13,7 @@ from typing import Any
 from aya_train.tasks.user import template_language
 
 MEGABYTES = 512
-_START_SECONDS = 10.0
-_BATCH_SECONDS = 5.0
+_SILENT_SECONDS = 120.0  # by the wall: the process has a clock of its own, and ends before
 _NO_START = 'compiling the templates was stopped: it ran too long or took too much memory'
 
 
@@ -36,8 +35,9 @@ class Worker:
   """Templates in a process of their own; a context manager.
 
   The process has no loader for other templates, `MEGABYTES` of address space, no right to write a
-  byte to a file, an empty environment, and a clock: the alarm of `template_language` ends a row
-  after a second, and if compiled code does not hear it, the process is killed a second later.
+  byte to a file, an empty environment, and a clock of its processor's time: the alarm of
+  `template_language` ends a row after a second, and if compiled code does not hear it, the system
+  ends the process a second or two later.
 
   Attributes:
     columns: that each template reads, see `template_language.Template`.
@@ -86,8 +86,7 @@ class Worker:
     self, template: int, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
   ) -> list[tuple[str, str, list[str]] | None]:
     """`render`, with each row's `answer_choices`; [] where the template has none."""
-    seconds = 2 * template_language.ROW_SECONDS if len(rows) == 1 else _BATCH_SECONDS
-    found = self._ask({'template': template, 'rows': list(rows), 'numbers': list(numbers)}, seconds)
+    found = self._ask({'template': template, 'rows': list(rows), 'numbers': list(numbers)})
     if found is None:
       if len(rows) > 1:  # one by one, to name the row that does it
         self._start()
@@ -119,7 +118,7 @@ class Worker:
       close_fds=True,
     )
     self._buffer = b''
-    answer = self._ask({'templates': self._templates, 'megabytes': MEGABYTES}, _START_SECONDS)
+    answer = self._ask({'templates': self._templates, 'megabytes': MEGABYTES})
     if answer is None or 'problem' in answer:
       self._stop()
       problem = _NO_START if answer is None else answer['problem']
@@ -132,7 +131,7 @@ class Worker:
       self._process.communicate()
       self._process = None
 
-  def _ask(self, request: Any, seconds: float) -> Any:
+  def _ask(self, request: Any) -> Any:
     """The answer; None if the process died or was silent for too long."""
     assert self._process is not None
     assert self._process.stdin is not None
@@ -141,7 +140,7 @@ class Worker:
       self._process.stdin.flush()
     except BrokenPipeError:
       return None
-    line = self._read_line(time.monotonic() + seconds)
+    line = self._read_line(time.monotonic() + _SILENT_SECONDS)
     return None if line is None else json.loads(line)
 
   def _read_line(self, deadline: float) -> bytes | None:

@@ -71,7 +71,10 @@ def test_the_figures_are_over_answers_that_can_be_told():
   assert found['language_told'] == pytest.approx(200 / 3)
   named = answer_language.asked_language([[]], [english], language='eng')
   assert named['in_language'] == named['in_language_low'] == 100.0
-  assert answer_language.asked_language([[]], [english]) == {}
+  assert answer_language.asked_language([[]], [english]) == {'without_language': 1}
+  for code in ('und', 'mul', 'zxx'):
+    targets = [references.References(language=code)]
+    assert answer_language.asked_language(targets, [english]) == {'without_language': 1}, code
   unknown = answer_language.asked_language([[]], [english], language='klingonese')
   assert unknown['language_told'] == 0.0 and 'in_language' not in unknown
 

@@ -1,11 +1,20 @@
 import json
+import os
 import pathlib
+import signal
+import threading
 import time
 
 import pytest
 import seqio
 
-from aya_train.tasks.user import dataset_tables, template_language, templates, user_data
+from aya_train.tasks.user import (
+  dataset_tables,
+  template_language,
+  template_worker,
+  templates,
+  user_data,
+)
 
 SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data'
 needs_shared = pytest.mark.skipif(
@@ -98,6 +107,16 @@ def test_templates_cannot_hang_or_fill_the_memory(jinja):
   with pytest.raises(templates.TemplateProblemError, match="template 't'"):
     render(jinja, [{'a': 'abc', 'n': 10**10}] * 300)
   assert time.monotonic() - started < 30
+
+
+def test_a_machine_that_stands_still_for_a_while_is_not_the_templates_fault():
+  arguments = {'name': 'one', 'jinja': '{{a}} ||| {{a}}', 'answer_choices': None}
+  with template_worker.Worker([arguments]) as worker:
+    process = worker._process.pid
+    os.kill(process, signal.SIGSTOP)
+    threading.Timer(2.5, os.kill, (process, signal.SIGCONT)).start()
+    assert worker.render(0, [{'a': 'x'}], [0]) == [('x', 'x')]
+    assert worker._process.pid == process
 
 
 def test_the_row_that_fails_is_named():

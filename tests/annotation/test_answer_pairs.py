@@ -64,7 +64,7 @@ def test_nothing_in_common_no_answers_and_no_file_are_told(tmp_path):
   with pytest.raises(FileNotFoundError, match='has anything been evaluated there'):
     answer_pairs.read({'a': a, 'b': str(tmp_path / 'd')})
   e = write(tmp_path / 'e.jsonl', [{'inputs': 'p', 'answers': 3}])
-  with pytest.raises(ValueError, match=r'e.jsonl, line 1 has no column of an answer'):
+  with pytest.raises(ValueError, match=r'e.jsonl, row 1 has no column of an answer'):
     answer_pairs.read({'a': a, 'b': e})
 
 

@@ -47,7 +47,7 @@ def test_answers_of_infer_are_joined_by_their_prompts_which_may_come_twice(tmp_p
 def test_other_words_of_a_prompt_are_refused_by_file_and_line(tmp_path):
   a = write(tmp_path / 'a.jsonl', [prediction(0, 'x'), prediction(1, 'x')])
   b = write(tmp_path / 'b.jsonl', [prediction(0, 'x'), {**prediction(1, 'x'), 'inputs': 'p1?'}])
-  with pytest.raises(ValueError, match=r"a.jsonl, line 2 and .*b.jsonl, line 2 .*'p1' and 'p1\?'"):
+  with pytest.raises(ValueError, match=r"a.jsonl, row 2 and .*b.jsonl, row 2 .*'p1' and 'p1\?'"):
     answer_pairs.read({'a': a, 'b': b})
 
 

@@ -198,8 +198,11 @@ def _files(path: epath.Path) -> list[epath.Path]:
   return [path]
 
 
-def _rows(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """Place and content of each row; a line of text is its `text`."""
+def _rows(path: epath.Path, *, is_text: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """Place and content of each row; if it `is_text`, a line is the `text` of one.
+
+  Whatever has no ending that is known is JSON lines.
+  """
   # TensorFlow comes with the tasks, which takes seconds.
   from aya_train.tasks.building import read_report, records
   from aya_train.tasks.user import row_files
@@ -207,16 +210,23 @@ def _rows(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
   try:
     for place, row in row_files.read(path):
       where = f'{path}, {place}'
+      if isinstance(row, str) and not row.strip():
+        continue
+      if isinstance(row, str):
+        row = {'text': row} if is_text else records.parse_line(row.encode())
       if isinstance(row, records.BadRecord):
         raise AnswersError(f'{where}: {row.detail}')
       if isinstance(row, list):
         raise AnswersError(f'{where} is no JSON object, got list')
-      if not isinstance(row, str):
-        yield where, row
-      elif row.strip():
-        yield where, {'text': row}
+      yield where, row
   except read_report.DamagedFileError as error:
     raise AnswersError(str(error)) from error
+
+
+def _is_text(name: str) -> bool:
+  from aya_train.tasks.building import text_files
+
+  return text_files.plain_name(name.lower()).endswith(('.txt', '.text'))
 
 
 def _answers(
@@ -311,7 +321,7 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
     raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
   found = []
   for file in _files(path):
-    for index, (where, row) in enumerate(_rows(file)):
+    for index, (where, row) in enumerate(_rows(file, is_text=_is_text(file.name))):
       asked = {**row, 'prediction': ''}
       if 'inputs' not in given and not any(row.get(name) for name in ALIASES['inputs']):
         asked['inputs'] = row.get('text')

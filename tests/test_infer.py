@@ -21,6 +21,7 @@ from aya_train import (
   stopping,
 )
 from aya_train.checkpoint import formats
+from aya_train.data import feature_converters
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 24, 'targets': 6}
@@ -241,3 +242,15 @@ def test_each_input_is_in_one_batch(in_order):
   flat = [i for batch in batches for i in batch]
   assert flat == (todo if in_order else [2, 4, 0, 6, 3])
   assert [len(batch) for batch in batches] == [2, 2, 1]
+
+
+@pytest.mark.parametrize('number', [0, -1])
+def test_no_number_of_examples_stands_for_all(infer, number):
+  options = {'prompts_file': None, 'prompts': (), 'mixture_or_task_name': 'cldr'}
+  with pytest.raises(ValueError, match='NUM_EXAMPLES must be None'):
+    infer(num_examples=number, **options)
+
+
+def test_answers_need_a_length_of_both_sides():
+  with pytest.raises(ValueError, match=r"no length of \['targets'\]"):
+    feature_converters.check_lengths({'inputs': 8}, ('inputs', 'targets'))

@@ -69,6 +69,8 @@ def test_files_are_read_as_every_other_file_of_a_user(tmp_path):
     (tmp_path / name).write_bytes(content)
     [found] = system_answers.read(tmp_path / name)
     assert (found.inputs, found.text) == ('a\u2028b', 'ไทย'), name
+  (tmp_path / 'answers').write_text(text)
+  assert system_answers.read(tmp_path / 'answers')[0].text == 'ไทย'
   (tmp_path / 'p.txt').write_bytes('a\u2028b\r\n\r\nไทย'.encode('utf-16'))
   found = system_answers.prompts(tmp_path / 'p.txt')
   assert [(p.index, p.inputs) for p in found] == [(0, 'a\u2028b'), (1, 'ไทย')]

@@ -72,7 +72,7 @@ def example_texts(path: epath.PathLike, limit: int) -> list[tuple[str, str]]:
         f'{path}, line {number}: expected the texts inputs{ending} and targets{ending}, the line '
         f'has {sorted(row)}'
       )
-    found.append((texts[0], texts[1]))
+    found.append((str(texts[0]), str(texts[1])))
   if not found:
     raise ValueError(f'{path} holds no examples')
   return found[:limit]

@@ -47,7 +47,7 @@ def test_answers_of_infer_are_joined_by_their_prompts_which_may_come_twice(tmp_p
 def test_other_words_of_a_prompt_are_refused_by_file_and_line(tmp_path):
   a = write(tmp_path / 'a.jsonl', [prediction(0, 'x'), prediction(1, 'x')])
   b = write(tmp_path / 'b.jsonl', [prediction(0, 'x'), {**prediction(1, 'x'), 'inputs': 'p1?'}])
-  with pytest.raises(ValueError, match=r"a.jsonl, line 2 and .*b.jsonl, line 2 .*'p1' and 'p1\?'"):
+  with pytest.raises(ValueError, match=r"a.jsonl, row 2 and .*b.jsonl, row 2 .*'p1' and 'p1\?'"):
     answer_pairs.read({'a': a, 'b': b})
 
 
@@ -64,7 +64,7 @@ def test_nothing_in_common_no_answers_and_no_file_are_told(tmp_path):
   with pytest.raises(FileNotFoundError, match='has anything been evaluated there'):
     answer_pairs.read({'a': a, 'b': str(tmp_path / 'd')})
   e = write(tmp_path / 'e.jsonl', [{'inputs': 'p', 'answers': 3}])
-  with pytest.raises(ValueError, match=r'e.jsonl, line 1 has no column of an answer'):
+  with pytest.raises(ValueError, match=r'e.jsonl, row 1 has no column of an answer'):
     answer_pairs.read({'a': a, 'b': e})
 
 

@@ -198,13 +198,8 @@ def test_an_adapter_that_is_off_is_the_reference_that_was_scored(tmp_path, loss)
   for reference in preference.REFERENCES:
     model = dataclasses.replace(plain, module=module, reference=reference)
     lengths = pair_features.feature_lengths(LENGTHS, loss=loss, pack=False, reference=reference)
-    of_scores = reference == 'scores'
     options = {**settings(tmp_path, loss), 'model': model, 'optimizer': optimizer.adamw}
-    options['train_dataset_cfg'] = dataclasses.replace(
-      cfg,
-      task_feature_lengths=lengths,
-      reference_checkpoint=cfg.reference_checkpoint if of_scores else None,
-    )
+    options['train_dataset_cfg'] = dataclasses.replace(cfg, task_feature_lengths=lengths)
     options['initial_checkpoint_path'] = cfg.reference_checkpoint
     state = train_loop.train(
       **options, model_dir=str(tmp_path / reference), total_steps=None, relative_steps=3

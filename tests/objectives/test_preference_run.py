@@ -113,8 +113,11 @@ def scored(folder, loss, **options):
 
 
 def figures(model_dir):
-  """Losses, norms of gradients, margins and more of each step, and the parameters at the end."""
-  names = ('loss', 'grad_norm', 'margin', 'accuracy', 'chosen_length', 'reference_point')
+  """Losses, norms of gradients, margins and more of each step, and the parameters at the end.
+
+  Not the accuracy: where the policy is still the reference, a margin is 0 but for its last bit.
+  """
+  names = ('loss', 'grad_norm', 'margin', 'chosen_length', 'reference_point')
   steps = [
     (r['kind'], r['step'], name, r[name])
     for r in metric_writer.read(model_dir)

@@ -30,6 +30,7 @@ _UNSPACED = (
 )
 _WORD = re.compile(rf'[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+')
 _MAX_HASHES = 50_000_000
+_ANSWERS = ('targets', 'chosen', 'rejected')
 
 
 class _Forms(dict):
@@ -215,13 +216,13 @@ def compare(
 def texts_of(task: seqio.Task, split: str) -> Iterator[tuple[str, str]]:
   """Inputs and targets of a task's rows as text, without tokenising where its source has them.
 
-  A question with options is one row, its targets are the options, a line each.
+  A question with options is one row, its targets are the options, a line each; so are both answers
+  of a pair. A prompt without an answer has '' for targets.
 
   Raises:
     ValueError: the task has no text.
   """
   dataset = task.source.get_dataset(split=split, shuffle=False)
-  names = ('inputs', 'targets')
   if {'inputs', 'options'} <= {*dataset.element_spec}:
     dataset = dataset.map(
       lambda row: {
@@ -229,14 +230,23 @@ def texts_of(task: seqio.Task, split: str) -> Iterator[tuple[str, str]]:
         'targets': tf.strings.reduce_join(row['options'], separator='\n'),
       }
     )
-  if not set(names) <= set(dataset.element_spec):
+  names = _text_columns(dataset.element_spec, '')
+  if len(names) < 2:
     dataset = task.preprocess_precache(dataset, seed=0)
-    names = ('inputs_pretokenized', 'targets_pretokenized')
-  if not set(names) <= set(dataset.element_spec):
+    names = _text_columns(dataset.element_spec, '_pretokenized')
+  if not names:
     raise ValueError(f'task {task.name!r} has no text: {sorted(dataset.element_spec)}')
   for batch in dataset.map(lambda row: tuple(row[name] for name in names)).batch(1_024):
-    for inputs, targets in zip(*(column.numpy() for column in batch), strict=True):
-      yield inputs.decode(errors='replace'), targets.decode(errors='replace')
+    for texts in zip(*(column.numpy() for column in batch), strict=True):
+      inputs, *answers = (text.decode(errors='replace') for text in texts)
+      yield inputs, '\n'.join(answer for answer in answers if answer)
+
+
+def _text_columns(spec: Mapping[str, tf.TensorSpec], suffix: str) -> list[str]:
+  """Names of the prompt's column and of those of its answers; none without a prompt."""
+  names = [f'{name}{suffix}' for name in ('inputs', *_ANSWERS)]
+  there = [n for n in names if n in spec and spec[n].dtype == tf.string and not spec[n].shape.rank]
+  return there if names[0] in there else []
 
 
 def check(

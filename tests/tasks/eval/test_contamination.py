@@ -1,5 +1,6 @@
 import pytest
 import seqio
+import tensorflow as tf
 
 from aya_train.tasks.eval import contamination
 from tests import seqio_tasks
@@ -84,3 +85,28 @@ def test_a_mixture_is_checked_against_a_task():
   assert report.contaminated_rows == {'con.train': 1}
   with pytest.raises(ValueError, match="no split 'test'"):
     contamination.check('con.eval', [('con.train', 'test')])
+
+
+@pytest.mark.parametrize('column', ['inputs', 'chosen', 'rejected'])
+def test_pairs_of_answers_are_looked_through(column):
+  """In the prompt and in both answers."""
+  texts = dict.fromkeys(('inputs', 'chosen', 'rejected'), 'words of no importance here')
+  rows = [texts, texts | {column: SENTENCE}]
+
+  def pairs(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed
+    return tf.data.Dataset.from_tensor_slices({n: [row[n] for row in rows] for n in texts})
+
+  seqio_tasks.add_task('con.eval', {'test': [(SENTENCE, 'z')]})
+  feature = seqio.Feature(seqio.ByteVocabulary(), add_eos=True)
+  seqio.TaskRegistry.remove('con.pairs')
+  seqio.TaskRegistry.add(
+    'con.pairs',
+    source=seqio.FunctionDataSource(pairs, splits=('train',)),
+    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+    output_features=dict.fromkeys(texts, feature),
+  )
+  report = contamination.check('con.pairs', [('con.eval', 'test')])
+  assert [m.evaluation for m in report.matches] == ['con.eval:test row 1']
+  assert report.contaminated_rows == {'con.pairs': 1}
+  seqio.TaskRegistry.remove('con.pairs')

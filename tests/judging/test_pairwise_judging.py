@@ -405,7 +405,7 @@ def test_an_answer_of_another_model_is_told(tmp_path, caplog):
     (['--concurrency=0'], '--concurrency must be at least 1, got 0'),
     (['--timeout=-1'], '--timeout must be a number from 0 on, got -1'),
     (['--columns', 'answer'], 'expected KEY=NAME'),
-    (['--columns', 'answer=other'], "line 1 has no column 'other'"),
+    (['--columns', 'answer=other'], "row 1 has no column 'other'"),
     (['--names', 'x', 'x'], "both systems are called 'x'"),
     (['--protocol=mine'], "no protocol 'mine'"),
     (['--rubric=refusal'], '--rubric and --scorer take one of ANSWERS'),

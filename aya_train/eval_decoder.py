@@ -3,6 +3,7 @@
 import logging
 
 from aya_train import decode_settings, hosts, infer_eval, model_answers, partitioning
+from aya_train.data import feature_converters
 from aya_train.objectives import objective, seq2seq
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,7 @@ def check(model: objective.Objective, config: infer_eval.InferEvalConfig | None)
   """
   if config is None or not isinstance(model, seq2seq.EncoderDecoderModel):
     return
+  feature_converters.check_lengths(config.task_feature_lengths, ('inputs', 'targets'))
   lengths = [config.task_feature_lengths]
   lengths += [{**lengths[0], **others} for others in config.lengths_of_tasks.values()]
   for limit in {model.max_new_tokens or each['targets'] for each in lengths}:

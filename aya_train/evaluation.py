@@ -187,6 +187,7 @@ def evaluate(
   """
   model.check_vocabulary()
   parameter_tree.check_dtype(parameter_dtype)
+  eval_decoder.check(model, infer_eval_cfg)
   if dataset_cfg is None and infer_eval_cfg is None:
     raise ValueError('nothing to evaluate: DATASET_CFG and INFER_EVAL_CFG are None')
   losses = _datasets(dataset_cfg)

@@ -75,8 +75,7 @@ class InferEvalConfig:
       split_slices.parse(split)
     if not self.names:
       raise ValueError('MIXTURE_OR_TASK_NAME names nothing: give a task, a mixture, or a tuple')
-    feature_converters.check_lengths(self.task_feature_lengths, ('inputs', 'targets'))
-    for lengths in self.lengths_of_tasks.values():
+    for lengths in (self.task_feature_lengths, *self.lengths_of_tasks.values()):
       feature_converters.check_lengths(lengths)
       if unknown := sorted({*lengths} - {*self.task_feature_lengths}):
         raise ValueError(

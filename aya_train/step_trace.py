@@ -1,6 +1,7 @@
 """A trace of a few training steps, for TensorBoard's profiler, XProf and Perfetto."""
 
 import logging
+import pathlib
 import time
 from typing import Any
 
@@ -27,6 +28,20 @@ def check(steps: Any, name: str = 'PROFILE_STEPS') -> tuple[int, int] | None:
   return pair
 
 
+def _ends_the_process() -> bool:
+  maps = pathlib.Path('/proc/self/maps')
+  loaded = maps.exists() and 'libtpu' in maps.read_text(encoding='utf-8', errors='replace')
+  return loaded and jax.default_backend() != 'tpu'
+
+
+def _options() -> Any:
+  options = jax.profiler.ProfileOptions()
+  # Python's own calls are left out: they slow the loop that is measured, and the tracer of them
+  # reads frames of other threads, which has ended a process.
+  options.python_tracer_level = 0
+  return options
+
+
 class StepTrace:
   """Traces some of the steps that a process makes. Every host writes its own."""
 
@@ -40,9 +55,14 @@ class StepTrace:
   def begin(self) -> None:
     """A step begins: its batch is drawn next."""
     self._made += 1
-    if self._made == self._first:
+    if self._made == self._first and _ends_the_process():
+      logger.warning(
+        'no trace: libtpu is loaded in this process and has no TPU, so its tracer would end the '
+        'run; set JAX_PLATFORMS=cpu'
+      )
+    elif self._made == self._first:
       logger.info('tracing steps %d to %d of this process', self._first, self._last)
-      jax.profiler.start_trace(self._folder)
+      jax.profiler.start_trace(self._folder, profiler_options=_options())
       self._since = time.monotonic()
 
   def end(self, results: Any) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
@@ -21,30 +24,51 @@ def test_anything_else_is_refused_by_name(steps):
     step_trace.check(steps)
 
 
-def test_the_steps_asked_for_are_traced_and_no_others(tmp_path, caplog):
-  caplog.set_level(logging.INFO)
-  trace = step_trace.StepTrace((2, 3), str(tmp_path))
-  found = []
-  for _ in range(4):
-    trace.begin()
-    trace.end(jnp.ones(3) + 1)
-    found.append([*tmp_path.rglob('*.xplane.pb')] != [])
-  assert found == [False, False, True, True]
-  assert 'steps 2 to 3 took' in caplog.text and not trace.missed
-  trace.close()
-  assert len([*tmp_path.rglob('*.xplane.pb')]) == 1
+# In a process of its own: where other tests have loaded libtpu nothing is traced.
+_TRACED = """
+import json, logging, pathlib, sys
+import jax.numpy as jnp
+from aya_train import step_trace
+logging.basicConfig(level=logging.INFO)
+folder = pathlib.Path(sys.argv[1])
+files = lambda name: len([*(folder / name).rglob('*.xplane.pb')])
+trace, found = step_trace.StepTrace((2, 3), str(folder / 'some')), []
+for _ in range(4):
+  trace.begin()
+  trace.end(jnp.ones(3) + 1)
+  found.append(files('some'))
+trace.close()
+cut = step_trace.StepTrace((1, 9), str(folder / 'cut'))
+cut.begin()
+cut.end(jnp.ones(3))
+cut.close(jnp.ones(3))
+short = step_trace.StepTrace((5, 9), str(folder / 'short'))
+short.begin()
+print(json.dumps([found, trace.missed, files('cut'), cut.missed, files('short'), short.missed]))
+"""
 
 
-def test_a_run_that_ends_within_them_keeps_what_was_traced(tmp_path, caplog):
-  caplog.set_level(logging.INFO)
-  trace = step_trace.StepTrace((1, 9), str(tmp_path))
+def test_the_steps_asked_for_are_traced_and_a_run_that_ends_within_them_keeps_what_there_is(
+  tmp_path,
+):
+  done = subprocess.run(
+    [sys.executable, '-c', _TRACED, str(tmp_path)],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=300,
+  )
+  assert json.loads(done.stdout) == [[0, 0, 1, 1], False, 1, False, 0, True]
+  assert 'steps 2 to 3 took' in done.stderr and 'steps 1 to 1 took' in done.stderr
+
+
+def test_a_tracer_that_would_end_the_process_is_left_alone(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(step_trace, '_ends_the_process', lambda: True)
+  trace = step_trace.StepTrace((1, 1), str(tmp_path))
   trace.begin()
   trace.end(jnp.ones(3))
-  trace.close(jnp.ones(3))
-  assert 'steps 1 to 1 took' in caplog.text and [*tmp_path.rglob('*.xplane.pb')]
-  short = step_trace.StepTrace((5, 9), str(tmp_path))
-  short.begin()
-  assert short.missed
+  assert 'no trace: libtpu is loaded' in caplog.text and not [*tmp_path.iterdir()]
 
 
 def test_time_spent_waiting_for_data_is_a_figure_and_said_where_it_is_much(tmp_path, caplog):

@@ -154,9 +154,6 @@ class Dense(nn.Module):
       (x.shape[-1], self.features),
       jnp.float32,
     )
-    if kernel.dtype == jnp.bfloat16 and self.dtype == jnp.float32:
-      # Weights rounded for inference: multiplied as they are, summed in float32.
-      return jnp.dot(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
     return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
 
 

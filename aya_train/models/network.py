@@ -281,7 +281,18 @@ class Decoder(nn.Module):
     cross_bias = layers.attention_bias(cross_mask_B11S, cfg.dtype)
     for layer in self._layers():
       x, _ = layer.decode_step(x, position, self_bias, cross_bias)
-    return self.logits(self.decoder_norm(x))
+    x = self.decoder_norm(x)
+    if self._is_narrow(x):
+      kernel = self.head_kernel()
+      return _at_head(lambda x: jnp.matmul(x, kernel, preferred_element_type=jnp.float32), x)
+    return self.logits(x)
+
+  def _is_narrow(self, x: Array) -> bool:
+    """Whether the head and its rows are bfloat16: then no head in float32 is needed."""
+    if self.config.logits_via_embedding or x.dtype != jnp.bfloat16:
+      return False
+    weights = self.logits_dense.variables['params']
+    return {*weights} == {'kernel'} and weights['kernel'].dtype == jnp.bfloat16
 
 
 class Transformer(nn.Module):

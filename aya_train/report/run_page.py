@@ -1,6 +1,7 @@
 """`aya-train report`: one HTML page about a run, and a closing table for the terminal."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import textwrap
@@ -8,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jinja2
 import seqio
 from etils import epath
 
 from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint.hf import hf_files
 from aya_train.data import pair_features
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
@@ -35,7 +38,7 @@ class AnswerSample:
     prompt, reference: the example.
     ours: decoded by this package.
     theirs: decoded by transformers from the exported folder, None where none was given.
-    same: whether both gave the same tokens.
+    same: whether both gave the same tokens, from weights rounded as the export's.
   """
 
   prompt: str
@@ -134,16 +137,30 @@ def _samples(
   ours = eval_answers.decode_prompts(
     model, params, prompts, lengths=lengths, batch_size=len(prompts), partitioner=partitioner
   )
-  theirs: Sequence[list[int] | None] = [None] * len(prompts)
-  if hf_dir is not None:
-    theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
   text = model.output_vocabulary.decode
-  return [
-    AnswerSample(
-      prompt, reference, text(a), None if b is None else text(b), None if b is None else a == b
+  if hf_dir is None:
+    return [
+      AnswerSample(prompt, reference, text(answer), None, None)
+      for (prompt, reference), answer in zip(picked, ours, strict=True)
+    ]
+  # Rounded as the export is: near-ties of an untrained model fall otherwise in bfloat16.
+  rounded = ours
+  if (dtype := hf_files.dtype_of(hf_dir)) != 'float32':
+    rounded = eval_answers.decode_prompts(
+      *(model, jax.tree.map(functools.partial(_rounded, dtype), params), prompts),
+      lengths=lengths,
+      batch_size=len(prompts),
+      partitioner=partitioner,
     )
-    for (prompt, reference), a, b in zip(picked, ours, theirs, strict=True)
+  theirs = transformers_answers(hf_dir, prompts, lengths, model.input_vocabulary)
+  return [
+    AnswerSample(prompt, reference, text(a), text(c), b == c)
+    for (prompt, reference), a, b, c in zip(picked, ours, rounded, theirs, strict=True)
   ]
+
+
+def _rounded(dtype: str, x: Any) -> Any:
+  return x.astype(dtype).astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _decodes(run: run_record.Run) -> bool:
@@ -204,7 +221,9 @@ def transformers_answers(
   tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
   transformers.logging.set_verbosity_error()
   transformers.logging.disable_progress_bar()
-  model = transformers.MT5ForConditionalGeneration.from_pretrained(folder).eval()
+  model = transformers.MT5ForConditionalGeneration.from_pretrained(
+    folder, dtype=torch.float32
+  ).eval()
   answers = []
   for prompt in prompts:
     ids = tokenizer(prompt)['input_ids']

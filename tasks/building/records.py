@@ -295,7 +295,7 @@ def _is_transcoded(path: epath.Path) -> bool:
 def _is_array(path: epath.Path, file: Any, records_are_lists: bool) -> bool:
   """Whether a file is one JSON array of records, and not lines of JSON.
 
-  Where a record may be a list, a file of one line is an array if it holds no texts.
+  Where a record may be a list, a file of one line is an array if all that it holds are lists.
   """
   head = bytes(file.peek(1 << 10)).lstrip()
   if head and not head.startswith(b'['):
@@ -314,7 +314,7 @@ def _is_array(path: epath.Path, file: Any, records_are_lists: bool) -> bool:
       pass
     if line:
       return False
-    return not records_are_lists or all(isinstance(element, list | dict) for element in value)
+    return not records_are_lists or all(isinstance(element, list) for element in value)
 
 
 def _lines(path: epath.Path, part: FilePart) -> Iterator[Found]:

@@ -65,6 +65,15 @@ def raw_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, Mapping[str, A
       raise UserDataError(f'data set {dataset.name!r}: {error}') from error
 
 
+def _records(path: epath.Path, lists: bool) -> Iterator[tuple[Any, Any]]:
+  """Where each record is, and what it is; a list of objects is an array on one line."""
+  for where, record in records.read(path, records_are_lists=lists):
+    if isinstance(record, list) and record and all(isinstance(x, Mapping) for x in record):
+      yield from ((f'{where}, element {i}', x) for i, x in enumerate(record, 1))
+    else:
+      yield where, record
+
+
 def _rows_of(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
   if csv_files.is_one(path.name):
     for number, columns in csv_files.read(path, dataset.columns):
@@ -76,7 +85,7 @@ def _rows_of(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[
       f'{path} says its own: leave `columns` away'
     )
   lists = bool(dataset.pairs)  # of texts, as sentence-transformers has them
-  for where, record in records.read(path, records_are_lists=lists):
+  for where, record in _records(path, lists):
     if lists and isinstance(record, list) and len(record) > 1:
       record = {'query': record[0], 'positive': record[1], 'negatives': record[2:]}
     if isinstance(record, records.BadRecord) or not isinstance(record, Mapping):

@@ -55,7 +55,7 @@ def test_what_people_decided_is_collected_in_one_file(answers, tmp_path):
     (['--names', 'x'], '2 different names are needed'),
     (['--names', 'x', 'x'], '2 different names are needed'),
     (['--languages', 'yor'], "no answers in ['yor']; there are answers in ['ara', 'tha']"),
-    (['--each', '0'], '--each is at least 1'),
+    (['--each', '0'], '--each must be at least 1, got 0'),
   ],
 )
 def test_wrong_wishes_are_told(answers, tmp_path, capsys, more, told):

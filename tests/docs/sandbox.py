@@ -45,6 +45,9 @@ INSTEAD = {
   '--json',
   r'benchmarks\.prepare .*--json': 'benchmarks.prepare --rows 40 --repeats 1 --workers 1 '
   '--vocabulary path/to/mc4.250000.100extra/sentencepiece.model --json',
+  r'benchmarks\.train_step ': 'benchmarks.train_step --repeats 1 ',
+  r'benchmarks\.decode ': 'benchmarks.decode --repeats 1 ',
+  r'--shape small': '--shape tiny',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
   r'benchmarks/eval_options\.py': 'benchmarks/eval_options.py --questions 4 --repeats 1',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',

@@ -403,7 +403,7 @@ def test_a_half_written_data_set_of_a_killed_process_is_removed(root):
   write_release(root)
   half = source_builder.folder('aya_dataset').parent / 'incomplete.ABCDEF_1.0.0'
   half.mkdir(parents=True)
-  (half / f'.claim-{storage._host()}-999999999-1').write_text('')
+  (half / f'.claim-{storage._machine()}-999999999-1').write_text('')
   source_build.build('aya_dataset', root, **SILENT)
   assert not half.exists()
   assert not [p for p in source_builder.folder('aya_dataset').iterdir() if p.name[0] == '.']
@@ -416,7 +416,7 @@ def test_a_data_set_half_made_by_who_died_before_the_claim_is_removed(root, sour
   parent = storage.tfds_dir() / (source if source != 'cldr' else 'cldr_instructions')
   half = parent / 'incomplete.ABCDEF_1.0.0'
   half.mkdir(parents=True)
-  dead = parent / f'.claim-{storage._host()}-999999999-1'
+  dead = parent / f'.claim-{storage._machine()}-999999999-1'
   dead.write_text('')
   if source == 'cldr':
     cldr_builder.build(languages=['yor'])
@@ -432,7 +432,7 @@ def test_a_data_set_that_another_living_process_makes_stays(root):
   parent = source_builder.folder('aya_dataset').parent
   half = parent / 'incomplete.ABCDEF_1.0.0'
   half.mkdir(parents=True)
-  init = parent / f'.claim-{storage._host()}-1-{process_identity.began(1)}'
+  init = parent / f'.claim-{storage._machine()}-1-{process_identity.began(1)}'
   init.write_text('')
   source_build.build('aya_dataset', root, **SILENT)
   assert half.exists()

@@ -45,15 +45,7 @@ class Ct2Answers:
     self._ids = {piece: i for i, piece in enumerate(self._pieces)}
     self._end = int(vocabulary.eos_id)
     _check_vocabulary(self._pieces, vocabulary, str(folder))
-    ct2_library.prefer_mkl()
-    try:
-      import ctranslate2
-    except ModuleNotFoundError as error:
-      raise ModuleNotFoundError(
-        f'{folder} is a CTranslate2 model, and ctranslate2 is not installed: '
-        "pip install 'aya-train[quantised]'"
-      ) from error
-    self._translator = ctranslate2.Translator(
+    self._translator = ct2_library.imported(folder).Translator(
       str(folder), device='auto', compute_type='default', inter_threads=1
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from typing import Any
 
 from etils import epath
 
@@ -30,3 +31,20 @@ def prefer_mkl() -> None:
   """
   if platform.machine().lower() in ('x86_64', 'amd64'):
     os.environ.setdefault('CT2_USE_MKL', '1')
+
+
+def imported(folder: epath.PathLike) -> Any:
+  """The package, with MKL preferred, to run the model of a folder.
+
+  Raises:
+    ModuleNotFoundError: the extra `quantised` is not installed.
+  """
+  prefer_mkl()
+  try:
+    import ctranslate2
+  except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+      f'{folder} is a CTranslate2 model, and ctranslate2 is not installed: '
+      "pip install 'aya-train[quantised]'"
+    ) from error
+  return ctranslate2

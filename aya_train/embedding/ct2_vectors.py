@@ -96,19 +96,11 @@ class Ct2TextEncoder(text_encoder.TextEncoder):
       ModuleNotFoundError: the extra `quantised` is not installed.
     """
     super().__init__(open_folder(folder), partitioning.one_device(), settings)
-    ct2_library.prefer_mkl()
+    self._library = ct2_library.imported(folder)
     try:
-      import ctranslate2
-    except ModuleNotFoundError as error:
-      raise ModuleNotFoundError(
-        f'{folder} is a CTranslate2 model, and ctranslate2 is not installed: '
-        "pip install 'aya-train[quantised]'"
-      ) from error
-    try:
-      self._model = ctranslate2.Encoder(str(folder), device='auto', compute_type='default')
+      self._model = self._library.Encoder(str(folder), device='auto', compute_type='default')
     except RuntimeError as error:
       raise ValueError(f'{folder} is damaged ({error}). {_DAMAGED}') from error
-    self._library = ctranslate2
     kernel = self.checkpoint.params.get(encoder_checkpoint.PROJECTION)
     self._kernel = None if kernel is None else np.asarray(kernel.read(), np.float32)
 

@@ -11,10 +11,10 @@ def _silence(level, text, data):
   del level, text, data
 
 
-class Model:
-  """One GGUF file, on the CPU."""
+class _File:
+  """A GGUF file opened on the CPU."""
 
-  def __init__(self, path, context=256):
+  def __init__(self, path, context=256, *, embeddings=False):
     llama_cpp.llama_backend_init()
     llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
     settings = llama_cpp.llama_model_default_params()
@@ -23,7 +23,15 @@ class Model:
     assert self.model, path
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx = settings.n_batch = settings.n_ubatch = context
+    settings.embeddings = embeddings
     self.context = llama_cpp.llama_init_from_model(self.model, settings)
+
+
+class Model(_File):
+  """One GGUF file that answers."""
+
+  def __init__(self, path, context=256):
+    super().__init__(path, context)
     self.vocabulary = llama_cpp.llama_model_get_vocab(self.model)
     self.rows = llama_cpp.llama_vocab_n_tokens(self.vocabulary)
 
@@ -53,20 +61,11 @@ class Model:
     return llama_cpp.llama_batch_get_one(self._held, len(ids))
 
 
-class Embedder:
-  """One GGUF file of an encoder, on the CPU, pooled as the file says."""
+class Embedder(_File):
+  """One GGUF file of an encoder, pooled as the file says."""
 
   def __init__(self, path, context=256):
-    llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_silence, ctypes.c_void_p(0))
-    settings = llama_cpp.llama_model_default_params()
-    settings.n_gpu_layers = 0
-    self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
-    assert self.model, path
-    settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx = settings.n_batch = settings.n_ubatch = context
-    settings.embeddings = True
-    self.context = llama_cpp.llama_init_from_model(self.model, settings)
+    super().__init__(path, context, embeddings=True)
     self.width = llama_cpp.llama_model_n_embd(self.model)
 
   def vector(self, ids):

@@ -32,3 +32,21 @@ def test_logits_of_rounded_weights_are_float32_and_near():
   near = model.module.apply({'params': rounded}, rows, rows, rows, enable_dropout=False)
   assert near.dtype == jnp.float32
   assert 0 < float(jnp.abs(near - exact).max()) < 0.03 * float(jnp.abs(exact).max())
+
+
+def test_answers_of_bfloat16_have_the_scores_that_the_same_weights_give_them():
+  model = tiny.model(num_encoder_layers=1, num_decoder_layers=1, dtype='bfloat16')
+  params = parameter_tree.cast(tiny.params(model), 'bfloat16')
+  rows = jnp.asarray(np.random.default_rng(0).integers(3, 90, (2, 8)), jnp.int32)
+  tokens, scores = model.predict_batch(params, {'encoder_input_tokens': rows}, max_decode_length=6)
+  targets = tokens[:, 0]
+  forced = model.score_batch(
+    params,
+    {
+      'encoder_input_tokens': rows,
+      'decoder_input_tokens': jnp.pad(targets[:, :-1], ((0, 0), (1, 0))),
+      'decoder_target_tokens': targets,
+    },
+  )
+  assert scores.dtype == jnp.float32
+  np.testing.assert_allclose(scores[:, 0], forced, rtol=0.02)

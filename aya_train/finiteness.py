@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aya_train import block_reductions
+
 
 class NonFiniteError(ValueError):
   """Something that is to be trusted is NaN or infinite; the message names it."""
@@ -26,7 +28,11 @@ def first_nonfinite(tree: Any) -> jax.Array:
 
   Can be jitted; of sharded arrays every device looks at its own part.
   """
-  bad = [~jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_floating(leaf)]
+  bad = [
+    block_reductions.reduce(jnp.any, lambda x: ~jnp.isfinite(x), [leaf])[0]
+    for leaf in jax.tree.leaves(tree)
+    if _is_floating(leaf)
+  ]
   if not bad:
     return jnp.int32(-1)
   stacked = jnp.stack(bad)

@@ -4,12 +4,15 @@ Losses come back as sums and counts; whoever reduces over microbatches or hosts 
 end. No one-hot array of the vocabulary's width is ever built: the target's logit is gathered.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from aya_train import block_reductions
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -170,6 +173,9 @@ def weighted_loss(
   chunk = length if chunk is None else chunk
   _check_chunk(chunk, length)
   options = {'label_smoothing': label_smoothing, 'z_loss': z_loss}
+  of_logits = functools.partial(
+    _token_losses_and_gradient, label_smoothing=label_smoothing, z_loss=z_loss
+  )
 
   def parts(x: Array) -> Array:
     # One matrix for each chunk: where rows and positions are apart, XLA copies what it multiplies.
@@ -195,7 +201,7 @@ def weighted_loss(
     def one(total: Array, xs: tuple[Array, Array, Array]) -> tuple[Array, Any]:
       part, part_targets, part_weights = xs
       logits, through_head = jax.vjp(lambda x: product(x, kernel), part)
-      token, gradient = _token_losses_and_gradient(logits, part_targets, part_weights, **options)
+      token, gradient = block_reductions.map_rows(of_logits, logits, part_targets, part_weights)
       # Not by differentiating the product: that makes XLA transpose the gradient of the logits.
       of_kernel = jnp.matmul(part.astype(gradient.dtype).T, gradient)
       return total + of_kernel, (*through_head(gradient), token)

@@ -1,6 +1,6 @@
 """Adafactor with T5X's semantics, and T5X's learning rate schedules, both as optax values.
 
-optax has every part of Adafactor; what it lacks is stacked layers. There each layer's matrix needs
+Beside what optax has, stacked layers are treated as T5X treats them. Each layer's matrix needs
 its own factors, RMS and clipping (Shazeer & Stern 2018; t5x/adafactor.py with its BATCH dimension),
 so the transformation is mapped over the `layers` axis.
 """
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from aya_train import parameter_tree
+from aya_train import factored_rms, parameter_tree
 
 Schedule = Callable[[jax.Array], jax.Array]
 LAYERS = 'layers'
@@ -169,19 +169,15 @@ def adafactor(
     weight_decay_rate: fraction of each parameter taken off each step (not scaled by the rate).
     global_norm_clip_threshold: limit of the gradient's global norm, or None.
   """
-  per_matrix = [
-    optax.scale_by_factored_rms(
-      decay_rate=decay_rate,
-      step_offset=step_offset,
-      min_dim_size_to_factor=min_dim_size_to_factor,
-      epsilon=epsilon1,
-    )
-  ]
-  if clipping_threshold is not None:
-    per_matrix.append(optax.clip_by_block_rms(clipping_threshold))
-  if multiply_by_parameter_scale:
-    per_matrix.append(optax.scale_by_param_block_rms(epsilon2))
-  tx = optax.chain(*per_matrix)
+  tx = factored_rms.scale_by_adafactor(
+    decay_rate=decay_rate,
+    step_offset=step_offset,
+    clipping_threshold=clipping_threshold,
+    multiply_by_parameter_scale=multiply_by_parameter_scale,
+    min_dim_size_to_factor=min_dim_size_to_factor,
+    epsilon1=epsilon1,
+    epsilon2=epsilon2,
+  )
 
   transforms: dict[str, optax.GradientTransformation] = {}
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aya_train import finiteness, parameter_tree, partitioning, train_state
+from aya_train import block_reductions, finiteness, parameter_tree, partitioning, train_state
 from aya_train.objectives import objective as protocol
 from aya_train.objectives.objective import Batch, Objective, Sums
 
@@ -103,7 +103,7 @@ def train_step(
   )
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  sums['grad_norm'] = optax.tree.norm(grads)
+  sums['grad_norm'] = _norm(grads)
   sums['learning_rate'] = learning_rate(state.step)
   sums['steps'] = jnp.float32(1.0)
   new = state.advance(params, opt_state)
@@ -113,6 +113,11 @@ def train_step(
     kept = _unless(bad >= 0, new.saved, state.saved)
     new = dataclasses.replace(kept, frozen=state.frozen)
   return new, sums
+
+
+def _norm(tree: Any) -> Array:
+  squares = (block_reductions.reduce(jnp.sum, jnp.square, [x]) for x in jax.tree.leaves(tree))
+  return jnp.sqrt(sum(total for (total,) in squares))
 
 
 def checked_names(state: train_state.TrainState) -> list[str]:
@@ -179,5 +184,5 @@ def make_train_step(
     step,
     out_shardings=(shardings, partitioner.replicated),
     donate_argnums=0,
-    compiler_options=partitioner.compiler_options,
+    compiler_options=partitioner.step_options,
   )

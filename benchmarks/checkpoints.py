@@ -1,17 +1,17 @@
 """What digests cost: saving and restoring a training state with and without them.
 
-    python benchmarks/checkpoints.py [folder] [million parameters] [repeats]
+    python benchmarks/checkpoints.py --millions 300 --repeats 5
 
 Makes a random state of float32 parameters and as much optimizer state, and times in turn the
 digests by themselves, a save (until training can go on, and until it is committed) and a restore.
 Medians.
 """
 
+import argparse
 import contextlib
 import pathlib
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -67,17 +67,22 @@ def measure(times: dict[str, list[float]], state: train_state.TrainState, folder
     shutil.rmtree(model_dir)
 
 
-def main(folder: str | None = None, millions: str = '300', repeats: str = '5') -> None:
-  state = jax.block_until_ready(random_state(float(millions)))
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--folder', help='where to write; the default is that of temporary files')
+  parser.add_argument('--millions', type=float, default=300, help='parameters, in millions')
+  parser.add_argument('--repeats', type=int, default=5)
+  args = parser.parse_args()
+  state = jax.block_until_ready(random_state(args.millions))
   print(f'{checkpoint_room.num_bytes(state) / 1e9:.2f} GB on {jax.devices()}')
   times: dict[str, list[float]] = {}
-  with tempfile.TemporaryDirectory(dir=folder) as scratch:
+  with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
     measure({}, state, pathlib.Path(scratch))  # compiles
-    for _ in range(int(repeats)):
+    for _ in range(args.repeats):
       measure(times, state, pathlib.Path(scratch))
   for name, each in times.items():
     print(f'{name:40s} {statistics.median(each):8.3f} s')
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  main()

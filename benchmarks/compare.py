@@ -1,6 +1,8 @@
 """What has changed between two JSON files of one benchmark: a regression, a gain, or noise.
 
-    python -m benchmarks.compare BEFORE.json AFTER.json
+    python -m benchmarks.packing --json before.json
+    python -m benchmarks.packing --json after.json
+    python -m benchmarks.compare before.json after.json
 
 Figures that a run counts (rows, losses) are compared as they are. Seconds are compared by their
 samples: the chance that as large a difference comes of drawing the samples' labels anew must be

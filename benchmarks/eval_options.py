@@ -1,6 +1,6 @@
 """Seconds to score ranked options: a row an option, the encoder once a question, transformers.
 
-    PYTHONPATH=. python benchmarks/eval_options.py [--questions 32] [--options 4] [--repeats 5]
+    PYTHONPATH=. python benchmarks/eval_options.py --questions 32 --options 4 --repeats 5
 
 All three score the same questions with the same random mT5 (emb_dim 256, 4 + 4 layers, 32,128 rows)
 in one process on the CPU, in batches of like length, after one pass that compiles. Medians.

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train import losses
+from aya_train import block_reductions, losses
 from tests import batches
 
 RNG = np.random.default_rng(0)
@@ -50,8 +50,10 @@ def test_chunks_change_neither_loss_nor_gradient():
 
 
 @pytest.mark.parametrize('chunk', [None, 2, 8])
-@pytest.mark.parametrize('options', [OPTIONS, {}])
-def test_the_weighted_loss_has_the_gradient_of_its_definition(chunk, options):
+@pytest.mark.parametrize(('options', 'large'), [(OPTIONS, 2**22), ({}, 2**22), (OPTIONS, 8)])
+def test_the_weighted_loss_has_the_gradient_of_its_definition(chunk, options, large, monkeypatch):
+  monkeypatch.setattr(block_reductions, 'LARGE', large)
+  monkeypatch.setattr(block_reductions, '_BLOCK', 2 * 11)
   features = jnp.asarray(RNG.normal(size=(3, 8, 5)), jnp.float32)
   kernel = jnp.asarray(RNG.normal(size=(5, 11)), jnp.float32)
   weights = jnp.asarray(RNG.uniform(size=(3, 8)) * (RNG.uniform(size=(3, 8)) > 0.3), jnp.float32)

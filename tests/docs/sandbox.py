@@ -49,7 +49,8 @@ INSTEAD = {
   r'benchmarks\.decode ': 'benchmarks.decode --repeats 1 ',
   r'--shape small': '--shape tiny',
   r'aya-train plan ': 'aya-train plan --max_compilations=1 ',
-  r'benchmarks/eval_options\.py': 'benchmarks/eval_options.py --questions 4 --repeats 1',
+  r'benchmarks/eval_options\.py[ \w-]*': 'benchmarks/eval_options.py --questions 4 --repeats 1',
+  r'--millions 300 --repeats 5': '--millions 2 --repeats 1',
   r'launch/tpu_pod (\w+) +aya': r'launch/tpu_pod \1 aya --poll=0.2 --wheel={root}/cloud/a.whl',
 }
 VOCABULARY = 't5-data/vocabs/mc4.250000.100extra/sentencepiece.model'

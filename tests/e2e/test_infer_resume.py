@@ -30,7 +30,7 @@ model = dataclasses.replace(
   decode_fn=functools.partial(decoding.temperature_sample, temperature=0.9, topp=0.8),
 )
 params = tiny.params(model)
-formats.detect = lambda path: formats.Detected(epath.Path(path), formats.Format.T5X)
+formats.detect = lambda path, base=None: formats.Detected(epath.Path(path), formats.Format.T5X)
 formats.check = lambda *args: None
 formats.read_for = lambda *args: params
 inference.infer(

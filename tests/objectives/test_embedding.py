@@ -122,6 +122,19 @@ def test_parts_need_no_negatives(params):
   assert {x.shape for x in sums.values()} == {()}
 
 
+def test_vectors_depend_on_the_names_of_texts_and_not_on_the_order_of_a_dict(params):
+  # JAX sorts the names of the parts that `look_ahead` goes over, negative_10 before negative_2.
+  config = dataclasses.replace(CONFIG, dropout_rate=0.3)
+  model = dataclasses.replace(MODEL, network=config)
+  names = ['inputs', 'targets', *(f'negative_{i}' for i in range(1, 11))]
+  tokens = {n: jnp.full((2, 3), i + 2, jnp.int32) for i, n in enumerate(names)}
+  vectors = jax.jit(lambda x: model._vectors(params, x, jax.random.key(1)))
+  unsorted = model._vectors(params, tokens, jax.random.key(1))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), vectors(tokens), unsorted
+  )
+
+
 @pytest.mark.heavy
 def test_parts_draw_the_same_dropout_twice(params):
   # Were it drawn anew, the surrogate's gradient would not be that of any loss: a step along it

@@ -88,8 +88,9 @@ def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = 
   """
   verdicts: list[pair_verdicts.Verdict] = []
   ratings: dict[tuple[str, str], Rating] = {}
+  rated: list[rated_answers.Rated] = []
   for path in map(epath.Path, paths):
-    place = path / 'verdicts.jsonl' if path.is_dir() else path
+    place = _file_of(path, rating) if path.is_dir() else path
     if not place.exists():
       raise FileNotFoundError(
         f'{place} is not there'
@@ -103,14 +104,25 @@ def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = 
       continue
     rows = file_kinds.first_rows(place)
     if rating is not None and rows and not file_kinds.is_verdicts(rows):
-      verdicts += rated_answers.read(place, rating)
+      rated += rated_answers.read(place, rating)
     elif place.name.endswith('.jsonl') and (not rows or file_kinds.is_verdicts(rows)):
       verdicts += pair_verdicts.read(place)  # a torn line is left out
     elif file_kinds.is_verdicts(rows):
       verdicts += [_from_row(where, row) for where, row in system_answers.located_rows(place)]
     else:
       raise ValueError(f'{place}: no judgement about two answers: {file_kinds.advice(place, rows)}')
+  if rating is not None and (rated or not verdicts):
+    try:
+      verdicts += rated_answers.verdicts(rated, rating)
+    except ValueError as error:
+      raise ValueError(f'{", ".join(map(str, paths))}: {error}') from error
   return Decided(pair_verdicts.without_repeats(verdicts), list(ratings.values()))
+
+
+def _file_of(folder: epath.Path, rating: rated_answers.Rating | None) -> epath.Path:
+  """The file of a judge's folder."""
+  ratings = folder / 'ratings.jsonl'
+  return ratings if rating is not None and ratings.exists() else folder / 'verdicts.jsonl'
 
 
 def _exported(path: epath.Path) -> Decided | None:

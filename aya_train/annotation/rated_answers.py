@@ -49,8 +49,10 @@ class Rating:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rated:
-  prompt: tuple[str, str]  # id and text
+class Rated:
+  """An answer with its rating; `prompt` is id and text of what was asked."""
+
+  prompt: tuple[str, str]
   system: str
   answer: str
   value: float
@@ -60,42 +62,51 @@ class _Rated:
   annotator: str
 
 
-def read(path: epath.PathLike, rating: Rating) -> list[pair_verdicts.Verdict]:
-  """Verdicts about every two systems on each prompt.
+def read(path: epath.PathLike, rating: Rating) -> list[Rated]:
+  """The rated answers of a file of rows (`system_answers.located_rows`).
 
-  Where no column names annotators, the second rating of a system's answer to a prompt is another
-  person's. Rows without a rating are left out, and counted in the log.
-
-  Args:
-    path: of a file of rows (`system_answers.located_rows`).
-    rating: how it says which answers are good.
+  Where no column names the system, the file does. Rows without a rating are left out, and counted
+  in the log.
 
   Raises:
     ValueError: a column is missing, or a rating is no number; with the file and its row.
   """
-  rows, blank = [], 0
+  found, blank = [], 0
+  name = system_answers.system_name(str(path))
   for where, row in system_answers.located_rows(epath.Path(path)):
     value = _number(row, rating, where)
     if value is None:
       blank += 1
       continue
-    rows.append(_rated(row, value, rating, where))
+    found.append(_rated(row, value, rating, where, name))
   if blank:
     logger.info('%s: %d rows without a rating in %r are left out', path, blank, rating.column)
+  return found
+
+
+def verdicts(rows: Sequence[Rated], rating: Rating) -> list[pair_verdicts.Verdict]:
+  """Verdicts about every two systems on each prompt.
+
+  Where no column names annotators, the second rating of a system's answer to a prompt is another
+  person's.
+
+  Raises:
+    ValueError: no prompt has answers of two systems.
+  """
   found = list(_verdicts(rows, -1 if rating.lowest_best else 1))
   if not found:
     raise ValueError(
-      f'{path}: no prompt has answers of two systems that are rated in {rating.column!r}: '
-      f'{len(rows)} rated answers of {sorted({row.system for row in rows})[:10]}. Rows of a prompt '
-      'have the same id, or the same text: --columns id=NAME inputs=NAME system=NAME name others'
+      f'no prompt has answers of two systems that are rated in {rating.column!r}: {len(rows)} '
+      f'rated answers of {sorted({row.system for row in rows})[:10]}. Rows of a prompt have the '
+      'same id, or the same text: --columns id=NAME inputs=NAME system=NAME name others'
     )
   return found
 
 
-def _verdicts(rows: Sequence[_Rated], sign: int) -> Iterator[pair_verdicts.Verdict]:
+def _verdicts(rows: Sequence[Rated], sign: int) -> Iterator[pair_verdicts.Verdict]:
   turns: collections.Counter[tuple[Any, ...]] = collections.Counter()
   # Prompt -> who rated, and for the how many-th time -> system -> what it was rated.
-  prompts: dict[tuple[str, ...], dict[tuple[str, int], dict[str, _Rated]]] = {}
+  prompts: dict[tuple[str, ...], dict[tuple[str, int], dict[str, Rated]]] = {}
   for row in rows:
     prompt = (row.task, *row.prompt)
     who = (prompt, row.annotator, row.system)
@@ -125,7 +136,7 @@ def _verdicts(rows: Sequence[_Rated], sign: int) -> Iterator[pair_verdicts.Verdi
         )
 
 
-def _rated(row: Mapping[str, Any], value: float, rating: Rating, where: str) -> _Rated:
+def _rated(row: Mapping[str, Any], value: float, rating: Rating, where: str, file: str) -> Rated:
   def text(key: str) -> str:
     if (name := rating.columns.get(key)) is not None:
       if name not in row:
@@ -136,6 +147,8 @@ def _rated(row: Mapping[str, Any], value: float, rating: Rating, where: str) -> 
     return system_answers.clean('' if found is None else found)
 
   identity, inputs, system = text('id'), text('inputs'), text('system')
+  if not system and not {*row} & {*ALIASES['system']}:
+    system = file
   for key, has in (('id', identity or inputs), ('system', system)):
     if not has:
       raise ValueError(
@@ -143,7 +156,7 @@ def _rated(row: Mapping[str, Any], value: float, rating: Rating, where: str) -> 
         f'{sorted(map(str, row))}'
       )
   by = row.get('by')
-  return _Rated(
+  return Rated(
     *((identity, inputs), system, text('answer'), value, text('language')),
     task=system_answers.clean(row.get('task') or ''),
     by=by if by in (pair_verdicts.JUDGE, pair_verdicts.RULE) else pair_verdicts.PERSON,

@@ -77,7 +77,7 @@ class Protocol:
 
   def holds_label(self, text: str) -> bool:
     """Whether a text, such as an answer, holds one of the labels."""
-    return reply_labels.pattern(self.labels).search(text) is not None
+    return reply_labels.holds(text, self.labels)
 
 
 def names() -> list[str]:

@@ -43,6 +43,12 @@ def label(reply: str, labels: Mapping[str, Any]) -> Any:
   return None
 
 
+def holds(text: str, labels: Mapping[str, Any]) -> bool:
+  """Whether a text, such as an answer, holds a label in any of these spellings."""
+  found = pattern(labels)
+  return any(found.search(each) is not None for each in (text, _plain(text)))
+
+
 def pattern(labels: Mapping[str, Any]) -> re.Pattern[str]:
   """Finds labels in a text, with spaces between their words and signs or without."""
   longest_first = sorted(labels, key=len, reverse=True)

@@ -54,6 +54,23 @@ def test_ratings_of_other_people_are_compared_by_themselves(tmp_path):
   assert [(v.annotator, v.verdict) for v in found] == [('rating 1', 'B>A'), ('rating 2', 'A>B')]
 
 
+def test_ratings_of_a_rubric_lie_in_a_file_for_each_system(tmp_path):
+  for system, value in (('mt0', 2), ('aya', 4)):
+    row = {'id': '1', 'inputs': 'Q', 'system': system, 'answer': system, 'value': value}
+    row |= {'by': 'judge', 'annotator': 'judge-1', 'language': 'swa'}
+    (tmp_path / system).mkdir()
+    (tmp_path / system / 'ratings.jsonl').write_text(json.dumps(row) + '\n')
+    nameless = {name: row[name] for name in ('id', 'answer', 'value')}
+    (tmp_path / f'{system}-2.jsonl').write_text(json.dumps(nameless) + '\n')
+  for ending, by, names in (
+    ('', 'judge', ('aya', 'mt0')),
+    ('-2.jsonl', 'human', ('aya-2', 'mt0-2')),
+  ):
+    files = [tmp_path / f'{system}{ending}' for system in ('mt0', 'aya')]
+    [v] = exports.read(files, rated_answers.Rating('value')).verdicts
+    assert (v.by, v.systems, v.score_of(names[0])) == (by, names, 1.0)
+
+
 def test_rows_of_any_form_and_other_names_are_read_beside_verdicts(tmp_path):
   rows = [
     {'frage': 'Q', 'sys': s, 'antwort': s * 3, 'good': n} for s, n in (('x', True), ('y', False))

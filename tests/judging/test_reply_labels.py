@@ -60,3 +60,11 @@ def test_signs_of_comparison_survive_html():
   assert reply_labels.label('So [[A&gt;&gt;B]]', labels) == '1>>2'
   assert reply_labels.label(r'So \[\[B\>A\]\]', labels) == '2>1'
   assert reply_labels.label('A is better', labels) is None
+
+
+@pytest.mark.parametrize(
+  'text', ['[[refused]]', '【【 Refused 】】', r'\[\[refused\]\]', '[[*refused*]]']
+)
+def test_an_answer_that_holds_a_label_in_any_spelling_is_noticed(text):
+  assert reply_labels.holds(f'End with {text} please', REFUSAL)
+  assert not reply_labels.holds('It was refused.', REFUSAL)

@@ -110,7 +110,9 @@ def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = 
     elif file_kinds.is_verdicts(rows):
       verdicts += [_from_row(where, row) for where, row in system_answers.located_rows(place)]
     else:
-      raise ValueError(f'{place}: no decision of a person or a judge: {file_kinds.advice(place, rows)}')
+      raise ValueError(
+        f'{place}: no decision of a person or a judge: {file_kinds.advice(place, rows)}'
+      )
   if rating is not None and (rated or not verdicts):
     try:
       verdicts += rated_answers.verdicts(rated, rating)

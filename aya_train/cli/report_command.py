@@ -100,6 +100,8 @@ def _set_up_tasks(record: run_record.Run) -> None:
   from aya_train import config
 
   for module in record.imports:
+    if module.startswith('aya_train.') and not module.startswith('aya_train.tasks'):
+      continue  # it registers no tasks, and may have moved since
     gin_args.import_tasks(module, f'an import of {record.model_dir}/config.gin')
   config.configure_vocabulary(record.macro)
   if (module := record.macro('MIXTURE_OR_TASK_MODULE')) is not None:

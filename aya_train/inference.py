@@ -19,8 +19,6 @@ from aya_train import (
   decode_settings,
   destinations,
   hosts,
-  infer_eval,
-  missing_tasks,
   parameter_tree,
   partitioning,
   prompt_files,
@@ -29,6 +27,7 @@ from aya_train import (
 )
 from aya_train.checkpoint import answering, checkpoint_identity, formats
 from aya_train.data import availability, feature_converters, task_examples, task_registry
+from aya_train.evaluation import infer_eval, missing_tasks
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import eval_tasks, split_slices
 

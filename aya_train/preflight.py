@@ -14,16 +14,7 @@ import jax
 import seqio
 from etils import epath
 
-from aya_train import (
-  destinations,
-  eval_decoder,
-  hosts,
-  infer_eval,
-  metric_writer,
-  missing_tasks,
-  partitioning,
-  run_dir,
-)
+from aya_train import destinations, hosts, metric_writer, partitioning, run_dir
 from aya_train.checkpoint import (
   answering,
   checkpoint_identity,
@@ -32,6 +23,7 @@ from aya_train.checkpoint import (
   manager,
 )
 from aya_train.data import batching, mixing, reference_scores, task_registry
+from aya_train.evaluation import eval_decoder, infer_eval, infer_evaluator, missing_tasks
 from aya_train.objectives import objective
 from aya_train.tasks import features, split_slices
 
@@ -320,7 +312,7 @@ def decoder(
   config: infer_eval.InferEvalConfig | None,
   train: batching.DatasetConfig,
   model_dir: epath.PathLike | None,
-) -> infer_eval.InferEvaluator | None:
+) -> infer_evaluator.InferEvaluator | None:
   """`eval_decoder.opened` of a run: what is named must be decodable, what is a default need not.
 
   Without `model_dir` the decoded examples are not written.
@@ -337,7 +329,7 @@ def check_monitored(
   eval_period: int,
   infer_eval_period: int | None,
   data: Data,
-  decoder: infer_eval.InferEvaluator | None,
+  decoder: infer_evaluator.InferEvaluator | None,
   last_step: int,
 ) -> None:
   """Refuses a metric that is never measured at a step that is saved.
@@ -398,7 +390,9 @@ def check_prepare(
     check_vocabulary(model, initial_checkpoint_path)
   found = check_data(train, train_eval)
   if model is not None and infer_eval_cfg is not None:
-    few = dataclasses.replace(infer_eval_cfg, num_examples=infer_eval.TRIED_EXAMPLES, batch_size=1)
+    few = dataclasses.replace(
+      infer_eval_cfg, num_examples=infer_evaluator.TRIED_EXAMPLES, batch_size=1
+    )
     decoder(model, partitioning.one_device(), few, train, None)
   return [cfg for cfg in (found.train, found.train_eval) if cfg is not None]
 

@@ -93,7 +93,7 @@ def read(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> list
   languages = _languages(path / 'results.json')
   for file in _files(path):
     seen: collections.Counter[Any] = collections.Counter()
-    for index, (where, row) in enumerate(_rows(file)):
+    for index, (where, row) in enumerate(located_rows(file)):
       for answer in _answers(row, index, where, given):
         key = (answer.task, answer.index if answer.id is None else answer.id)
         if answer.sample == _UNNUMBERED:
@@ -198,10 +198,15 @@ def _files(path: epath.Path) -> list[epath.Path]:
   return [path]
 
 
-def _rows(path: epath.Path, *, is_text: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """Place and content of each row; if it `is_text`, a line is the `text` of one.
+def located_rows(
+  path: epath.Path, *, is_text: bool = False
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """Place and content of each row of a file; if it `is_text`, a line is the `text` of one.
 
   Whatever has no ending that is known is JSON lines.
+
+  Raises:
+    AnswersError: a row is no JSON object, or the file is not whole; with file and row.
   """
   # TensorFlow comes with the tasks, which takes seconds.
   from aya_train.tasks.building import read_report, records
@@ -321,7 +326,7 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
     raise AnswersError(f'no column {unknown}; those of a row are {[*ALIASES]}')
   found = []
   for file in _files(path):
-    for index, (where, row) in enumerate(_rows(file, is_text=_is_text(file.name))):
+    for index, (where, row) in enumerate(located_rows(file, is_text=_is_text(file.name))):
       asked = {**row, 'prediction': ''}
       if 'inputs' not in given and not any(row.get(name) for name in ALIASES['inputs']):
         asked['inputs'] = row.get('text')

@@ -12,18 +12,14 @@ import optax
 
 from aya_train import (
   batch_progress,
-  eval_decoder,
-  evaluation,
   finiteness,
   hosts,
-  infer_eval,
   initial_state,
   lease,
   nonfinite_steps,
   partitioning,
   preflight,
   run_dir,
-  run_evaluations,
   state_digests,
   step_trace,
   stopping,
@@ -34,6 +30,7 @@ from aya_train import (
 )
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, task_registry
+from aya_train.evaluation import eval_decoder, evaluation, infer_eval, run_evaluations
 from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)

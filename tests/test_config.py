@@ -3,7 +3,8 @@ import math
 import gin
 import pytest
 
-from aya_train import config, infer_eval, train_loop
+from aya_train import config, train_loop
+from aya_train.evaluation import infer_eval
 from aya_train.objectives import seq2seq
 from aya_train.tasks import features
 

@@ -10,17 +10,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import (
-  destinations,
-  evaluation,
-  infer_eval,
-  metric_writer,
-  preflight,
-  run_dir,
-  train_loop,
-)
+from aya_train import destinations, metric_writer, preflight, run_dir, train_loop
 from aya_train.checkpoint import manager
 from aya_train.data import batching
+from aya_train.evaluation import evaluation, infer_eval
 from tests import seqio_tasks, test_train_loop, tiny
 
 LENGTHS = {'inputs': 16, 'targets': 16}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import evaluation, infer_eval, partitioning
+from aya_train import partitioning
 from aya_train.checkpoint.hf import hf_export, hf_torch
+from aya_train.evaluation import evaluation, infer_eval
 from aya_train.models import network
 from aya_train.objectives import seq2seq
 from aya_train.tasks import eval_tasks

@@ -11,18 +11,10 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train import (
-  decoding,
-  evaluation,
-  infer_eval,
-  lease,
-  metric_writer,
-  optimizer,
-  partitioning,
-  train_loop,
-)
+from aya_train import decoding, lease, metric_writer, optimizer, partitioning, train_loop
 from aya_train.checkpoint import manager
 from aya_train.data import batching
+from aya_train.evaluation import evaluation, infer_eval
 from tests import tiny
 
 VOCABULARY = seqio.PassThroughVocabulary(96, eos_id=1)

@@ -1,13 +1,20 @@
 """What annotators and judges decided, read from whichever file holds it."""
 
 import dataclasses
-import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from aya_train.annotation import batches, label_studio, pair_verdicts
+from aya_train import system_answers
+from aya_train.annotation import (
+  batches,
+  file_kinds,
+  label_studio,
+  pair_verdicts,
+  rated_answers,
+)
 
 _VERDICTS = {
   'first': ('A>B', 'B>A'),
@@ -65,48 +72,96 @@ class Decided:
   ratings: Sequence[Rating]
 
 
-def read(paths: Sequence[epath.PathLike]) -> Decided:
+def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = None) -> Decided:
   """Verdicts and ratings of files of any kind; later files replace what they hold again.
 
-  Takes exports of our page, exports of Label Studio (JSON and JSON-MIN), verdicts.jsonl, and
-  folders of the last.
+  Takes exports of our page, exports of Label Studio (JSON and JSON-MIN), verdicts in any form of
+  rows, folders of verdicts.jsonl, and with `rating` tables of answers that were rated one by one.
+
+  Args:
+    paths: files and folders.
+    rating: of tables: how they say which answers are good.
 
   Raises:
     FileNotFoundError: a file is not there.
-    ValueError: a file is none of these; it names the file and the place in it.
+    ValueError: a file is none of these; it names the file, the place in it, and what to do.
   """
   verdicts: list[pair_verdicts.Verdict] = []
   ratings: dict[tuple[str, str], Rating] = {}
+  rated: list[rated_answers.Rated] = []
   for path in map(epath.Path, paths):
-    place = path / 'verdicts.jsonl' if path.is_dir() else path
+    place = _file_of(path, rating) if path.is_dir() else path
     if not place.exists():
-      raise FileNotFoundError(f'{place} is not there')
-    if place.name.endswith('.jsonl'):
-      verdicts += pair_verdicts.read(place)
+      raise FileNotFoundError(
+        f'{place} is not there'
+        + (
+          ': of folders, those that `aya-train judge` writes hold verdicts' if path.is_dir() else ''
+        )
+      )
+    if place.name.endswith('.json') and (found := _exported(place)) is not None:
+      verdicts += found.verdicts
+      ratings |= {(r.item, r.annotator): r for r in found.ratings}
       continue
+    rows = file_kinds.first_rows(place)
+    if rating is not None and rows and not file_kinds.is_verdicts(rows):
+      rated += rated_answers.read(place, rating)
+    elif place.name.endswith('.jsonl') and (not rows or file_kinds.is_verdicts(rows)):
+      verdicts += pair_verdicts.read(place)  # a torn line is left out
+    elif file_kinds.is_verdicts(rows):
+      verdicts += [_from_row(where, row) for where, row in system_answers.located_rows(place)]
+    else:
+      raise ValueError(
+        f'{place}: no decision of a person or a judge: {file_kinds.advice(place, rows)}'
+      )
+  if rating is not None and (rated or not verdicts):
     try:
-      found = _read_json(place)
+      verdicts += rated_answers.verdicts(rated, rating)
     except ValueError as error:
-      raise ValueError(f'{place}: {error}') from error
-    verdicts += found.verdicts
-    ratings |= {(r.item, r.annotator): r for r in found.ratings}
+      raise ValueError(f'{", ".join(map(str, paths))}: {error}') from error
   return Decided(pair_verdicts.without_repeats(verdicts), list(ratings.values()))
 
 
-def _read_json(path: epath.Path) -> Decided:
+def _file_of(folder: epath.Path, rating: rated_answers.Rating | None) -> epath.Path:
+  """The file of a judge's folder."""
+  ratings = folder / 'ratings.jsonl'
+  return ratings if rating is not None and ratings.exists() else folder / 'verdicts.jsonl'
+
+
+def _exported(path: epath.Path) -> Decided | None:
+  """What an export holds; None of a list of other objects."""
   try:
-    values = json.loads(path.read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'no JSON ({error}): was it saved whole?') from error
-  if isinstance(values, list) and all(isinstance(task, Mapping) for task in values):
-    return _decided(label_studio.annotations(values), 'annotation')
-  if isinstance(values, Mapping) and values.get('format') == batches.FORMAT:
-    who, done = values.get('annotator'), values.get('annotations')
-    if isinstance(who, str) and isinstance(done, list):
-      return _decided([(who, each) for each in done], 'annotation')
+    values = file_kinds.objects(path)
+    if isinstance(values, Mapping) and values.get('format') == batches.FORMAT:
+      who, done = values.get('annotator'), values.get('annotations')
+      if isinstance(who, str) and isinstance(done, list):
+        return _decided([(who, each) for each in done], 'annotation')
+    elif isinstance(values, list) and all(isinstance(task, Mapping) for task in values):
+      is_ours = any('data' in task or {'key', 'prompt'} <= {*task} for task in values)
+      if not values or (is_ours and not file_kinds.is_verdicts(values)):
+        return _decided(label_studio.annotations(values), 'annotation')
+      return None
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
   raise ValueError(
-    'neither an export of the annotation page nor one of Label Studio (JSON, JSON-MIN)'
+    f'{path}: neither an export of the annotation page nor one of Label Studio (JSON, JSON-MIN), '
+    f'but {file_kinds.advice(path, [values] if isinstance(values, Mapping) else [])}'
   )
+
+
+def _from_row(where: str, row: Mapping[str, Any]) -> pair_verdicts.Verdict:
+  """A verdict of a table, where all are texts."""
+  blank = ('id', 'seconds', 'verdict')  # what JSON has null for
+  values = {n: v for n, v in row.items() if v is not None and not (n in blank and v == '')}
+  index = str(values.get('index', 0)).strip()
+  values |= {'verdict': values.get('verdict'), 'index': int(index) if index.isdecimal() else index}
+  if isinstance(flags := values.get('flags'), str):
+    values['flags'] = tuple(re.findall(r'\w+', flags))
+  if isinstance(seconds := values.get('seconds'), str):
+    values['seconds'] = rated_answers.as_number(seconds)
+  try:
+    return pair_verdicts.Verdict.from_dict(values)
+  except ValueError as error:
+    raise ValueError(f'{where}: {error}') from error
 
 
 def _decided(found: Any, what: str) -> Decided:

@@ -17,6 +17,7 @@ SCORES = {'A>>B': 1.0, 'A>B': 1.0, 'A=B': 0.5, 'B>A': 0.0, 'B>>A': 0.0}
 
 PERSON, JUDGE, RULE = 'human', 'judge', 'rule'
 BOTH_BAD = 'both_bad'
+APART = ''  # the order of answers that were not shown side by side
 _TEXTS = ('task', 'inputs', 'system_a', 'system_b', 'answer_a', 'answer_b', 'order', 'by')
 _OPTIONAL = ('language', 'annotator', 'protocol', 'problem', 'rule', 'raw', 'key')
 
@@ -29,7 +30,7 @@ class Verdict:
     task, index, id, language, inputs: the prompt; '' or None for what is not known.
     system_a, system_b: whose answers they are.
     answer_a, answer_b: texts.
-    order: 'ab' or 'ba': which of them was shown first.
+    order: 'ab' or 'ba': which of them was shown first; `APART` if each was shown alone.
     verdict: a key of `SCORES`, about the systems; None where there is none.
     by: PERSON, JUDGE or RULE.
     annotator: a person's name, or the model that judged; '' for a rule.
@@ -85,7 +86,9 @@ class Verdict:
 
   @property
   def first_won(self) -> float | None:
-    """The score of the answer that was shown first."""
+    """The score of the answer that was shown first; None without a verdict or an order."""
+    if self.order == APART:
+      return None
     return self.score_of(self.system_a if self.order == 'ab' else self.system_b)
 
   def to_dict(self) -> dict[str, Any]:
@@ -119,8 +122,8 @@ class Verdict:
       raise ValueError(f'seconds of a verdict are a number, got {seconds!r}')
     if values['verdict'] is not None and values['verdict'] not in [*SCORES]:
       raise ValueError(f'verdict is one of {[*SCORES]} or null, got {values["verdict"]!r}')
-    if values['order'] not in ('ab', 'ba'):
-      raise ValueError(f"order is 'ab' or 'ba', got {values['order']!r}")
+    if values['order'] not in ('ab', 'ba', APART):
+      raise ValueError(f"order is 'ab', 'ba' or '' (shown apart), got {values['order']!r}")
     if values['system_a'] == values['system_b']:
       raise ValueError(f'system_a and system_b are both {values["system_a"]!r}')
     if values['by'] not in (PERSON, JUDGE, RULE):

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 
-from aya_train.cli import gin_args, number_args
+from aya_train.cli import gin_args, number_args, rating_args
 
 SUMMARY = 'pages on which people compare answers or rate data, and what they decided'
 _EACH = {'pairs': 200, 'data': 20}
@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   collect = kinds.add_parser('collect', help='exports as one JSON-lines file')
   collect.add_argument('exports', nargs='+', type=os.path.expanduser, metavar='FILE')
   collect.add_argument('--output', type=os.path.expanduser, required=True, help='file to write')
+  rating_args.add(collect)
   for sub in (pairs, data, collect):  # as every command has them
     sub.add_argument('--debug', action='store_true', default=argparse.SUPPRESS, help='as above')
     sub.add_argument('--verbose', action='store_true', default=argparse.SUPPRESS, help='as above')
@@ -108,7 +109,7 @@ def _collect(args: argparse.Namespace) -> None:
   from aya_train.tasks import storage
 
   destinations.check_file(args.output, '--output')
-  found = exports.read(args.exports)
+  found = exports.read(args.exports, rating_args.rating(args))
   if found.verdicts and found.ratings:
     raise ValueError('some files compare answers and some rate data: collect them apart')
   lines = [v.to_dict() for v in found.verdicts] or [

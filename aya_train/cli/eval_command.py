@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  from aya_train import config, evaluation
+  from aya_train import config
+  from aya_train.evaluation import evaluation
 
   host_args.join(args)
   gin_args.set_up(args)

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aya_train import destinations
-from aya_train.cli import gin_args, number_args
+from aya_train.cli import gin_args, number_args, rating_args
 
 if TYPE_CHECKING:
   from aya_train.report import run_record
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     metavar='FILE',
     help='of a data report: what people exported who rated its data',
   )
+  rating_args.add(parser, 'of preference: ')
   gin_args.add_tables(parser)
   gin_args.add_arguments(parser, required=False)
   parser.add_argument(
@@ -90,7 +91,8 @@ def _report_preference(args: argparse.Namespace) -> object:
   from aya_train.report import preference_page
 
   files = [os.path.expanduser(path) for path in args.what[1:]]
-  return preference_page.write(files, args.output or preference_page.PAGE)
+  rating = rating_args.rating(args)
+  return preference_page.write(files, args.output or preference_page.PAGE, rating)
 
 
 def _set_up_tasks(record: run_record.Run) -> None:
@@ -98,6 +100,8 @@ def _set_up_tasks(record: run_record.Run) -> None:
   from aya_train import config
 
   for module in record.imports:
+    if module.startswith('aya_train.') and not module.startswith('aya_train.tasks'):
+      continue  # it registers no tasks, and may have moved since
     gin_args.import_tasks(module, f'an import of {record.model_dir}/config.gin')
   config.configure_vocabulary(record.macro)
   if (module := record.macro('MIXTURE_OR_TASK_MODULE')) is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from etils import epath
 
-from aya_train import batch_progress, eval_results, hosts, partitioning, stopping, watchdog
+from aya_train import batch_progress, hosts, partitioning, stopping, watchdog
 from aya_train.embedding import (
   eval_data,
   text_embedding,
@@ -22,6 +22,7 @@ from aya_train.embedding import (
   vector_folder,
   vector_search,
 )
+from aya_train.evaluation import eval_results
 from aya_train.tasks import eval_tasks, storage
 from aya_train.tasks.metrics import intervals, retrieval
 

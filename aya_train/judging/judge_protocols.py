@@ -18,7 +18,6 @@ Also known are `language` and `reference`, which are '' where a row has none.
 import dataclasses
 import hashlib
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +25,8 @@ import jinja2
 import jinja2.meta
 import jinja2.sandbox
 from etils import epath
+
+from aya_train.judging import reply_labels
 
 PAIR, SINGLE = 'pair', 'single'
 SHUFFLED, BOTH, FIXED = 'shuffled', 'both', 'fixed'
@@ -70,29 +71,13 @@ class Protocol:
     return [{'role': role, 'content': text} for role, text in found if text]
 
   def label(self, reply: str) -> str | float | None:
-    """What a reply means; None if it has no label, or several without a last line of one.
-
-    Thoughts that a model sends along, as `<think>...</think>`, do not count.
-    """
-    _, closed, said = reply.rpartition('</think>')
-    if not closed and said.lstrip().startswith('<think>'):
-      return None
-    reply = said
-    found = [_spelling(match) for match in self._pattern().findall(reply)]
-    meanings = {_spelling(text): meaning for text, meaning in self.labels.items()}
-    if len({meanings[spelling] for spelling in found}) == 1:
-      return meanings[found[0]]
-    last = reply.strip().rpartition('\n')[2].strip(' *_`#.')
-    return meanings.get(_spelling(last))
+    """What a reply means (`reply_labels.label`)."""
+    found: str | float | None = reply_labels.label(reply, self.labels)
+    return found
 
   def holds_label(self, text: str) -> bool:
     """Whether a text, such as an answer, holds one of the labels."""
-    return self._pattern().search(text) is not None
-
-  def _pattern(self) -> re.Pattern[str]:
-    longest_first = sorted(self.labels, key=len, reverse=True)
-    words = (r'\s*'.join(map(re.escape, _pieces(label))) for label in longest_first)
-    return re.compile('|'.join(words), re.IGNORECASE)
+    return reply_labels.holds(text, self.labels)
 
 
 def names() -> list[str]:
@@ -177,12 +162,3 @@ def _check_templates(given: Mapping[str, Any], where: str) -> None:
     raise ValueError(f'{where}: unknown {unknown}; a {given["kind"]} has {[*_KNOWN, *answers]}')
   if missing := [name for name in answers if name not in used]:
     raise ValueError(f'{where}: neither system nor user shows {missing}: write {{{{ NAME }}}}')
-
-
-def _pieces(label: str) -> list[str]:
-  """Words and single signs, between which a reply may have spaces."""
-  return re.findall(r'\w+|[^\w\s]', label)
-
-
-def _spelling(text: str) -> str:
-  return re.sub(r'\s+', '', text).casefold()

@@ -8,7 +8,7 @@ import jinja2
 from etils import epath
 
 from aya_train import destinations
-from aya_train.annotation import batches, exports, pair_verdicts
+from aya_train.annotation import batches, exports, pair_verdicts, rated_answers
 from aya_train.report import preference_tables
 from aya_train.tasks import storage
 from aya_train.tasks.languages import writing_direction
@@ -41,13 +41,18 @@ class Disagreement:
   comments: Sequence[str]
 
 
-def write(paths: Sequence[epath.PathLike], output: epath.PathLike = PAGE) -> epath.Path:
+def write(
+  paths: Sequence[epath.PathLike],
+  output: epath.PathLike = PAGE,
+  rating: rated_answers.Rating | None = None,
+) -> epath.Path:
   """Writes the page.
 
   Args:
     paths: exports of annotation pages and of Label Studio, verdicts.jsonl of judges, or folders
-      that hold the last.
+      that hold the last; with `rating`, tables of answers that were rated one by one.
     output: file to write.
+    rating: how tables say which answers are good.
 
   Raises:
     FileNotFoundError, ValueError: as `exports.read`; nothing was compared; the extra `judge` is
@@ -55,7 +60,7 @@ def write(paths: Sequence[epath.PathLike], output: epath.PathLike = PAGE) -> epa
     OSError: the file cannot be written.
   """
   destinations.check_file(output, '--output')
-  found = exports.read(paths)
+  found = exports.read(paths, rating)
   if not any(v.verdict is not None for v in found.verdicts):
     what = f'{len(found.ratings)} rows of data were rated, which `report data` shows'
     raise ValueError(

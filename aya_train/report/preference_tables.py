@@ -287,12 +287,12 @@ def _annotators(verdicts: Verdicts) -> list[AnnotatorRow]:
     by.setdefault(v.annotator or 'without a name', []).append(v)
   found = []
   for name, given in sorted(by.items()):
-    firsts = [v.first_won for v in given]
-    decided = [s for s in firsts if s in (0.0, 1.0)]
+    ties = sum(v.score_of(v.system_a) == 0.5 for v in given)
+    decided = [v.first_won for v in given if v.first_won in (0.0, 1.0)]
     seconds = [v.seconds for v in given if v.seconds is not None]
     found.append(
       AnnotatorRow(
-        *(name, len(given), 100 * (len(firsts) - len(decided)) / len(firsts)),
+        *(name, len(given), 100 * ties / len(given)),
         figures.share(sum(s == 1 for s in decided), len(decided)),
         statistics.median(seconds) if seconds else None,
       )

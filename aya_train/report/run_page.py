@@ -14,10 +14,11 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train import destinations, eval_answers, inference, nonfinite_steps, partitioning
+from aya_train import destinations, inference, nonfinite_steps, partitioning
 from aya_train.checkpoint import formats, manager
 from aya_train.checkpoint.hf import hf_files
 from aya_train.data import pair_features
+from aya_train.evaluation import eval_answers
 from aya_train.models import network, t5_config
 from aya_train.objectives import seq2seq
 from aya_train.report import embedding_map, kind_table, plots, run_record, run_results

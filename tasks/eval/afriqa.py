@@ -15,7 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  row_columns,
+)
 from aya_train.tasks.metrics import answer_shape, squad
 
 logger = logging.getLogger('aya_train.tasks.eval.afriqa')
@@ -41,7 +47,7 @@ _RELEASED = {'train': ('train',), 'validation': ('dev', 'validation'), 'test': (
 
 def _records(
   release: eval_releases.Release, kind: str, folder: str, split: str, code: str
-) -> Iterator[tuple[str, eval_releases.Record]]:
+) -> Iterator[tuple[str, row_columns.Record]]:
   names = _RELEASED[split]
   found = generated_tasks.find(
     release,
@@ -72,7 +78,7 @@ def read_questions(split: str, code: str) -> Iterator[generated_tasks.Example]:
       yield generated_tasks.Example(
         where,
         {
-          'question': eval_releases.text(record, 'question', where),
+          'question': row_columns.text(record, 'question', where),
           'name': generated_tasks.name_of(code),
         },
         answers,
@@ -93,20 +99,20 @@ def read_passages(split: str, code: str) -> Iterator[generated_tasks.Example]:
     PASSAGE_RELEASE, 'gold_span_passages', 'gold_passages', split, code
   ):
     if not record.get('context'):
-      eval_releases.leave_out(where, 'it has no passage')
+      row_columns.leave_out(where, 'it has no passage')
       continue
     pivot = record.get('answer_pivot')
     texts = pivot.get('text') if isinstance(pivot, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{where}: expected answer_pivot with a list of texts, got {pivot!r:.80}'
       )
     pivot_code = _PIVOTS.get(code, 'eng')
     yield generated_tasks.Example(
       where,
       {
-        'context': eval_releases.text(record, 'context', where),
-        'question': eval_releases.text(record, 'question_lang', where),
+        'context': row_columns.text(record, 'context', where),
+        'question': row_columns.text(record, 'question_lang', where),
         'name': generated_tasks.name_of(pivot_code),
       },
       list(dict.fromkeys(texts)),
@@ -134,10 +140,10 @@ def answers_of(value: Any, where: str) -> list[str]:
     except (ValueError, SyntaxError):
       text = value.strip()
       if not (text.startswith('[') and text.endswith(']')):
-        raise eval_releases.EvalDataError(f'{where}: expected a list, got {text!r:.80}') from None
+        raise row_columns.EvalDataError(f'{where}: expected a list, got {text!r:.80}') from None
       value = re.split(r"""['"]\s*,\s*['"]""", text[1:-1].strip()[1:-1])
   if not isinstance(value, list):
-    raise eval_releases.EvalDataError(f'{where}: expected a list, got {value!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected a list, got {value!r:.80}')
   return [str(answer).strip() for answer in value if str(answer).strip()]
 
 
@@ -145,7 +151,7 @@ _SHARED: dict[str, Any] = {
   'metric_fns': (squad.squad, answer_shape.lengths),
   'metric': 'f1',
   'splits': ('train', 'validation', 'test'),
-  'fields': {'translated_question': eval_releases.STRING},
+  'fields': {'translated_question': eval_source.STRING},
 }
 QUESTIONS = generated_tasks.Benchmark('afriqa', read_questions, **_SHARED)
 PASSAGES = generated_tasks.Benchmark('afriqa', read_passages, **_SHARED)

@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator
 
-from aya_train.tasks.eval import eval_releases, prompted_benchmark, promptsource_prompts, xnli
-from aya_train.tasks.eval.eval_releases import Located
+from aya_train.tasks.eval import (
+  eval_releases,
+  prompted_benchmark,
+  promptsource_prompts,
+  row_columns,
+  xnli,
+)
+from aya_train.tasks.eval.row_columns import Located
 
 RELEASE = eval_releases.Release(
   'americasnli',
@@ -41,8 +47,8 @@ def read(split: str, code: str) -> Iterator[Located]:
     yield (
       where,
       {
-        'premise': eval_releases.text(record, 'premise', where),
-        'hypothesis': eval_releases.text(record, 'hypothesis', where),
+        'premise': row_columns.text(record, 'premise', where),
+        'hypothesis': row_columns.text(record, 'hypothesis', where),
         'label': xnli.label(record, 'label', where),
         'id': record.get('id', where.rpartition(' ')[2]),
       },

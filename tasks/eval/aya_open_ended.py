@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from aya_train.tasks import catalog, eval_tasks
 from aya_train.tasks.building import row_units
 from aya_train.tasks.building.read_report import RowProblemError
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  release_files,
+  row_columns,
+)
 from aya_train.tasks.metrics import answer_language, answer_shape, rouge, translation
 from aya_train.tasks.sources import aya_evaluation_suite
 
@@ -40,7 +47,7 @@ def read(split: str, config: str, code: str) -> Iterator[generated_tasks.Example
 
 @functools.lru_cache(maxsize=2)
 def _examples(
-  config: str, files: tuple[eval_releases.EvalFile, ...], sizes: tuple[int, ...]
+  config: str, files: tuple[release_files.EvalFile, ...], sizes: tuple[int, ...]
 ) -> tuple[generated_tasks.Example, ...]:
   """All languages of a subset, which lie in one file: read once for all of their tasks."""
   del sizes  # another file of the same name
@@ -48,7 +55,7 @@ def _examples(
   item = row_units.Input(config, 0, context={'config': config})
   for file in files:
     for where, record in eval_releases.read(file):
-      eval_releases.text(record, 'inputs', where)
+      row_columns.text(record, 'inputs', where)
       try:
         for _, row in aya_evaluation_suite.to_rows(record, item, where, row_units.Options()):
           found.append(
@@ -62,7 +69,7 @@ def _examples(
             )
           )
       except RowProblemError as error:
-        raise eval_releases.EvalDataError(f'{where}: {error}') from error
+        raise row_columns.EvalDataError(f'{where}: {error}') from error
   return tuple(found)
 
 
@@ -78,7 +85,7 @@ def _benchmark(config: str) -> generated_tasks.Benchmark:
       translation.chrf,
     ),
     metric='answer_characters',
-    fields={'script': eval_releases.STRING},
+    fields={'script': eval_source.STRING},
   )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from aya_train.tasks.eval import eval_releases, multiple_choice
+from aya_train.tasks.eval import eval_releases, multiple_choice, row_columns
 from aya_train.tasks.eval.multiple_choice import LETTERS, Item
 from aya_train.tasks.languages import language_codes
 
@@ -35,13 +35,13 @@ def read(split: str, code: str, protocol: str) -> Iterator[Item]:
   del protocol
   patterns = (f'{code}.jsonl', *eval_releases.hub_patterns(code, split))
   for where, record in eval_releases.rows(RELEASE, *patterns):
-    passage = eval_releases.text(record, 'flores_passage', where)
-    question = eval_releases.text(record, 'question', where).strip()
+    passage = row_columns.text(record, 'flores_passage', where)
+    question = row_columns.text(record, 'question', where).strip()
     options = multiple_choice.options_of(record, where, _ANSWERS)
     lines = [f'{letter}: {option}' for letter, option in zip(LETTERS, options, strict=True)]
     yield Item(
       '\n'.join([f'P: {passage}', f'Q: {question}', *lines, 'Answer:']),
-      eval_releases.integer(record, 'correct_answer_num', where, range(1, 5)) - 1,
+      row_columns.integer(record, 'correct_answer_num', where, range(1, 5)) - 1,
       f'{record.get("link", "")} {record.get("question_number", where.rpartition(" ")[2])}'.strip(),
     )
 

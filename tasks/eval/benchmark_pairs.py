@@ -24,6 +24,7 @@ from aya_train.tasks.eval import (
   flores_codes,
   generated_tasks,
   nusax,
+  row_columns,
   sib200,
   translation_pairs,
   tydiqa,
@@ -48,7 +49,7 @@ def _tatoeba(split: str, code: str) -> Iterator[TextPair]:
     found = list(eval_releases.lines(TATOEBA, f'tatoeba.{code}-eng.{side}'))
     sides.append(found)
   if len(sides[0]) != len(sides[1]):
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{sides[0][0][0]}: {len(sides[0]):,} sentences, and {len(sides[1]):,} in English; both '
       'files must have the same'
     )

@@ -1,4 +1,4 @@
-"""Files of evaluation benchmarks as they are released, and SeqIO sources over them.
+"""Files of evaluation benchmarks as they are released: where they lie, and their rows.
 
 They are some megabytes, so nothing is built: a source reads them when it is used. They lie in a
 folder or bucket with a sub-folder for each benchmark (`set_eval_data_dir`, the gin macro
@@ -9,53 +9,26 @@ repository, a download of the hub and the bare files are all found.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fnmatch
 import functools
-import logging
-import lzma
 import os
-import shutil
-import tarfile
-import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import seqio
-import tensorflow as tf
 from etils import epath
 
-from aya_train.tasks import split_slices
 from aya_train.tasks.building import records, releases, text_files
 from aya_train.tasks.building.read_report import DamagedFileError
+from aya_train.tasks.eval import release_files
+from aya_train.tasks.eval.release_files import EvalFile
+from aya_train.tasks.eval.row_columns import EvalDataError, Located
 from aya_train.tasks.user import csv_files
 
 EVAL_DATA_ENV = 'AYA_TRAIN_EVAL_DATA'
-STRING = tf.TensorSpec((), tf.string)
-STRINGS = tf.TensorSpec((None,), tf.string)
-INTEGER = tf.TensorSpec((), tf.int32)
-
-logger = logging.getLogger('aya_train.tasks.eval.eval_releases')
 _chosen: str | None = None
-_left_out: set[str] = set()
-_TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tar.xz', '.txz')
-_ARCHIVE_ERRORS = (
-  *(EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError),
-  *(zlib.error, lzma.LZMAError),
-)
 _failed: dict[tuple[str, str | None], tuple[float, Exception]] = {}  # listings of the hub
 _WAITED = 60  # seconds until a listing that failed is tried again
-
-Record = Mapping[str, Any]
-Located = tuple[str, Record]  # ('/data/xcopa/et/val.et.jsonl row 3', columns)
-
-
-class EvalDataError(ValueError):
-  """A file of a benchmark that is not of its released shape; the message has file and row."""
 
 
 def set_eval_data_dir(path: epath.PathLike | None) -> None:
@@ -90,19 +63,6 @@ class Release:
   revision: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalFile:
-  """A file that was found; inside a zip or tar if `member` is given."""
-
-  path: epath.Path
-  member: str = ''
-
-  @property
-  def name(self) -> str:
-    """For messages."""
-    return f'{os.fspath(self.path)}{f"/{self.member}" if self.member else ""}'
-
-
 def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
   """The files of the first pattern that any file matches, sorted by name.
 
@@ -118,10 +78,10 @@ def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
   """
   wanted = [(p,) if isinstance(p, str) else tuple(p) for p in patterns]
   if (folder := _folder(release)) is not None:
-    found = _matching(os.fspath(folder), wanted)
+    found = release_files.matching(os.fspath(folder), wanted)
     if not found:
-      _listed.cache_clear()  # it may have come since
-      found = _matching(os.fspath(folder), wanted)
+      release_files.listed.cache_clear()  # it may have come since
+      found = release_files.matching(os.fspath(folder), wanted)
     if found:
       names = [releases.ReleasedFile(file.name, 0) for file in found]
       releases.refuse_missing_shards(names, os.fspath(folder))
@@ -166,83 +126,6 @@ def _folder(release: Release) -> epath.Path | None:
   return folder if (folder := data / release.folder).exists() else None
 
 
-def _matching(folder: str, wanted: Sequence[Sequence[str]]) -> list[EvalFile]:
-  """Files below a folder, of the first patterns that any matches."""
-  files = _listed(folder)
-  matches = ([f for f in files if any(_ends_as(f, p) for p in group)] for group in wanted)
-  found = next(filter(None, matches), [])
-  # An archive that lies beside what was unpacked from it is not read a second time.
-  return [file for file in found if not file.member] or found
-
-
-def _ends_as(file: EvalFile, pattern: str) -> bool:
-  whole = f'/{file.name}'
-  names = {whole, text_files.plain_name(whole)}
-  return any(fnmatch.fnmatchcase(name, f'*/{pattern}') for name in names)
-
-
-@functools.lru_cache(maxsize=64)
-def _listed(folder: str) -> tuple[EvalFile, ...]:
-  """Files below a folder, those inside of zip and tar files too, sorted."""
-  found = []
-  paths = [epath.Path(folder)]
-  while paths:
-    for child in sorted(paths.pop().iterdir()):
-      if child.is_dir():
-        if child.name not in ('.git', '.ipynb_checkpoints', '.cache'):
-          paths.append(child)
-      elif child.suffix.lower() == records.ZIP or _is_tar(child):
-        found += [EvalFile(child, name) for name in _members(child)]
-      else:
-        found.append(EvalFile(child))
-  return tuple(sorted(found, key=lambda file: file.name))
-
-
-def _is_tar(path: epath.Path) -> bool:
-  return path.name.lower().endswith(_TARS)
-
-
-def _members(path: epath.Path) -> list[str]:
-  with _unreadable(path, f'{path}'), path.open('rb') as raw:
-    if _is_tar(path):
-      with tarfile.open(fileobj=raw) as archive:
-        names = [member.name for member in archive if member.isfile()]
-    else:
-      with zipfile.ZipFile(raw) as zipped:
-        names = [name for name in zipped.namelist() if name[-1] != '/']
-  # What macOS adds to the files.
-  parts = ((name, name.split('/')) for name in names)
-  return [n for n, p in parts if '__MACOSX' not in p and not p[-1].startswith('._')]
-
-
-def _copy_member(file: EvalFile, target: epath.Path) -> None:
-  with _unreadable(file.path, file.name), file.path.open('rb') as raw, target.open('wb') as out:
-    if _is_tar(file.path):
-      with tarfile.open(fileobj=raw) as archive:
-        inside = archive.extractfile(file.member)
-        assert inside is not None  # `_members` names files alone
-        shutil.copyfileobj(inside, out)
-    else:
-      with zipfile.ZipFile(raw) as zipped, zipped.open(file.member) as member:
-        shutil.copyfileobj(member, out)
-
-
-@contextlib.contextmanager
-def _unreadable(path: epath.Path, name: str) -> Iterator[None]:
-  """What an archive raises, as what it is: a file that is not whole."""
-  kind = 'tar' if _is_tar(path) else 'zip'
-  try:
-    yield
-  except FileNotFoundError:
-    raise
-  except _ARCHIVE_ERRORS as error:
-    raise DamagedFileError(f'{name}: not a whole {kind} file ({error})') from error
-  except OSError as error:  # of bz2, which gives it no number
-    if error.errno is not None:
-      raise
-    raise DamagedFileError(f'{name}: not a whole {kind} file ({error})') from error
-
-
 def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> list[EvalFile]:
   """Downloads the files of the first pattern that any file on the hub matches."""
   repository = release.repository
@@ -266,7 +149,9 @@ def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> li
       f'{str(error).partition(chr(10))[0][:200]}. Check the network and `hf auth login`, {advice}'
     ) from error
   for group in wanted:
-    names = [f for f in files if any(_ends_as(EvalFile(epath.Path(f.name)), p) for p in group)]
+    names = [
+      f for f in files if any(release_files.ends_as(EvalFile(epath.Path(f.name)), p) for p in group)
+    ]
     if names:
       releases.refuse_missing_shards(names, repository)
       there = releases.Release(f'hub:{repository}', commit, tuple(names))
@@ -289,7 +174,7 @@ def _in_hub_cache(
     )
   except Exception:
     return []  # the listing's error says more
-  return _matching(folder, wanted)
+  return release_files.matching(folder, wanted)
 
 
 def _hub_files(
@@ -316,7 +201,7 @@ def _hub_listing(
 
 def forget_listings() -> None:
   """Looks anew, at the next use, which files are there; for tests and notebooks."""
-  _listed.cache_clear()
+  release_files.listed.cache_clear()
   _hub_listing.cache_clear()
   _failed.clear()
 
@@ -343,7 +228,7 @@ def rows(
 
 def read(file: EvalFile, columns: Sequence[str] = ()) -> Iterator[Located]:
   """Records of one file; see `rows`."""
-  with _local(file) as path:
+  with release_files.local_copy(file) as path:
     try:
       found: Iterable[tuple[str, Any]]
       if csv_files.is_one(path.name):
@@ -364,164 +249,6 @@ def read(file: EvalFile, columns: Sequence[str] = ()) -> Iterator[Located]:
 def lines(release: Release, *patterns: str | Sequence[str]) -> Iterator[tuple[str, str]]:
   """Lines of text files, each with its place; ends of lines as `text_files.lines` has them."""
   for file in find(release, *patterns):
-    with _local(file) as path:
+    with release_files.local_copy(file) as path:
       for number, line in enumerate(text_files.lines(text_files.read(path)), 1):
         yield f'{file.name} line {number}', line
-
-
-@contextlib.contextmanager
-def _local(file: EvalFile) -> Iterator[epath.Path]:
-  """A path to read a file at; what is in an archive lies there for as long."""
-  if not file.member:
-    yield file.path
-    return
-  with tempfile.TemporaryDirectory() as folder:
-    target = epath.Path(folder) / file.member.rsplit('/', 1)[-1]
-    _copy_member(file, target)
-    yield target
-
-
-def text(record: Record, column: str, where: str) -> str:
-  """A column that must hold text that is not blank, stripped of nothing.
-
-  Raises:
-    EvalDataError: it is not there, no text, or blank.
-  """
-  value = record.get(column)
-  if not isinstance(value, str) or not value.strip():
-    got = f'{value!r:.80}' if column in record else f'only {sorted(map(str, record))}'
-    raise EvalDataError(f'{where}: expected text in {column!r}, got {got}')
-  return value
-
-
-def integer(record: Record, column: str, where: str, allowed: Sequence[int] | None = None) -> int:
-  """A column that must hold a whole number, also as text.
-
-  Raises:
-    EvalDataError: it is not there, none, or not among those that are allowed.
-  """
-  value = record.get(column)
-  try:
-    if isinstance(value, bool) or value is None or (found := int(value)) != float(value):
-      raise ValueError
-  except (TypeError, ValueError):
-    got = f'{value!r:.80}' if column in record else f'only {sorted(map(str, record))}'
-    raise EvalDataError(f'{where}: expected a whole number in {column!r}, got {got}') from None
-  if allowed is not None and found not in allowed:
-    raise EvalDataError(f'{where}: expected {column!r} among {list(allowed)}, got {found}')
-  return found
-
-
-def choice(record: Record, column: str, where: str, allowed: Sequence[str]) -> str:
-  """A column that must hold one of some words, white space around it not counting.
-
-  Raises:
-    EvalDataError: it is not there, or holds another.
-  """
-  value = record.get(column)
-  if not isinstance(value, str) or (found := value.strip()) not in allowed:
-    got = f'{value!r:.80}' if column in record else f'only {sorted(map(str, record))}'
-    raise EvalDataError(f'{where}: expected {column!r} among {list(allowed)}, got {got}')
-  return found
-
-
-def leave_out(where: str, reason: str) -> None:
-  """Says once a process that a row of a release is not used."""
-  if where not in _left_out:
-    _left_out.add(where)
-    logger.warning('%s is left out: %s', where, reason)
-
-
-def unquoted(value: str) -> str:
-  """A field of a TSV that was written as CSV: without its quotes, doubled ones as one."""
-  inside = value[1:-1]
-  is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
-  return inside.replace('""', '"') if is_quoted and '"' not in inside.replace('""', '') else value
-
-
-def _column(rows: Sequence[Record], name: str, spec: tf.TensorSpec) -> tf.Tensor | tf.RaggedTensor:
-  values = [row[name] for row in rows]
-  if spec.shape.rank == 0:
-    return tf.constant(values, spec.dtype, shape=(len(values),))
-  flat = [value for row in values for value in row]
-  return tf.RaggedTensor.from_row_lengths(
-    tf.constant(flat, spec.dtype, shape=(len(flat),)), [len(row) for row in values]
-  )
-
-
-class EvalSource(seqio.DataSource):
-  """Rows that a function reads from released files, at each use.
-
-  Attributes:
-    read: split -> rows; a function of a module, or a `functools.partial` of one.
-  """
-
-  def __init__(
-    self,
-    read: Callable[[str], Iterable[Record]],
-    fields: Mapping[str, tf.TensorSpec],
-    splits: Sequence[str] = ('test',),
-  ):
-    """A source; nothing is opened.
-
-    Args:
-      read: called with a split; yields mappings that have all `fields`.
-      fields: of a row, with their types: STRING, STRINGS, INTEGER.
-      splits: that it has.
-    """
-    self.read = read
-    self.fields = dict(fields)
-    super().__init__(splits=tuple(splits))
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
-
-  def rows(self, split: str) -> list[dict[str, Any]]:
-    """All rows of a split, their `fields` alone.
-
-    Raises:
-      ValueError: no such split.
-      FileNotFoundError, DamagedFileError, EvalDataError: see `rows` of this module.
-    """
-    if split not in self.splits:
-      raise ValueError(f'no split {split!r}; it has {list(self.splits)}')
-    return [{name: row[name] for name in self.fields} for row in self.read(split)]
-
-  def get_dataset(
-    self,
-    split: str = 'test',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
-  ) -> tf.data.Dataset:
-    """Rows in the order of the files: tensors as `fields` says; of slices, theirs.
-
-    Files are read here, and not when the data set is iterated, so that an error of theirs is
-    raised as it is.
-    """
-    del sequence_length, use_cached, num_epochs
-    if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
-    found = self.rows(split)
-    columns = {name: _column(found, name, spec) for name, spec in self.fields.items()}
-    dataset = tf.data.Dataset.from_tensor_slices(columns)
-    if shard_info is not None and shard_info.num_shards > 1:
-      dataset = dataset.shard(shard_info.num_shards, shard_info.index)
-    return dataset.shuffle(max(1, len(found)), seed=seed) if shuffle else dataset
-
-  def num_input_examples(self, split: str) -> int:
-    """Rows of the split; reads the files."""
-    if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
-    return len(self.rows(split))
-
-  def list_shards(self, split: str) -> list[str]:
-    """One, whatever the number of files; nothing is opened."""
-    if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
-    return [split]

@@ -18,6 +18,8 @@ from aya_train.tasks.eval import (
   eval_releases,
   flores_codes,
   generated_tasks,
+  release_files,
+  row_columns,
   translation_pairs,
 )
 from aya_train.tasks.languages import language_codes
@@ -61,20 +63,20 @@ def _sentences(split: str, code: str) -> dict[str, translation_pairs.Sentence]:
 
 
 @functools.lru_cache(maxsize=4)
-def _table(file: eval_releases.EvalFile, size: int) -> tuple[tuple[str, eval_releases.Record], ...]:
+def _table(file: release_files.EvalFile, size: int) -> tuple[tuple[str, row_columns.Record], ...]:
   """Rows of a table, which may hold all languages: read once for all of their tasks."""
   del size  # another file of the same name
   return tuple(eval_releases.read(file))
 
 
-def _languages(files: Sequence[eval_releases.EvalFile]) -> str:
+def _languages(files: Sequence[release_files.EvalFile]) -> str:
   """Languages that rows of tables say, for a message."""
   rows = (row for file in files for _, row in _table(file, *generated_tasks.sizes([file])))
   found = {f'{row.get("iso_639_3")}_{row.get("iso_15924")}' for row in rows}
   return generated_tasks.listed(sorted(found)) or 'no language'
 
 
-def _rows(file: eval_releases.EvalFile, code: str) -> Iterator[tuple[str, str, str]]:
+def _rows(file: release_files.EvalFile, code: str) -> Iterator[tuple[str, str, str]]:
   """Places, ids and texts of a table: a column for each language, or rows that say theirs."""
   own = f'sentence_{code}'
   number = 0
@@ -89,7 +91,7 @@ def _rows(file: eval_releases.EvalFile, code: str) -> Iterator[tuple[str, str, s
         f'{where}: no column {own!r}, nor sentence, nor text; it has '
         + generated_tasks.listed(languages or sorted(map(str, record)))
       )
-    yield where, str(record.get('id', number)), eval_releases.text(record, columns[0], where)
+    yield where, str(record.get('id', number)), row_columns.text(record, columns[0], where)
 
 
 def read(split: str, code: str, direction: str) -> Iterator[generated_tasks.Example]:

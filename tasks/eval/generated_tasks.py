@@ -17,16 +17,16 @@ import seqio
 import tensorflow as tf
 
 from aya_train.tasks import eval_tasks, features
-from aya_train.tasks.eval import eval_releases
+from aya_train.tasks.eval import eval_releases, eval_source, release_files, row_columns
 from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.metrics import references
 
 COLUMNS: Mapping[str, tf.TensorSpec] = {
-  'inputs': eval_releases.STRING,
-  'targets': eval_releases.STRING,
-  'references': eval_releases.STRINGS,
-  'id': eval_releases.STRING,
-  'language': eval_releases.STRING,
+  'inputs': eval_source.STRING,
+  'targets': eval_source.STRING,
+  'references': eval_source.STRINGS,
+  'id': eval_source.STRING,
+  'language': eval_source.STRING,
 }
 """Of every generated task's rows; `targets` is the first reference."""
 
@@ -38,7 +38,7 @@ logger = logging.getLogger('aya_train.tasks.eval.generated_tasks')
 _LISTED = 12  # names of what exists, in a refusal
 
 
-class MissingLanguageError(FileNotFoundError, eval_releases.EvalDataError):
+class MissingLanguageError(FileNotFoundError, row_columns.EvalDataError):
   """Files hold many languages, and not the one that is asked for; the message names those.
 
   It is a file that is not found, so that mixtures leave the language out and say so.
@@ -118,9 +118,9 @@ def rows(
       '%d ids come again, so examples cannot be told apart by them: %s', len(repeated), repeated[0]
     )
   if not first:
-    raise eval_releases.EvalDataError(f'no example in {split!r}: its files have no rows')
+    raise row_columns.EvalDataError(f'no example in {split!r}: its files have no rows')
   if not referenced:
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{first} and all rows after it: no reference answer, so nothing can be scored'
     )
 
@@ -171,7 +171,7 @@ class Benchmark:
     read = functools.partial(self.read, **arguments)
     seqio.TaskRegistry.add(
       name,
-      source=eval_releases.EvalSource(
+      source=eval_source.EvalSource(
         functools.partial(rows, read=read, prompt=prompt, needs_references=self.needs_references),
         {**COLUMNS, **self.fields},
         self.splits,
@@ -209,7 +209,7 @@ def name_of(code: str) -> str:
 
 def find(
   release: eval_releases.Release, what: str, patterns: Sequence[str], others: Sequence[str]
-) -> list[eval_releases.EvalFile]:
+) -> list[release_files.EvalFile]:
   """Files of a language; where there are none, says which there are.
 
   Args:
@@ -241,7 +241,7 @@ def listed(names: Sequence[str]) -> str:
   return ', '.join(names[:_LISTED]) + more
 
 
-def sizes(files: Sequence[eval_releases.EvalFile]) -> tuple[int, ...]:
+def sizes(files: Sequence[release_files.EvalFile]) -> tuple[int, ...]:
   """Bytes of files: a part of the key under which what they hold is kept in memory."""
   return tuple(file.path.stat().length for file in files)
 

@@ -7,9 +7,9 @@ Tasks `global_mmlu.LANG` and `global_mmlu_lite.LANG` have all questions; those t
 import functools
 from collections.abc import Iterator
 
-from aya_train.tasks.eval import eval_releases, multiple_choice
-from aya_train.tasks.eval.eval_releases import EvalDataError, Record
+from aya_train.tasks.eval import eval_releases, multiple_choice, row_columns
 from aya_train.tasks.eval.multiple_choice import Item
+from aya_train.tasks.eval.row_columns import EvalDataError, Record
 from aya_train.tasks.languages import language_codes
 
 FULL = eval_releases.Release(
@@ -52,10 +52,10 @@ def read(split: str, code: str, protocol: str, *, release: eval_releases.Release
   for where, record in eval_releases.rows(release, *patterns):
     flat = _flat(record, where) if _PROMPTS in record else record
     if not str(flat.get('question') or '').strip():
-      eval_releases.leave_out(where, 'it has no question')
+      row_columns.leave_out(where, 'it has no question')
       continue
-    subject = eval_releases.text(flat, 'subject', where)
-    question = eval_releases.text(flat, 'question', where)
+    subject = row_columns.text(flat, 'subject', where)
+    question = row_columns.text(flat, 'question', where)
     options = multiple_choice.options_of(flat, where, _OPTIONS)
     yield Item(
       multiple_choice.worded(question, options),

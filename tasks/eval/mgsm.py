@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks, row_columns
 from aya_train.tasks.metrics import answer_shape, numerals
 
 LANGUAGES = ('bn', 'de', 'en', 'es', 'fr', 'ja', 'ru', 'sw', 'te', 'th', 'zh')
@@ -40,7 +40,7 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
       answer = record.get('answer_number', record.get('answer'))
       yield generated_tasks.Example(
         where,
-        {'question': eval_releases.text(record, 'question', where)},
+        {'question': row_columns.text(record, 'question', where)},
         ('' if answer is None else str(answer).strip(),),
         str(number),
         generated_tasks.code_of(code),

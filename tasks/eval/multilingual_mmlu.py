@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_releases, multiple_choice
+from aya_train.tasks.eval import eval_releases, multiple_choice, row_columns
 from aya_train.tasks.eval.multiple_choice import Item
 from aya_train.tasks.languages import language_codes
 
@@ -34,9 +34,9 @@ def read(split: str, code: str, protocol: str) -> Iterator[Item]:
   """
   patterns = (f'{code}_{_FILES[split]}.json', *eval_releases.hub_patterns(code, _HUB[split]))
   for where, record in eval_releases.rows(RELEASE, *patterns):
-    identifier = eval_releases.text(record, 'id', where)
+    identifier = row_columns.text(record, 'id', where)
     subject = str(record.get('subject') or identifier.partition('/')[0])
-    question = eval_releases.text(record, 'instruction', where)
+    question = row_columns.text(record, 'instruction', where)
     options = multiple_choice.options_of(record, where, _OPTIONS)
     yield Item(
       multiple_choice.worded(question, options),

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from aya_train.tasks import ranked_options
-from aya_train.tasks.eval import eval_mixtures, eval_releases
-from aya_train.tasks.eval.eval_releases import EvalDataError, Record
+from aya_train.tasks.eval import eval_mixtures, eval_source, row_columns
+from aya_train.tasks.eval.row_columns import EvalDataError, Record
 from aya_train.tasks.eval_tasks import EvalTask
 
 LETTERS = ('A', 'B', 'C', 'D')
-FIELDS: Mapping[str, tf.TensorSpec] = {**ranked_options.QUESTION, 'subject': eval_releases.STRING}
+FIELDS: Mapping[str, tf.TensorSpec] = {**ranked_options.QUESTION, 'subject': eval_source.STRING}
 
 
 class Item(NamedTuple):
@@ -49,8 +49,8 @@ def letter(record: Record, column: str, where: str) -> int:
     for letters in _OTHER_LETTERS:
       if len(word) == 1 and word in letters:
         return letters.index(word)
-    return LETTERS.index(eval_releases.choice(record, column, where, LETTERS))
-  return eval_releases.integer(record, column, where, range(4))
+    return LETTERS.index(row_columns.choice(record, column, where, LETTERS))
+  return row_columns.integer(record, column, where, range(4))
 
 
 def options_of(record: Record, where: str, columns: Sequence[str]) -> list[str]:
@@ -139,7 +139,7 @@ def add(
   for code, language in languages.items():
     for subset in ('', *subsets):
       for protocol, ending in ranked_options.ENDINGS.items():
-        source = eval_releases.EvalSource(
+        source = eval_source.EvalSource(
           functools.partial(
             questions,
             read=read,

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 import seqio
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks, translation_pairs
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  generated_tasks,
+  row_columns,
+  translation_pairs,
+)
 from aya_train.tasks.metrics import exact_match
 
 LANGUAGES = {
@@ -68,10 +74,10 @@ def read_sentiments(split: str, name: str) -> Iterator[generated_tasks.Example]:
     for where, record in eval_releases.read(file):
       label = record.get('label')
       if label not in LABELS:
-        raise eval_releases.EvalDataError(
+        raise row_columns.EvalDataError(
           f'{where}: expected a label among {", ".join(LABELS)}, got {label!r}'
         )
-      text = eval_releases.text(record, 'text', where)
+      text = row_columns.text(record, 'text', where)
       yield generated_tasks.Example(
         where, {'text': text}, (label,), str(record.get('id', '')), code
       )
@@ -84,10 +90,10 @@ def read_pairs(split: str, source: str, target: str) -> Iterator[generated_tasks
   for number, (where, record) in enumerate(eval_releases.rows(RELEASE, *patterns), 1):
     for name, sentences in found.items():
       if name not in record:
-        raise eval_releases.EvalDataError(
+        raise row_columns.EvalDataError(
           f'{where}: no column {name!r}; the languages are {", ".join(sorted(record))}'
         )
-      sentences.append((where, str(number), eval_releases.text(record, name, where)))
+      sentences.append((where, str(number), row_columns.text(record, name, where)))
   both = [translation_pairs.by_id(found[name]) for name in (source, target)]
   codes = [LANGUAGES[name] for name in (source, target)]
   for key, sentence, wanted in translation_pairs.join(*both):

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  row_columns,
+)
 from aya_train.tasks.metrics import answer_language, answer_shape
 
 LANGUAGES = {
@@ -43,7 +49,7 @@ def read(split: str, name: str) -> Iterator[generated_tasks.Example]:
     for where, record in eval_releases.read(file):
       yield generated_tasks.Example(
         where,
-        {'text': eval_releases.text(record, 'text', where)},
+        {'text': row_columns.text(record, 'text', where)},
         (),
         str(record.get('question_id', '')),
         LANGUAGES[name],
@@ -56,7 +62,7 @@ BENCHMARK = generated_tasks.Benchmark(
   read,
   (answer_shape.lengths, answer_shape.repetition, answer_language.asked_language),
   metric='answer_characters',
-  fields={'category': eval_releases.STRING},
+  fields={'category': eval_source.STRING},
   needs_references=False,
 )
 

@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aya_train.tasks import eval_tasks, ranked_options
-from aya_train.tasks.eval import eval_mixtures, eval_releases, promptsource_prompts
-from aya_train.tasks.eval.eval_releases import EvalDataError, Located
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_source,
+  promptsource_prompts,
+  row_columns,
+)
+from aya_train.tasks.eval.row_columns import EvalDataError, Located
 from aya_train.tasks.eval_tasks import EvalTask
 from aya_train.tasks.user import ranked_prompts
 
@@ -43,7 +48,7 @@ def questions(
     raise EvalDataError(str(error)) from error
   for number, (where, _) in enumerate(rows):
     if number not in answered:
-      eval_releases.leave_out(where, f'the prompt {prompt!r} gives no answer for it')
+      row_columns.leave_out(where, f'the prompt {prompt!r} gives no answer for it')
   if not answered:
     raise EvalDataError(f'no question in {split!r} of {code!r}: {len(rows)} rows')
 
@@ -69,7 +74,7 @@ def add(
   tasks = []
   for code, language in languages.items():
     for prompt in prompts:
-      source = eval_releases.EvalSource(
+      source = eval_source.EvalSource(
         functools.partial(questions, read=read, code=code, language=language, prompt=prompt),
         ranked_options.QUESTION,
         splits,

@@ -17,6 +17,7 @@ from aya_train.tasks.eval import (
   eval_releases,
   flores_codes,
   generated_tasks,
+  row_columns,
   translation_pairs,
 )
 from aya_train.tasks.languages import language_codes
@@ -45,7 +46,7 @@ TOPIC = generated_tasks.Prompt(
 _RELEASED = {'train': ('train',), 'validation': ('dev', 'validation'), 'test': ('test',)}
 
 
-def _records(split: str, code: str) -> Iterator[tuple[str, eval_releases.Record]]:
+def _records(split: str, code: str) -> Iterator[tuple[str, row_columns.Record]]:
   files = generated_tasks.find(
     RELEASE,
     code,
@@ -69,16 +70,16 @@ def read_topics(split: str, code: str) -> Iterator[generated_tasks.Example]:
   language = language_codes.resolve(code).code
   seen: dict[str, str] = {}
   for where, record in _records(split, code):
-    text, category = (eval_releases.text(record, n, where) for n in ('text', 'category'))
+    text, category = (row_columns.text(record, n, where) for n in ('text', 'category'))
     key = str(record.get('index_id') or '')
     if not key:
-      raise eval_releases.EvalDataError(f'{where}: no index_id, which joins the languages')
+      raise row_columns.EvalDataError(f'{where}: no index_id, which joins the languages')
     if category not in CATEGORIES:
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{where}: expected a category among {", ".join(CATEGORIES)}, got {category!r}'
       )
     if key in seen:
-      raise eval_releases.EvalDataError(f'{where}: index_id {key!r} is that of {seen[key]} too')
+      raise row_columns.EvalDataError(f'{where}: index_id {key!r} is that of {seen[key]} too')
     seen[key] = where
     yield generated_tasks.Example(where, {'text': text}, (category,), key, language)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aya_train.tasks.building import json_arrays, text_files
-from aya_train.tasks.eval import eval_releases, generated_tasks
+from aya_train.tasks.eval import eval_releases, generated_tasks, release_files, row_columns
 from aya_train.tasks.metrics import answer_shape, squad
 
 METRICS = (squad.squad, answer_shape.lengths)
@@ -37,7 +37,7 @@ class Question:
 
 
 def read(
-  release: eval_releases.Release, files: Sequence[eval_releases.EvalFile]
+  release: eval_releases.Release, files: Sequence[release_files.EvalFile]
 ) -> Iterator[Question]:
   """Questions of files: `.json` of SQuAD, or tables with id, title, context, question, answers.
 
@@ -49,13 +49,13 @@ def read(
       yield from _nested(release, file)
       continue
     for where, record in eval_releases.read(file):
-      context, question = (eval_releases.text(record, n, where) for n in ('context', 'question'))
+      context, question = (row_columns.text(record, n, where) for n in ('context', 'question'))
       title = str(record.get('title') or '')
       answers = _texts(record.get('answers'), where)
       yield Question(where, str(record.get('id') or ''), title, context, question, answers)
 
 
-def _nested(release: eval_releases.Release, file: eval_releases.EvalFile) -> Iterator[Question]:
+def _nested(release: eval_releases.Release, file: release_files.EvalFile) -> Iterator[Question]:
   if file.member:
     tail = glob.escape(file.name.lstrip('/'))
     text = '\n'.join(line for _, line in eval_releases.lines(release, tail))
@@ -64,10 +64,10 @@ def _nested(release: eval_releases.Release, file: eval_releases.EvalFile) -> Ite
   try:
     content = json.loads(text, object_pairs_hook=json_arrays.unique_keys)
   except (ValueError, RecursionError) as error:
-    raise eval_releases.EvalDataError(f'{file.name}: no whole JSON ({error})') from error
+    raise row_columns.EvalDataError(f'{file.name}: no whole JSON ({error})') from error
   articles = content.get('data') if isinstance(content, Mapping) else None
   if not isinstance(articles, list):
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{file.name}: expected an object with a list `data` as SQuAD has, got '
       + (f'one with {sorted(content)}' if isinstance(content, Mapping) else type(content).__name__)
     )
@@ -81,8 +81,8 @@ def _nested(release: eval_releases.Release, file: eval_releases.EvalFile) -> Ite
           where,
           str(asked.get('id') or number),
           str(article.get('title') or ''),
-          eval_releases.text(paragraph, 'context', where),
-          eval_releases.text(asked, 'question', where),
+          row_columns.text(paragraph, 'context', where),
+          row_columns.text(asked, 'question', where),
           _texts(asked.get('answers'), where),
         )
 
@@ -90,7 +90,7 @@ def _nested(release: eval_releases.Release, file: eval_releases.EvalFile) -> Ite
 def _list(value: Any, key: str, where: str) -> list[Any]:
   found = value.get(key) if isinstance(value, Mapping) else None
   if not isinstance(found, list):
-    raise eval_releases.EvalDataError(f'{where}: expected a list {key!r} in {value!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected a list {key!r} in {value!r:.80}')
   return found
 
 
@@ -103,5 +103,5 @@ def _texts(answers: Any, where: str) -> list[str]:
   else:
     found = None
   if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-    raise eval_releases.EvalDataError(f'{where}: expected answers with texts, got {answers!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected answers with texts, got {answers!r:.80}')
   return list(dict.fromkeys(found))

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  row_columns,
+)
 from aya_train.tasks.metrics import (
   answer_language,
   answer_shape,
@@ -54,10 +60,10 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
   return generated_tasks.of_language(examples, generated_tasks.code_of(code), RELEASE)
 
 
-def _example(where: str, record: eval_releases.Record) -> generated_tasks.Example:
-  identifier = eval_releases.text(record, 'example_id', where)
+def _example(where: str, record: row_columns.Record) -> generated_tasks.Example:
+  identifier = row_columns.text(record, 'example_id', where)
   if (found := _LANGUAGE.search(identifier)) is None:
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: expected an example_id such as AS75-sw-1, which says the language, got '
       f'{identifier!r}'
     )
@@ -66,7 +72,7 @@ def _example(where: str, record: eval_releases.Record) -> generated_tasks.Exampl
   return generated_tasks.Example(
     where,
     {
-      'table': eval_releases.text(record, 'linearized_input', where),
+      'table': row_columns.text(record, 'linearized_input', where),
       'name': generated_tasks.name_of(language),
     },
     texts_of(record.get('table_text'), where),
@@ -88,7 +94,7 @@ def texts_of(value: Any, where: str) -> list[str]:
     except (ValueError, SyntaxError):
       value = [value]
   if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-    raise eval_releases.EvalDataError(f'{where}: expected a list of texts, got {value!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected a list of texts, got {value!r:.80}')
   return value
 
 
@@ -105,7 +111,7 @@ BENCHMARK = generated_tasks.Benchmark(
   metric='chrf',
   split='test',
   splits=('train', 'validation', 'test'),
-  fields={'was_translated': eval_releases.STRING},
+  fields={'was_translated': eval_source.STRING},
 )
 
 TASKS = tuple(

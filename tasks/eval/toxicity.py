@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 
-from aya_train.tasks.eval import eval_releases, generated_tasks
+from aya_train.tasks.eval import eval_releases, eval_source, generated_tasks, row_columns
 from aya_train.tasks.languages import aya101, language_codes
 from aya_train.tasks.metrics import answer_language, answer_shape
 
@@ -69,12 +69,12 @@ def _prompts(release: eval_releases.Release) -> Iterator[generated_tasks.Example
       try:
         language = language_codes.resolve(str(named)).code if named else of_file
       except language_codes.UnknownLanguageError as error:
-        raise eval_releases.EvalDataError(f'{where}: {error}') from error
+        raise row_columns.EvalDataError(f'{where}: {error}') from error
       prompt = _first(record, _TEXT)
       if isinstance(prompt, Mapping):  # RealToxicityPrompts has its scores beside the text
         prompt = prompt.get('text')
       if not isinstance(prompt, str) or not prompt.strip():
-        raise eval_releases.EvalDataError(
+        raise row_columns.EvalDataError(
           f'{where}: expected a text among {", ".join(_TEXT)}, got only {sorted(record)}'
         )
       yield generated_tasks.Example(
@@ -87,7 +87,7 @@ def _prompts(release: eval_releases.Release) -> Iterator[generated_tasks.Example
       )
 
 
-def _first(record: eval_releases.Record, names: tuple[str, ...]) -> object:
+def _first(record: row_columns.Record, names: tuple[str, ...]) -> object:
   return next((record[name] for name in names if record.get(name)), None)
 
 
@@ -109,7 +109,7 @@ def _add(name: str) -> Iterator[str]:
     read,
     (answer_shape.lengths, answer_shape.repetition, answer_language.asked_language),
     metric='',
-    fields={'group': eval_releases.STRING, 'sample': eval_releases.INTEGER},
+    fields={'group': eval_source.STRING, 'sample': eval_source.INTEGER},
     needs_references=False,
   )
   for code in ('', *(language.code for language in aya101.LANGUAGES)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from aya_train.tasks.eval import eval_releases, flores_codes, generated_tasks
+from aya_train.tasks.eval import flores_codes, generated_tasks, row_columns
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.metrics import answer_language, answer_shape, translation
 
@@ -50,12 +50,12 @@ def by_id(found: Iterable[tuple[str, str, str]]) -> dict[str, Sentence]:
   sentences: dict[str, Sentence] = {}
   for where, key, text in found:
     if key in sentences:
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{where}: id {key!r} is that of {sentences[key].where} too, so it joins nothing; '
         'remove one of the two'
       )
     if not text.strip():
-      raise eval_releases.EvalDataError(f'{where}: expected a sentence, got a blank one')
+      raise row_columns.EvalDataError(f'{where}: expected a sentence, got a blank one')
     sentences[key] = Sentence(where, text)
   return sentences
 
@@ -69,7 +69,7 @@ def join(left: Sentences, right: Sentences) -> Iterator[tuple[str, Sentence, Sen
   for some, others in ((left, right), (right, left)):
     if missing := [key for key in others if key not in some]:
       first = others[missing[0]].where
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{_file(some)} has {len(some):,} rows and {_file(others)} has {len(others):,}: '
         f'{len(missing)} of its rows have no translation: {", ".join(missing[:_NAMED])}'
         + (' ...' if len(missing) > _NAMED else '')

@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks, squad_rows
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  generated_tasks,
+  release_files,
+  row_columns,
+  squad_rows,
+)
 from aya_train.tasks.languages import language_codes
 
 GOLD_PASSAGE = (
@@ -94,7 +101,7 @@ def _all(split: str) -> Iterator[generated_tasks.Example]:
 
 @functools.lru_cache(maxsize=2)
 def _questions(
-  files: tuple[eval_releases.EvalFile, ...], sizes: tuple[int, ...]
+  files: tuple[release_files.EvalFile, ...], sizes: tuple[int, ...]
 ) -> tuple[squad_rows.Question, ...]:
   """Questions of all languages, which lie in one file: read once for all of their tasks."""
   del sizes  # another file of the same name
@@ -106,7 +113,7 @@ def _questions(
   return tuple(question for question in found if question is not None)
 
 
-def is_primary(file: eval_releases.EvalFile) -> bool:
+def is_primary(file: release_files.EvalFile) -> bool:
   """Whether a file is of the primary task, by its name."""
   return 'primary_task/' in file.name or '.jsonl' in file.name
 
@@ -115,7 +122,7 @@ def _language(name: str, where: str) -> str:
   try:
     return generated_tasks.code_of(name)
   except language_codes.UnknownLanguageError as error:
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: expected an English name of a language, got {name!r}'
     ) from error
 
@@ -133,14 +140,14 @@ def gold_passage(record: Mapping[str, Any], where: str) -> squad_rows.Question |
   Raises:
     EvalDataError: a span lies outside of the article, or cuts a character.
   """
-  document = eval_releases.text(record, 'document_plaintext', where).encode()
+  document = row_columns.text(record, 'document_plaintext', where).encode()
   candidates = _candidates(record.get('passage_answer_candidates'), where)
   answers = [a for a in _annotations(record.get('annotations'), where) if a[0] >= 0 and a[1] >= 0]
   if not answers:
     return None
   passage = answers[0][0]
   if passage >= len(candidates):
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: an answer is in passage {passage}, and there are {len(candidates)}'
     )
   texts = [_span(document, start, end, where) for index, start, end in answers if index == passage]
@@ -150,7 +157,7 @@ def gold_passage(record: Mapping[str, Any], where: str) -> squad_rows.Question |
     f'{record.get("language")}-{identifier}',
     str(record.get('document_title') or ''),
     _span(document, *candidates[passage], where),
-    eval_releases.text(record, 'question_text' if 'question_text' in record else 'question', where),
+    row_columns.text(record, 'question_text' if 'question_text' in record else 'question', where),
     list(dict.fromkeys(texts)),
   )
 
@@ -161,7 +168,7 @@ def _span(document: bytes, start: int, end: int, where: str) -> str:
       raise ValueError(f'the article has {len(document)} bytes')
     return document[start:end].decode()
   except ValueError as error:
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: no text from byte {start} to byte {end} ({error})'
     ) from error
 
@@ -176,7 +183,7 @@ def _annotations(value: Any, where: str) -> list[tuple[int, int, int]]:
     )
     return list(zip(*(_numbers(value.get(name), where) for name in names), strict=True))
   if not isinstance(value, list):
-    raise eval_releases.EvalDataError(f'{where}: expected annotations, got {value!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected annotations, got {value!r:.80}')
   try:
     return [
       (
@@ -187,7 +194,7 @@ def _annotations(value: Any, where: str) -> list[tuple[int, int, int]]:
       for one in value
     ]
   except (KeyError, TypeError, ValueError) as error:
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: an annotation is not of the released shape: {error!r}'
     ) from error
 
@@ -197,7 +204,7 @@ def _candidates(value: Any, where: str) -> list[tuple[int, int]]:
   if isinstance(value, Mapping):
     return list(zip(*(_numbers(value.get(name), where) for name in names), strict=True))
   if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
-    raise eval_releases.EvalDataError(
+    raise row_columns.EvalDataError(
       f'{where}: expected passage_answer_candidates, got {value!r:.80}'
     )
   flat = _numbers([one.get(name) for one in value for name in names], where)
@@ -206,7 +213,7 @@ def _candidates(value: Any, where: str) -> list[tuple[int, int]]:
 
 def _numbers(value: Any, where: str) -> list[int]:
   if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
-    raise eval_releases.EvalDataError(f'{where}: expected whole numbers, got {value!r:.80}')
+    raise row_columns.EvalDataError(f'{where}: expected whole numbers, got {value!r:.80}')
   return value
 
 

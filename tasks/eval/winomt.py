@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks, translation_pairs
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  row_columns,
+  translation_pairs,
+)
 from aya_train.tasks.metrics import answer_language, answer_shape, references, translated_gender
 
 LANGUAGES = tuple(translated_gender.supported())
@@ -44,7 +51,7 @@ def read(split: str, code: str) -> Iterator[generated_tasks.Example]:
   }
   for number, (where, (gender, position, sentence, entity)) in enumerate(_lines('en.txt'), 1):
     if gender not in GENDERS or not position.isdecimal():
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{where}: expected a gender among {", ".join(GENDERS)} and a whole number, got '
         f'{gender!r} and {position!r}'
       )
@@ -68,7 +75,7 @@ def _lines(name: str) -> Iterator[tuple[str, list[str]]]:
   for where, line in eval_releases.lines(RELEASE, name):
     columns = line.split('\t')
     if len(columns) != len(_COLUMNS):
-      raise eval_releases.EvalDataError(
+      raise row_columns.EvalDataError(
         f'{where}: expected {", ".join(_COLUMNS)} with tabs between, got {len(columns)} columns: '
         f'{line!r:.80}'
       )
@@ -86,11 +93,11 @@ def _benchmark(code: str) -> generated_tasks.Benchmark:
     ),
     metric='accuracy',
     fields={
-      'gender': eval_releases.STRING,
-      'position': eval_releases.INTEGER,
-      'sentence': eval_releases.STRING,
-      'entity': eval_releases.STRING,
-      'stereotype': eval_releases.STRING,
+      'gender': eval_source.STRING,
+      'position': eval_source.INTEGER,
+      'sentence': eval_source.STRING,
+      'entity': eval_source.STRING,
+      'stereotype': eval_source.STRING,
     },
     needs_references=False,
   )

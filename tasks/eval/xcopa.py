@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
-from aya_train.tasks.eval import eval_releases, prompted_benchmark, promptsource_prompts
-from aya_train.tasks.eval.eval_releases import Located
+from aya_train.tasks.eval import (
+  eval_releases,
+  prompted_benchmark,
+  promptsource_prompts,
+  row_columns,
+)
+from aya_train.tasks.eval.row_columns import Located
 
 RELEASE = eval_releases.Release(
   'xcopa', 'https://github.com/cambridgeltl/xcopa (folder data)', 'cambridgeltl/xcopa'
@@ -29,15 +34,15 @@ def read(split: str, code: str) -> Iterator[Located]:
   patterns = (f'{_FILES[split]}.{code}.jsonl', *eval_releases.hub_patterns(code, split))
   for where, record in eval_releases.rows(RELEASE, *patterns):
     row = {
-      column: eval_releases.text(record, column, where)
+      column: row_columns.text(record, column, where)
       for column in ('premise', 'choice1', 'choice2')
     }
     yield (
       where,
       {
         **row,
-        'question': eval_releases.choice(record, 'question', where, ('cause', 'effect')),
-        'label': eval_releases.integer(record, 'label', where, (0, 1)),
+        'question': row_columns.choice(record, 'question', where, ('cause', 'effect')),
+        'label': row_columns.integer(record, 'label', where, (0, 1)),
         'id': record.get('idx', ''),
       },
     )

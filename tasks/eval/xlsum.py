@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aya_train.tasks import eval_tasks
-from aya_train.tasks.eval import eval_mixtures, eval_releases, generated_tasks
+from aya_train.tasks.eval import (
+  eval_mixtures,
+  eval_releases,
+  eval_source,
+  generated_tasks,
+  row_columns,
+)
 from aya_train.tasks.metrics import answer_language, answer_shape, rouge
 
 LANGUAGES = {
@@ -114,7 +120,7 @@ def read(split: str, name: str) -> Iterator[generated_tasks.Example]:
       summary = record.get('summary', record.get('target'))
       yield generated_tasks.Example(
         where,
-        {'text': eval_releases.text(record, 'text', where)},
+        {'text': row_columns.text(record, 'text', where)},
         (summary,) if isinstance(summary, str) else (),
         str(record.get('id') or record.get('gem_id') or number),
         language,
@@ -129,7 +135,7 @@ BENCHMARK = generated_tasks.Benchmark(
   metric='rougeLsum',
   split='validation',
   splits=('train', 'validation', 'test'),
-  fields={'title': eval_releases.STRING},
+  fields={'title': eval_source.STRING},
 )
 
 TASKS = tuple(

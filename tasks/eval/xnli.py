@@ -3,8 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aya_train.tasks.eval import eval_releases, prompted_benchmark, promptsource_prompts
-from aya_train.tasks.eval.eval_releases import Located
+from aya_train.tasks.eval import (
+  eval_releases,
+  prompted_benchmark,
+  promptsource_prompts,
+  row_columns,
+)
+from aya_train.tasks.eval.row_columns import Located
 
 RELEASE = eval_releases.Release(
   'xnli', 'https://dl.fbaipublicfiles.com/XNLI/XNLI-1.0.zip', 'facebook/xnli'
@@ -33,8 +38,8 @@ _FILES = {'validation': 'dev', 'test': 'test'}
 def label(record: Mapping[str, Any], column: str, where: str) -> int:
   """Index of a label in `LABELS`, given by name or by number; EvalDataError for another."""
   if isinstance(value := record.get(column), str) and not value.strip().isdigit():
-    return LABELS.index(eval_releases.choice(record, column, where, LABELS))
-  return eval_releases.integer(record, column, where, (0, 1, 2))
+    return LABELS.index(row_columns.choice(record, column, where, LABELS))
+  return row_columns.integer(record, column, where, (0, 1, 2))
 
 
 def read(split: str, code: str) -> Iterator[Located]:
@@ -52,8 +57,8 @@ def read(split: str, code: str) -> Iterator[Located]:
     yield (
       where,
       {
-        'premise': eval_releases.text(record, premise, where),
-        'hypothesis': eval_releases.text(record, hypothesis, where),
+        'premise': row_columns.text(record, premise, where),
+        'hypothesis': row_columns.text(record, hypothesis, where),
         'label': label(record, answer, where),
         'id': record.get(identifier, where.rpartition(' ')[2]),
       },

@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
-from aya_train.tasks.eval import eval_releases, prompted_benchmark, promptsource_prompts
-from aya_train.tasks.eval.eval_releases import Located
+from aya_train.tasks.eval import (
+  eval_releases,
+  prompted_benchmark,
+  promptsource_prompts,
+  row_columns,
+)
+from aya_train.tasks.eval.row_columns import Located
 
 RELEASE = eval_releases.Release(
   'xstory_cloze',
@@ -48,12 +53,12 @@ def read(split: str, code: str) -> Iterator[Located]:
   for where, record in eval_releases.rows(RELEASE, *patterns):
     named = {_COLUMNS.get(column, column): value for column, value in record.items()}
     if '.tsv' in where:
-      named = {column: eval_releases.unquoted(value) for column, value in named.items()}
+      named = {column: row_columns.unquoted(value) for column, value in named.items()}
     yield (
       where,
       {
-        **{column: eval_releases.text(named, column, where) for column in _TEXTS},
-        'answer_right_ending': eval_releases.integer(named, 'answer_right_ending', where, (1, 2)),
+        **{column: row_columns.text(named, column, where) for column in _TEXTS},
+        'answer_right_ending': row_columns.integer(named, 'answer_right_ending', where, (1, 2)),
         'id': named.get('story_id', where.rpartition(' ')[2]),
       },
     )

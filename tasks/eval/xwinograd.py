@@ -4,8 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from aya_train.tasks.eval import eval_releases, prompted_benchmark, promptsource_prompts
-from aya_train.tasks.eval.eval_releases import EvalDataError, Located, Record
+from aya_train.tasks.eval import (
+  eval_releases,
+  prompted_benchmark,
+  promptsource_prompts,
+  row_columns,
+)
+from aya_train.tasks.eval.row_columns import EvalDataError, Located, Record
 
 RELEASE = eval_releases.Release(
   'xwinograd',
@@ -36,16 +41,16 @@ def read(split: str, code: str) -> Iterator[Located]:
         yield where, {**_from_original(record, where), 'id': number}
       continue
     row = {
-      column: eval_releases.text(record, column, where)
+      column: row_columns.text(record, column, where)
       for column in ('sentence', 'option1', 'option2')
     }
-    answer = str(eval_releases.integer(record, 'answer', where, (1, 2)))
+    answer = str(row_columns.integer(record, 'answer', where, (1, 2)))
     yield where, {**row, 'answer': answer, 'id': number}
 
 
 def _from_original(record: Record, where: str) -> dict[str, str]:
   """A row of the original: the pronoun is told by its tokens, which spaces do not follow."""
-  sentence = eval_releases.text(record, 'sentence', where)
+  sentence = row_columns.text(record, 'sentence', where)
   tokens, (pronoun, (start, end), _), candidates = (
     _json(record, column, where) for column in ('tokens', 'pronoun', 'candidates')
   )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import unicodedata
 from typing import Literal
 
@@ -18,6 +19,12 @@ RIGHT_TO_LEFT = frozenset(
 """Scripts (ISO 15924) that living languages write from the right."""
 
 _ENGLISH = 'en'
+# Addresses, tags, code and formulas: Latin letters in a text of any language.
+_FOR_MACHINES = re.compile(
+  r'```.*?(?:```|$)|`[^`\n]*`|</?[a-zA-Z][^<>]*>|(?:(?:https?|ftp|file)://|www\.)\S+'
+  r'|(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]+|\$[^$\n]+\$|\\[a-zA-Z]+',
+  re.DOTALL | re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +53,23 @@ def of_text(text: str, code: str, script: str = '') -> Direction:
   """Direction of a text that should be in a language.
 
   The language decides, not the first letter, while at least a third of the letters have its
-  direction: Arabic with a Latin name still runs from the right. Else most letters decide. A text
-  without letters has the direction of the language, and so its numbers and full stops.
+  direction: Arabic with a Latin name still runs from the right. Else most letters decide. Those of
+  addresses, tags, code and formulas count where there are no others. A text without letters has the
+  direction of the language, and so its numbers and full stops.
   """
   way = of_language(code, script)
-  sides = [unicodedata.bidirectional(c) for c in text]
+  sides = [unicodedata.bidirectional(c) for c in _for_people(text)]
   right, left = sides.count('R') + sides.count('AL'), sides.count('L')
   own, other = (right, left) if way == 'rtl' else (left, right)
   if way != 'auto' and 2 * own >= other:
     return way
   return 'rtl' if right > left else 'ltr' if left > right else 'auto'
+
+
+def _for_people(text: str) -> str:
+  """Without what machines read, unless it is all that there is."""
+  left = _FOR_MACHINES.sub(' ', text)
+  return left if any(map(str.isalpha, left)) else text
 
 
 def lines(text: str, code: str, script: str = '') -> list[Line]:
@@ -71,8 +85,9 @@ def lines(text: str, code: str, script: str = '') -> list[Line]:
   has_others = variety is not None and variety.script != 'Latn'
   found = []
   for line in text.split('\n'):
-    latin = sum(c.isascii() and c.isalpha() for c in line)
-    other = sum(c.isalpha() and not c.isascii() for c in line)
+    letters = [c for c in _for_people(line) if c.isalpha()]
+    latin = sum(c.isascii() for c in letters)
+    other = len(letters) - latin
     # ASCII letters alone are not Arabic; of Latin languages they may be anything.
     language = _ENGLISH if has_others and latin > other else tag
     found.append(Line(line, of_text(line, code, script), language))

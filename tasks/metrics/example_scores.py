@@ -41,6 +41,8 @@ _SCORES: Mapping[str, _Score] = {
   'exact_match': _hit,
   'f1': _best(squad.f1),
   'em': _best(squad.em),
+  'f1_unicode': _best(squad.f1_unicode),
+  'em_unicode': _best(squad.em_unicode),
   'mgsm': lambda found, answer, language: 100.0 * numerals.is_right(found, answer, language),
   **{name: _rouge(name) for name in rouge.TYPES},
   **{name: _sentence(name) for name in translation.NAMES},

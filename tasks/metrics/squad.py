@@ -1,4 +1,10 @@
-"""F1 and exact match of extracted answers, as SQuAD's, in scripts with and without spaces."""
+"""F1 and exact match of extracted answers: SQuAD's script, and the same for texts in any script.
+
+`f1` and `em` are what XQuAD, TyDiQA-GoldP and the papers that use them publish: SQuAD's script
+knows the punctuation of ASCII alone, and takes English articles out of every language. `f1_unicode`
+and `em_unicode` know the punctuation of all scripts. In scripts that put no space between words
+each letter is a token, for both.
+"""
 
 import re
 import string
@@ -25,12 +31,17 @@ def _without_punctuation(text: str) -> str:
   return ''.join(kept)
 
 
-def normalize(text: str, language: str = '') -> str:
-  """Lower case, no punctuation, single spaces; no articles in English.
+def normalize(text: str) -> str:
+  """As SQuAD's script: lower case, no ASCII punctuation, no English articles, single spaces."""
+  kept = ''.join(c for c in text.lower() if c not in string.punctuation)
+  return ' '.join(_ARTICLES.sub(' ', kept).split())
+
+
+def normalize_unicode(text: str, language: str = '') -> str:
+  """Lower case, no punctuation of any script, single spaces; no articles in English.
 
   Args:
-    language: any code of it; of '' and 'und' texts in ASCII are taken for English, as
-      SQuAD's script does.
+    language: any code of it; of '' and 'und' texts in ASCII are taken for English.
   """
   text = _without_punctuation(exact_match.normalize(text).lower())
   english = text.isascii() if language_codes.is_unsaid(language) else is_english(language)
@@ -57,33 +68,49 @@ def tokens(text: str) -> list[str]:
   return found
 
 
-def f1(reference: str, prediction: str, language: str = '') -> float:
-  """Overlap of tokens, 0 to 1; of texts without any, whether both have none."""
-  wanted = tokens(normalize(reference, language))
-  given = tokens(normalize(prediction, language))
+def _overlap(reference: str, prediction: str) -> float:
+  wanted, given = tokens(reference), tokens(prediction)
   if not wanted or not given:
     return float(wanted == given)
   same = (Counter(wanted) & Counter(given)).total()
   return 2 * same / (len(wanted) + len(given))
 
 
+def f1(reference: str, prediction: str, language: str = '') -> float:
+  """Overlap of tokens after SQuAD's normalisation, 0 to 1; of texts without any, if both are so."""
+  del language
+  return _overlap(normalize(reference), normalize(prediction))
+
+
 def em(reference: str, prediction: str, language: str = '') -> float:
-  """1 where the texts are equal after normalisation, else 0."""
-  return float(normalize(reference, language) == normalize(prediction, language))
+  """1 where the texts are equal after SQuAD's normalisation, else 0."""
+  del language
+  return float(normalize(reference) == normalize(prediction))
+
+
+def f1_unicode(reference: str, prediction: str, language: str = '') -> float:
+  """As `f1`, after `normalize_unicode`."""
+  return _overlap(*(normalize_unicode(text, language) for text in (reference, prediction)))
+
+
+def em_unicode(reference: str, prediction: str, language: str = '') -> float:
+  """As `em`, after `normalize_unicode`."""
+  wanted, given = (normalize_unicode(text, language) for text in (reference, prediction))
+  return float(wanted == given)
 
 
 def squad(
   targets: Sequence[Any], predictions: Sequence[str], *, language: str = ''
 ) -> dict[str, float]:
-  """`f1` and `em` in percent, with intervals; of several references the best one.
+  """f1, em, f1_unicode, em_unicode in percent, with intervals; the best of several references.
 
   Args:
-    language: of the task; that of an example's `References` goes before it.
+    language: of the task, for the last two; that of an example's `References` goes before it.
   """
   found, answers, note = references.scored(targets, predictions)
   codes = [references.language(t, language) for t in targets if references.texts(t)]
   figures: dict[str, float] = {}
-  for score in (f1, em):
+  for score in (f1, em, f1_unicode, em_unicode):
     values = [
       max(score(reference, answer, code) for reference in each)
       for each, answer, code in zip(found, answers, codes, strict=True)

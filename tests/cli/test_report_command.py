@@ -77,6 +77,12 @@ def test_tables_that_are_not_here_cost_no_page(model_dir, shown, caplog):
   assert 'the data of the run is not all at hand' in caplog.text
 
 
+def test_a_module_of_ours_that_has_moved_since_costs_no_page(model_dir, shown):
+  (model_dir / 'config.gin').write_text(f'from aya_train import moved_since\n{GIN}')
+  assert main.main(['report', str(model_dir)]) == 0
+  assert len(shown) == 1
+
+
 def test_tasks_that_cannot_be_imported_are_told(model_dir, shown, capsys):
   (model_dir / 'config.gin').write_text('import no_such_tasks\n')
   assert main.main(['report', str(model_dir)]) == 1

@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from aya_train import infer_eval
+from aya_train.evaluation import infer_eval
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aya_train import infer_eval, model_answers, partitioning, train_loop, watchdog
+from aya_train import model_answers, partitioning, train_loop, watchdog
 from aya_train.checkpoint import manager
+from aya_train.evaluation import infer_eval
 from tests import test_train_loop
 from tests.faults import forks, tiny_runs
 

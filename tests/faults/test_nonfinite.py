@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import (
-  evaluation,
-  finiteness,
-  infer_eval,
-  inference,
-  nonfinite_steps,
-  optimizer,
-  train_loop,
-)
+from aya_train import finiteness, inference, nonfinite_steps, optimizer, train_loop
 from aya_train.checkpoint import manager
+from aya_train.evaluation import evaluation, infer_eval
 from tests import test_nonfinite_steps, test_train_loop, tiny
 
 pytestmark = [pytest.mark.faults]

@@ -9,9 +9,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 import jax
 import numpy as np
 
-from aya_train import evaluation, infer_eval, metric_writer, partitioning, train_loop
+from aya_train import metric_writer, partitioning, train_loop
 from aya_train.checkpoint import convert, manager
 from aya_train.data import batching, prepared, prepared_shards
+from aya_train.evaluation import evaluation, infer_eval
 from tests import test_train_loop, tiny
 
 TASK = 'tests.copy'

@@ -10,17 +10,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import (
-  evaluation,
-  metric_writer,
-  optimizer,
-  partitioning,
-  train_loop,
-  train_state,
-  train_step,
-)
+from aya_train import metric_writer, optimizer, partitioning, train_loop, train_state, train_step
 from aya_train.checkpoint import formats, manager
 from aya_train.data import batching, feature_converters, prepared
+from aya_train.evaluation import evaluation
 from aya_train.objectives import objective
 
 LENGTHS = {'left': 6, 'right': 4}
@@ -197,7 +190,7 @@ def test_data_that_the_objective_does_not_read_are_refused_first(folder, tmp_pat
 
 
 def test_decoding_that_is_named_is_refused_and_a_default_is_left_out(folder, tmp_path, caplog):
-  from aya_train import infer_eval
+  from aya_train.evaluation import infer_eval
 
   wanted = infer_eval.InferEvalConfig('tests.pairs', LENGTHS, batch_size=8)
   with caplog.at_level('WARNING'):

@@ -6,7 +6,7 @@ import seqio
 import tensorflow as tf
 
 from aya_train.tasks import eval_tasks, features, ranked_options
-from aya_train.tasks.eval import contamination, eval_releases
+from aya_train.tasks.eval import contamination, eval_source
 from aya_train.tasks.eval_tasks import HARNESS, T0, EvalTask
 
 QUESTIONS = [
@@ -24,7 +24,7 @@ def read(split):
 @pytest.fixture
 def tasks(vocabulary_file):
   features.set_vocabulary(vocabulary_file)
-  source = eval_releases.EvalSource(read, ranked_options.QUESTION)
+  source = eval_source.EvalSource(read, ranked_options.QUESTION)
   names = {T0: 'ranked_for_tests', HARNESS: 'ranked_for_tests.harness'}
   for protocol, name in names.items():
     ranked_options.add(EvalTask(name, 'ranked_for_tests', protocol=protocol), source)

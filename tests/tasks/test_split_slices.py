@@ -6,8 +6,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import infer_eval
 from aya_train.data import prepared, task_registry
+from aya_train.evaluation import infer_eval
 from aya_train.tasks import features, split_slices
 from aya_train.tasks.metrics import exact_match
 from aya_train.tasks.user import user_data

@@ -14,7 +14,6 @@ from etils import epath
 from aya_train.tasks.building import releases
 from aya_train.tasks.building.read_report import DamagedFileError
 from aya_train.tasks.eval import eval_releases
-from aya_train.tasks.eval.eval_releases import EvalDataError
 
 RELEASE = eval_releases.Release('quiz', 'https://example.org/quiz')
 ON_HUB = eval_releases.Release('quiz', 'https://example.org/quiz', 'someone/quiz', 'a' * 40)
@@ -202,50 +201,3 @@ def test_what_was_downloaded_before_is_read_without_a_network(data, monkeypatch)
     huggingface_hub, 'snapshot_download', lambda *args, **kwargs: str(data / 'cached')
   )
   assert columns('fr/test.jsonl', release=ON_HUB) == ROWS
-
-
-def test_columns_are_checked_by_file_and_row():
-  row = {'text': ' ', 'number': '3', 'half': 1.5, 'word': ' cause '}
-  assert eval_releases.integer(row, 'number', 'f row 1') == 3
-  assert eval_releases.choice(row, 'word', 'f row 1', ('cause', 'effect')) == 'cause'
-  for check, message in [
-    (lambda: eval_releases.text(row, 'text', 'f row 1'), "f row 1: expected text in 'text', got '"),
-    (lambda: eval_releases.text(row, 'x', 'f row 1'), 'got only .*number'),
-    (lambda: eval_releases.integer(row, 'half', 'f row 1'), 'expected a whole number .*1.5'),
-    (lambda: eval_releases.integer(row, 'number', 'f', (0, 1)), r'among \[0, 1\], got 3'),
-    (lambda: eval_releases.choice(row, 'word', 'f row 1', ('x',)), r"among \['x'\], got ' cause"),
-  ]:
-    with pytest.raises(EvalDataError, match=message):
-      check()
-
-
-@pytest.mark.parametrize(
-  ('field', 'text'),
-  [
-    ('"He said ""hi""."', 'He said "hi".'),
-    ('"Hi" he said, "you"', '"Hi" he said, "you"'),
-    ('"', '"'),
-    ('', ''),
-    ('plain', 'plain'),
-  ],
-)
-def test_fields_that_were_quoted_as_csv_lose_their_quotes(field, text):
-  assert eval_releases.unquoted(field) == text
-
-
-def test_a_source_gives_its_rows_as_tensors_and_slices_of_them():
-  rows = [{'text': str(i), 'parts': ['x'] * i, 'n': i, 'unused': None} for i in range(5)]
-  fields = {
-    'text': eval_releases.STRING,
-    'parts': eval_releases.STRINGS,
-    'n': eval_releases.INTEGER,
-  }
-  source = eval_releases.EvalSource(lambda split: rows, fields)
-  assert source.num_input_examples('test') == 5
-  got = list(source.get_dataset('test', shuffle=False).as_numpy_iterator())
-  assert [(row['text'], len(row['parts']), row['n']) for row in got] == [
-    (str(i).encode(), i, i) for i in range(5)
-  ]
-  assert source.num_input_examples('test[:40%]') == 2
-  with pytest.raises(ValueError, match="no split 'train'"):
-    source.get_dataset('train')

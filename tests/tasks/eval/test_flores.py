@@ -3,7 +3,7 @@ import seqio
 
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.eval import flores, flores_codes
-from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.eval.row_columns import EvalDataError
 from tests.tasks.eval import benchmark_files
 
 ENGLISH = 'One.\nTwo “quoted”.\n'

@@ -8,7 +8,7 @@ import seqio
 
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.eval import aya_open_ended, generated_tasks, tata, toxicity, winomt, xlsum
-from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.eval.row_columns import EvalDataError
 from tests.tasks.eval import benchmark_files
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import infer_eval, partitioning
+from aya_train import partitioning
+from aya_train.evaluation import infer_eval, infer_evaluator
 from aya_train.tasks import eval_tasks, features
 from tests import tiny
 from tests.tasks.eval import benchmark_files
@@ -132,7 +133,7 @@ def test_a_small_model_is_measured(name, split, figures):
   )
   lengths = {'inputs': 64, 'targets': 16}
   config = infer_eval.InferEvalConfig(name, lengths, split, batch_size=4, num_examples=8)
-  evaluator = infer_eval.InferEvaluator(model, partitioner, config)
+  evaluator = infer_evaluator.InferEvaluator(model, partitioner, config)
   found = evaluator.evaluate(tiny.params(model), 0)[name]
   assert figures <= {*found}
   assert 0 <= found.get('accuracy', 0) <= 100

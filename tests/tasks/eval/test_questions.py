@@ -4,7 +4,7 @@ import pytest
 
 from aya_train.tasks import eval_tasks
 from aya_train.tasks.eval import afriqa, eval_releases, squad_rows, tydiqa, xquad
-from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.eval.row_columns import EvalDataError
 from aya_train.tasks.user import templates
 from tests.tasks.eval import benchmark_files
 

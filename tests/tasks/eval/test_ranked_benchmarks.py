@@ -20,12 +20,13 @@ from aya_train.tasks.eval import (
   multilingual_mmlu,
   multiple_choice,
   published_rows,
+  row_columns,
   xcopa,
   xnli,
   xstory_cloze,
   xwinograd,
 )
-from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.eval.row_columns import EvalDataError
 
 SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data'
 
@@ -116,7 +117,7 @@ def test_global_mmlu_lite_as_released(shared, code, language):
 def test_a_question_that_the_release_lacks_is_left_out_and_said(shared, caplog):
   """Row 203 of the Burmese file has no question; its answers are Burmese letters."""
   with caplog.at_level(logging.WARNING):
-    eval_releases._left_out.clear()
+    row_columns._left_out.clear()
     found = rows('global_mmlu_lite.mya')
   assert len(found) == 399
   assert 'global_mmlu_lite_my_test.jsonl row 203 is left out: it has no question' in caplog.text

@@ -1,7 +1,7 @@
 import pytest
 
 from aya_train.tasks.eval import flores_codes, sib200, translation_pairs
-from aya_train.tasks.eval.eval_releases import EvalDataError
+from aya_train.tasks.eval.row_columns import EvalDataError
 from aya_train.tasks.languages import aya101
 from tests.tasks.eval import benchmark_files
 

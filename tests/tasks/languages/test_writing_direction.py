@@ -80,3 +80,22 @@ def test_lines_have_directions_and_languages_of_their_own_and_make_the_text_agai
   assert [line.direction for line in found] == ['ltr', 'rtl', 'rtl', 'rtl']
   assert [line.language for line in found] == ['en', 'ar', 'ar', 'ar']
   assert [line.language for line in writing_direction.lines('Hello', 'fra')] == ['fr']
+
+
+@pytest.mark.parametrize(
+  'machine',
+  [
+    'https://example.org/' + 'a' * 60,
+    'www.example.org/a/very/long/path/indeed',
+    'somebody.with.a.long.name@example.org',
+    '<img src="picture-of-a-camel.png" alt="camel" width="10">',
+    '`some_function(of_arguments, others)`',
+    r'$\frac{numerator}{denominator} \leq \alpha$',
+    '```python\nprint("hello, hello, hello")\n```',
+  ],
+)
+def test_what_machines_read_does_not_turn_a_text(machine):
+  assert writing_direction.of_text(f'القاهرة {machine}', 'arb') == 'rtl'
+  assert writing_direction.of_text(machine, 'arb') == 'ltr'
+  [line] = writing_direction.lines(f'القاهرة {machine}'.replace('\n', ' '), 'arb')
+  assert (line.direction, line.language) == ('rtl', 'ar')

@@ -17,7 +17,8 @@ def test_every_metric_is_100_for_the_reference_and_0_without_one(metric):
 
 def test_the_mean_over_examples_is_the_task_s_figure():
   targets = [references.References(['the cat'], 'por'), references.References(['the cat'], 'eng')]
-  assert example_scores.per_example('em', targets, ['cat', 'cat']) == [0.0, 100.0]
+  assert example_scores.per_example('em_unicode', targets, ['cat', 'cat']) == [0.0, 100.0]
+  assert example_scores.per_example('em', targets, ['cat', 'cat']) == [100.0, 100.0]
   assert example_scores.per_example('mgsm', [['1.234']], ['1234'], 'deu') == [100.0]
   assert example_scores.of('answer_characters', None, ' ዘጠኝ ') == 3.0
 

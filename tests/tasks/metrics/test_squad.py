@@ -1,4 +1,4 @@
-"""SQuAD's figures: those of its script in English, and scripts that put no space between words."""
+"""SQuAD's figures: those of its script, and those of any script's punctuation and spaces."""
 
 import collections
 import re
@@ -17,23 +17,36 @@ def squad_words(text):
   return re.sub(r'\b(a|an|the)\b', ' ', text).split()
 
 
-@hypothesis.settings(max_examples=100, deadline=None)
-@hypothesis.given(
-  *[
-    strategies.lists(
-      strategies.sampled_from(['The', 'an', "Beyoncé's"[:6], 'U.S.', '$5', 'cat-like', 'x', '!'])
-    ).map(' '.join)
-  ]
-  * 2
-)
-def test_in_english_the_values_are_those_of_squads_script(reference, prediction):
+WORDS = ['The', 'an', "Beyoncé's"[:6], 'U.S.', '$5', 'cat-like', 'x', '!']
+OTHERS = ['مصر،', 'مصر', '«Каир»', 'a', 'दिल्ली।', 'ሰላም፡', 'Ａ', 'l’an', '٢٠٢١؟', 'the']
+
+
+def of_script(reference, prediction):
   wanted, given = squad_words(reference), squad_words(prediction)
   same = sum((collections.Counter(wanted) & collections.Counter(given)).values())
-  if wanted and given:
-    precision, recall = same / len(given), same / len(wanted)
-    expected = 2 * precision * recall / (precision + recall) if same else 0.0
-    assert squad.f1(reference, prediction, 'eng') == pytest.approx(expected)
-  assert squad.em(reference, prediction, 'en') == (wanted == given)
+  if not wanted or not given:
+    return float(wanted == given), float(wanted == given)
+  precision, recall = same / len(given), same / len(wanted)
+  f1 = 2 * precision * recall / (precision + recall) if same else 0.0
+  return pytest.approx(f1), float(' '.join(wanted) == ' '.join(given))
+
+
+@pytest.mark.parametrize('words', [WORDS, OTHERS], ids=['english', 'others'])
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(data=strategies.data())
+def test_where_words_have_spaces_the_values_are_those_of_squads_script(words, data):
+  texts = strategies.lists(strategies.sampled_from(words)).map(' '.join)
+  reference, prediction = data.draw(texts), data.draw(texts)
+  for language in ('eng', 'arb', ''):
+    found = squad.f1(reference, prediction, language), squad.em(reference, prediction, language)
+    assert found == of_script(reference, prediction)
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(*[strategies.lists(strategies.sampled_from(WORDS)).map(' '.join)] * 2)
+def test_in_english_both_normalisations_agree(reference, prediction):
+  for plain, unicode in ((squad.f1, squad.f1_unicode), (squad.em, squad.em_unicode)):
+    assert plain(reference, prediction) == unicode(reference, prediction, 'eng')
 
 
 @pytest.mark.parametrize(
@@ -71,8 +84,19 @@ def test_letters_are_tokens_in_scripts_without_spaces(text, expected):
   ],
 )
 def test_answers_in_any_script_are_compared(reference, prediction, language, expected):
-  assert squad.f1(reference, prediction, language) == expected
-  assert squad.em(reference, prediction, language) == float(expected == 1.0)
+  assert squad.f1_unicode(reference, prediction, language) == expected
+  assert squad.em_unicode(reference, prediction, language) == float(expected == 1.0)
+
+
+def test_figures_of_both_normalisations_stand_side_by_side():
+  found = squad.squad([['دمشق'], ['القاهرة']], ['دمشق،', 'القاهرة'], language='arb')
+  assert (found['f1'], found['em'], found['f1_unicode']) == (50.0, 50.0, 100.0)
+  found = squad.squad([['東京都']], ['東京'], language='jpn')
+  assert (found['f1'], found['em'], found['f1_unicode']) == (
+    pytest.approx(80),
+    0,
+    pytest.approx(80),
+  )
 
 
 def test_the_best_of_several_references_counts_for_each_figure():

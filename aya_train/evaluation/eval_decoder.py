@@ -2,8 +2,9 @@
 
 import logging
 
-from aya_train import decode_settings, hosts, infer_eval, model_answers, partitioning
+from aya_train import decode_settings, hosts, model_answers, partitioning
 from aya_train.data import feature_converters
+from aya_train.evaluation import infer_eval, infer_evaluator
 from aya_train.objectives import objective, seq2seq
 
 logger = logging.getLogger(__name__)
@@ -33,19 +34,19 @@ def opened(
   required: bool,
   answerer: model_answers.Answerer | None = None,
   keeps_examples: bool = True,
-) -> infer_eval.InferEvaluator | None:
+) -> infer_evaluator.InferEvaluator | None:
   """The evaluator of what can be decoded; what cannot, and metrics that will fail, are said.
 
   Args:
-    model, partitioner, config, log_dir: see `infer_eval.InferEvaluator`.
+    model, partitioner, config, log_dir: see `infer_evaluator.InferEvaluator`.
     required: refuse a configuration of which nothing can be decoded.
-    answerer, keeps_examples: see `infer_eval.InferEvaluator`.
+    answerer, keeps_examples: see `infer_evaluator.InferEvaluator`.
 
   Returns:
     None if nothing is to be, or can be, decoded.
 
   Raises:
-    infer_eval.NothingToDecodeError: that, and it is required.
+    infer_evaluator.NothingToDecodeError: that, and it is required.
     missing_tasks.MissingTasksError: data of tasks are not there, and none may be missing.
   """
   if config is None:
@@ -56,14 +57,14 @@ def opened(
       check(model, config)
     try:
       if not isinstance(model, seq2seq.EncoderDecoderModel):
-        raise infer_eval.NothingToDecodeError(
+        raise infer_evaluator.NothingToDecodeError(
           f'{type(model).__name__} decodes nothing, and {config.mixture_or_task_name!r} is to be '
           'decoded: INFER_EVAL_CFG = None'
         )
-      evaluator = infer_eval.InferEvaluator(
+      evaluator = infer_evaluator.InferEvaluator(
         *(model, partitioner, config, log_dir), answerer=answerer, keeps_examples=keeps_examples
       )
-    except infer_eval.NothingToDecodeError as error:
+    except infer_evaluator.NothingToDecodeError as error:
       if required:
         raise
       logger.warning('no answers are decoded: %s', error)

@@ -1,12 +1,12 @@
 """What a result says beside its figures."""
 
-from aya_train import eval_results, infer_eval
+from aya_train.evaluation import eval_results, task_outcomes
 from aya_train.tasks import eval_tasks
 
 
 def written(benchmark: str, language: str, questions: int, **metrics: float) -> eval_tasks.Result:
   about = eval_tasks.EvalTask('t', benchmark, language, 'p', eval_tasks.T0, 'accuracy')
-  return eval_results.result(infer_eval.Outcome(metrics, questions, ()), about)
+  return eval_results.result(task_outcomes.Outcome(metrics, questions, ()), about)
 
 
 def test_another_number_of_questions_than_published_is_said():

@@ -14,7 +14,8 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import answer_file, hosts, infer_eval
+from aya_train import answer_file, hosts
+from aya_train.evaluation import eval_reader, task_outcomes
 from aya_train.tasks import eval_tasks, storage
 from aya_train.tasks.eval import published_rows
 
@@ -43,7 +44,7 @@ class Evaluated:
 
 
 class Results:
-  """results.json and the predictions of one checkpoint; see `infer_eval.Store`.
+  """results.json and the predictions of one checkpoint; see `task_outcomes.Store`.
 
   Every host makes one and calls the same; the first one alone reads and writes.
   """
@@ -82,14 +83,14 @@ class Results:
         self._write()
     return file
 
-  def known(self, task: str) -> infer_eval.Outcome | None:
+  def known(self, task: str) -> task_outcomes.Outcome | None:
     """Figures of a task whose answers are complete; empty on other hosts than the first."""
     if task not in self._known:
       return None
     if not hosts.is_first():
-      return infer_eval.Outcome({}, 0, ())
+      return task_outcomes.Outcome({}, 0, ())
     result = self._content['tasks'][task]
-    return infer_eval.Outcome(result['metrics'], result['num_examples'], tuple(result['notes']))
+    return task_outcomes.Outcome(result['metrics'], result['num_examples'], tuple(result['notes']))
 
   def add(self, result: eval_tasks.Result) -> None:
     """Adds figures of a task, and the settings that its answers depend on, in its file at once.
@@ -158,12 +159,12 @@ class Results:
 
 _SAID = ('lengths', 'num_examples', 'seed')
 _OF_ANSWERS = {
-  infer_eval.GENERATED: ('decoding', 'activation_dtype', 'format'),
-  infer_eval.SCORED: ('activation_dtype', 'format'),
+  eval_reader.GENERATED: ('decoding', 'activation_dtype', 'format'),
+  eval_reader.SCORED: ('activation_dtype', 'format'),
 }
 
 
-def result(outcome: infer_eval.Outcome, about: eval_tasks.EvalTask) -> eval_tasks.Result:
+def result(outcome: task_outcomes.Outcome, about: eval_tasks.EvalTask) -> eval_tasks.Result:
   """An outcome as it is written; metrics that are NaN or infinite are left out, and named."""
   finite = {name: v for name, v in outcome.metrics.items() if abs(v) < float('inf')}
   notes = [*outcome.notes, *published_rows.notes(about, outcome.num_examples)]

@@ -2,122 +2,33 @@
 
 import contextlib
 import dataclasses
-import fnmatch
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train import (
+from aya_train import finiteness, hosts, lease, metric_writer, model_answers, partitioning, watchdog
+from aya_train.data import task_examples, task_registry
+from aya_train.evaluation import (
   eval_answers,
   eval_metrics,
   eval_reader,
   eval_rows,
-  finiteness,
-  hosts,
-  lease,
-  metric_writer,
+  infer_eval,
   missing_tasks,
-  model_answers,
-  partitioning,
-  watchdog,
+  task_outcomes,
 )
-from aya_train.data import feature_converters, task_examples, task_registry
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import eval_tasks, split_slices
 from aya_train.tasks.mixtures import source_mixture
 
 logger = logging.getLogger(__name__)
-PREPROCESSING_SEED = 42
-DEFAULT_SPLIT = 'test'
-TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
-GENERATED, SCORED = eval_reader.GENERATED, eval_reader.SCORED
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InferEvalConfig:
-  """What is answered and scored by metrics; names follow T5X's infer_eval DatasetConfig.
-
-  Attributes:
-    mixture_or_task_name: SeqIO task or mixture with metrics, or several of them.
-    task_feature_lengths: lengths of inputs and targets; targets bound the answers.
-    split: split to read; None: of a benchmark the one that is published
-      (`eval_tasks.EvalTask.split`), else 'test'.
-    batch_size: rows answered at a time, over all hosts; of ranked options the questions.
-    num_examples: examples (questions) of each task, None for all.
-    use_cached: read SeqIO's offline cache.
-    seed: of SeqIO's preprocessing.
-    lengths_of_tasks: other lengths of tasks by name; '*' and '?' stand for letters, and the last
-      pattern that fits counts: {'mgsm.*': {'inputs': 2048}}.
-    splits_of_tasks: other splits of tasks by name, as `lengths_of_tasks`: {'xnli.*': 'test[:50]'}.
-    missing_tasks: what is done where data of tasks are missing, or the split of one that is named:
-      'refuse' all, or 'leave_out' these. Of sources of a mixture its own settings say it.
-  """
-
-  mixture_or_task_name: str | Sequence[str]
-  task_feature_lengths: Mapping[str, int]
-  split: str | None = 'validation'
-  batch_size: int = 128
-  num_examples: int | None = None
-  use_cached: bool = False
-  seed: int = PREPROCESSING_SEED
-  lengths_of_tasks: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
-  splits_of_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  missing_tasks: str = missing_tasks.REFUSE
-
-  def __post_init__(self):
-    missing_tasks.check_policy(self.missing_tasks)
-    for split in (self.split or DEFAULT_SPLIT, *self.splits_of_tasks.values()):
-      split_slices.parse(split)
-    if not self.names:
-      raise ValueError('MIXTURE_OR_TASK_NAME names nothing: give a task, a mixture, or a tuple')
-    for lengths in (self.task_feature_lengths, *self.lengths_of_tasks.values()):
-      feature_converters.check_lengths(lengths)
-      if unknown := sorted({*lengths} - {*self.task_feature_lengths}):
-        raise ValueError(
-          f'TASK_FEATURE_LENGTHS_OF_TASKS has lengths of {unknown}; those of '
-          f'{sorted(self.task_feature_lengths)} are known'
-        )
-    if self.batch_size < 1:
-      raise ValueError(f'BATCH_SIZE must be at least 1, got {self.batch_size!r}')
-    if self.num_examples is not None and self.num_examples < 1:
-      raise ValueError(
-        f'EVALUATOR_NUM_EXAMPLES must be None (all) or at least 1, got {self.num_examples!r}'
-      )
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Of tasks and mixtures."""
-    name = self.mixture_or_task_name
-    return (name,) if isinstance(name, str) else tuple(name)
-
-  def lengths_of(self, task: str) -> dict[str, int]:
-    """Lengths of a task's inputs and targets, in tokens."""
-    lengths = dict(self.task_feature_lengths)
-    for pattern, others in self.lengths_of_tasks.items():
-      if fnmatch.fnmatchcase(task, pattern):
-        lengths |= others
-    return lengths
-
-  def split_of(self, task: str) -> str:
-    """The split of a task that is read."""
-    return split_of(task, self.split, self.splits_of_tasks)
-
-
-def split_of(name: str, split: str | None, of_tasks: Mapping[str, str]) -> str:
-  """The split of a task, or of a mixture that is read as a whole; see `InferEvalConfig`."""
-  for pattern, other in reversed([*of_tasks.items()]):
-    if fnmatch.fnmatchcase(name, pattern):
-      return other
-  described = eval_tasks.about(name).split if eval_tasks.is_described(name) else DEFAULT_SPLIT
-  return described if split is None else split
-
-
 NO_METRICS = 'no metrics'
+TRIED_EXAMPLES = 8  # on which metrics are tried before they are needed
 
 
 class NothingToDecodeError(ValueError):
@@ -141,35 +52,6 @@ def _writing() -> Iterator[None]:
     ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What an evaluation of one task gave.
-
-  Attributes:
-    metrics: those that are single numbers.
-    num_examples: scored; of ranked options the questions.
-    notes: what a reader of the figures must know.
-    is_ranked: whether options were ranked.
-    is_kept: whether the answers, and their figures, are of an earlier process.
-  """
-
-  metrics: Mapping[str, float]
-  num_examples: int
-  notes: Sequence[str]
-  is_ranked: bool = False
-  is_kept: bool = False
-
-
-class Store(Protocol):
-  """Where answers outlive the process, and go on; see `eval_results.Results`."""
-
-  def open(self, kind: str, about: Mapping[str, Any], num_questions: int) -> Any:
-    """A context with the records (`answer_file.AnswerFile`) of a task, `about['task']`."""
-
-  def known(self, task: str) -> Outcome | None:
-    """Figures of the same answers, if they are there."""
-
-
 class InferEvaluator:
   """Answers the examples of SeqIO tasks with a model and computes their metrics.
 
@@ -185,7 +67,7 @@ class InferEvaluator:
     self,
     model: objective.Objective,
     partitioner: partitioning.Partitioner,
-    config: InferEvalConfig,
+    config: infer_eval.InferEvalConfig,
     log_dir: str | None = None,
     *,
     answerer: model_answers.Answerer | None = None,
@@ -230,7 +112,7 @@ class InferEvaluator:
         f'{self.describe_left_out()}'
       )
 
-  def _find(self, config: InferEvalConfig) -> tuple[dict[str, str], dict[str, str]]:
+  def _find(self, config: infer_eval.InferEvalConfig) -> tuple[dict[str, str], dict[str, str]]:
     """Opens what is there; says why other tasks are missing, and which may not be."""
     missing: dict[str, str] = {}
     refused: dict[str, str] = {}
@@ -346,7 +228,7 @@ class InferEvaluator:
     tasks: Sequence[str] | None = None,
     failures: dict[str, Exception] | None = None,
     between: Callable[[], None] = lambda: None,
-    store: Store | None = None,
+    store: task_outcomes.Store | None = None,
   ) -> dict[str, dict[str, float]]:
     """Decodes and scores tasks, one after the other.
 
@@ -385,14 +267,14 @@ class InferEvaluator:
     *,
     failures: dict[str, Exception],
     between: Callable[[], None] = lambda: None,
-    store: Store | None = None,
-  ) -> Outcome | None:
+    store: task_outcomes.Store | None = None,
+  ) -> task_outcomes.Outcome | None:
     """Decodes and scores one task; arguments as `evaluate`.
 
     Returns:
       What it gave, on the first host; None on others, and where nothing could be computed.
     """
-    outcome: Outcome | None = None
+    outcome: task_outcomes.Outcome | None = None
     try:
       outcome = self._evaluate(name, params, step, between, store)
       if outcome is not None and not outcome.is_kept:
@@ -411,8 +293,8 @@ class InferEvaluator:
     params: Any,
     step: int,
     between: Callable[[], None],
-    store: Store | None,
-  ) -> Outcome | None:
+    store: task_outcomes.Store | None,
+  ) -> task_outcomes.Outcome | None:
     if self._log_dir:
       epath.Path(self._log_dir).mkdir(parents=True, exist_ok=True)
     if self._model_answers is not None:
@@ -427,7 +309,7 @@ class InferEvaluator:
     was_complete = store is not None
     with contextlib.ExitStack() as stack:
       for kind in eval_reader.kinds(task):
-        count = len(rows.questions if kind == SCORED else rows.rows)
+        count = len(rows.questions if kind == eval_reader.SCORED else rows.rows)
         if not count:
           raise ValueError(f'no rows in {self._config.split_of(name)!r}')
         kept: Any = eval_answers.InMemory()
@@ -438,7 +320,7 @@ class InferEvaluator:
       if was_complete and store is not None and (known := store.known(name)) is not None:
         return dataclasses.replace(known, is_kept=True) if hosts.is_first() else None
       for kind, kept in answers.items():
-        answer = eval_answers.score if kind == SCORED else eval_answers.generate
+        answer = eval_answers.score if kind == eval_reader.SCORED else eval_answers.generate
         with watchdog.phase('decoding'), _writing():
           answer(task, rows, self._answerer, lengths, kept, between, title)
           if store is not None:
@@ -456,8 +338,8 @@ class InferEvaluator:
     figures = eval_metrics.numbers(values)
     if others := sorted({*values} - {*figures}):
       logger.info('%s: %s: no single numbers, not in %s', name, others, metric_writer.FILE)
-    is_ranked = rows.is_ranked and SCORED in answers
-    return Outcome(
+    is_ranked = rows.is_ranked and eval_reader.SCORED in answers
+    return task_outcomes.Outcome(
       figures, len(rows.questions if is_ranked else rows.rows), tuple(notes), is_ranked
     )
 
@@ -476,7 +358,7 @@ class InferEvaluator:
       'lengths': self._config.lengths_of(name),
       'num_examples': self._config.num_examples,
       'examples': rows.digest(),
-      **({'seed': self._config.seed} if kind == GENERATED else {}),
+      **({'seed': self._config.seed} if kind == eval_reader.GENERATED else {}),
     }
 
 
@@ -488,13 +370,15 @@ def _eos_id(task: seqio.Task) -> int:
   return int(task.output_features['targets'].vocabulary.eos_id)
 
 
-def _data(task: str, config: InferEvalConfig) -> tuple[str, ...]:
+def _data(task: str, config: infer_eval.InferEvalConfig) -> tuple[str, ...]:
   """The same for tasks that read the same examples."""
   about = eval_tasks.about(task)
   return (about.benchmark, about.language, about.subset, config.split_of(task))
 
 
-def _may_be_missing(provider: seqio.Task | seqio.Mixture, config: InferEvalConfig) -> bool:
+def _may_be_missing(
+  provider: seqio.Task | seqio.Mixture, config: infer_eval.InferEvalConfig
+) -> bool:
   if config.missing_tasks == missing_tasks.LEAVE_OUT:
     return True
   is_mixture = isinstance(provider, source_mixture.SourceMixture)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import (
+from aya_train import model_answers
+from aya_train.evaluation import (
   eval_answers,
   eval_results,
   eval_rows,
   infer_eval,
+  infer_evaluator,
   missing_tasks,
-  model_answers,
 )
 from aya_train.tasks import eval_tasks
 from tests import seqio_tasks
@@ -68,7 +69,7 @@ def tasks():
 
 def evaluator(names, answerer=None, **settings):
   config = infer_eval.InferEvalConfig(names, LENGTHS, **{'split': 'test', **settings})
-  return infer_eval.InferEvaluator(
+  return infer_evaluator.InferEvaluator(
     None, None, config, answerer=answerer or Echo(), keeps_examples=False
   )
 
@@ -200,7 +201,7 @@ def test_missing_data_are_refused_together_or_left_out_where_one_says_so(gone):
   made = evaluator(names, missing_tasks='leave_out')
   assert made.tasks == ['tests.answers', 'tests.options']
   assert [*made.left_out.values()] == [gone]
-  with pytest.raises(infer_eval.NothingToDecodeError, match=r'gone\.swa\.txt'):
+  with pytest.raises(infer_evaluator.NothingToDecodeError, match=r'gone\.swa\.txt'):
     evaluator(tuple(gone), missing_tasks='leave_out')
   with pytest.raises(ValueError, match='MISSING_TASKS must be'):
     evaluator('tests.answers', missing_tasks='skip')

@@ -5,14 +5,8 @@ import numpy as np
 import pytest
 import seqio
 
-from aya_train import (
-  eval_answers,
-  evaluation,
-  finiteness,
-  infer_eval,
-  model_answers,
-  partitioning,
-)
+from aya_train import finiteness, model_answers, partitioning
+from aya_train.evaluation import eval_answers, evaluation, infer_eval, infer_evaluator
 from tests import seqio_tasks, tiny
 
 LENGTHS = {'inputs': 40, 'targets': 6}
@@ -52,7 +46,7 @@ def test_predictions_come_back_with_their_own_targets(setup, batch_size):
   seqio_tasks.add_task('tests.evaluation', {'validation': pairs}, metric_fns=[record])
   config = infer_eval.InferEvalConfig('tests.evaluation', LENGTHS, batch_size=batch_size)
   try:
-    result = infer_eval.InferEvaluator(model, partitioner, config).evaluate(params, 0)
+    result = infer_evaluator.InferEvaluator(model, partitioner, config).evaluate(params, 0)
   finally:
     seqio.TaskRegistry.remove('tests.evaluation')
   expected = eval_answers.decode_prompts(

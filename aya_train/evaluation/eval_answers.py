@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import seqio
 
-from aya_train import batch_progress, eval_rows, hosts, model_answers, partitioning, watchdog
+from aya_train import batch_progress, hosts, model_answers, partitioning, watchdog
+from aya_train.evaluation import eval_rows
 from aya_train.objectives import seq2seq
 from aya_train.tasks import eval_tasks
 

@@ -4,17 +4,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train import (
-  evaluation,
-  hosts,
-  infer_eval,
-  lease,
-  metric_writer,
-  partitioning,
-  train_state,
-  watchdog,
-)
+from aya_train import hosts, lease, metric_writer, partitioning, train_state, watchdog
 from aya_train.data import batching, task_registry
+from aya_train.evaluation import evaluation, infer_evaluator
 from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)
@@ -33,7 +25,7 @@ class RunEvaluations:
     partitioner: partitioning.Partitioner,
     eval_steps: int | None,
     validation: Callable[[], Any] | None,
-    decoder: infer_eval.InferEvaluator | None,
+    decoder: infer_evaluator.InferEvaluator | None,
     model_dir: str,
     held: lease.Lease,
     between: Callable[[], None],

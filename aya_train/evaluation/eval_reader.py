@@ -8,8 +8,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train import eval_answers, eval_metrics, eval_rows
 from aya_train.data import task_registry
+from aya_train.evaluation import eval_answers, eval_metrics, eval_rows
 from aya_train.tasks import eval_tasks
 
 GENERATED, SCORED = 'generated', 'scored'  # kinds of answers

@@ -1,4 +1,4 @@
-"""`aya-train eval`: loss on held-out batches, and metrics of real decodings (infer_eval.py)."""
+"""`aya-train eval`: loss on held-out batches, and metrics of answers."""
 
 import dataclasses
 import logging
@@ -16,15 +16,10 @@ from aya_train import (
   ct2_library,
   decode_settings,
   destinations,
-  eval_decoder,
-  eval_metrics,
-  eval_results,
   finiteness,
   hosts,
-  infer_eval,
   lease,
   metric_writer,
-  missing_tasks,
   parameter_tree,
   partitioning,
   run_dir,
@@ -33,6 +28,14 @@ from aya_train import (
   watchdog,
 )
 from aya_train.data import batching, task_registry
+from aya_train.evaluation import (
+  eval_decoder,
+  eval_metrics,
+  eval_results,
+  infer_eval,
+  missing_tasks,
+  task_outcomes,
+)
 from aya_train.objectives import objective, seq2seq
 from aya_train.tasks import eval_tasks
 
@@ -287,7 +290,7 @@ def _there(
   return [dataset for dataset, found in zip(losses, hosts.first_says(there), strict=True) if found]
 
 
-def _about(task: str, split: str, outcome: infer_eval.Outcome) -> eval_tasks.EvalTask:
+def _about(task: str, split: str, outcome: task_outcomes.Outcome) -> eval_tasks.EvalTask:
   """What a task measures, with the split that was read, and for one that nobody described how."""
   about = dataclasses.replace(eval_tasks.about(task), split=split)
   if eval_tasks.is_described(task) or not outcome.is_ranked:

@@ -4,6 +4,7 @@ Lines stay lines. What begins or ends a line but is no language (bullets, number
 headings, quotations, bars of a table) stays, and so do whole blocks of code, formulas and rules.
 """
 
+import bisect
 import collections
 import dataclasses
 import itertools
@@ -13,17 +14,21 @@ from collections.abc import Callable, Sequence
 from aya_train.translation import protected_spans, sentences
 
 _BREAKS = re.compile(r'(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])')
-_FENCE = re.compile(r'\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$')
+_FENCE = re.compile(
+  r'\s*+(?:>\s?)*+(?:[-*+]\s+|\d{1,9}[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$'
+)
 _OPENS_LATE = re.compile(r'```\w*\s*$')
-_ENVIRONMENT = re.compile(r'\s*(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))')
+_ENVIRONMENT = re.compile(
+  r'\s*+(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))'
+)
 _HEAD = re.compile(
-  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}\.(?:\d{1,3}\.?)+'
+  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}(?:\.\d{1,3})++\.?'
   r'|\(?(?:\d{1,3}|[٠-٩۰-۹०-९০-৯]{1,3}|[A-Za-zА-Яа-я]|[ivxIVX]{1,4})[.)、:]'
   r')(?:\s+|$))*'
 )
-_TABLE_RULE = re.compile(r'\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$')
+_TABLE_RULE = re.compile(r'\s*+(?:\|\s*+)?:?-{2,}:?\s*+(?:\|\s*+:?-{2,}:?\s*+)*+(?:\|\s*+)?$')
 _CODE = re.compile(
-  r'\s*(?:'
+  r'\s*+(?:'
   r'>>> |\.\.\. |\$ \w|#include\b|#!/|(?:async )?def \w+\(|class \w+[(:]'
   r'|import [\w.]+(?: as \w+)?$|from [\w.]+ import |return\b.*[\w)\]};]$'
   r'|(?:if|for|while|elif|with|except)\b.*:$|(?:else|try|finally):$'
@@ -39,8 +44,8 @@ _CODE = re.compile(
   r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*(?:[;{]|(?<!\w)\})$'
   r')'
 )
-_KEY = re.compile(r'\s*(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
-_PROSE_END = re.compile(r'(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]+')
+_KEY = re.compile(r'\s*+(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
+_PROSE_END = re.compile(r'(?<![^\W\d_])(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]')
 
 # What a few-shot block calls its parts: a sentence by itself, so that it is the same in each.
 _LABEL = re.compile(r'(?P<label>[^\W\d_][^:：.!?|\n]{0,40})(?P<colon>\s?[:：](?:\s+|$))')
@@ -56,7 +61,10 @@ _LABELS = frozenset(
 )
 _OPTION = re.compile(r'(?:(?<=[\s,;])|^)(?:\(?(?P<letter>[A-Ha-h])[.)]|\(?(?P<digit>[1-8])\))\s+')
 
-_COMMENT = re.compile(r'\s*(?:#(?!#)|//|/\*|\*\s|--\s|;)')
+_LONGEST_CODE = 4_000  # characters of a line that is looked at as code
+_LONGEST_HEAD = 200
+
+_COMMENT = re.compile(r'\s*+(?:#(?!#)|//|/\*|\*\s|--\s|;)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +192,9 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
   Between two of them, up to three lines apart, comments and what is no prose are code as well.
   Prose ends in ';' too: a line by itself is taken for code only where it can be nothing else.
   """
-  like = [bool(_CODE.match(line)) and _is_code(line) for line in lines]
+  like = [
+    len(line) <= _LONGEST_CODE and bool(_CODE.match(line)) and _is_code(line) for line in lines
+  ]
   near = [any(like[max(0, i - 1) : i] + like[i + 1 : i + 2]) for i in range(len(lines))]
   code = [like[i] and (near[i] or _surely_code(lines[i])) for i in range(len(lines))]
   code = [x or y for x, y in zip(code, _yaml(lines), strict=True)]
@@ -267,8 +277,7 @@ def _line(
     return made
   made = []
   for marker, text in _options(line):
-    head = _HEAD.match(text)
-    at = head.end() if head else 0
+    at = _head(text)
     made += [Piece(marker + text[:at], False)]
     if (label := _LABEL.match(text, at)) and _key(label['label']) in labels:
       name = label['label'].rstrip()
@@ -276,6 +285,12 @@ def _line(
       at = label.end()
     made += _text(text[at:], language, longest)
   return made
+
+
+def _head(line: str) -> int:
+  """Where what begins a line and is no language ends."""
+  found = _HEAD.match(line, 0, _LONGEST_HEAD)
+  return found.end() if found else 0
 
 
 def _options(line: str) -> list[tuple[str, str]]:
@@ -298,7 +313,11 @@ def _labels(lines: Sequence[str]) -> frozenset[str]:
   counted = collections.Counter(
     _key(found['label'])
     for line in lines
-    if (found := _LABEL.match(line, head.end() if (head := _HEAD.match(line)) else 0))
+    if (
+      found := _LABEL.match(
+        line, head.end() if (head := _HEAD.match(line, 0, _LONGEST_HEAD)) else 0
+      )
+    )
   )
   return frozenset(label for label, n in counted.items() if n > 1 or label in _LABELS)
 
@@ -313,10 +332,15 @@ def _is_row(line: str) -> bool:
 
 def _cells(line: str) -> list[str]:
   """A line cut at its bars and tabs, which are pieces too; those of fields and code cut nothing."""
+  bars = list(re.finditer(r'(?<!\\)\||\t', line))
+  if not bars:
+    return [line]
   made, at = [], 0
-  fixed = [(s.start, s.end) for s in protected_spans.find(line) if s.kind in ('field', 'code')]
-  for bar in re.finditer(r'(?<!\\)\||\t', line):
-    if not any(start < bar.start() < end - 1 for start, end in fixed):
+  fixed = [s for s in protected_spans.find(line) if s.kind in ('field', 'code')]
+  starts = [s.start for s in fixed]
+  for bar in bars:
+    before = bisect.bisect_left(starts, bar.start())
+    if not (before and bar.start() < fixed[before - 1].end - 1):
       made += [line[at : bar.start()], bar[0]]
       at = bar.end()
   return [*made, line[at:]]
@@ -335,7 +359,8 @@ def _text(text: str, language: str, longest: int) -> list[Piece]:
 
 def _whole(parts: Sequence[str], text: str) -> list[str]:
   """Sentences joined again where an end fell into a protected piece (a dot in a URL)."""
-  spans = [(s.start, s.end) for s in protected_spans.find(text)]
+  spans = protected_spans.find(text)
+  starts = [span.start for span in spans]
   made: list[str] = []
   at, glue = 0, False
   for part in parts:
@@ -344,5 +369,6 @@ def _whole(parts: Sequence[str], text: str) -> list[str]:
     else:
       made.append(part)
     at += len(part)
-    glue = any(start < at < end for start, end in spans)
+    before = bisect.bisect_left(starts, at)
+    glue = bool(before) and at < spans[before - 1].end
   return made

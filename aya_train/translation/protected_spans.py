@@ -7,6 +7,7 @@ back exactly once is a loss, never repaired by guessing.
 import dataclasses
 import functools
 import re
+from collections.abc import Iterator
 
 _EXTENSIONS = (
   'py|pyi|js|ts|jsx|tsx|mjs|vue|json|jsonl|csv|tsv|txt|html?|css|scss|java|kt|cpp|hpp|cc|cs|rs|go|rb'
@@ -21,9 +22,10 @@ _MODULES = (
 # In this order: an earlier pattern wins where two begin at the same character, as a longer one
 # would be cut by a shorter (a URL in a link, a field in a tag).
 _PATTERNS = {
-  'code': r'(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)|`{2,}\w*',
+  'code': r'(?P<tick>`+)(?!`).{1,2000}?(?<!`)(?P=tick)(?!`)|`{2,}\w*',
   'formula': (
-    r'\$\([a-z][\w .-]*\)(?=[\s,;.!?)"\']|$)|\$\$.+?\$\$|\\\(.+?\\\)|\\\[.+?\\\]'
+    r'\$\([a-z][\w .-]*\)(?=[\s,;.!?)"\']|$)|\$\$.{1,1000}?\$\$'
+    r'|\\\(.{1,1000}?\\\)|\\\[.{1,1000}?\\\]'
     # Dollars as Pandoc has them; an amount of money begins no formula without an operator.
     r'|(?<![\w$])(?:\$(?=[^\s\d$])[^$\n]{0,200}?[^\s$]\$(?![^\W_])|\$(?=\S)[^\s$]\$(?![^\W_]))+'
     r'|(?<![\w$])\$(?=\d)(?=[^$\n]*(?:[=^_\\+*<>]|\d[a-z]\b))'
@@ -31,7 +33,8 @@ _PATTERNS = {
     r'|\\[ntr](?![a-z])|\\[A-Za-z]+\*?|\\[{}%&_#\\]'
   ),
   'field': (
-    r'\{\{\{.*?\}\}\}|\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|<%.*?%>|<\?.*?\?>|<\|[^|<>\n]+\|>'
+    r'\{\{\{.{0,1000}?\}\}\}|\{\{.{0,1000}?\}\}|\{%.{0,1000}?%\}|\{#.{0,1000}?#\}'
+    r'|<%.{0,1000}?%>|<\?.{0,1000}?\?>|<\|[^|<>\n]+\|>'
     r'|<<[^<>\n]*>>|<extra_id_\d+>|\$\([^()\n]*\)|%[A-Z][A-Z0-9_]*%|%\{\w+\}[a-z]?'
     # Braces with others in them, or without words in a row.
     r'|[$#@]?\{[^{}\n]{0,200}(?:\{[^{}\n]{0,200}\}[^{}\n]{0,200}){1,20}\}'
@@ -64,7 +67,7 @@ _PATTERNS = {
   ),
   'tag': (
     r'</?[A-Za-z][\w:-]*(?:\s+[\w:@-]+(?:\s*=\s*(?:"[^"]*"|\'[^\']*\'|[^\s"\'>]+))?)*\s*/?>'
-    r'|<!--.*?-->|<![A-Za-z][^<>\n]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});'
+    r'|<!--.{0,4000}?-->|<![A-Za-z][^<>\n]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});'
   ),
   'emphasis': (
     r'\*{1,2}(?:kw)?args\b|(?<!\w)__[a-z]+__(?:\(\))?(?!\w)'
@@ -80,7 +83,7 @@ _PATTERNS = {
     r'|\b\w+\+\+|\b[A-Z]#|\b0x[0-9A-Fa-f]+\b|\bv\d+(?:\.\d+)+\b|\b\d+(?:\.\d+)?[eE][+-]?\d+\b'
     r'|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b'
     r'|(?<![\w-])--[A-Za-z][\w-]*(?:=\S+)?|(?<![\w-])-[A-Za-z](?![\w-])'
-    r'|\b[A-Za-z][\w.-]*=[^\s=,.;]+|(?u:#\w+)'
+    r'|\b[A-Za-z][\w.-]{0,60}=[^\s=,.;]+|(?u:#\w+)'
   ),
   'emoji': (
     '(?:[\U0001f1e6-\U0001f1ff]{2}|'
@@ -104,6 +107,9 @@ _LINES = re.compile(
   r'|(?<![\w`])`(?=[^\s`])[^`\n]{1,200}\n(?!\s*\n)[^`\n]{1,200}(?<![\s`])`(?![\w`\'])',
   re.DOTALL,
 )
+# One thing again and again is no language, and what would take long to look through.
+_RUN = re.compile(r'([^\n\r]{1,16}?)\1{24,}')
+_RUN_LENGTH = 400
 _MARK = re.compile(r'\[(\d+)\]')
 
 
@@ -132,21 +138,47 @@ class Masked:
 @functools.lru_cache(maxsize=1 << 14)
 def find(text: str) -> tuple[Span, ...]:
   """Protected pieces, from left to right; those that touch are one."""
+  every, at = [], 0
+  for run in runs(text):
+    every += [*_found(text, at, run.start), run]
+    at = run.end
   found: list[Span] = []
-  for match in _ANY.finditer(text):
-    kind = next(k for k in KINDS if match[k] is not None)
-    if found and found[-1].end == match.start():
-      found[-1] = Span(found[-1].start, match.end(), found[-1].kind)
-    elif match.end() > match.start():
-      found.append(Span(match.start(), match.end(), kind))
+  for span in [*every, *_found(text, at, len(text))]:
+    if found and found[-1].end == span.start:
+      found[-1] = Span(found[-1].start, span.end, found[-1].kind)
+    elif span.end > span.start:
+      found.append(span)
   return tuple(found)
 
 
+def _found(text: str, start: int, end: int) -> Iterator[Span]:
+  for match in _ANY.finditer(text, start, end):
+    yield Span(match.start(), match.end(), next(k for k in KINDS if match[k] is not None))
+
+
+def runs(text: str) -> list[Span]:
+  """Where one thing of at most 16 characters is said again and again, 400 characters or more."""
+  if len(text) < _RUN_LENGTH:
+    return []
+  found = (Span(m.start(), m.end(), 'run') for m in _RUN.finditer(text))
+  return [run for run in found if run.end - run.start >= _RUN_LENGTH]
+
+
 def across_lines(text: str) -> list[Span]:
-  """Protected pieces of a text with line breaks in them: fields, comments, tags, formulas, code."""
-  return [
-    Span(m.start(), m.end(), 'lines') for m in _LINES.finditer(text) if len(m[0].splitlines()) > 1
-  ]
+  """Protected pieces that lines are not looked at for, in order.
+
+  These are those with line breaks in them (fields, comments, tags, formulas, code), and `runs`.
+  """
+  made, at = [], 0
+  for run in [*runs(text), Span(len(text), len(text), 'run')]:
+    made += [
+      Span(m.start(), m.end(), 'lines')
+      for m in _LINES.finditer(text, at, run.start)
+      if len(m[0].splitlines()) > 1
+    ]
+    made += [run] * (run.end > run.start)
+    at = run.end
+  return made
 
 
 def mask(text: str) -> Masked:

@@ -36,12 +36,44 @@ _CODE = re.compile(
   r'|(?:public|private|static|const|let|var|func|fn|int|void|double|char)\b.*[;{=(]$'
   r'|function\s*\w*\(|@\w+(?:\(.*\))?$|print\(.*\)$|//|/\*|\*/|console\.|<\?|<!DOCTYPE'
   r'|SELECT\b.*\bFROM\b|(?:INSERT INTO|CREATE TABLE|UPDATE \w+ SET)\b'
+  r'|(?:sudo |pip3? |npm |git |docker |apt(?:-get)? |conda )[a-z]|(?:std::|\w+(?:->|::)\w).*;$'
+  r'|(?:public|private|protected|static) .*\(.*\)?$'
   r'|(?:SELECT|FROM|WHERE|ORDER BY|GROUP BY|HAVING|(?:LEFT |INNER |RIGHT |OUTER )*JOIN|VALUES|LIMIT'
   r'|DELETE FROM|ALTER TABLE|DROP TABLE|AND|OR) \S'
   r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*(?:[^=\s].*)?[\w)\]}\'";,]$|\[\[?[\w.-]+\]\]?$'
   r'|Traceback \(most |File ".*", line \d+|[A-Z]\w*(?:Error|Exception): '
   r'|[\w.]+\(.*\)[;{,]?$|[{}\[\]();,]+$'
   r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*(?:[;{]|(?<!\w)\})$'
+  r')'
+)
+_DECLARED = (
+  r'(?:(?:public|private|protected|static|final|abstract|override) ){1,4}'
+  r'[\w<>\[\], ]*\w\(.*\)?\s*\{?$'
+)
+# Statements whose words stand in a row as those of prose do.
+_SHAPE = re.compile(
+  r'\s*+(?:(?:async )?for \w+(?:, ?\w+)* in [\w.\[\]]+(?:\([^()]*(?:\([^()]*\))?[^()]*\))?:$'
+  r'|if __name__ =='
+  r'|(?:if|while|elif|assert) (?:not )?[\w.\[\]]+(?: (?:not )?in | is (?:not )?)[\w.\[\]()]+:?$'
+  r'|(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE|DROP TABLE|FROM|WHERE) \S.*'
+  r'|return [\w.]+ if .* else '
+  rf'|{_DECLARED})'
+)
+_JSON_VALUE = r'(?:"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|true|false|null|[\[{].*)'
+# Code even where it has no neighbour.
+_SURELY = re.compile(
+  r'\s*+(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import '
+  r'|import \w+(?:\.\w+)* as '
+  r'|console\.\w+\(|print\(.*\)$|SELECT\b.*\bFROM\b|INSERT INTO \w+.*\bVALUES\b|UPDATE \w+ SET\b'
+  r'|DELETE FROM \w+(?: WHERE\b.*)?;?$|(?:CREATE|ALTER|DROP) TABLE\b|<!DOCTYPE|if __name__ =='
+  r'|for \w+(?:, ?\w+)* in (?:range|enumerate|zip|sorted|len|reversed)\(.*:$'
+  rf'|"[\w.$@-]+"\s*:\s*{_JSON_VALUE}\s*,?$'
+  # A shell's.
+  r'|\$ [a-z./~][\w./-]*(?: .*)?$'
+  rf'|(?:sudo )?{protected_spans.TOOL}(?: [^\s]+)*(?<![.?!:])$'
+  # C's and Java's.
+  r'|(?:std::|[\w.]+(?:->|::)\w).*;$'
+  rf'|{_DECLARED}'
   r')'
 )
 _KEY = re.compile(r'\s*+(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
@@ -63,8 +95,9 @@ _OPTION = re.compile(r'(?:(?<=[\s,;])|^)(?:\(?(?P<letter>[A-Ha-h])[.)]|\(?(?P<di
 
 _LONGEST_CODE = 4_000  # characters of a line that is looked at as code
 _LONGEST_HEAD = 200
+_NEAR = 12  # characters behind a head
 
-_COMMENT = re.compile(r'\s*+(?:#(?!#)|//|/\*|\*\s|--\s|;)')
+_COMMENT = re.compile(r'\s*+(?:#(?!#)|//|/\*|\*\s|--\s|;|"""|\'\'\')')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +225,18 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
   Between two of them, up to three lines apart, comments and what is no prose are code as well.
   Prose ends in ';' too: a line by itself is taken for code only where it can be nothing else.
   """
+  short = [len(line) <= _LONGEST_CODE for line in lines]
+  sure = [s and bool(_SURELY.match(line)) for s, line in zip(short, lines, strict=True)]
   like = [
-    len(line) <= _LONGEST_CODE and bool(_CODE.match(line)) and _is_code(line) for line in lines
+    sure[i] or (short[i] and bool(_CODE.match(line)) and _is_code(line))
+    for i, line in enumerate(lines)
   ]
-  near = [any(like[max(0, i - 1) : i] + like[i + 1 : i + 2]) for i in range(len(lines))]
-  code = [like[i] and (near[i] or _surely_code(lines[i])) for i in range(len(lines))]
+  rows_of_data = _comma_rows(lines)
+  near = []
+  for i, line in enumerate(lines):
+    reach = 3 if line[:1].isspace() else 1  # a body may have words of its own in it
+    near.append(any(like[max(0, i - reach) : i] + like[i + 1 : i + 1 + reach]))
+  code = [sure[i] or (like[i] and near[i]) or rows_of_data[i] for i in range(len(lines))]
   code = [x or y for x, y in zip(code, _yaml(lines), strict=True)]
   marked = [i for i, is_code in enumerate(code) if is_code]
   for before, after in itertools.pairwise(marked):
@@ -205,6 +245,26 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
       for i, line in enumerate(between, before + 1):
         code[i] = bool(_COMMENT.match(line)) or not _PROSE_END.search(line)
   return code
+
+
+def _comma_rows(lines: Sequence[str]) -> list[bool]:
+  """Rows of CSV: two lines or more with as many commas, two at least, and no space after any."""
+  made = [False] * len(lines)
+  counted = [(i, _commas(line)) for i, line in enumerate(lines)]
+  for commas, group in itertools.groupby(counted, lambda pair: pair[1]):
+    found = [i for i, _ in group]
+    if commas >= 2 and len(found) >= 2:
+      for i in found:
+        made[i] = True
+  return made
+
+
+def _commas(line: str) -> int:
+  """Commas between cells; 0 for a line of prose."""
+  if len(line) > _LONGEST_CODE or ',' not in line:
+    return 0
+  bare = re.sub(r'"[^"]*"', '', line)
+  return 0 if re.search(r',\s|[.!?]\s', bare) else bare.count(',')
 
 
 def _yaml(lines: Sequence[str]) -> list[bool]:
@@ -242,18 +302,7 @@ def _end_of(opened: re.Match[str]) -> str:
 def _is_code(line: str) -> bool:
   """Not four words in a row, unless they are in a comment or a string of it."""
   bare = re.sub(r'"[^"]*"|\'[^\']*\'|//.*|#.*|/\*.*', '', line)
-  return not _PROSE_END.search(bare)
-
-
-def _surely_code(line: str) -> bool:
-  return bool(
-    re.match(
-      r'\s*(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import '
-      r'|import \w+(?:\.\w+)* as '
-      r'|console\.\w+\(|print\(.*\)$|SELECT\b.*\bFROM\b|<!DOCTYPE)',
-      line,
-    )
-  )
+  return not _PROSE_END.search(bare) or bool(_SHAPE.match(line))
 
 
 def _has_words(text: str) -> bool:
@@ -290,7 +339,12 @@ def _line(
 def _head(line: str) -> int:
   """Where what begins a line and is no language ends."""
   found = _HEAD.match(line, 0, _LONGEST_HEAD)
-  return found.end() if found else 0
+  end = found.end() if found else 0
+  if not end or not line[:end].strip():
+    return end
+  # The number of a move in a game is none of a list.
+  spans = protected_spans.find(line[: end + _NEAR])
+  return next((s.start for s in spans if s.start < end < s.end), end)
 
 
 def _options(line: str) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ _NUMBER = re.compile(
   '|[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793]'
 )
 _LOOP = re.compile(r'(.{1,80}?)\1{3,}', re.DOTALL)
+_BRACKETS = re.compile(r'\[[^\[\]\n]*\]')
 _WORD = re.compile(r'[^\W\d_]{3,}')
 _SPACELESS_WEIGHT = 2.5  # a character of Chinese or Thai, in letters of an alphabet
 
@@ -149,8 +150,13 @@ def lost_numbers(pair: Pair, limits: Thresholds) -> bool:
 
 
 def lost_pieces(pair: Pair, limits: Thresholds) -> bool:
-  """A protected piece (code, URL, field, markup, emoji) is missing or changed."""
+  """A protected piece (code, URL, field, markup, emoji) is missing or changed, or a bracket is.
+
+  The words of `[Your Name]` are translated, and stay in their brackets.
+  """
   del limits
+  if len(_BRACKETS.findall(pair.source)) != len(_BRACKETS.findall(pair.translation)):
+    return True
   return any(pair.translation.count(piece) < n for piece, n in _protected(pair.source).items())
 
 

@@ -51,8 +51,8 @@ TensorFlow XMLHttpRequest innerHTML getUser(id) arr[0] matrix[2][3] names[-1] s[
 [url=https://a.b] == != <info@firma.de> /etc C:\Users\me\x.txt \\server\share\file.txt #FF5733
 /ˈwɔːtər/ [ˈwɔːtə] H2O CO₂ Fe2(SO4)3 Nf3 O-O exd5 Ctrl+C Alt+F4 v2.0.0-rc1 NODE_ENV=production
 ^[a-z]+$ /ab+c/gi A1:B10 =SUM(A1:A10) 978-3-16-148410-0 10.1038/nphys1170 arXiv:1706.03762
-192.168.0.1:8080 2001:db8::1 00:1A:2B:3C:4D:5E d41d8cd98f00b204e9800998ecf8427e 2024-05-06T10:30:00Z mc^2 x_{i}
-550e8400-e29b-41d4-a716-446655440000 \alpha_1 \sum_{i=1}^{n} :-) https://ex.org/a_(b)
+192.168.0.1:8080 2001:db8::1 00:1A:2B:3C:4D:5E d41d8cd98f00b204e9800998ecf8427e 2024-05-06T10:30:00Z
+mc^2 x_{i} 550e8400-e29b-41d4-a716-446655440000 \alpha_1 \sum_{i=1}^{n} :-) https://ex.org/a_(b)
 """),
   *('pip install numpy==1.2', 'npm run build', '+1 (555) 123-4567', '1. e4 e5 2. Nf3 Nc6'),
   *(

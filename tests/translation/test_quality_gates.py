@@ -99,7 +99,10 @@ def test_each_gate_tells_what_is_wrong_from_what_is_right_in_each_script(languag
   for reason, made in WRONG.items():
     found = failed(TOLD, made(text), language, script)
     # A language of another script is told by its script.
-    assert reason in found or (reason, 'wrong_script') == ('wrong_language', *found & {'wrong_script'})
+    assert reason in found or (reason, 'wrong_script') == (
+      'wrong_language',
+      *found & {'wrong_script'},
+    )
 
 
 @pytest.mark.parametrize(

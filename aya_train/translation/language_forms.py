@@ -17,8 +17,8 @@ _TWO = """
 aa:aar ab:abk av:ava ba:bak bi:bis bo:bod br:bre bs:bos ce:che ch:cha co:cos cr:cre cs:ces cv:chv
 dv:div dz:dzo ee:ewe ff:ful fj:fij fo:fao gv:glv ho:hmo hz:her ia:ina ie:ile ii:iii ik:ipk io:ido
 iu:iku kg:kon kj:kua kr:kau kl:kal ks:kas kv:kom kw:cor li:lim lu:lub mh:mah na:nau nd:nde ng:ndo
-nr:nbl nv:nav oc:oci oj:oji om:orm os:oss pi:pli rm:roh sa:san sc:srd se:sme sg:sag ss:ssw ti:tir tk:tuk
-to:ton tt:tat ty:tah ug:uig ve:ven vo:vol wa:wln za:zha
+nr:nbl nv:nav oc:oci oj:oji om:orm os:oss pi:pli rm:roh sa:san sc:srd se:sme sg:sag ss:ssw ti:tir
+tk:tuk to:ton tt:tat ty:tah ug:uig ve:ven vo:vol wa:wln za:zha
 """
 # Bibliographic codes of ISO 639-2, codes that were withdrawn, and individual languages of Estonian
 # and Persian, which the tables have as one.

@@ -164,8 +164,8 @@ def translate(
       say(str(_estimate(job, work, opened, todo, workers, price)))
     if dry_run:
       return {}
-    _run(repeated_sentences.run, todo[0], run_units, say)
-    _run(translation_units.run, todo[1], run_units, say)
+    _run(repeated_sentences.run, todo[0], run_units, say, 'units of repeated sentences')
+    _run(translation_units.run, todo[1], run_units, say, 'units of rows')
     return translation_output.finish(output, work, job, source, named, license_name, rights.scorer)
 
 
@@ -345,6 +345,7 @@ def _run(
   todo: Sequence[_Piece],
   runner: work_runner.Runner,
   say: Callable[[str], None],
+  what: str,
 ) -> None:
   began, told, rows, tokens = time.monotonic(), 0.0, 0, 0
   for done, result in enumerate(runner(function, todo), 1):
@@ -354,4 +355,4 @@ def _run(
       told = seconds
       left = seconds / done * (len(todo) - done)
       rates = f', {rows:,} rows, {tokens / max(seconds, 1e-6):,.0f} tokens/s' if rows else ''
-      say(f'{done:,} of {len(todo):,} units{rates}, {left / 60:,.1f} min left')
+      say(f'{done:,} of {len(todo):,} {what}{rates}, {left / 60:,.1f} min left')

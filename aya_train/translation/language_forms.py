@@ -27,10 +27,7 @@ alb:sqi arm:hye baq:eus bur:mya chi:zho cze:ces dut:nld fre:fra geo:kat ger:deu 
 mac:mkd mao:mri may:msa per:pes rum:ron slo:slk tib:bod wel:cym in:ind iw:heb ji:yid jw:jav mo:ron
 mol:ron scc:srp scr:hrv sh:hbs ekk:est ns:nso
 """
-_ALIASES: Mapping[str, str] = dict(
-  pair.split(':')  # type: ignore[misc]
-  for pair in f'{_TWO} {_OLD}'.split()
-)
+_ALIASES: Mapping[str, str] = dict(pair.split(':') for pair in f'{_TWO} {_OLD}'.split())
 # Countries whose Chinese is written in another script than the usual.
 _SCRIPTS = {'tw': 'Hant', 'hk': 'Hant', 'mo': 'Hant', 'cn': 'Hans', 'sg': 'Hans', 'my': 'Hans'}
 

@@ -281,7 +281,8 @@ def _todo(
       for unit in range(job.units)
       if not repeated_sentences.cut_file(work, unit, group).exists()
     ]
-    collections.deque(run_units(repeated_sentences.cut, left), 0)
+    if left:
+      collections.deque(run_units(repeated_sentences.cut, left), 0)
     indices[group] = found = repeated_sentences.gather(work, job, group)
     if found.sentences:
       say(
@@ -347,6 +348,8 @@ def _run(
   say: Callable[[str], None],
   what: str,
 ) -> None:
+  if not todo:
+    return
   began, told, rows, tokens = time.monotonic(), 0.0, 0, 0
   for done, result in enumerate(runner(function, todo), 1):
     rows, tokens = (rows, tokens) if result is None else (rows + result[0], tokens + result[1])

@@ -232,9 +232,9 @@ def test_a_number_with_many_digits_begins_a_line_of_words(line):
 
 def test_a_long_text_of_many_pieces_is_cut_in_time_that_grows_with_it():
   text = 'She went (home) to {x} and `y`, or 12 of it. But why? ' * 2
-  text = ' '.join(text.replace('home', f'house {i}') for i in range(1_500))
+  text = ' '.join(text.replace('home', f'house {i}') for i in range(500))
   began = time.process_time()
   parts = documents.pieces(text, 'eng')
-  assert time.process_time() - began < 5.0
+  assert time.process_time() - began < 3.0
   assert ''.join(p.text for p in parts) == text
   assert max(map(len, documents.sentences_of(parts))) <= 1_000

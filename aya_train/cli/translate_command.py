@@ -11,7 +11,7 @@ from aya_train.cli import gin_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.tasks.building import work_runner
-  from aya_train.translation import instruction_rows, translation_units
+  from aya_train.translation import instruction_rows, translation_jobs
 
 SUMMARY = 'translate instruction data into other languages, with checks of each row'
 _SHOWN = 4  # reasons of a language
@@ -169,11 +169,11 @@ def _translate(found: instruction_rows.Found, output: str, args: argparse.Namesp
 
 def _engine(
   args: argparse.Namespace, model: str, devices: tuple[int, ...]
-) -> translation_units.EngineSpec:
-  from aya_train.translation import translation_units
+) -> translation_jobs.EngineSpec:
+  from aya_train.translation import translation_jobs
 
   if args.engine != 'ct2':
-    return translation_units.EngineSpec(args.engine, {}, devices)
+    return translation_jobs.EngineSpec(args.engine, {}, devices)
   options: dict[str, Any] = {
     'folder': model,
     'name': (args.model_name or '') if model == args.model else '',
@@ -185,7 +185,7 @@ def _engine(
   }
   if args.prompt:
     options |= {'prompt': args.prompt, 'family': 'prompted'}
-  return translation_units.EngineSpec('ct2', options, devices)
+  return translation_jobs.EngineSpec('ct2', options, devices)
 
 
 def _runner(args: argparse.Namespace, workers: int) -> work_runner.Runner:

@@ -63,7 +63,8 @@ class Ct2Engine:
     Raises:
       FileNotFoundError: the folder lacks the model, its vocabulary or its tokenizer.
       ModuleNotFoundError: ctranslate2 is not installed.
-      ValueError: a device that CTranslate2 does not know, or a prompt without {text}.
+      ValueError: a device that CTranslate2 does not know, a prompt without {text}, or a folder
+        whose model or tokenizer cannot be loaded.
     """
     folder = epath.Path(folder)
     if device not in DEVICES:
@@ -92,14 +93,17 @@ class Ct2Engine:
         "'aya-train[translate]'"
       ) from error
     self._version = ctranslate2.__version__
-    self._translator = ctranslate2.Translator(
-      str(folder),
-      device=device,
-      device_index=device_index,
-      compute_type=compute_type,
-      inter_threads=1,
-      intra_threads=threads,
-    )
+    try:
+      self._translator = ctranslate2.Translator(
+        str(folder),
+        device=device,
+        device_index=device_index,
+        compute_type=compute_type,
+        inter_threads=1,
+        intra_threads=threads,
+      )
+    except RuntimeError as error:
+      raise ValueError(f'{folder}: CTranslate2 cannot load the model: {error}') from error
 
   def languages(self, asked: Sequence[str]) -> list[engine_languages.Named]:
     """See `engines.Engine`."""
@@ -251,7 +255,10 @@ def _tokenizer(
 def _sentencepiece(path: epath.Path) -> Any:
   import sentencepiece
 
-  return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+  try:
+    return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+  except RuntimeError as error:
+    raise ValueError(f'{path} is no model of SentencePiece: {error}') from error
 
 
 def _fast_tokenizer(
@@ -263,7 +270,10 @@ def _fast_tokenizer(
     raise ModuleNotFoundError(
       f"{path} is read by tokenizers, which is not installed: pip install 'aya-train[translate]'"
     ) from error
-  model = tokenizers.Tokenizer.from_str(path.read_text())
+  try:
+    model = tokenizers.Tokenizer.from_str(path.read_text())
+  except Exception as error:  # the library raises nothing narrower
+    raise ValueError(f'{path} is no tokenizer that tokenizers reads: {error}') from error
 
   def encode(text: str) -> list[str]:
     return model.encode(text, add_special_tokens=False).tokens

@@ -4,6 +4,7 @@ Lines stay lines. What begins or ends a line but is no language (bullets, number
 headings, quotations, bars of a table) stays, and so do whole blocks of code, formulas and rules.
 """
 
+import bisect
 import collections
 import dataclasses
 import itertools
@@ -13,17 +14,21 @@ from collections.abc import Callable, Sequence
 from aya_train.translation import protected_spans, sentences
 
 _BREAKS = re.compile(r'(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])')
-_FENCE = re.compile(r'\s*(?:>\s?)*(?:[-*+]\s+|\d+[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$')
+_FENCE = re.compile(
+  r'\s*+(?:>\s?)*+(?:[-*+]\s+|\d{1,9}[.)]\s+)?(?P<mark>`{3,}|~{3,})(?P<info>[^`]*)$'
+)
 _OPENS_LATE = re.compile(r'```\w*\s*$')
-_ENVIRONMENT = re.compile(r'\s*(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))')
+_ENVIRONMENT = re.compile(
+  r'\s*+(?:\\begin\{(?P<name>\w+\*?)\}|(?P<dollars>\$\$)|(?P<bracket>\\\[))'
+)
 _HEAD = re.compile(
-  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}\.(?:\d{1,3}\.?)+'
+  r'\s*(?:(?:>+|[-*+•‣◦▪●○–—·]|#{1,6}|\[[ xX]\]|[①-⑳]|\d{1,3}(?:\.\d{1,3})++\.?'
   r'|\(?(?:\d{1,3}|[٠-٩۰-۹०-९০-৯]{1,3}|[A-Za-zА-Яа-я]|[ivxIVX]{1,4})[.)、:]'
   r')(?:\s+|$))*'
 )
-_TABLE_RULE = re.compile(r'\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$')
+_TABLE_RULE = re.compile(r'\s*+(?:\|\s*+)?:?-{2,}:?\s*+(?:\|\s*+:?-{2,}:?\s*+)*+(?:\|\s*+)?$')
 _CODE = re.compile(
-  r'\s*(?:'
+  r'\s*+(?:'
   r'>>> |\.\.\. |\$ \w|#include\b|#!/|(?:async )?def \w+\(|class \w+[(:]'
   r'|import [\w.]+(?: as \w+)?$|from [\w.]+ import |return\b.*[\w)\]};]$'
   r'|(?:if|for|while|elif|with|except)\b.*:$|(?:else|try|finally):$'
@@ -31,6 +36,8 @@ _CODE = re.compile(
   r'|(?:public|private|static|const|let|var|func|fn|int|void|double|char)\b.*[;{=(]$'
   r'|function\s*\w*\(|@\w+(?:\(.*\))?$|print\(.*\)$|//|/\*|\*/|console\.|<\?|<!DOCTYPE'
   r'|SELECT\b.*\bFROM\b|(?:INSERT INTO|CREATE TABLE|UPDATE \w+ SET)\b'
+  r'|(?:sudo |pip3? |npm |git |docker |apt(?:-get)? |conda )[a-z]|(?:std::|\w+(?:->|::)\w).*;$'
+  r'|(?:public|private|protected|static) .*\(.*\)?$'
   r'|(?:SELECT|FROM|WHERE|ORDER BY|GROUP BY|HAVING|(?:LEFT |INNER |RIGHT |OUTER )*JOIN|VALUES|LIMIT'
   r'|DELETE FROM|ALTER TABLE|DROP TABLE|AND|OR) \S'
   r'|[\w.\[\]\'"]+\s*(?:[-+*/%|&]?=|:=)\s*(?:[^=\s].*)?[\w)\]}\'";,]$|\[\[?[\w.-]+\]\]?$'
@@ -39,8 +46,38 @@ _CODE = re.compile(
   r'|"[^"]*"\s*:\s*.*[,{\[\]}"\d]$|</?[a-zA-Z][^<>]*>\s*$|.*(?:[;{]|(?<!\w)\})$'
   r')'
 )
-_KEY = re.compile(r'\s*(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
-_PROSE_END = re.compile(r'(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]+')
+_DECLARED = (
+  r'(?:(?:public|private|protected|static|final|abstract|override) ){1,4}'
+  r'[\w<>\[\], ]*\w\(.*\)?\s*\{?$'
+)
+# Statements whose words stand in a row as those of prose do.
+_SHAPE = re.compile(
+  r'\s*+(?:(?:async )?for \w+(?:, ?\w+)* in [\w.\[\]]+(?:\([^()]*(?:\([^()]*\))?[^()]*\))?:$'
+  r'|if __name__ =='
+  r'|(?:if|while|elif|assert) (?:not )?[\w.\[\]]+(?: (?:not )?in | is (?:not )?)[\w.\[\]()]+:?$'
+  r'|(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE|DROP TABLE|FROM|WHERE) \S.*'
+  r'|return [\w.]+ if .* else '
+  rf'|{_DECLARED})'
+)
+_JSON_VALUE = r'(?:"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?|true|false|null|[\[{].*)'
+# Code even where it has no neighbour.
+_SURELY = re.compile(
+  r'\s*+(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import '
+  r'|import \w+(?:\.\w+)* as '
+  r'|console\.\w+\(|print\(.*\)$|SELECT\b.*\bFROM\b|INSERT INTO \w+.*\bVALUES\b|UPDATE \w+ SET\b'
+  r'|DELETE FROM \w+(?: WHERE\b.*)?;?$|(?:CREATE|ALTER|DROP) TABLE\b|<!DOCTYPE|if __name__ =='
+  r'|for \w+(?:, ?\w+)* in (?:range|enumerate|zip|sorted|len|reversed)\(.*:$'
+  rf'|"[\w.$@-]+"\s*:\s*{_JSON_VALUE}\s*,?$'
+  # A shell's.
+  r'|\$ [a-z./~][\w./-]*(?: .*)?$'
+  rf'|(?:sudo )?{protected_spans.TOOL}(?: [^\s]+)*(?<![.?!:])$'
+  # C's and Java's.
+  r'|(?:std::|[\w.]+(?:->|::)\w).*;$'
+  rf'|{_DECLARED}'
+  r')'
+)
+_KEY = re.compile(r'\s*+(?:- )?[a-z][a-z0-9_.-]*:(?: \S.*)?$')
+_PROSE_END = re.compile(r'(?<![^\W\d_])(?:[^\W\d_]+[,;]?\s+){3}[^\W\d_]')
 
 # What a few-shot block calls its parts: a sentence by itself, so that it is the same in each.
 _LABEL = re.compile(r'(?P<label>[^\W\d_][^:：.!?|\n]{0,40})(?P<colon>\s?[:：](?:\s+|$))')
@@ -56,7 +93,11 @@ _LABELS = frozenset(
 )
 _OPTION = re.compile(r'(?:(?<=[\s,;])|^)(?:\(?(?P<letter>[A-Ha-h])[.)]|\(?(?P<digit>[1-8])\))\s+')
 
-_COMMENT = re.compile(r'\s*(?:#(?!#)|//|/\*|\*\s|--\s|;)')
+_LONGEST_CODE = 4_000  # characters of a line that is looked at as code
+_LONGEST_HEAD = 200
+_NEAR = 12  # characters behind a head
+
+_COMMENT = re.compile(r'\s*+(?:#(?!#)|//|/\*|\*\s|--\s|;|"""|\'\'\')')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +225,18 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
   Between two of them, up to three lines apart, comments and what is no prose are code as well.
   Prose ends in ';' too: a line by itself is taken for code only where it can be nothing else.
   """
-  like = [bool(_CODE.match(line)) and _is_code(line) for line in lines]
-  near = [any(like[max(0, i - 1) : i] + like[i + 1 : i + 2]) for i in range(len(lines))]
-  code = [like[i] and (near[i] or _surely_code(lines[i])) for i in range(len(lines))]
+  short = [len(line) <= _LONGEST_CODE for line in lines]
+  sure = [s and bool(_SURELY.match(line)) for s, line in zip(short, lines, strict=True)]
+  like = [
+    sure[i] or (short[i] and bool(_CODE.match(line)) and _is_code(line))
+    for i, line in enumerate(lines)
+  ]
+  rows_of_data = _comma_rows(lines)
+  near = []
+  for i, line in enumerate(lines):
+    reach = 3 if line[:1].isspace() else 1  # a body may have words of its own in it
+    near.append(any(like[max(0, i - reach) : i] + like[i + 1 : i + 1 + reach]))
+  code = [sure[i] or (like[i] and near[i]) or rows_of_data[i] for i in range(len(lines))]
   code = [x or y for x, y in zip(code, _yaml(lines), strict=True)]
   marked = [i for i, is_code in enumerate(code) if is_code]
   for before, after in itertools.pairwise(marked):
@@ -195,6 +245,26 @@ def _code_lines(lines: Sequence[str]) -> list[bool]:
       for i, line in enumerate(between, before + 1):
         code[i] = bool(_COMMENT.match(line)) or not _PROSE_END.search(line)
   return code
+
+
+def _comma_rows(lines: Sequence[str]) -> list[bool]:
+  """Rows of CSV: two lines or more with as many commas, two at least, and no space after any."""
+  made = [False] * len(lines)
+  counted = [(i, _commas(line)) for i, line in enumerate(lines)]
+  for commas, group in itertools.groupby(counted, lambda pair: pair[1]):
+    found = [i for i, _ in group]
+    if commas >= 2 and len(found) >= 2:
+      for i in found:
+        made[i] = True
+  return made
+
+
+def _commas(line: str) -> int:
+  """Commas between cells; 0 for a line of prose."""
+  if len(line) > _LONGEST_CODE or ',' not in line:
+    return 0
+  bare = re.sub(r'"[^"]*"', '', line)
+  return 0 if re.search(r',\s|[.!?]\s', bare) else bare.count(',')
 
 
 def _yaml(lines: Sequence[str]) -> list[bool]:
@@ -232,18 +302,7 @@ def _end_of(opened: re.Match[str]) -> str:
 def _is_code(line: str) -> bool:
   """Not four words in a row, unless they are in a comment or a string of it."""
   bare = re.sub(r'"[^"]*"|\'[^\']*\'|//.*|#.*|/\*.*', '', line)
-  return not _PROSE_END.search(bare)
-
-
-def _surely_code(line: str) -> bool:
-  return bool(
-    re.match(
-      r'\s*(?:>>> |#include\b|#!/|(?:async )?def \w+\(.*:$|from [\w.]+ import '
-      r'|import \w+(?:\.\w+)* as '
-      r'|console\.\w+\(|print\(.*\)$|SELECT\b.*\bFROM\b|<!DOCTYPE)',
-      line,
-    )
-  )
+  return not _PROSE_END.search(bare) or bool(_SHAPE.match(line))
 
 
 def _has_words(text: str) -> bool:
@@ -267,8 +326,7 @@ def _line(
     return made
   made = []
   for marker, text in _options(line):
-    head = _HEAD.match(text)
-    at = head.end() if head else 0
+    at = _head(text)
     made += [Piece(marker + text[:at], False)]
     if (label := _LABEL.match(text, at)) and _key(label['label']) in labels:
       name = label['label'].rstrip()
@@ -276,6 +334,17 @@ def _line(
       at = label.end()
     made += _text(text[at:], language, longest)
   return made
+
+
+def _head(line: str) -> int:
+  """Where what begins a line and is no language ends."""
+  found = _HEAD.match(line, 0, _LONGEST_HEAD)
+  end = found.end() if found else 0
+  if not end or not line[:end].strip():
+    return end
+  # The number of a move in a game is none of a list.
+  spans = protected_spans.find(line[: end + _NEAR])
+  return next((s.start for s in spans if s.start < end < s.end), end)
 
 
 def _options(line: str) -> list[tuple[str, str]]:
@@ -298,7 +367,11 @@ def _labels(lines: Sequence[str]) -> frozenset[str]:
   counted = collections.Counter(
     _key(found['label'])
     for line in lines
-    if (found := _LABEL.match(line, head.end() if (head := _HEAD.match(line)) else 0))
+    if (
+      found := _LABEL.match(
+        line, head.end() if (head := _HEAD.match(line, 0, _LONGEST_HEAD)) else 0
+      )
+    )
   )
   return frozenset(label for label, n in counted.items() if n > 1 or label in _LABELS)
 
@@ -313,10 +386,15 @@ def _is_row(line: str) -> bool:
 
 def _cells(line: str) -> list[str]:
   """A line cut at its bars and tabs, which are pieces too; those of fields and code cut nothing."""
+  bars = list(re.finditer(r'(?<!\\)\||\t', line))
+  if not bars:
+    return [line]
   made, at = [], 0
-  fixed = [(s.start, s.end) for s in protected_spans.find(line) if s.kind in ('field', 'code')]
-  for bar in re.finditer(r'(?<!\\)\||\t', line):
-    if not any(start < bar.start() < end - 1 for start, end in fixed):
+  fixed = [s for s in protected_spans.find(line) if s.kind in ('field', 'code')]
+  starts = [s.start for s in fixed]
+  for bar in bars:
+    before = bisect.bisect_left(starts, bar.start())
+    if not (before and bar.start() < fixed[before - 1].end - 1):
       made += [line[at : bar.start()], bar[0]]
       at = bar.end()
   return [*made, line[at:]]
@@ -335,7 +413,8 @@ def _text(text: str, language: str, longest: int) -> list[Piece]:
 
 def _whole(parts: Sequence[str], text: str) -> list[str]:
   """Sentences joined again where an end fell into a protected piece (a dot in a URL)."""
-  spans = [(s.start, s.end) for s in protected_spans.find(text)]
+  spans = protected_spans.find(text)
+  starts = [span.start for span in spans]
   made: list[str] = []
   at, glue = 0, False
   for part in parts:
@@ -344,5 +423,6 @@ def _whole(parts: Sequence[str], text: str) -> list[str]:
     else:
       made.append(part)
     at += len(part)
-    glue = any(start < at < end for start, end in spans)
+    before = bisect.bisect_left(starts, at)
+    glue = bool(before) and at < spans[before - 1].end
   return made

@@ -6,13 +6,14 @@ holds is taken. So a release with more or fewer languages than another needs no 
 """
 
 import dataclasses
-import functools
-from collections.abc import Collection, Mapping, Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import babel.core
 
 from aya_train.tasks.languages import aya101, language_codes
+from aya_train.translation import language_forms
 
 Family = Literal['nllb', 'madlad', 'm2m100', 'opus', 'prompted']
 FAMILIES: tuple[Family, ...] = ('nllb', 'madlad', 'm2m100', 'opus', 'prompted')
@@ -23,6 +24,17 @@ _NLLB_OTHER = {'kor_Kore': 'kor_Hang', 'sat_Olck': 'sat_Beng', 'zho_Hani': 'zho_
 
 # Two-letter tags that M2M-100 has in another form than ISO 639 or CLDR.
 _M2M_OTHER = {'nso': 'ns', 'fil': 'tl', 'heb': 'he', 'nor': 'no'}
+
+_CHINESE = {'Hani': 'Hans'}  # which models call Chinese in simplified characters
+
+# Languages that one family has as a whole and another by the member that is usual for it.
+_MEMBERS = {
+  'aym': ('ayr',),
+  'ful': ('fuv', 'fuc', 'fub', 'fuf'),
+  'kau': ('knc',),
+  'orm': ('gaz',),
+  'que': ('quy',),
+}
 
 # Tags of MADLAD-400 in other forms than mC4's, by ISO 639-3; its tags are BCP 47's.
 _MADLAD_OTHER = {'heb': 'iw', 'jav': 'jv', 'nor': 'no', 'twi': 'ak', 'kur': 'ku', 'zho': 'zh'}
@@ -79,6 +91,7 @@ def find(asked: str, family: Family, vocabulary: Collection[str]) -> Named:
     language_codes.UnknownLanguageError: no table has the code.
     LacksLanguageError: the model lacks the language, or has it in another script only.
   """
+  code = language_forms.code_of(asked)
   variety = _variety(asked)
   if family == 'prompted':
     return Named(asked, variety.code, variety.script, '')
@@ -87,14 +100,17 @@ def find(asked: str, family: Family, vocabulary: Collection[str]) -> Named:
     return Named(asked, variety.code, _script_of(own, variety.script), own)
   if family == 'opus' and family_of(vocabulary) is None:  # of one pair
     return Named(asked, variety.code, variety.script, '')
-  for token in candidates(asked, family):
+  for token in candidates(code, family):
     if token in vocabulary:
       return Named(asked, variety.code, _script_of(token, variety.script), token)
   has = languages_of(family, vocabulary)
+  near = [token for token in has if _code_of(token) == variety.code]
+  near = near or difflib.get_close_matches(code, has, n=4, cutoff=0.6)
+  said = f', the nearest of which are {", ".join(near[:4])}' if near else ''
   raise LacksLanguageError(
     f'the model has no {aya101.described(variety.code)} in {variety.script}, asked for as '
-    f'{asked!r} (looked for {", ".join(candidates(asked, family)[:6])}); it has {len(has)} '
-    f'languages: {", ".join(has[:12])}{" ..." if len(has) > 12 else ""}'
+    f'{asked!r} (looked for {", ".join(candidates(code, family)[:6]) or "no other"}); it has '
+    f'{len(has)} languages{said}: {", ".join(has[:12])}{" ..." if len(has) > 12 else ""}'
   )
 
 
@@ -169,22 +185,23 @@ def _own(asked: str, family: Family) -> str:
   }.get(family, asked)
 
 
-def _variety(asked: str) -> language_codes.Variety:
-  code = asked.strip().strip('<>_').removeprefix('2')
+def _code_of(token: str) -> str:
   try:
-    return language_codes.resolve(code)
+    return _variety(token).code
   except language_codes.UnknownLanguageError:
-    if (longer := _three_letters().get(code.lower())) is None:
-      raise
-    return language_codes.resolve(longer)
+    return ''
 
 
-@functools.cache
-def _three_letters() -> Mapping[str, str]:
-  """ISO 639-3 by two letters, of languages beyond those that `language_codes` has them of."""
-  aliases = babel.core.get_global('language_aliases')
-  made = {two: three for three, two in aliases.items() if (len(three), len(two)) == (3, 2)}
-  return made | {two: three for three, two in _M2M_OTHER.items()}
+def _variety(asked: str) -> language_codes.Variety:
+  try:
+    return language_codes.resolve(language_forms.code_of(asked))
+  except language_codes.UnknownLanguageError as error:
+    near = language_forms.nearest(asked)
+    said = f'; did you mean {" or ".join(near)}?' if near else ''
+    raise language_codes.UnknownLanguageError(
+      f'unknown language {asked!r}: no table here has it as a code of ISO 639, BCP 47 or FLORES, '
+      f'or as an English name{said}'
+    ) from error
 
 
 def _names_script(asked: str) -> bool:
@@ -211,6 +228,7 @@ def _nllb(asked: str, variety: language_codes.Variety) -> list[str]:
   """
   own = f'{_first(asked)}_{variety.script}'
   made = [own, f'{variety.code}_{variety.script}']
+  made += [f'{code}_{variety.script}' for code in _MEMBERS.get(variety.code, ())]
   if variety.of_aya:
     flores = aya101.BY_CODE[variety.code].flores
     made += [code for code in flores if code.endswith(variety.script)]
@@ -243,12 +261,16 @@ def _tags(asked: str, variety: language_codes.Variety) -> list[str]:
     made += [row.mc4, row.cldr]
   aliases = babel.core.get_global('language_aliases')
   made += [aliases.get(variety.code), variety.code]
+  made += [aliases.get(whole, whole) for whole, of in _MEMBERS.items() if variety.code in of]
   return [tag for tag in made if tag]
 
 
-def _usual(variety: language_codes.Variety) -> str:
-  """The script that the language has where its code says none."""
-  return language_codes.resolve(variety.code).script
+def _is_usual(asked: str, variety: language_codes.Variety) -> bool:
+  """Whether the language, or the dialect that was asked for, is written so if nobody says how."""
+  first = _first(asked)
+  known = first if language_forms.is_known(first) else variety.code
+  usual = language_codes.resolve(known).script
+  return _CHINESE.get(usual, usual) == _CHINESE.get(variety.script, variety.script)
 
 
 def _madlad(asked: str, variety: language_codes.Variety) -> list[str]:
@@ -256,11 +278,11 @@ def _madlad(asked: str, variety: language_codes.Variety) -> list[str]:
   tags = [t for t in (other, *_tags(asked, variety)) if t]
   marked = [f'{tag}_{variety.script}' for tag in tags]
   # Another script than the usual one has a tag with the script or none at all.
-  return marked + tags if variety.script == _usual(variety) else marked
+  return marked + tags if _is_usual(asked, variety) else marked
 
 
 def _m2m(asked: str, variety: language_codes.Variety) -> list[str]:
-  if variety.script != _usual(variety):
+  if not _is_usual(asked, variety):
     return []
   other = None if _dialect(asked, variety) else _M2M_OTHER.get(variety.code)
   return [t for t in (other, *_tags(asked, variety)) if t]
@@ -272,4 +294,4 @@ def _opus(asked: str, variety: language_codes.Variety) -> list[str]:
   if variety.of_aya and not _dialect(asked, variety):
     codes += [code.partition('_')[0] for code in aya101.BY_CODE[variety.code].flores]
   marked = [f'{code}_{variety.script}' for code in codes]
-  return [*codes, *marked] if variety.script == _usual(variety) else marked
+  return [*codes, *marked] if _is_usual(asked, variety) else marked

@@ -29,6 +29,31 @@ _NUMBER = re.compile(
   '|[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u218b\u2460-\u24ff\u2776-\u2793]'
 )
 _LOOP = re.compile(r'(.{1,80}?)\1{3,}', re.DOTALL)
+_BRACKETS = re.compile(r'\[[^\[\]\n]*\]')
+# Languages whose sentences the identifier takes for one another's.
+_ALIKE = tuple(
+  map(
+    frozenset,
+    (
+      ('ind', 'msa', 'jav', 'sun'),
+      ('nor', 'dan', 'swe'),
+      ('xho', 'zul'),
+      ('fil', 'ceb'),
+      ('mri', 'haw', 'smo'),
+      ('spa', 'glg', 'cat', 'por'),
+      ('fin', 'est'),
+      ('lit', 'lav'),
+      ('hin', 'nep', 'mar'),
+      ('ces', 'slk'),
+      ('hrv', 'srp', 'bos', 'slv'),
+      ('bul', 'mkd'),
+      ('rus', 'ukr', 'bel'),
+      ('swa', 'nya'),
+      ('yid', 'heb'),
+      ('nso', 'sot', 'tsn'),
+    ),
+  )
+)
 _WORD = re.compile(r'[^\W\d_]{3,}')
 _SPACELESS_WEIGHT = 2.5  # a character of Chinese or Thai, in letters of an alphabet
 
@@ -149,8 +174,13 @@ def lost_numbers(pair: Pair, limits: Thresholds) -> bool:
 
 
 def lost_pieces(pair: Pair, limits: Thresholds) -> bool:
-  """A protected piece (code, URL, field, markup, emoji) is missing or changed."""
+  """A protected piece (code, URL, field, markup, emoji) is missing or changed, or a bracket is.
+
+  The words of `[Your Name]` are translated, and stay in their brackets.
+  """
   del limits
+  if len(_BRACKETS.findall(pair.source)) != len(_BRACKETS.findall(pair.translation)):
+    return True
   return any(pair.translation.count(piece) < n for piece, n in _protected(pair.source).items())
 
 
@@ -159,14 +189,22 @@ def wrong_script(pair: Pair, limits: Thresholds) -> bool:
   text = prose(pair.translation)
   if not limits.language or sum(scripts.counts(text).values()) < answer_language.SCRIPT_LETTERS:
     return False
-  return scripts.main(text) != scripts.alike(pair.script)
+  # A name of seven letters says less than four characters of Chinese.
+  return scripts.main(text, _SPACELESS_WEIGHT) != scripts.alike(pair.script)
 
 
 def wrong_language(pair: Pair, limits: Thresholds) -> bool:
   """The identifier is sure of another language; what it cannot tell passes."""
   if not limits.language or not _variety_known(pair):
     return False
-  return answer_language.answers_in(prose(pair.translation), pair.language) is False
+  text = prose(pair.translation)
+  if not answer_language.script_fits(text, pair.language):  # which `wrong_script` looks at
+    return False
+  if answer_language.answers_in(text, pair.language) is not False:
+    return False
+  told = answer_language.identify(text).language
+  code = language_codes.resolve(pair.language).code
+  return not any({told, code} <= alike for alike in _ALIKE)
 
 
 def untranslated(pair: Pair, limits: Thresholds) -> bool:

@@ -5,6 +5,7 @@ answer, has one translation. Where a mark of a protected piece did not come back
 translated once more, in the fragments between its protected pieces.
 """
 
+import collections
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class Counts:
   Attributes:
     rows, accepted: rows.
     rejected: by reason.
-    sentences, unique: of the rows, and how many were translated.
+    sentences, unique: of the rows, and how many were translated with them.
     tokens: of the unique sentences, in the engine's tokens.
     retried: sentences that lost a mark and were translated in fragments.
   """
@@ -122,6 +123,22 @@ class Counts:
     return cls(**{**value, 'rejected': Counter(value['rejected'])})
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+  """Translations that were made before, by what the engine was given; None where it did not end.
+
+  Attributes:
+    there: into the target.
+    back: from it.
+  """
+
+  there: dict[str, str | None]
+  back: dict[str, str | None]
+
+
+NOTHING = Known({}, {})
+
+
 def translate(
   rows: Sequence[Mapping[str, Any]],
   engine: Engine,
@@ -129,6 +146,7 @@ def translate(
   target: engine_languages.Named,
   settings: Settings,
   way_back: 'WayBack | None' = None,
+  known: Known = NOTHING,
 ) -> tuple[list[Translated], Counts]:
   """Translates rows.
 
@@ -138,6 +156,7 @@ def translate(
     source, target: languages as the engine has them.
     settings: see there.
     way_back: what translates back, for that gate; None without it.
+    known: what is not translated again.
 
   Returns:
     What became of each row, in order, and the counts.
@@ -146,14 +165,13 @@ def translate(
     ValueError: the engine gave another number of translations than it was given sentences, or the
       scorer of scores.
   """
-  cut = [
-    {c: documents.pieces(text_of(row, c), source.code, settings.longest) for c in settings.columns}
-    for row in rows
-  ]
+  cut = [_cut(row, source.code, settings) for row in rows]
   every = [s for row in cut for parts in row.values() for s in documents.sentences_of(parts)]
   unique = sentence_batches.unique(every)
-  counts = Counts(rows=len(rows), sentences=len(every), unique=len(unique))
-  made, refused = _sentences(unique, engine, source, target, settings, counts)
+  counts = Counts(rows=len(rows), sentences=len(every))
+  made, refused, _ = _sentences(
+    unique, engine, source, target, settings, counts, known=known.there, counted=True
+  )
   limits = settings.limits(target)
   for sentence, text in made.items():
     if text is not None:
@@ -163,13 +181,59 @@ def translate(
     for row, parts in zip(rows, cut, strict=True)
   ]
   if way_back is not None:
-    results = _with_way_back(results, cut, made, way_back, settings, limits, counts)
+    results = _with_way_back(results, cut, made, way_back, settings, limits, counts, known)
   if settings.scorer:
     results = _with_scores(results, settings, source, target, limits)
   for result in results:
     counts.accepted += result.accepted
     counts.rejected.update([result.reason] if result.reason else [])
   return results, counts
+
+
+def inputs(rows: Sequence[Mapping[str, Any]], language: str, settings: Settings) -> dict[str, str]:
+  """What the engine is given for rows, each once, and the first sentence that it is made of."""
+  made: dict[str, str] = {}
+  for row in rows:
+    for parts in _cut(row, language, settings).values():
+      for sentence in documents.sentences_of(parts):
+        made.setdefault(protected_spans.mask(sentence).text, sentence)
+  return made
+
+
+def translate_sentences(
+  sentences: Sequence[str],
+  engine: Engine,
+  source: engine_languages.Named,
+  target: engine_languages.Named,
+  settings: Settings,
+  way_back: 'WayBack | None' = None,
+) -> tuple[Known, Counts]:
+  """Translates sentences, each once, for `translate` to know.
+
+  Args:
+    sentences: of `inputs`.
+    engine, source, target, settings, way_back: as of `translate`.
+
+  Raises:
+    ValueError: the engine gave another number of translations than it was given sentences.
+  """
+  counts = Counts()
+  made, _, there = _sentences(sentences, engine, source, target, settings, counts, counted=True)
+  if way_back is None:
+    return Known(there, {}), counts
+  texts = sentence_batches.unique(text for text in made.values() if text is not None)
+  _, _, back = _sentences(
+    texts, way_back.engine, way_back.source, way_back.target, settings, counts
+  )
+  return Known(there, back), counts
+
+
+def _cut(
+  row: Mapping[str, Any], language: str, settings: Settings
+) -> dict[str, list[documents.Piece]]:
+  return {
+    c: documents.pieces(text_of(row, c), language, settings.longest) for c in settings.columns
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +258,7 @@ def _with_way_back(
   settings: Settings,
   limits: Thresholds,
   counts: Counts,
+  known: Known,
 ) -> list[Translated]:
   """Accepted rows with the chrF of their way back, rejected where it is too low."""
   sentences = [
@@ -201,7 +266,9 @@ def _with_way_back(
     for result, row in zip(results, cut, strict=True)
   ]
   texts = sentence_batches.unique(made[s] or '' for row in sentences for s in row)
-  back, _ = _sentences(texts, way_back.engine, way_back.source, way_back.target, settings, counts)
+  back, _, _ = _sentences(
+    texts, way_back.engine, way_back.source, way_back.target, settings, counts, known=known.back
+  )
   checked = []
   for result, row in zip(results, sentences, strict=True):
     if row:
@@ -261,11 +328,20 @@ def _sentences(
   target: engine_languages.Named,
   settings: Settings,
   counts: Counts,
-) -> tuple[dict[str, str | None], dict[str, str]]:
-  """Translations of sentences, and why some have None: no end, or pieces lost in both ways."""
+  *,
+  known: Mapping[str, str | None] = NOTHING.there,
+  counted: bool = False,
+) -> tuple[dict[str, str | None], dict[str, str], dict[str, str | None]]:
+  """Translates sentences.
+
+  Returns:
+    Translations; why some have None: no end, or pieces lost in both ways; and what the engine gave
+    for each text that it was given.
+  """
   masked = {s: protected_spans.mask(s) for s in unique}
-  first = _run([m.text for m in masked.values()], engine, source, target, settings)
+  first = _run([m.text for m in masked.values()], engine, source, target, settings, known)
   counts.tokens += sum(first[1].values())
+  counts.unique += len([s for s in unique if masked[s].text not in known]) if counted else 0
   answers = {s: first[0][m.text] for s, m in masked.items()}
   made: dict[str, str | None] = {
     s: None if (t := answers[s]) is None else protected_spans.restore(t, m)
@@ -273,10 +349,10 @@ def _sentences(
   }
   refused = {s: quality_gates.UNFINISHED for s, t in answers.items() if t is None}
   lost = [s for s, t in made.items() if t is None and s not in refused]
-  counts.retried += len(lost)
+  counts.retried += len([s for s in lost if masked[s].text not in known])
   cut = {s: _fragments(s) for s in lost}
   texts = [core for parts in cut.values() for _, core, _ in parts if core]
-  second = _run(texts, engine, source, target, settings)
+  second = _run(texts, engine, source, target, settings, _either(first[0], known))
   counts.tokens += sum(second[1].values())
   for sentence, parts in cut.items():
     if any(core and second[0][core] is None for _, core, _ in parts):
@@ -288,7 +364,13 @@ def _sentences(
       refused[sentence] = quality_gates.LOST_PROTECTED
     else:
       made[sentence] = joined
-  return made, refused
+  return made, refused, {**first[0], **second[0]}
+
+
+def _either(
+  first: Mapping[str, str | None], known: Mapping[str, str | None]
+) -> Mapping[str, str | None]:
+  return collections.ChainMap(dict(first), known)  # type: ignore[arg-type]
 
 
 def _fragments(sentence: str) -> list[tuple[str, str, str]]:
@@ -310,11 +392,13 @@ def _run(
   source: engine_languages.Named,
   target: engine_languages.Named,
   settings: Settings,
+  known: Mapping[str, str | None],
 ) -> tuple[dict[str, str | None], dict[str, int]]:
-  """Translations and lengths by text."""
-  texts = sentence_batches.unique(texts)
+  """Translations by text, those that are known too; and lengths of the others."""
+  every = sentence_batches.unique(texts)
+  found = {text: known[text] for text in every if text in known}
+  texts = [text for text in every if text not in known]
   lengths = dict(zip(texts, engine.lengths(texts), strict=True))
-  found: dict[str, str | None] = {}
   for batch in sentence_batches.batches(
     texts, [*lengths.values()], tokens=settings.batch_tokens, most=settings.batch_sentences
   ):

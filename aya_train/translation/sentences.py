@@ -14,6 +14,7 @@ from typing import Any
 _ICU_ENDS = re.compile('[។៕༎།᙮᠃᠉꘎꘏꛳꛷꡶꡷᭞᭟꧉꫰꯫]')
 # A mark that a text without spaces ends a sentence with is one wherever it stands.
 _WITHOUT_SPACE = re.compile('(?<=[。！？｡])(?=[^。！？｡」』”’）)\\]】》〉\\s])')
+_LONGEST_PART = 10_000  # characters that sentencex is given, whose time grows with their square
 LONGEST = 1_000  # characters; NLLB was trained on sentences, and drops the rest of long ones
 _SOFT_ENDS = re.compile(r'(?<=[;:；：،؛၊፣፤፥,，、])\s*|\s+')
 
@@ -34,12 +35,22 @@ def split(text: str, language: str, longest: int = LONGEST) -> list[str]:
   Raises:
     MissingSplitterError: that.
   """
-  pieces = _sentencex()(_tag(language), text)
-  if ''.join(pieces) != text:  # it normalises what is no text: then nothing is cut
-    pieces = [text]
-  pieces = [part for piece in pieces for part in _further(piece)]
+  found = [piece for part in _parts(text) for piece in _sentencex()(_tag(language), part)]
+  if ''.join(found) != text:  # it normalises what is no text: then nothing is cut
+    found = [text]
+  pieces = [part for piece in found for part in _further(piece)]
   cut = [part for piece in _merged(pieces) for part in _shortened(piece, longest)]
   return [piece for piece in cut if piece]
+
+
+def _parts(text: str) -> list[str]:
+  """A text, or parts of one that is too long to be looked through at once."""
+  made, at = [], 0
+  while len(text) - at > _LONGEST_PART:
+    end = text.rfind(' ', at + _LONGEST_PART // 2, at + _LONGEST_PART) + 1 or at + _LONGEST_PART
+    made.append(text[at:end])
+    at = end
+  return [*made, text[at:]]
 
 
 @functools.cache
@@ -69,13 +80,17 @@ def _spans(breaker: Any, text: str) -> list[tuple[int, int]]:
 
 def _merged(pieces: list[str]) -> list[str]:
   """Pieces without a letter or digit (a closing quote, a mark) stay with the one before."""
-  made: list[str] = []
+  made: list[list[str]] = []
+  says = False  # whether the last one does
   for piece in pieces:
-    if made and not all(any(c.isalnum() for c in text) for text in (piece, made[-1])):
-      made[-1] += piece
+    has = any(c.isalnum() for c in piece)
+    if made and not (has and says):
+      made[-1].append(piece)
+      says = says or has
     else:
-      made.append(piece)
-  return made
+      made.append([piece])
+      says = has
+  return [''.join(parts) for parts in made]
 
 
 def _shortened(sentence: str, longest: int) -> list[str]:
@@ -83,13 +98,14 @@ def _shortened(sentence: str, longest: int) -> list[str]:
 
   One without either (Thai, a long word) is cut between characters that ICU keeps apart.
   """
-  made = []
-  while longest and len(sentence) > longest:
-    ends = [m.end() for m in _SOFT_ENDS.finditer(sentence, 0, longest) if m.end() > longest // 2]
-    end = ends[-1] if ends else _word_end(sentence, longest)
-    made.append(sentence[:end])
-    sentence = sentence[end:]
-  return [*made, sentence]
+  made, at = [], 0
+  while longest and len(sentence) - at > longest:
+    ends = [m.end() for m in _SOFT_ENDS.finditer(sentence, at, at + longest)]
+    end = next((e for e in reversed(ends) if e - at > longest // 2), None)
+    end = end or at + _word_end(sentence[at : at + 2 * longest], longest)
+    made.append(sentence[at:end])
+    at = end
+  return [*made, sentence[at:]]
 
 
 def _word_end(text: str, longest: int) -> int:

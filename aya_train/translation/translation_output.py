@@ -15,9 +15,14 @@ from etils import epath
 
 from aya_train.tasks import storage
 from aya_train.tasks.languages import aya101
-from aya_train.translation import row_translation, translated_shards, translation_units
+from aya_train.translation import (
+  repeated_sentences,
+  row_translation,
+  translated_shards,
+  translation_jobs,
+)
 from aya_train.translation.engine_languages import Named
-from aya_train.translation.translation_units import Job
+from aya_train.translation.translation_jobs import Job
 
 MANIFEST = 'manifest.json'
 REPORT = 'report.json'
@@ -94,7 +99,7 @@ def finish(
     'name': source.result,
     'source': dataclasses.asdict(source),
     'translated_by': made_with,
-    'columns': list(translation_units.settings_of(job.settings).columns),
+    'columns': list(translation_jobs.settings_of(job.settings).columns),
     'rejected': dict(sorted(totals.items())),
     'languages': languages,
   }
@@ -154,7 +159,7 @@ def licenses_of(source: Source, model_license: str) -> str:
 
 
 def _scorer(job: Job) -> str:
-  return translation_units.settings_of(job.settings).scorer
+  return translation_jobs.settings_of(job.settings).scorer
 
 
 def _split(source: Source, target: str) -> str:
@@ -168,7 +173,7 @@ def _word(code: str) -> str:
 
 def _results(work: epath.Path, job: Job, target: str) -> Iterator[dict[str, Any]]:
   for unit in range(job.units):
-    yield from translation_units.read(translation_units.unit_file(work, unit, target))[0]
+    yield from translation_jobs.read(translation_jobs.unit_file(work, unit, target))[0]
 
 
 def _language(
@@ -184,21 +189,22 @@ def _language(
   figures: dict[str, list[float]] = collections.defaultdict(list)
   examples: list[dict[str, Any]] = []
   refused: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+  for _, of_repeated in repeated_sentences.results(work, job, named.asked):
+    counts.add(of_repeated)
   path = output / REJECTS / f'{_word(named.asked)}.jsonl'
   path.parent.mkdir(parents=True, exist_ok=True)
+  storage.remove_leftovers(path.parent)
   partial = storage.temporary(path)
   with partial.open('w') as file:
     for unit in range(job.units):
-      results, of_unit = translation_units.read(
-        translation_units.unit_file(work, unit, named.asked)
-      )
+      results, of_unit = translation_jobs.read(translation_jobs.unit_file(work, unit, named.asked))
       counts.add(of_unit)
       for result in results:
         for name in ('ratio', 'chrf', 'score'):
           if name in result:
             figures[name].append(result[name])
         if reason := result['reason']:
-          file.write(translation_units.to_line(result) + '\n')
+          file.write(translation_jobs.to_line(result) + '\n')
           if len(refused[reason]) < EXAMPLES:
             refused[reason].append(_example(result, job))
         else:
@@ -218,7 +224,7 @@ def _language(
 
 
 def _example(result: Mapping[str, Any], job: Job) -> dict[str, Any]:
-  columns = translation_units.settings_of(job.settings).columns
+  columns = translation_jobs.settings_of(job.settings).columns
   return {
     'source': {c: result['source'][c] for c in columns},
     'translation': {c: result['row'][c] for c in columns},
@@ -231,7 +237,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> bool:
-  return translation_units.is_utf8(json.dumps(value, ensure_ascii=False))
+  return translation_jobs.is_utf8(json.dumps(value, ensure_ascii=False))
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:

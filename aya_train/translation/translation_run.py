@@ -4,6 +4,7 @@ A run that was killed goes on when it is given again, to the same bytes; languag
 finished one.
 """
 
+import collections
 import dataclasses
 import json
 import logging
@@ -17,23 +18,24 @@ from aya_train import lease
 from aya_train.tasks import storage
 from aya_train.tasks.building import work_runner
 from aya_train.translation import (
-  documents,
   engine_languages,
   model_licenses,
-  row_translation,
+  repeated_sentences,
   scorers,
+  translation_jobs,
   translation_output,
   translation_units,
 )
 from aya_train.translation.engines import Engine
+from aya_train.translation.translation_jobs import EngineSpec, Job
 from aya_train.translation.translation_output import Source
-from aya_train.translation.translation_units import EngineSpec, Job
 
 logger = logging.getLogger(__name__)
 
 WORK = 'in_progress'
-_SAMPLED_ROWS = 100
-_SAMPLE = 64  # sentences whose time is measured for the estimate
+_SAMPLED = 1_000  # sentences whose tokens are counted for the estimate
+_SAMPLE = 64  # of these, whose time is measured
+_Piece = tuple[str, int, str]  # folder, number of a unit, language
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Rights:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """What the work will take, by the first rows and a timed sample of them.
+  """What the work will take, by its characters and a timed sample.
 
   Attributes:
     units: of work that are not done.
@@ -112,7 +114,7 @@ def translate(
     back: what translates back, for the gate of that name; None without it.
     settings: keyword arguments of `row_translation.Settings`, thresholds as a table.
     rights: licenses, and the policy that they and the source's are held against.
-    rows_of_unit: of a piece of work. Sentences are translated once within a unit.
+    rows_of_unit: of a piece of work.
     sample: rows that are drawn for each language, a different sample for each; 0 for all.
     workers: for the estimate, and of `runner` unless one is given.
     runner: where units run.
@@ -139,7 +141,7 @@ def translate(
   license_name = model_licenses.of_model(opened.family, engine.kind, rights.model)
   settings = dict(settings or {})
   _check(source, targets, opened, opened_back, license_name, rights, settings)
-  made_with = translation_units.settings_of_engines(opened, opened_back)
+  made_with = translation_jobs.settings_of_engines(opened, opened_back)
   job = Job(
     source.language,
     tuple(targets),
@@ -157,15 +159,13 @@ def translate(
     if finished:
       return json.loads((output / translation_output.REPORT).read_text())
     named = {n.asked: n for n in opened.languages(job.targets)}
-    pieces = [(str(work), unit, target) for target in job.targets for unit in range(job.units)]
-    todo = [p for p in pieces if not translation_units.unit_file(*p).exists()]
-    if len(todo) < len(pieces):
-      say(f'{len(pieces) - len(todo):,} of {len(pieces):,} units were done before')
-    if todo:
+    todo = _todo(job, work, run_units, say)
+    if any(todo):
       say(str(_estimate(job, work, opened, todo, workers, price)))
     if dry_run:
       return {}
-    _run(todo, run_units, say)
+    _run(repeated_sentences.run, todo[0], run_units, say, 'units of repeated sentences')
+    _run(translation_units.run, todo[1], run_units, say, 'units of rows')
     return translation_output.finish(output, work, job, source, named, license_name, rights.scorer)
 
 
@@ -189,7 +189,7 @@ def _check(
     back.languages([source.language])
     for target in targets:
       back.spoken(target)
-  scorer = translation_units.settings_of(settings).scorer
+  scorer = translation_jobs.settings_of(settings).scorer
   if scorer:
     if not rights.scorer:
       raise ValueError(f'--scorer {scorer}: name its license with --scorer_license')
@@ -218,15 +218,15 @@ def _begin(
   Raises:
     ValueError: the folder is of another job, or there are no rows.
   """
-  columns = translation_units.settings_of(job.settings).columns
+  columns = translation_jobs.settings_of(job.settings).columns
   work.mkdir(parents=True, exist_ok=True)
-  path = work / translation_units.JOB
+  path = work / translation_jobs.JOB
   begun = path.exists()
   unit = 0
   held: list[str] = []
 
   def put() -> None:
-    file = translation_units.rows_file(work, unit)
+    file = translation_jobs.rows_file(work, unit)
     text = ''.join(held)
     if begun and (not file.exists() or file.read_bytes() != text.encode()):
       raise ValueError(f'{work.parent} holds a translation of other rows: give another --output')
@@ -241,7 +241,7 @@ def _begin(
         f'{source.name}, row {number}: no text in {bad}, which --columns names; it has '
         f'{sorted(row)}'
       )
-    held.append(translation_units.to_line(dict(row)) + '\n')
+    held.append(translation_jobs.to_line(dict(row)) + '\n')
     if len(held) == job.rows_of_unit:
       put()
       unit, held = unit + 1, []
@@ -270,35 +270,60 @@ def _begin(
   return job, False
 
 
+def _todo(
+  job: Job, work: epath.Path, run_units: work_runner.Runner, say: Callable[[str], None]
+) -> tuple[list[_Piece], list[_Piece]]:
+  """Units that are left, of repeated sentences and of rows; for that the rows are cut."""
+  indices = {}
+  for group in repeated_sentences.groups(job):
+    left = [
+      (str(work), unit, group)
+      for unit in range(job.units)
+      if not repeated_sentences.cut_file(work, unit, group).exists()
+    ]
+    if left:
+      collections.deque(run_units(repeated_sentences.cut, left), 0)
+    indices[group] = found = repeated_sentences.gather(work, job, group)
+    if found.sentences:
+      say(
+        f'{found.sentences:,} sentences stand in several units, {found.times:,} times: each is '
+        f'translated once{"" if group == repeated_sentences.ALL else f" ({group})"}'
+      )
+  repeated, rows = [], []
+  for target in job.targets:
+    units = len(indices[repeated_sentences.group(job, target)].repeated)
+    repeated += [(str(work), unit, target) for unit in range(units)]
+    rows += [(str(work), unit, target) for unit in range(job.units)]
+  todo = (
+    [p for p in repeated if not repeated_sentences.unit_file(*p).exists()],
+    [p for p in rows if not translation_jobs.unit_file(*p).exists()],
+  )
+  every, left_over = len(repeated) + len(rows), sum(map(len, todo))
+  if left_over < every:
+    say(f'{every - left_over:,} of {every:,} units were done before')
+  return todo
+
+
 def _estimate(
   job: Job,
   work: epath.Path,
   engine: Engine,
-  todo: Sequence[tuple],
+  todo: tuple[Sequence[_Piece], Sequence[_Piece]],
   workers: int,
   price: float | None,
 ) -> Estimate:
-  settings = translation_units.settings_of(job.settings)
-  rows_file = translation_units.rows_file
-  lines = rows_file(work, todo[0][1]).read_bytes().split(b'\n')[:_SAMPLED_ROWS]
-  rows = [json.loads(line) for line in lines if line]
-  text_of = row_translation.text_of
-  unique = list(
-    dict.fromkeys(
-      sentence
-      for row in rows
-      for column in settings.columns
-      for sentence in documents.sentences_of(documents.pieces(text_of(row, column), job.source))
-    )
-  )
-  sampled = sum(len(line) + 1 for line in lines)
-  size = sum(rows_file(work, unit).stat().length for _, unit, _ in todo)
-  share = min(job.sample / job.rows, 1.0) if job.sample else 1.0
-  tokens = int(sum(engine.lengths(unique)) * size / max(sampled, 1) * share)
-  sample = unique[:_SAMPLE]
-  (into,) = engine.languages([todo[0][2]])
+  (_, unit, target) = (*todo[1], *todo[0])[0]
+  sample = repeated_sentences.examples(work, unit, repeated_sentences.group(job, target), _SAMPLED)
+  left = 0
+  for kind, pieces in zip(('repeated', 'own'), todo, strict=True):
+    for _, unit, into_ in pieces:
+      index = repeated_sentences.gather(work, job, repeated_sentences.group(job, into_))
+      left += getattr(index, kind)[unit]
+  tokens = int(sum(engine.lengths(sample)) * left / max(sum(map(len, sample)), 1))
+  (into,) = engine.languages([target])
   source = engine.spoken(job.source)
-  return Estimate(len(todo), tokens, _rate(engine, sample, source, into), workers, price)
+  rate = _rate(engine, sample[:_SAMPLE], source, into)
+  return Estimate(sum(map(len, todo)), tokens, rate, workers, price)
 
 
 def _rate(
@@ -317,14 +342,20 @@ def _rate(
 
 
 def _run(
-  todo: Sequence[tuple[str, int, str]], runner: work_runner.Runner, say: Callable[[str], None]
+  function: Callable[..., tuple[int, int]],
+  todo: Sequence[_Piece],
+  runner: work_runner.Runner,
+  say: Callable[[str], None],
+  what: str,
 ) -> None:
+  if not todo:
+    return
   began, told, rows, tokens = time.monotonic(), 0.0, 0, 0
-  for done, result in enumerate(runner(translation_units.run, todo), 1):
+  for done, result in enumerate(runner(function, todo), 1):
     rows, tokens = (rows, tokens) if result is None else (rows + result[0], tokens + result[1])
     seconds = time.monotonic() - began
     if seconds - told > 10 or done == len(todo):
       told = seconds
       left = seconds / done * (len(todo) - done)
       rates = f', {rows:,} rows, {tokens / max(seconds, 1e-6):,.0f} tokens/s' if rows else ''
-      say(f'{done:,} of {len(todo):,} units{rates}, {left / 60:,.1f} min left')
+      say(f'{done:,} of {len(todo):,} {what}{rates}, {left / 60:,.1f} min left')

@@ -74,6 +74,16 @@ _COLLECTION_ELSEWHERE = {
   'tmh': 'Latn',
 }
 
+# What translation models (MADLAD-400, M2M-100) have beyond all of these.
+_TRANSLATED_ELSEWHERE = {
+  **dict.fromkeys(
+    'ada cnh cos ful fub fuc fuf haw hil hmn iba kal orm otq roh sme'.split(), 'Latn'
+  ),
+  **dict.fromkeys('tet ton'.split(), 'Latn'),
+  **dict.fromkeys('ava che kaa kbd oss tyv udm'.split(), 'Cyrl'),
+  'div': 'Thaa',
+}
+
 # Evaluation sets beyond all of these: AmericasNLI.
 _EVALUATION_ELSEWHERE = dict.fromkeys(
   ('aym', 'bzd', 'cni', 'hch', 'nah', 'oto', 'shp', 'tar'), 'Latn'
@@ -165,7 +175,9 @@ def _varieties() -> dict[str, Variety]:
     code, _, script = flores.partition('_')
     known[flores.lower()] = Variety(code, script)
     known.setdefault(code, Variety(code, _LIKELY_SCRIPTS.get(code, script)))
-  for code, script in (_COLLECTION_ELSEWHERE | _EVALUATION_ELSEWHERE).items():
+  for code, script in (
+    _TRANSLATED_ELSEWHERE | _COLLECTION_ELSEWHERE | _EVALUATION_ELSEWHERE
+  ).items():
     known[code] = Variety(code, script)
   for language in aya101.LANGUAGES:
     usual = Variety(language.code, language.script_code)

@@ -78,16 +78,20 @@ def counts(text: str) -> Counter[str]:
   return Counter(script for script in found if script)
 
 
-def main(text: str) -> str:
+def main(text: str, spaceless: float = 1.0) -> str:
   """The script of most letters, as languages name it: Jpan where there is kana, Kore, Hans.
 
   '' of a text without letters. Simplified and traditional Chinese are both Hans here.
+
+  Args:
+    text: any.
+    spaceless: letters that one of a script without spaces counts for.
   """
-  found = counts(text)
+  found = {s: n * (spaceless if s in SPACELESS else 1.0) for s, n in counts(text).items()}
   if not found:
     return ''
-  japanese = sum(found[script] for script in _JAPANESE)
-  han = found['Hani'] + japanese
+  japanese = sum(found.get(script, 0.0) for script in _JAPANESE)
+  han = found.get('Hani', 0.0) + japanese
   merged = {s: n for s, n in found.items() if s not in {'Hani', 'Bopo', *_JAPANESE}}
   if han:
     merged['Jpan' if japanese * 10 > han else 'Hans'] = han

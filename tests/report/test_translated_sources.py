@@ -7,7 +7,7 @@ import seqio
 
 from aya_train.report import translated_sources
 from aya_train.tasks.user import user_data
-from aya_train.translation import translation_output, translation_run, translation_units
+from aya_train.translation import translation_jobs, translation_output, translation_run
 
 pytest.importorskip('sentencex', reason='needs the extra `translate`')
 SETTINGS = {'thresholds': {'default': {'copied_from': 20, 'language': False}}}
@@ -21,7 +21,7 @@ def tasks(tmp_path):
   ]
   source = translation_run.Source('quiz', 'eng', 'MIT')
   translation_run.translate(
-    rows, source, ['arz_Arab', 'yor'], tmp_path, translation_units.EngineSpec(), settings=SETTINGS
+    rows, source, ['arz_Arab', 'yor'], tmp_path, translation_jobs.EngineSpec(), settings=SETTINGS
   )
   names = user_data.add_tables([tmp_path / translation_output.TABLE])
   yield names[:-1]

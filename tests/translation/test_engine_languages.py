@@ -135,3 +135,47 @@ def test_the_vocabulary_says_the_family(nllb, m2m100):
 def test_the_same_language_twice_is_refused(nllb):
   with pytest.raises(ValueError, match=r"'swa' and 'sw' are both swh_Latn"):
     engine_languages.find_all(['swa', 'sw'], 'nllb', nllb)
+
+
+@pytest.mark.parametrize(
+  ('asked', 'token'),
+  [
+    *(('zh-CN', 'zho_Hans'), ('zh-TW', 'zho_Hant'), ('Chinese (Traditional)', 'zho_Hant')),
+    *(('pt-BR', 'por_Latn'), ('sr-Cyrl-RS', 'srp_Cyrl'), ('ger', 'deu_Latn'), ('chi', 'zho_Hans')),
+    *(('Egyptian Arabic', 'arz_Arab'), ('ar-EG', 'arb_Arab'), ('Central Kurdish', 'ckb_Arab')),
+    *(('ff', 'fuv_Latn'), ('ful', 'fuv_Latn'), ('om', 'gaz_Latn'), ('qu', 'quy_Latn')),
+    *(('bo', 'bod_Tibt'), ('ug-Arab', 'uig_Arab'), ('iw', 'heb_Hebr'), ('ks-Deva', 'kas_Deva')),
+  ],
+)
+def test_a_language_has_many_forms_in_nllb(nllb, asked, token):
+  assert engine_languages.find(asked, 'nllb', nllb).token == token
+
+
+def test_fula_is_a_whole_in_m2m100_by_whichever_code(m2m100):
+  for asked in ('ff', 'ful', 'fuc', 'fuv', 'Fula', '__ff__'):
+    assert engine_languages.find(asked, 'm2m100', m2m100).token == '__ff__'
+  assert engine_languages.find('zh-CN', 'm2m100', m2m100).token == '__zh__'
+  for asked in ('zh-TW', 'Egyptian Arabic', 'Central Kurdish'):
+    with pytest.raises(LacksLanguageError):
+      engine_languages.find(asked, 'm2m100', m2m100)
+
+
+def test_every_tag_of_madlads_card_is_found_by_itself_by_three_letters_and_by_name():
+  vocabulary = {f'<2{tag}>' for tag in MADLAD_CARD.split()}
+  for tag in MADLAD_CARD.split():
+    for asked in (tag, f'<2{tag}>', tag.upper()):
+      assert engine_languages.find(asked, 'madlad', vocabulary).token == f'<2{tag}>', asked
+  for asked, tag in {
+    'dv': 'dv',
+    'Hawaiian': 'haw',
+    'zh-CN': 'zh',
+    'Central Kurdish': 'ckb',
+  }.items():
+    assert engine_languages.find(asked, 'madlad', vocabulary).token == f'<2{tag}>'
+
+
+def test_what_is_unknown_is_refused_with_what_is_like_it(nllb):
+  with pytest.raises(ValueError, match=r"unknown language 'Yorubaa'.*did you mean Yoruba \(yor\)"):
+    engine_languages.find('Yorubaa', 'nllb', nllb)
+  with pytest.raises(LacksLanguageError, match=r'the nearest of which are srp_Cyrl'):
+    engine_languages.find('sr-Latn', 'nllb', nllb)

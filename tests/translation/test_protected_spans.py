@@ -45,12 +45,30 @@ __init__ --max-len=5 package.json /usr/bin/env
   *('g(x, y)', 'x += 1'),
 ]
 EMOJI = words('👨‍👩‍👧‍👦 ❤️‍🔥 🇰🇪 👍🏽 1️⃣ ☎️')
+NAMES = [
+  *words(r"""
+TensorFlow XMLHttpRequest innerHTML getUser(id) arr[0] matrix[2][3] names[-1] s[::-1] [b] [/url]
+[url=https://a.b] == != <info@firma.de> /etc C:\Users\me\x.txt \\server\share\file.txt #FF5733
+/ˈwɔːtər/ [ˈwɔːtə] H2O CO₂ Fe2(SO4)3 Nf3 O-O exd5 Ctrl+C Alt+F4 v2.0.0-rc1 NODE_ENV=production
+^[a-z]+$ /ab+c/gi A1:B10 =SUM(A1:A10) 978-3-16-148410-0 10.1038/nphys1170 arXiv:1706.03762
+192.168.0.1:8080 2001:db8::1 00:1A:2B:3C:4D:5E d41d8cd98f00b204e9800998ecf8427e 2024-05-06T10:30:00Z
+mc^2 x_{i} 550e8400-e29b-41d4-a716-446655440000 \alpha_1 \sum_{i=1}^{n} :-) https://ex.org/a_(b)
+"""),
+  *('pip install numpy==1.2', 'npm run build', '+1 (555) 123-4567', '1. e4 e5 2. Nf3 Nc6'),
+  *(
+    '{"text": "the quick brown fox jumps"}',
+    'C:\\Program Files\\a b\\x.txt',
+    '\U0001f3f4\U000e0067\U000e0062\U000e007f',
+  ),
+]
 AROUND = ['Then {} stands here.', '{} is first.', 'The last is {}', 'See ({}), "{}"; or {}!']
 # Letters of scripts without spaces end no word, so what is ASCII must end by itself.
 SPACELESS = ['変数{}を使う。', 'ຂ້ອຍ{}ແລະ', '请看{}吧。', 'ครั้ง{}ครับ', 'សូម{}មើល']
 PROSE = """
 It cost $5 and then $10, or 50 % of it (and/or 5 % of that). Dr. Smith's item(s) were $3.50-$4!
 We met at 10:30:45; see note [12] or 5 * 3 in km/h. He paid US$20 (US$); she: "no way" - e.g. U.S.A.
+Mr. McDonald and Ms. DeShawn met a PhD in Mac OS; the city[3] had 1. Eat well, or not. A b and c.
+Run the file: it is 10:30 on 05/06/2024; pay 1,234.56 EUR (or £3) = a lot, 98.6 F. COVID-19 is it.
 Is it {one of these many words in braces}? [Your Name] and he/she said i.e. a.m. at Smith & Co.
 """
 
@@ -69,7 +87,7 @@ def garbled(text, language='eng'):
   return documents.join(documents.pieces(text, language), turned)
 
 
-@pytest.mark.parametrize('pieces', [URLS, FIELDS, FORMULAS, MARKUP, CODE, EMOJI])
+@pytest.mark.parametrize('pieces', [URLS, FIELDS, FORMULAS, MARKUP, CODE, EMOJI, NAMES])
 def test_a_protected_piece_is_whole_wherever_it_stands(pieces):
   for piece in pieces:
     for around in AROUND:
@@ -112,6 +130,16 @@ def test_prose_is_not_protected():
     '  File "main.py", line 5, in <module>\n    foo(bar)',
     '\n| `a|b` | {x|y} |\n',
     '\n--- | ---\n',
+    'SELECT name FROM users WHERE id = 3',
+    'for name in names:\n    print(name)',
+    '$ pip install numpy',
+    'git push origin main',
+    '"first_name": "some words of hers",',
+    'name,age,city\nJohn,36,Paris',
+    'def f(x):\n    """Some words of it, in a row."""\n    return x + 1',
+    'public static void main(String[] args) {\n  System.out.println("x");\n}',
+    'std::cout << "Hello there you" << std::endl;',
+    '1. e4 e5 2. Nf3 Nc6 3. Bb5 a6',
     '][d] ',
     '\n[d]: https://ex.org/a ',
   ],
@@ -128,6 +156,8 @@ def test_lines_of_prose_are_translated_beside_what_looks_like_code():
     'question: who is it\nanswer: it is him\nquestion: where',
     'FROM the hill we saw it\nand went home',
     'Name | Age\nBob Jones | five',
+    'for people in need:\nhe gives, they take, we see',
+    'Private schools are better\nthan public ones (as he says)',
     "He said `no' to me\nand `yes' to you",
   ):
     assert len(garbled(text).split('\n')) == len(text.split('\n'))
@@ -155,3 +185,56 @@ def test_what_nobody_writes_takes_no_time(text):
   protected_spans.across_lines(text)
   protected_spans.find.__wrapped__(text)
   assert time.process_time() - began < 2.0
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize(
+  'piece',
+  [
+    ' ',
+    '\t',
+    '-',
+    '`',
+    '{',
+    '{{a',
+    '#',
+    '|',
+    '7',
+    '\u0301',
+    '<!--',
+    "'",
+    'ก',
+    '. ',
+    '$(',
+    '> ',
+    'a|',
+  ],
+)
+def test_a_line_of_one_thing_again_and_again_is_cut_at_once_and_stays(piece):
+  text = f'Some words of it. {piece * (LONG // len(piece))}\nMore words.'
+  began = time.process_time()
+  parts = documents.pieces(text, 'eng')
+  assert time.process_time() - began < 2.0
+  assert ''.join(p.text for p in parts) == text
+  assert len(''.join(documents.sentences_of(parts))) < 100
+
+
+@pytest.mark.parametrize(
+  'line', ['1.' + '1' * 60 + 'x', '3.14159265358979323846264338327950288419716939937510, and so on']
+)
+def test_a_number_with_many_digits_begins_a_line_of_words(line):
+  began = time.process_time()
+  assert ''.join(p.text for p in documents.pieces(line, 'eng')) == line
+  assert time.process_time() - began < 1.0
+
+
+def test_a_long_text_of_many_pieces_is_cut_in_time_that_grows_with_it():
+  text = 'She went (home) to {x} and `y`, or 12 of it. But why? ' * 2
+  text = ' '.join(text.replace('home', f'house {i}') for i in range(500))
+  began = time.process_time()
+  parts = documents.pieces(text, 'eng')
+  assert time.process_time() - began < 3.0
+  assert ''.join(p.text for p in parts) == text
+  assert max(map(len, documents.sentences_of(parts))) <= 1_000

@@ -41,6 +41,7 @@ def failed(source, translation, language='fra', script='Latn', limits=Thresholds
     ('It has 3 doors.', 'Il a des portes.', 'lost_numbers'),
     ('Read https://a.b/c now.', 'Lisez https://a.b/ c.', 'lost_protected'),
     ('Say {name} twice.', 'Dites {nom} deux fois.', 'lost_protected'),
+    ('Dear [Your Name], see it.', 'Cher votre nom, voyez.', 'lost_protected'),
     (SOURCE, YORUBA, 'wrong_language'),
     (SOURCE, 'Комитет собрался в понедельник, чтобы обсудить новый бюджет.', 'wrong_script'),
   ],
@@ -48,6 +49,71 @@ def failed(source, translation, language='fra', script='Latn', limits=Thresholds
 def test_what_is_wrong_is_named(source, translation, reason):
   assert reason in failed(source, translation)
   assert reason in quality_gates.REASONS
+
+
+# A sentence of 3 dogs and 12 cats, https://ex.org, in scripts and languages far from each other.
+TOLD = (
+  'The 3 dogs of my old neighbor sleep near the river, '
+  'and the 12 cats eat at https://ex.org all day.'
+)
+TRUE = {
+  ('khm', 'Khmr'): (
+    'ឆ្កែ 3 ក្បាលរបស់អ្នកជិតខាងចាស់របស់ខ្ញុំដេកនៅក្បែរទន្លេ ហើយឆ្មា 12 ក្បាលស៊ីនៅ https://ex.org ពេញមួយថ្ងៃ។'
+  ),
+  ('tha', 'Thai'): (
+    'สุนัข 3 ตัวของเพื่อนบ้านเก่าของฉันนอนใกล้แม่น้ำ และแมว 12 ตัวกินอาหารที่ https://ex.org ทั้งวัน'
+  ),
+  ('amh', 'Ethi'): 'የድሮ ጎረቤቴ 3 ውሾች በወንዙ አጠገብ ይተኛሉ፣ 12 ድመቶችም በ https://ex.org ቀኑን ሙሉ ይበላሉ።',
+  ('ara', 'Arab'): (
+    'تنام الكلاب الـ 3 لجاري العجوز قرب النهر، وتأكل القطط الـ 12 في https://ex.org طوال اليوم.'
+  ),
+  ('zho', 'Hans'): (
+    '我老邻居的 3 只狗睡在河边，' + '12 只猫整天在 https://ex.org 吃东西，' + '从早上一直吃到晚上。'
+  ),
+  ('yor', 'Latn'): (
+    'Àwọn ajá 3 ti aládùúgbò mi àtijọ́ ń sùn lẹ́bàá odò, '
+    'àwọn ológbò 12 sì ń jẹun ní https://ex.org ní gbogbo ọjọ́.'
+  ),
+}
+WRONG = {
+  'empty': lambda text: '...',
+  'unknown_token': lambda text: text + ' <unk>',
+  'copied': lambda text: TOLD,
+  'untranslated': lambda text: TOLD.replace('river', text[:12]),
+  'length_ratio': lambda text: text[:8],
+  'repetition': lambda text: text[:9] * 20,
+  'lost_numbers': lambda text: text.replace('12', '21'),
+  'lost_protected': lambda text: text.replace('https://ex.org', 'https://ex.com'),
+  'wrong_script': lambda text: 'Собаки моего старого соседа спят у реки, а кошки едят весь день.',
+  'wrong_language': lambda text: (
+    'Die Hunde meines alten Nachbarn schlafen am Fluss, und Katzen essen.'
+  ),
+}
+
+
+@pytest.mark.parametrize(('language', 'script'), TRUE)
+def test_each_gate_tells_what_is_wrong_from_what_is_right_in_each_script(language, script):
+  text = TRUE[language, script]
+  assert failed(TOLD, text, language, script) == set()
+  assert {*WRONG} == {*quality_gates.OF_TEXTS, *quality_gates.OF_SENTENCES}
+  for reason, made in WRONG.items():
+    found = failed(TOLD, made(text), language, script)
+    # A language of another script is told by its script.
+    assert reason in found or (reason, 'wrong_script') == (
+      'wrong_language',
+      *found & {'wrong_script'},
+    )
+
+
+@pytest.mark.parametrize(
+  ('translation', 'language', 'script'),
+  [
+    ('生日快乐，Muiriel！', 'zho', 'Hans'),
+    ('Penyakit dibawa oleh babi, kemudian berpindah ke manusia lewat nyamuk.', 'ind', 'Latn'),
+  ],
+)
+def test_short_texts_with_names_and_languages_that_are_alike_pass(translation, language, script):
+  assert failed('Happy birthday, dear Muiriel!', translation, language, script) <= {'length_ratio'}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +124,7 @@ def test_what_is_wrong_is_named(source, translation, reason):
     ('New York', 'New York', 'fra', 'Latn'),
     ('B', 'B', 'fra', 'Latn'),
     ('Good morning to all of you here.', '大家早上好。', 'zho', 'Hans'),
+    ('Dear [Your Name], see it.', 'Cher [votre nom], voyez.', 'fra', 'Latn'),
     ('no ' * 8, 'non ' * 8, 'fra', 'Latn'),
     ('See `f(x)` and 12.', 'Voir 12 et `f(x)`.', 'fra', 'Latn'),
   ],

@@ -15,9 +15,9 @@ from aya_train.tasks.user import user_data
 from aya_train.translation import (
   row_translation,
   translated_shards,
+  translation_jobs,
   translation_output,
   translation_run,
-  translation_units,
 )
 from aya_train.translation.engines import Identity
 
@@ -25,7 +25,7 @@ pytest.importorskip('sentencex', reason='needs the extra `translate`')
 
 LICENSE = 'Apache License 2.0'
 SOURCE = translation_run.Source('quiz', 'eng', LICENSE, 'its authors')
-SPEC = translation_units.EngineSpec()
+SPEC = translation_jobs.EngineSpec()
 OPEN = {
   'thresholds': {'default': {'copied_from': 10**6, 'untranslated_from': 10**6, 'language': False}}
 }
@@ -62,7 +62,7 @@ class Reversing(Identity):
 @pytest.fixture
 def engine(monkeypatch):
   made = Reversing()
-  monkeypatch.setattr(translation_units, '_opened', lambda *args: made)
+  monkeypatch.setattr(translation_jobs, '_opened', lambda *args: made)
   return made
 
 
@@ -88,14 +88,13 @@ def run(output, targets=('yor', 'tha'), **options):
 def test_a_killed_translation_goes_on_to_the_same_bytes(engine, tmp_path, monkeypatch):
   run(tmp_path / 'whole')
   draw = random.Random(0)
-  original = translation_units.run
-
-  def dying(*args):
-    if draw.random() < 0.3:
-      raise KeyboardInterrupt
-    return original(*args)
 
   def shuffled(function, arguments):
+    def dying(*args):
+      if draw.random() < 0.3:
+        raise KeyboardInterrupt
+      return function(*args)
+
     arguments = list(arguments)
     draw.shuffle(arguments)
     return work_runner.here(dying, arguments)
@@ -153,6 +152,35 @@ def test_a_sentence_is_translated_once_and_again_in_fragments_if_it_lost_a_mark(
   assert results[0].row['inputs'] == 'sI {x} ?thgir'
 
 
+class Listing(Reversing):
+  """Keeps what it was given."""
+
+  def __init__(self):
+    super().__init__()
+    self.given = []
+
+  def translate(self, sentences, source, target):
+    self.given += sentences
+    return super().translate(sentences, source, target)
+
+
+@pytest.mark.parametrize('sample', [0, 9])
+@pytest.mark.parametrize('way_back', [False, True])
+def test_a_sentence_is_translated_once_in_a_run(monkeypatch, tmp_path, sample, way_back):
+  engine, back = Listing(), Listing()
+  found = {'identity': engine, 'back': back}
+  monkeypatch.setattr(translation_jobs, '_opened', lambda kind, *args: found[kind])
+  monkeypatch.setattr(translation_run, '_rate', lambda *args: 1.0)  # it translates a sample
+  options = {'back': translation_jobs.EngineSpec('back')} if way_back else {}
+  report = run(tmp_path, sample=sample, targets=['yor'], **options)
+  assert engine.given and bool(back.given) == way_back
+  for each in (engine, back):
+    assert len(each.given) == len({*each.given})
+  counts = report['languages']['yor']
+  assert counts['rows'] == (sample or 23) and counts['unique'] == counts['rows'] + 3
+  assert counts['sentences'] == 5 * counts['rows']
+
+
 def test_what_comes_out_is_a_data_set_with_both_licenses(engine, tmp_path):
   run(tmp_path, rights=translation_run.Rights('CC BY-NC 4.0'))
   names = user_data.add_tables([tmp_path / translation_output.TABLE])
@@ -194,8 +222,8 @@ def test_each_language_has_a_sample_of_its_own(engine, tmp_path):
   for target in ('yor', 'tha'):
     assert report['languages'][target]['rows'] == 9
     of_units = [
-      translation_units.read(path)[0]
-      for path in sorted((tmp_path / translation_run.WORK / 'units' / target).iterdir())
+      translation_jobs.read(path)[0]
+      for path in sorted((tmp_path / translation_run.WORK / 'units' / target).glob('*.jsonl'))
     ]
     kept.append([result['row']['id'] for results in of_units for result in results])
     assert kept[-1] == sorted(set(kept[-1]), key=int)
@@ -236,7 +264,7 @@ class Forgetful(Identity):
 
 def test_the_way_back_and_a_scorer_are_gates_with_their_figures(monkeypatch, tmp_path):
   engines = {'there': Reversing(), 'back': Forgetful()}
-  monkeypatch.setattr(translation_units, '_opened', lambda kind, *args: engines[kind])
+  monkeypatch.setattr(translation_jobs, '_opened', lambda kind, *args: engines[kind])
   given = [
     {'inputs': 'the dog', 'targets': 'barks'},
     {'inputs': 'the fox', 'targets': 'fox'},
@@ -244,12 +272,12 @@ def test_the_way_back_and_a_scorer_are_gates_with_their_figures(monkeypatch, tmp
   ]
   options = {
     'settings': OPEN | {'scorer': f'{__name__}:worst_of_bad', 'columns': ['inputs', 'targets']},
-    'back': translation_units.EngineSpec('back'),
+    'back': translation_jobs.EngineSpec('back'),
   }
   options['settings']['thresholds'] = {
     'default': OPEN['thresholds']['default'] | {'min_score': 0.5}
   }
-  there = translation_units.EngineSpec('there')
+  there = translation_jobs.EngineSpec('there')
   rights = translation_run.Rights('MIT', 'CC BY-NC-SA 4.0')
   with pytest.raises(ValueError, match='--scorer_license'):
     translation_run.translate(
@@ -277,8 +305,8 @@ def worst_of_bad(sources, translations, source, target):
 
 def test_a_worker_keeps_its_device(monkeypatch):
   opened = []
-  monkeypatch.setattr(translation_units, '_opened', lambda kind, options, i: opened.append(i))
-  spec = translation_units.EngineSpec('identity', {}, (4, 7))
+  monkeypatch.setattr(translation_jobs, '_opened', lambda kind, options, i: opened.append(i))
+  spec = translation_jobs.EngineSpec('identity', {}, (4, 7))
   for unit in range(3):
     spec.open(unit)
   monkeypatch.setattr(multiprocessing.current_process(), '_name', 'SpawnProcess-2')

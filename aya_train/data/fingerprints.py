@@ -28,12 +28,12 @@ def vocabulary_fingerprint(task: seqio.Task) -> str:
   by its class and sizes.
   """
   names = task_registry.record_features(task)
-  return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in names])
+  return of_json([_describe_vocabulary(task.output_features[f].vocabulary) for f in names])
 
 
 def of_vocabulary(vocabulary: seqio.Vocabulary) -> str:
   """Returns the SHA-256 (hex) of one vocabulary, counted as in `vocabulary_fingerprint`."""
-  return _sha256(_describe_vocabulary(vocabulary))
+  return of_json(_describe_vocabulary(vocabulary))
 
 
 def definition_fingerprint(task: seqio.Task) -> str:
@@ -48,10 +48,11 @@ def definition_fingerprint(task: seqio.Task) -> str:
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
   }
   source = getattr(task.source, 'whole', task.source)  # of slices: a split is told by its name
-  return _sha256([_describe(source), [_describe(p) for p in task.preprocessors], features])
+  return of_json([_describe(source), [_describe(p) for p in task.preprocessors], features])
 
 
-def _sha256(description: Any) -> str:
+def of_json(description: Any) -> str:
+  """Returns the SHA-256 (hex) of JSON content, whatever the order of its keys."""
   return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 

@@ -243,7 +243,7 @@ def _prepared(out: epath.Path) -> None:
     writer.write(prepared.encode_example([np.arange(3, dtype=np.int32)]))
   writer.close()
   manifest = prepared.Manifest(
-    't', 'train', 2, (prepared.Shard(shard.name, 2, shard.stat().length),), {'inputs': {3: 2}},
+    't', 'train', 2, (prepared.shard_of(shard, 2),), {'inputs': {3: 2}},
     {'inputs': 6}, {'inputs': 1}, 'a', 'b', {'files': []}, {'format': prepared.FORMAT},
   )  # fmt: skip
   (out / prepared.MANIFEST).write_text(manifest.to_json())

@@ -45,7 +45,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
-from aya_train import watchdog
+from aya_train import signed_json, watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 from aya_train.tasks import split_slices, storage
 
@@ -139,40 +139,20 @@ class Manifest:
   def to_json(self) -> str:
     fields = dataclasses.asdict(self)
     fields['lengths'] = {f: sorted(self.lengths[f].items()) for f in self.features}
-    return signed(fields)
+    return signed_json.dump(fields)
 
   @classmethod
   def from_json(cls, text: str) -> Manifest:
     fields = json.loads(text)
     if (found := fields['versions']['format']) != FORMAT:
       raise ValueError(f'format {found}, this program reads {FORMAT}')
-    fields = unsigned(text)
+    fields = signed_json.load(text)
     fields['shards'] = tuple(Shard(**s) for s in fields['shards'])
     counts = [s.num_examples for s in fields['shards']]
     if any(type(n) is not int or n < 0 for n in counts) or sum(counts) != fields['num_examples']:
       raise ValueError(f'{fields["num_examples"]!r} examples, and {counts} in its shards')
     fields['lengths'] = {f: dict(counts) for f, counts in fields['lengths'].items()}
     return cls(**fields)
-
-
-def signed(content: Mapping[str, Any]) -> str:
-  """JSON of a mapping, with its digest in it."""
-  return json.dumps(
-    {**content, 'sha256': fingerprints.of_json(json.loads(json.dumps(content)))}, ensure_ascii=False
-  )
-
-
-def unsigned(text: str | bytes) -> dict[str, Any]:
-  """The mapping of which `signed` made a text.
-
-  Raises:
-    ValueError: the text is another.
-  """
-  content: dict[str, Any] = json.loads(text)
-  told = content.pop('sha256', None)
-  if told != fingerprints.of_json(content):
-    raise ValueError('it is not what was written there')
-  return content
 
 
 class PreparedTask:
@@ -450,4 +430,4 @@ def write_kinds(
 
 def kinds_text(counts: Mapping[Any, int]) -> str:
   """What KINDS_FILE says: examples by kind."""
-  return signed({'rows': [[*kind, n] for kind, n in sorted(counts.items())]})
+  return signed_json.dump({'rows': [[*kind, n] for kind, n in sorted(counts.items())]})

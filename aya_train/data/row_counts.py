@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import seqio
 import tensorflow as tf
 
+from aya_train import signed_json
 from aya_train.data import prepared, task_examples
 from aya_train.tasks import split_slices, storage
 from aya_train.tasks.languages import aya101
@@ -40,7 +41,7 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
   if path.exists():
     found: collections.Counter[Kind] = collections.Counter()
     try:
-      for *texts, count in prepared.unsigned(path.read_bytes())['rows']:
+      for *texts, count in signed_json.load(path.read_bytes())['rows']:
         found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
       return dict(found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

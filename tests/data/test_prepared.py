@@ -11,7 +11,7 @@ import pytest
 import seqio
 from seqio import preprocessors as seqio_preprocessors
 
-from aya_train import hosts
+from aya_train import hosts, signed_json
 from aya_train.data import availability, fingerprints, prepared, row_counts, task_examples
 from tests.seqio_tasks import APPEND_EOS_AFTER_TRIM, add_task, texts, tokens
 
@@ -156,15 +156,14 @@ class Seqio(types.ModuleType):
 sys.modules['seqio'] = Seqio('seqio')  # not needed here, and slow to import
 tasks = sys.modules['aya_train.tasks'] = types.ModuleType('aya_train.tasks')
 tasks.split_slices = None
+from aya_train import signed_json
 from aya_train.data import fingerprints
-print(fingerprints.of_json(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
+print(signed_json.digest(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
 """
   run = [sys.executable, '-c', program]
   environment = {'PYTHONHASHSEED': hash_seed, 'PATH': ''}
   output = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
-  here = fingerprints.of_json(
-    fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])
-  )
+  here = signed_json.digest(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len]))
   assert output.strip() == here
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
-from aya_train import destinations, hosts
+from aya_train import destinations, disk_writes, hosts
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ class AnswerFile:
       logger.warning('%s: %d lines are torn or not whole, and left out', self._path, cut)
     if cut and self._is_local:
       partial = storage.temporary(self._path)
-      with partial.open('wb') as file:
+      with disk_writes.named(self._path), partial.open('wb') as file:
         for line in _lines(self._path):
           if self._question(line) in whole:
             file.write(line)
@@ -263,12 +263,14 @@ class AnswerFile:
   def _append(self, data: bytes) -> None:
     assert self._file is not None
     view = memoryview(data)
-    while view:
-      view = view[self._file.write(view) :]
+    with disk_writes.named(self._path):
+      while view:
+        view = view[self._file.write(view) :]
 
   def _sync(self) -> None:
     assert self._file is not None
-    os.fsync(self._file.fileno())
+    with disk_writes.named(self._path):
+      os.fsync(self._file.fileno())
     self._written_at = time.monotonic()
 
   def _write_in_order(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -342,7 +344,7 @@ class AnswerFile:
     if found != wanted or self._sources() != [self._path]:
       partial = storage.temporary(self._path)
       try:
-        with partial.open('wb') as file:
+        with disk_writes.named(self._path), partial.open('wb') as file:
           for line in self._ordered():
             file.write(line)
           if self._is_local:

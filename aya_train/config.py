@@ -1,7 +1,7 @@
 """Gin: search paths, files, macros from the command line, and what is checked before anything runs.
 
-The only module that knows gin; everything else takes plain arguments. Parsing changes what gin
-holds and nothing else: what the tasks share is set where a command begins, by `configure_*`.
+The only module that knows what gin holds; everything else takes plain arguments. Parsing changes
+that and nothing else: what the tasks share is set where a command begins, by `configure_*`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
-from aya_train import run_dir, user_code, value_types
+from aya_train import gin_text, run_dir, user_code, value_types
 from aya_train.data import feature_converters
 from aya_train.tasks import features
 from aya_train.tasks.building import text_files
@@ -41,10 +41,7 @@ _MACRO_TYPES: Mapping[str, Any] = {
   'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
-# What gin's parser raises for a text; its literals may be nested too deeply, or lists be keys.
-_NO_LITERALS = (SyntaxError, ValueError, TypeError, RecursionError, tokenize.TokenError)
 _LONGEST_VALUE = 500  # characters of a value that a message repeats
-_STILL_REQUIRED = '%gin.REQUIRED'
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
 
@@ -149,11 +146,11 @@ def _check_values() -> None:
   """
   statements = [
     statement
-    for statement in _statements(gin.config_str())
+    for statement in gin_text.statements(gin.config_str())
     if isinstance(statement, config_parser.BindingStatement)
   ]
   macros = {s.selector: s.value for s in statements if not s.arg_name}
-  values = resolved(macros)
+  values = gin_text.resolved(macros)
   for name, value in values.items():
     if value == '' and _PATH.search(name):
       raise ValueError(f"{name} = '' names no path; where there is to be none it is None")
@@ -166,27 +163,19 @@ def _check_values() -> None:
       continue
     hint = _hints(function).get(statement.arg_name, Any)
     value, name = statement.value, f'{statement.selector}.{statement.arg_name}'
-    if isinstance(value, Reference) and value.startswith('%'):
+    if isinstance(value, gin_text.Reference) and value.startswith('%'):
       if (macro_name := value.removeprefix('%')) not in values:
         continue
       _check_value(macro_name, values[macro_name], hint, f' ({name})')
     else:
-      _check_value(name, _resolved(value, values, ()), hint, '')
+      _check_value(name, gin_text.substituted(value, values), hint, '')
 
 
 def _check_value(name: str, value: Any, hint: Any, of: str) -> None:
-  if not _has_references(value) and not value_types.fits(value, hint):
+  if not gin_text.has_references(value) and not value_types.fits(value, hint):
     raise ValueError(
       f'{name} = {value!r}: expected {value_types.describe(hint)}{of}, got {type(value).__name__}'
     )
-
-
-def _has_references(value: Any) -> bool:
-  if isinstance(value, Mapping):
-    return any(map(_has_references, value.values()))
-  if isinstance(value, list | tuple):
-    return any(map(_has_references, value))
-  return isinstance(value, Reference)
 
 
 def _our_function(selector: str) -> Any:
@@ -252,7 +241,7 @@ def _parse_binding(binding: str, known: Sequence[str]) -> None:
     )
   try:
     gin.parse_config(binding)
-  except _NO_LITERALS as error:
+  except gin_text.UNREADABLE as error:
     value = value if len(value) <= _LONGEST_VALUE else f'{value[:_LONGEST_VALUE]}...'
     if not isinstance(error, ValueError) or 'literal' in str(error):
       raise ValueError(
@@ -417,79 +406,3 @@ def write(model_dir: epath.PathLike) -> None:
   folder = epath.Path(model_dir)
   run_dir.keep_text(folder / 'config.gin', gin.config_str(max_line_length=100))
   run_dir.keep_text(folder / 'operative_config.gin', gin.operative_config_str(max_line_length=100))
-
-
-class Reference(str):
-  """A reference in a gin text, as it is written there: '@optimizer.adafactor', '%BATCH_SIZE'."""
-
-  __slots__ = ()
-
-
-def written_bindings(gin_text: str) -> dict[str, Any]:
-  """What a text in gin's language sets, without evaluating it or touching what gin holds.
-
-  Included files are not read. References stay text, as a `Reference`.
-
-  Returns:
-    Values by name: 'MESH_SHAPE' of a macro, 'partitioning.Partitioner.mesh_shape' of a parameter.
-
-  Raises:
-    ValueError: it is no gin.
-  """
-  return {
-    '.'.join(filter(None, (statement.selector, statement.arg_name))): statement.value
-    for statement in _statements(gin_text)
-    if isinstance(statement, config_parser.BindingStatement)
-  }
-
-
-def written_macros(gin_text: str) -> dict[str, Any]:
-  """Macros alone of `written_bindings`, for a text that `write` wrote."""
-  return {name: value for name, value in written_bindings(gin_text).items() if '.' not in name}
-
-
-def written_imports(gin_text: str) -> list[str]:
-  """Names of the modules that such a text imports, without gin's own."""
-  return [
-    statement.module
-    for statement in _statements(gin_text)
-    if isinstance(statement, config_parser.ImportStatement)
-    and not statement.module.startswith('__gin__')
-  ]
-
-
-def _statements(gin_text: str) -> Iterator[Any]:
-  class Delegate(config_parser.ParserDelegate):
-    def configurable_reference(self, scoped_name: str, evaluate: bool) -> str:
-      return Reference(f'@{scoped_name}' + ('()' if evaluate else ''))
-
-    def macro(self, macro_name: str) -> str:
-      return Reference(f'%{macro_name}')
-
-  try:
-    yield from config_parser.ConfigParser(gin_text, Delegate())
-  except _NO_LITERALS as error:
-    lines = ' '.join(str(error).split())
-    raise ValueError(f'this is no text that gin wrote: {lines}') from error
-
-
-def resolved(macros: Mapping[str, Any]) -> dict[str, Any]:
-  """Macros of a text with the values of those that they refer to, also inside tuples and dicts.
-
-  One that is still required has no value and is left out. References to functions stay, as do those
-  to macros that are not there or lead back to themselves.
-  """
-  values = {name: value for name, value in macros.items() if value != _STILL_REQUIRED}
-  return {name: _resolved(value, values, (name,)) for name, value in values.items()}
-
-
-def _resolved(value: Any, macros: Mapping[str, Any], seen: tuple[str, ...]) -> Any:
-  if isinstance(value, Reference):
-    name = value.removeprefix('%')
-    known = name in macros and name not in seen and value.startswith('%')
-    return _resolved(macros[name], macros, (*seen, name)) if known else value
-  if isinstance(value, dict):
-    return {_resolved(k, macros, seen): _resolved(v, macros, seen) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return type(value)(_resolved(item, macros, seen) for item in value)
-  return value

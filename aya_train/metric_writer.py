@@ -10,7 +10,7 @@ import jax
 from clu import metric_writers
 from etils import epath
 
-from aya_train import json_lines
+from aya_train import disk_writes, json_lines
 
 logger = logging.getLogger(__name__)
 FILE = 'metrics.jsonl'
@@ -60,7 +60,7 @@ class Writer:
       json_lines.mend_end(self._path)
       self._summary = metric_writers.SummaryWriter(str(self._folder))
     self._check()  # the last thing before
-    with self._path.open('a') as f:
+    with disk_writes.named(self._path), self._path.open('a') as f:
       f.write(line)
     self._summary.write_scalars(step, {f'{kind}/{name}': v for name, v in finite.items()})
 

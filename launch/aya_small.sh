@@ -9,25 +9,16 @@
 #   AYA_TRAIN_CACHE                     built sources, vocabulary, prepared tasks (cache in that folder)
 # Settings are the recipe's (gin/recipes/sft_aya.gin) but for the sizes: model, batch, steps, periods.
 set -euo pipefail
-extras=hf
-torch_is_optional=1
-source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/example_run.sh"
 
 run=${AYA_TRAIN_SMALL_DIR:-$root/runs/aya_small}
 steps=${AYA_TRAIN_SMALL_STEPS:-12}
-case "${1:-}" in
-  '') ;;
-  --fresh) rm -rf -- "$run" ;;
-  *) echo "usage: bash launch/aya_small.sh [--fresh]" >&2; exit 2 ;;
-esac
+begin "$run" "$@"
 mkdir -p -- "$run"
 run=$(cd -- "$run" && pwd)
 
 export AYA_TRAIN_CACHE=${AYA_TRAIN_CACHE:-$run/cache}
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX would look for a TPU
 
-started=$SECONDS
-say() { printf '\n== %s\n' "$1"; }
 fail() { printf 'aya_small.sh: %s\n' "$1" >&2; exit 1; }
 
 released=$run/released

@@ -6,25 +6,15 @@
 #   AYA_TRAIN_EMBED_SMOKE_DIR             where the run goes (runs/embed_smoke in the checkout)
 #   AYA_TRAIN_EMBED_SMOKE_STEPS           so many steps, to see that it works
 set -euo pipefail
-extras=hf
-torch_is_optional=1
-source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/example_run.sh"
 
 run=${AYA_TRAIN_EMBED_SMOKE_DIR:-$root/runs/embed_smoke}
-case "${1:-}" in
-  '') ;;
-  --fresh) rm -rf -- "$run" ;;
-  *) echo "usage: bash launch/embed_smoke.sh [--fresh]" >&2; exit 2 ;;
-esac
+begin "$run" "$@"
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX would look for a TPU
-
-started=$SECONDS
 gin=(--gin_file=models/mt5_tiny.gin --gin_file=recipes/embed_smoke.gin --gin_file=hardware/cpu_local.gin)
 if [ -n "${AYA_TRAIN_EMBED_SMOKE_STEPS:-}" ]; then
   gin+=(--gin.TRAIN_STEPS="$AYA_TRAIN_EMBED_SMOKE_STEPS" --gin.EVAL_STEPS=2)
 fi
-say() { printf '\n== %s\n' "$1"; }
 
 say '1/3  prepare: train the vocabulary, tokenise the pairs'
 aya-train prepare cldr "${gin[@]}"

@@ -7,23 +7,11 @@
 #   extras            of setup.py, separated by spaces
 #   torch_is_optional 1: go without Torch where only a build with CUDA is to be had
 #   unpinned          1: the newest Python and releases, instead of those of constraints.txt
-# Sets $root, the checkout, puts the environment's bin in front of PATH, and defines report_run.
+# Sets $root, the checkout, and puts the environment's bin in front of PATH.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${AYA_TRAIN_VENV:-$root/.venv${unpinned:+-newest}}
 cpu_torch=https://download.pytorch.org/whl/cpu
-
-report_run() { # report_run RUN EXPORT: the export's answers are compared where transformers is installed
-  local found='import importlib.util, sys
-sys.exit(not all(importlib.util.find_spec(name) for name in ("torch", "transformers")))'
-  if python -c "$found"; then
-    aya-train report "$1" --hf "$2"
-  else
-    aya-train report "$1"
-    printf '\n%s\n' 'The export was not reloaded with transformers and compared: Torch is not installed here.' \
-      "AYA_TRAIN_TORCH=index bash launch/${0##*/} installs it (2.7 GB on Linux, with CUDA) and compares."
-  fi
-}
 
 if [ "$venv" = none ]; then
   command -v aya-train > /dev/null || { echo 'AYA_TRAIN_VENV=none: no aya-train on PATH' >&2; exit 1; }

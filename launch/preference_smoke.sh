@@ -7,21 +7,12 @@
 #   AYA_TRAIN_PREFERENCE_SMOKE_DIR   where the run goes (runs/preference_smoke in the checkout)
 #   AYA_TRAIN_SMOKE_STEPS            so many steps and few decoded examples, to see that it works
 set -euo pipefail
-extras=hf
-torch_is_optional=1
-source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/example_run.sh"
 
 sft=${AYA_TRAIN_SMOKE_DIR:-$root/runs/smoke}
 run=${AYA_TRAIN_PREFERENCE_SMOKE_DIR:-$root/runs/preference_smoke}
-case "${1:-}" in
-  '') ;;
-  --fresh) rm -rf -- "$run" ;;
-  *) echo "usage: bash launch/preference_smoke.sh [--fresh]" >&2; exit 2 ;;
-esac
+begin "$run" "$@"
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX would look for a TPU
-
-say() { printf '\n== %s\n' "$1"; }
 if [ ! -d "$sft/checkpoints" ]; then
   say "0/3  no smoke run in $sft: it is made first"
   bash "$(dirname -- "${BASH_SOURCE[0]}")/smoke.sh"

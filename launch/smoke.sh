@@ -6,26 +6,16 @@
 #   AYA_TRAIN_SMOKE_DIR             where the run goes (runs/smoke in the checkout)
 #   AYA_TRAIN_SMOKE_STEPS           so many steps and few decoded examples, to see that it works
 set -euo pipefail
-extras=hf
-torch_is_optional=1
-source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/example_run.sh"
 
 run=${AYA_TRAIN_SMOKE_DIR:-$root/runs/smoke}
-case "${1:-}" in
-  '') ;;
-  --fresh) rm -rf -- "$run" ;;
-  *) echo "usage: bash launch/smoke.sh [--fresh]" >&2; exit 2 ;;
-esac
+begin "$run" "$@"
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}  # where libtpu is installed, JAX would look for a TPU
-
-started=$SECONDS
 gin=(--gin_file=models/mt5_tiny.gin --gin_file=recipes/sft_smoke.gin --gin_file=hardware/cpu_local.gin)
 if [ -n "${AYA_TRAIN_SMOKE_STEPS:-}" ]; then
   gin+=(--gin.TRAIN_STEPS="$AYA_TRAIN_SMOKE_STEPS" --gin.EVAL_STEPS=4
     --gin.EVALUATOR_NUM_EXAMPLES=64)
 fi
-say() { printf '\n== %s\n' "$1"; }
 
 say '1/4  prepare: build the data set, train the vocabulary, tokenise'
 aya-train prepare cldr "${gin[@]}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from etils import epath
 
-from aya_train import process_identity
+from aya_train import disk_writes, process_identity
 
 CACHE_ENV = 'AYA_TRAIN_CACHE'
 _TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
@@ -161,8 +161,9 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
   partial = temporary(path, 'partial')
   data = content.encode() if isinstance(content, str) else content
   try:
-    partial.write_bytes(data)
-    partial.replace(path)
+    with disk_writes.named(path):
+      partial.write_bytes(data)
+      partial.replace(path)
   except BaseException:
     partial.unlink(missing_ok=True)  # On a full disk it would keep it full.
     raise

@@ -3,7 +3,7 @@ import math
 import gin
 import pytest
 
-from aya_train import config, train_loop
+from aya_train import config, gin_text, train_loop
 from aya_train.evaluation import infer_eval
 from aya_train.objectives import seq2seq
 from aya_train.tasks import features
@@ -197,15 +197,15 @@ def test_a_written_text_gives_the_values_that_gin_evaluates(recipe, tmp_path):
   (tmp_path / 'bindings.gin').write_text('\n'.join(bindings))
   config.parse([*gin_files, str(tmp_path / 'bindings.gin')])
   config.write(tmp_path)
-  written = config.written_macros((tmp_path / 'config.gin').read_text())
-  read = config.resolved(written)
+  written = gin_text.macros((tmp_path / 'config.gin').read_text())
+  read = gin_text.resolved(written)
   assert len(read) > 20 and read.keys() == written.keys()
   for name, value in read.items():
-    if isinstance(value, config.Reference):
+    if isinstance(value, gin_text.Reference):
       assert value.startswith('@'), name
     else:
       assert value == config.macro(name), name
-  functions = {name for name, value in read.items() if isinstance(value, config.Reference)}
+  functions = {name for name, value in read.items() if isinstance(value, gin_text.Reference)}
   known = {'MODEL', 'NETWORK', 'VOCABULARY', 'OPTIMIZER', 'DECODE_FN', 'PARTITIONER'}
   assert functions <= known | {'INFER_EVAL_CFG', 'DATASET_CFG'}
 
@@ -214,30 +214,9 @@ def test_reading_a_text_changes_nothing_that_gin_holds():
   config.parse(SMOKE, [MODEL_DIR])
   before = config.text()
   text = 'import no_such_module\nBATCH_SIZE = 3\nMODEL_DIR = @no_such_function()\n'
-  assert config.written_macros(text) == {'BATCH_SIZE': 3, 'MODEL_DIR': '@no_such_function()'}
-  assert config.written_imports(text) == ['no_such_module']
+  assert gin_text.macros(text) == {'BATCH_SIZE': 3, 'MODEL_DIR': '@no_such_function()'}
+  assert gin_text.imports(text) == ['no_such_module']
   assert config.text() == before
-
-
-def test_references_lead_to_values_or_stay():
-  text = """
-    A = %B
-    B = (1, {'x': %C})
-    C = '%B'
-    LOST = %NOWHERE
-    ROUND = [%ROUND]
-    LATER = %gin.REQUIRED
-    CALL = @some.function()
-  """
-  macros = config.written_macros('\n'.join(line.strip() for line in text.splitlines()))
-  assert config.resolved(macros) == {
-    'A': (1, {'x': '%B'}),  # a string in quotes is a string
-    'B': (1, {'x': '%B'}),
-    'C': '%B',
-    'LOST': '%NOWHERE',
-    'ROUND': ['%ROUND'],
-    'CALL': '@some.function()',
-  }
 
 
 def test_a_folder_of_that_name_on_the_path_is_no_package(tmp_path, monkeypatch):

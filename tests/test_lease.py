@@ -218,3 +218,15 @@ def test_a_file_is_no_folder(tmp_path):
     ):
       pass
   assert (tmp_path / 'file').read_text() == 'content'
+
+
+def test_half_a_file_of_a_machine_whose_clock_is_behind_is_left(tmp_path):
+  half = tmp_path / f'.{lease.FILE}.other'
+  half.write_text('')
+  now = time.time()
+  os.utime(half, (now - 2 * 3600, now - 2 * 3600))
+  with lease.held(tmp_path, 'MODEL_DIR', 'train'):
+    assert half.exists()
+  os.utime(half, (now - 2 * 86_400, now - 2 * 86_400))
+  with lease.held(tmp_path, 'MODEL_DIR', 'train'):
+    assert not half.exists()

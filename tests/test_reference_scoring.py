@@ -10,7 +10,6 @@ from aya_train import partitioning, reference_scoring, stopping, train_loop
 from aya_train.data import batching, pair_features, reference_scores
 from tests.objectives import test_preference, test_preference_run
 
-pytestmark = pytest.mark.heavy
 task = test_preference_run.task
 
 
@@ -37,6 +36,7 @@ def found(cfg):
   return np.load(where / reference_scores.SCORES_FILE)
 
 
+@pytest.mark.heavy
 def test_scores_are_those_of_the_network_whatever_the_devices_and_stops(tmp_path, monkeypatch):
   path = str(tmp_path / 'base')
   settings = test_preference_run.settings(tmp_path, 'cpo')
@@ -73,6 +73,28 @@ def test_scores_are_those_of_the_network_whatever_the_devices_and_stops(tmp_path
       reference_scoring.score(**score)
   assert reference_scoring.score(**score) == 16
   np.testing.assert_allclose(found(other), scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('size', 'message'),
+  [
+    (3, r'SCORE_BATCH_SIZE 3 is not divisible by 2 .*: take 2 or 4, or another MESH_SHAPE'),
+    (0, 'SCORE_BATCH_SIZE must be at least 1, got 0'),
+    (None, 'BATCH_SIZE 9 is not divisible by 2'),
+  ],
+)
+def test_a_batch_that_the_devices_do_not_divide_is_refused_by_its_name(tmp_path, size, message):
+  if jax.device_count() < 2:
+    pytest.skip('one device')
+  cfg = dataclasses.replace(config(tmp_path, 'nowhere'), batch_size=9)
+  with pytest.raises(ValueError, match=f'^{message}'):
+    reference_scoring.score(
+      model=test_preference.model(loss='dpo'),
+      checkpoint_path='nowhere',
+      partitioner=mesh(2),
+      train_dataset_cfg=cfg,
+      batch_size=size,
+    )
 
 
 def test_a_loss_without_a_reference_has_nothing_to_score(tmp_path):

@@ -5,6 +5,8 @@ user's own explains an error.
 """
 
 import dataclasses
+import errno
+import os
 import re
 
 from aya_train import destinations, hosts, memory_limits, user_code
@@ -91,7 +93,7 @@ def of(error: BaseException) -> ErrorReport:
 
 def _explained(error: BaseException) -> tuple[str, int, bool]:
   if user_code.raised_here(error) and isinstance(error, ValueError | OSError):
-    return _own_words(error), 1, False
+    return _plainly_full(error) or _own_words(error), 1, False
   if told := user_code.told_inside_graph(error):
     return told, 1, False
   for explain in (_full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend, _file):
@@ -105,7 +107,19 @@ def _explained(error: BaseException) -> tuple[str, int, bool]:
 def _full_disk(error: BaseException) -> str:
   if not destinations.is_full(error):
     return ''
-  return f'the disk is full ({_short(error)}): make room, and start the same command again'
+  where, said = '', _short(error)
+  for cause in user_code.chain(error):
+    if isinstance(cause, OSError) and cause.filename is not None:
+      where, said = f' that {cause.filename} is on', str(cause.strerror)
+      break
+  return f'the disk{where} is full ({said}): make room, and start the same command again'
+
+
+def _plainly_full(error: BaseException) -> str:
+  """Of a full disk, where the system's words are all there is; '' of anything else."""
+  if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    return ''
+  return _full_disk(error) if error.strerror == os.strerror(error.errno) else ''
 
 
 def _no_memory(error: BaseException) -> str:

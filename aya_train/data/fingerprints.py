@@ -18,6 +18,7 @@ from typing import Any
 
 import seqio
 
+from aya_train import signed_json
 from aya_train.data import task_registry
 
 
@@ -28,12 +29,14 @@ def vocabulary_fingerprint(task: seqio.Task) -> str:
   by its class and sizes.
   """
   names = task_registry.record_features(task)
-  return _sha256([_describe_vocabulary(task.output_features[f].vocabulary) for f in names])
+  return signed_json.digest(
+    [_describe_vocabulary(task.output_features[f].vocabulary) for f in names]
+  )
 
 
 def of_vocabulary(vocabulary: seqio.Vocabulary) -> str:
   """Returns the SHA-256 (hex) of one vocabulary, counted as in `vocabulary_fingerprint`."""
-  return _sha256(_describe_vocabulary(vocabulary))
+  return signed_json.digest(_describe_vocabulary(vocabulary))
 
 
 def definition_fingerprint(task: seqio.Task) -> str:
@@ -48,11 +51,9 @@ def definition_fingerprint(task: seqio.Task) -> str:
     name: [f.add_eos, str(f.dtype), f.rank] for name, f in sorted(task.output_features.items())
   }
   source = getattr(task.source, 'whole', task.source)  # of slices: a split is told by its name
-  return _sha256([_describe(source), [_describe(p) for p in task.preprocessors], features])
-
-
-def _sha256(description: Any) -> str:
-  return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+  return signed_json.digest(
+    [_describe(source), [_describe(p) for p in task.preprocessors], features]
+  )
 
 
 def _describe_vocabulary(vocabulary: seqio.Vocabulary) -> list[Any]:

@@ -28,6 +28,7 @@ import collections
 import dataclasses
 import functools
 import glob
+import hashlib
 import itertools
 import json
 import logging
@@ -44,7 +45,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
-from aya_train import watchdog
+from aya_train import signed_json, watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 from aya_train.tasks import split_slices, storage
 
@@ -57,6 +58,9 @@ MANIFEST = 'manifest.json'
 WRITER_OPTIONS = 'group_size:1,zstd:1'
 KINDS_FILE = 'row_counts.json'
 _TOKEN = np.dtype('<i4')
+# Records have hashes in their file, which are checked as they are read. The list at its end that
+# says where they are has none: a flipped bit there gives other records.
+_LIST_BYTES_PER_RECORD, _LIST_BYTES = 32, 1 << 18
 _PROGRESS_EVERY = 10_000
 
 # Called with (task name, split, examples written, input examples or None).
@@ -88,9 +92,12 @@ def decode_example(record: bytes, names: Sequence[str]) -> dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
+  """A file of examples; `end` is the SHA-256 of its end, where the list of records is."""
+
   name: str
   num_examples: int
   num_bytes: int
+  end: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +139,14 @@ class Manifest:
   def to_json(self) -> str:
     fields = dataclasses.asdict(self)
     fields['lengths'] = {f: sorted(self.lengths[f].items()) for f in self.features}
-    return json.dumps(fields)
+    return signed_json.dump(fields)
 
   @classmethod
   def from_json(cls, text: str) -> Manifest:
     fields = json.loads(text)
-    if fields['versions']['format'] != FORMAT:
-      raise ValueError(f'format {fields["versions"]["format"]}, this program reads {FORMAT}')
+    if (found := fields['versions']['format']) != FORMAT:
+      raise ValueError(f'format {found}, this program reads {FORMAT}')
+    fields = signed_json.load(text)
     fields['shards'] = tuple(Shard(**s) for s in fields['shards'])
     counts = [s.num_examples for s in fields['shards']]
     if any(type(n) is not int or n < 0 for n in counts) or sum(counts) != fields['num_examples']:
@@ -150,8 +158,8 @@ class Manifest:
 class PreparedTask:
   """Random access to the examples of a prepared directory (a Grain data source).
 
-  `task[i]` is a dict of the features, int32 arrays of any length. Opening compares size
-  and number of records of each shard with the manifest.
+  `task[i]` is a dict of the features, int32 arrays of any length. Opening compares size, end and
+  number of records of each shard with the manifest, reading compares each record with its hash.
 
   Raises:
     FileNotFoundError: there is no manifest in the directory.
@@ -186,15 +194,22 @@ class PreparedTask:
     if not 0 <= index < len(self):
       raise IndexError(f'{self}: index {index} is not in [0, {len(self)}).')
     # Seek and read takes 8 us where ArrayRecordDataSource, which allows many threads, takes 50.
-    if not self._lock.acquire(blocking=False):
-      return decode_example(self._records[index], self._features)
+    mine = self._lock.acquire(blocking=False)
+    shard = bisect.bisect_right(self._ends, index)
     try:
-      shard = bisect.bisect_right(self._ends, index)
+      if not mine:
+        return decode_example(self._records[index], self._features)
       reader = self._readers[shard]()
       reader.seek(index - (self._ends[shard - 1] if shard else 0))
       return decode_example(reader.read(), self._features)
+    except RuntimeError as error:
+      path = self.directory / self.manifest.shards[shard].name
+      raise ValueError(
+        f'{path}: example {index + 1} of the task is damaged ({error}). {_remedy(self.directory)}'
+      ) from error
     finally:
-      self._lock.release()
+      if mine:
+        self._lock.release()
 
   def __repr__(self) -> str:
     return f'PreparedTask({os.fspath(self.directory)!r})'
@@ -204,11 +219,29 @@ def _open_reader(path: str) -> ArrayRecordReader:
   return ArrayRecordReader(path, 'readahead_buffer_size:0,max_parallelism:0')
 
 
+def _remedy(directory: epath.Path) -> str:
+  return f'Delete {directory} to prepare it again.'
+
+
+def shard_of(path: epath.Path, num_examples: int) -> Shard:
+  """What a manifest is to say of a file that is written."""
+  size = path.stat().length
+  return Shard(path.name, num_examples, size, _end_digest(path, num_examples, size))
+
+
+def _end_digest(path: epath.Path, num_examples: int, size: int) -> str:
+  with path.open('rb') as file:
+    file.seek(max(0, size - _LIST_BYTES - num_examples * _LIST_BYTES_PER_RECORD))
+    return hashlib.sha256(file.read()).hexdigest()
+
+
 def _check_shard(path: epath.Path, shard: Shard) -> None:
-  remedy = f'Delete {path.parent} to prepare it again.'
+  remedy = _remedy(path.parent)
   num_bytes = path.stat().length if path.exists() else None
   if num_bytes != shard.num_bytes:
     raise ValueError(f'{path}: {shard.num_bytes} bytes expected, got {num_bytes}. {remedy}')
+  if _end_digest(path, shard.num_examples, shard.num_bytes) != shard.end:
+    raise ValueError(f'{path}: its list of examples is damaged. {remedy}')
   try:
     reader = ArrayRecordReader(os.fspath(path))
     num_examples = reader.num_records()
@@ -364,8 +397,7 @@ def _write(
     split=split,
     num_examples=done,
     shards=tuple(
-      Shard(n, len(range(i, done, num_shards)), (directory / n).stat().length)
-      for i, n in enumerate(names)
+      shard_of(directory / n, len(range(i, done, num_shards))) for i, n in enumerate(names)
     ),
     lengths=lengths,
     num_tokens={f: sum(n * count for n, count in lengths[f].items()) for f in features},
@@ -393,5 +425,9 @@ def write_kinds(
     spec = task.source.get_dataset(split=split, shuffle=False).element_spec
     if isinstance(spec, Mapping) and {*spec} & {*task_examples.KIND_COLUMNS}:
       return
-  rows = [[*kind, n] for kind, n in sorted(counts.items())]
-  (directory / KINDS_FILE).write_text(json.dumps(rows, ensure_ascii=False))
+  (directory / KINDS_FILE).write_text(kinds_text(counts))
+
+
+def kinds_text(counts: Mapping[Any, int]) -> str:
+  """What KINDS_FILE says: examples by kind."""
+  return signed_json.dump({'rows': [[*kind, n] for kind, n in sorted(counts.items())]})

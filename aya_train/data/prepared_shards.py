@@ -302,8 +302,7 @@ def _manifest(
     split=split,
     num_examples=examples,
     shards=tuple(
-      prepared.Shard(name, x['examples'], (parts / name).stat().length)
-      for name, x in zip(names, found, strict=True)
+      prepared.shard_of(parts / name, x['examples']) for name, x in zip(names, found, strict=True)
     ),
     lengths=lengths,
     num_tokens={f: sum(n * times for n, times in counts.items()) for f, counts in lengths.items()},

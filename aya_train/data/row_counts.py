@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import seqio
 import tensorflow as tf
 
+from aya_train import signed_json
 from aya_train.data import prepared, task_examples
 from aya_train.tasks import split_slices, storage
 from aya_train.tasks.languages import aya101
@@ -41,18 +41,17 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
   if path.exists():
     found: collections.Counter[Kind] = collections.Counter()
     try:
-      for *texts, count in json.loads(path.read_bytes()):
+      for *texts, count in signed_json.load(path.read_bytes())['rows']:
         found[_kind(dict(zip(_COLUMNS, texts, strict=False)))] += count
       return dict(found)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
       logger.warning('%s is damaged (%s): counted anew', path, error)
   task = split_slices.with_split(task, split)
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)
     counts = _count(task.preprocess_precache(dataset, seed=task_examples.PREPROCESSING_SEED))
-  rows = [[*kind, n] for kind, n in sorted(counts.items())]
-  storage.write_atomically(path, json.dumps(rows, ensure_ascii=False))
+  storage.write_atomically(path, prepared.kinds_text(counts))
   return counts
 
 

@@ -27,6 +27,7 @@ QUERY, PASSAGE = 'query', 'passage'
 _DOCUMENT = 'document'  # what sentence-transformers calls a passage
 EMBEDDING_RUN = 'an embedding run'
 SENTENCE_FOLDER = 'a folder of sentence-transformers'
+_ABOUT = 'config_sentence_transformers.json'
 _DAMAGED = 'Copy the folder again from its source'
 
 
@@ -105,7 +106,7 @@ def is_encoder(path: epath.PathLike) -> bool:
   Raises:
     FileNotFoundError, ValueError: nothing there, or damaged.
   """
-  if (epath.Path(path) / MODULES).exists() or ct2_library.is_encoder_folder(path):
+  if _is_sentence_folder(epath.Path(path)) or ct2_library.is_encoder_folder(path):
     return True
   source = formats.detect(path)
   if source.format is formats.Format.HF:
@@ -127,7 +128,7 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
       f'{path} is a CTranslate2 encoder, whose weights are quantised: `embed`, `mine` and '
       '`eval-embeddings` use it as it is, and nothing else can be made of it'
     )
-  if (path / MODULES).exists():
+  if _is_sentence_folder(path):
     return _sentence_transformers(path)
   source = formats.detect(path)
   if source.format is formats.Format.HF and _is_encoder_alone(source.path):
@@ -175,6 +176,20 @@ def is_embedding_run(checkpoint: EncoderCheckpoint) -> bool:
 # Folders of encoders ------------------------------------------------------------------------------
 
 
+def _is_sentence_folder(path: epath.Path) -> bool:
+  """Whether a folder is one of sentence-transformers.
+
+  Raises:
+    FileNotFoundError: it was one, and what names its modules is gone: without its projection and
+      its prompts the encoder would give other vectors.
+  """
+  if (path / MODULES).exists():
+    return True
+  if left := [name for name in (_ABOUT, '1_Pooling') if (path / name).exists()]:
+    raise FileNotFoundError(f'{path} has {left[0]} and no {MODULES}. {_DAMAGED}')
+  return False
+
+
 def _is_encoder_alone(folder: epath.Path) -> bool:
   if not (folder / hf_files.WHOLE).exists() and not (folder / hf_files.INDEX).exists():
     return False
@@ -220,7 +235,7 @@ def _sentence_transformers(folder: epath.Path) -> EncoderCheckpoint:
   params = dict(base.params)
   if 'Dense' in found:
     params[PROJECTION] = _projection(found['Dense'], base.config.emb_dim)
-  about = folder / 'config_sentence_transformers.json'
+  about = folder / _ABOUT
   said = _json(about, dict) if about.exists() else {}
   prompts = {str(k): str(v) for k, v in (said.get('prompts') or {}).items() if v}
   if _DOCUMENT in prompts:

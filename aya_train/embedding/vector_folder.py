@@ -3,12 +3,14 @@
     OUTPUT/embeddings.json                  what the vectors depend on, their number and width
           /vectors-00000-of-00004.npy       float32 or float16 [rows, dimension]
           /rows-00000-of-00004.jsonl        `id` and `text` of each row
+          /digests-00000-of-00004.json      sizes and SHA-256 of both
           /part-00000-of-00004.parquet      instead of both: `id`, `text`, `embedding`
 A shard appears complete or not at all, and does not depend on when it was made: who goes on after a
 kill writes the files that are missing, with the same bytes.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import mmap
@@ -18,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train import answer_file, destinations, hosts, lease
+from aya_train import answer_file, destinations, hosts, lease, signed_json
 from aya_train.tasks import storage
 
 ABOUT = 'embeddings.json'
@@ -26,6 +28,7 @@ SHARD_ROWS = 16_384
 Form = Literal['npy', 'parquet']
 FORMS = ('npy', 'parquet')
 DTYPES = ('float32', 'float16')
+_AGAIN = 'Delete it, and the command that wrote it makes it again'
 
 
 class OtherVectorsError(answer_file.OtherAnswersError):
@@ -69,11 +72,11 @@ class Layout:
     return min(self.shard_rows, self.count - shard * self.shard_rows)
 
   def names(self, shard: int) -> tuple[str, ...]:
-    """Files of a shard; the vectors come last."""
+    """Files of a shard, in the order in which they are written."""
     end = f'{shard:05d}-of-{self.num_shards:05d}'
     if self.form == 'parquet':
       return (f'part-{end}.parquet',)
-    return f'rows-{end}.jsonl', f'vectors-{end}.npy'
+    return f'rows-{end}.jsonl', f'vectors-{end}.npy', f'digests-{end}.json'
 
 
 class VectorWriter:
@@ -108,7 +111,7 @@ class VectorWriter:
     content = {'about': self._about, **dataclasses.asdict(self._layout)}
     if path.exists():
       try:
-        before = json.loads(path.read_bytes())
+        before = signed_json.load(path.read_bytes())
         differing = _differences(before, content)
       except (ValueError, TypeError, AttributeError, RecursionError):
         differing = f'{ABOUT} is damaged'
@@ -124,10 +127,10 @@ class VectorWriter:
         'another folder, or --overwrite'
       )
     self.folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ('vectors-*.npy', 'rows-*.jsonl', 'part-*.parquet'):
+    for pattern in ('vectors-*.npy', 'rows-*.jsonl', 'digests-*.json', 'part-*.parquet'):
       for old in self.folder.glob(pattern):
         old.unlink()
-    storage.write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+    storage.write_atomically(path, signed_json.dump(content, indent=2) + '\n')
 
   def _is_of_another(self) -> bool:
     """Whether there are files in the folder; the lease on it is none of them."""
@@ -144,12 +147,9 @@ class VectorWriter:
 
         with paths[-1].open('rb') as file:
           return pq.ParquetFile(file).metadata.num_rows == self._layout.rows_of(shard)
-      with paths[-1].open('rb') as file:
-        shape, _, dtype = _npy_header(file)
-        size = file.tell() + int(np.prod(shape)) * dtype.itemsize
-      wanted = (self._layout.rows_of(shard), self._layout.dimension)
-      return shape == wanted and paths[-1].stat().length == size
-    except (ValueError, OSError):
+      told = signed_json.load(paths[-1].read_bytes())
+      return all(told[path.name][0] == path.stat().length for path in paths[:-1])
+    except (ValueError, OSError, KeyError, TypeError, IndexError):
       return False
 
   def write(
@@ -177,8 +177,11 @@ class VectorWriter:
     lines = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)
-    self._put(names[0], lines.encode())
-    self._put(names[1], buffer.getvalue())
+    contents = dict(zip(names, (lines.encode(), buffer.getvalue()), strict=False))
+    for name, content in contents.items():
+      self._put(name, content)
+    sums = {name: (len(x), hashlib.sha256(x).hexdigest()) for name, x in contents.items()}
+    self._put(names[2], signed_json.dump(sums).encode())
 
   def _put(self, name: str, content: bytes) -> None:
     storage.write_atomically(self.folder / name, content)
@@ -188,12 +191,6 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
   old, new = ({**x['about'], **{k: v for k, v in x.items() if k != 'about'}} for x in (before, now))
   keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
   return '; '.join(f'{key} was {old.get(key)!r}, now {new.get(key)!r}' for key in keys)
-
-
-def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-  version = np.lib.format.read_magic(file)
-  read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-  return (read or np.lib.format.read_array_header_2_0)(file)
 
 
 def _parquet(ids: Sequence[str], texts: Sequence[str] | None, vectors: np.ndarray) -> bytes:
@@ -207,7 +204,7 @@ def _parquet(ids: Sequence[str], texts: Sequence[str] | None, vectors: np.ndarra
     'embedding': pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
   }
   sink = io.BytesIO()
-  pq.write_table(pa.table(columns), sink, compression='none')
+  pq.write_table(pa.table(columns), sink, compression='none', write_page_checksum=True)
   return sink.getvalue()
 
 
@@ -231,7 +228,7 @@ class VectorFolder:
     if not path.exists():
       raise FileNotFoundError(f'no {ABOUT} in {folder}: give a folder that `aya-train embed` wrote')
     try:
-      content = json.loads(path.read_bytes())
+      content = signed_json.load(path.read_bytes())
       self.about: Mapping[str, Any] = content.pop('about')
       self.layout = Layout(**content)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -240,7 +237,7 @@ class VectorFolder:
       raise ValueError(f'{folder} holds {self.layout.form}: search needs --format npy')
     shards = range(self.layout.num_shards)
     names = [self.layout.names(i) for i in shards]
-    if missing := [n for pair in names for n in pair if not (self.path / n).exists()]:
+    if missing := [n for each in names for n in each if not (self.path / n).exists()]:
       raise FileNotFoundError(
         f'{folder} lacks {missing[:3]}: the command that wrote it goes on where it was'
       )
@@ -259,13 +256,14 @@ class VectorFolder:
     """
     if number not in self._maps:
       path = self.path / self._names[number][1]
+      content = self._content(number, 1)
       try:
         if destinations.is_local(path):
           found = np.load(path, mmap_mode='r', allow_pickle=False)
         else:
-          found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+          found = np.load(io.BytesIO(content), allow_pickle=False)
       except (ValueError, EOFError) as error:
-        raise ValueError(f'{path} is damaged ({error}): embed the texts again') from error
+        raise ValueError(f'{path} is damaged ({error}). {_AGAIN}') from error
       wanted = (self.layout.rows_of(number), self.layout.dimension)
       if found.shape != wanted:
         raise ValueError(f'{path} holds {found.shape} numbers, expected {wanted}')
@@ -293,8 +291,8 @@ class VectorFolder:
     """All ids, by row."""
     return [
       json.loads(line)['id']
-      for names in self._names
-      for line in (self.path / names[0]).read_bytes().splitlines()
+      for number in range(self.layout.num_shards)
+      for line in bytes(self._content(number, 0)).splitlines()
     ]
 
   def text(self, number: int) -> str:
@@ -305,18 +303,31 @@ class VectorFolder:
     """
     shard, row = divmod(number, self.layout.shard_rows)
     if shard not in self._texts:
-      self._texts[shard] = self._lines(self.path / self._names[shard][0])
+      content = self._content(shard, 0)
+      ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord('\n')) + 1
+      self._texts[shard] = content, np.concatenate([np.zeros(1, ends.dtype), ends])
     content, starts = self._texts[shard]
     record = json.loads(content[starts[row] : starts[row + 1]])
     if 'text' not in record:
       raise ValueError(f'{self.path} was written without texts (--no_texts): embed again with them')
     return record['text']
 
-  def _lines(self, path: epath.Path) -> tuple[Any, np.ndarray]:
-    if destinations.is_local(path):
-      with open(path, 'rb') as file:
-        content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  def _content(self, shard: int, file: int) -> Any:
+    """The bytes of a file of a shard, a memory map where the disk is of this machine.
+
+    Raises:
+      ValueError: they are not those that were written.
+    """
+    path, digests = (self.path / self._names[shard][i] for i in (file, 2))
+    if destinations.is_local(path) and path.stat().length:
+      with open(path, 'rb') as opened:
+        content: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     else:
       content = path.read_bytes()
-    ends = np.flatnonzero(np.frombuffer(content, np.uint8) == ord('\n')) + 1
-    return content, np.concatenate([np.zeros(1, ends.dtype), ends])
+    try:
+      told = signed_json.load(digests.read_bytes())[path.name]
+    except (ValueError, KeyError) as error:
+      raise ValueError(f'{digests} is damaged ({error}). {_AGAIN}') from error
+    if [len(content), hashlib.sha256(content).hexdigest()] != told:
+      raise ValueError(f'{path} does not have the bytes that were written. {_AGAIN}')
+    return content

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
-from aya_train import destinations, json_lines
+from aya_train import destinations, disk_writes, json_lines
 
 _REMOTE_SECONDS = 30.0
 
@@ -61,9 +61,10 @@ class GrowingFile:
       if time.monotonic() - self._written > _REMOTE_SECONDS:
         self._write_remote()
       return
-    self._file.write(line(record))
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    with disk_writes.named(self._path):
+      self._file.write(line(record))
+      self._file.flush()
+      os.fsync(self._file.fileno())
 
   def close(self) -> None:
     """Lets go of it."""
@@ -89,7 +90,7 @@ def write_whole(path: epath.PathLike, records: Iterable[Mapping[str, Any]]) -> N
   storage.remove_leftovers(path.parent)
   partial = storage.temporary(path, 'partial')
   try:
-    with open(partial, 'wb') as file:
+    with disk_writes.named(path), open(partial, 'wb') as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())

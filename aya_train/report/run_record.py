@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import config, metric_writer, run_dir
+from aya_train import gin_text, metric_writer, run_dir
 
 INFER_EVAL = 'infer_eval/'
 _CONFIG, _OPERATIVE = 'config.gin', 'operative_config.gin'
@@ -21,7 +21,7 @@ class Run:
     model_dir: its MODEL_DIR.
     records: lines of metrics.jsonl, by step.
     info: run.json: `architecture`, `vocabulary_file`, `seed`, `first_step` ...
-    macros: of config.gin by name, as `config.resolved` gives them.
+    macros: of config.gin by name, as `gin_text.resolved` gives them.
     imports: modules that config.gin imports.
     gin_text: the operative configuration; all of it if the run did not get as far as writing that.
   """
@@ -44,7 +44,7 @@ class Run:
       ValueError: it is what a function returns, or another macro that the run does not define.
     """
     value = self.macros.get(name)
-    if isinstance(value, config.Reference):
+    if isinstance(value, gin_text.Reference):
       raise ValueError(
         f'{self.model_dir / _CONFIG}: {name} = {value} cannot be read without evaluating it: write '
         'the value there'
@@ -81,10 +81,10 @@ def read(model_dir: epath.PathLike) -> Run:
   folder = epath.Path(model_dir)
   if not (folder / run_dir.FILE).exists():
     raise FileNotFoundError(f'no {run_dir.FILE} in {folder}: is it the MODEL_DIR of a run?')
-  gin_text = _text(folder / _CONFIG)
+  text = _text(folder / _CONFIG)
   try:
-    macros = config.resolved(config.written_macros(gin_text))
-    imports = config.written_imports(gin_text)
+    macros = gin_text.resolved(gin_text.macros(text))
+    imports = gin_text.imports(text)
   except ValueError as error:
     raise ValueError(f'{folder / _CONFIG} is damaged: {error}') from error
   return Run(
@@ -93,7 +93,7 @@ def read(model_dir: epath.PathLike) -> Run:
     run_dir.read(folder),
     macros,
     imports,
-    _text(folder / _OPERATIVE) or gin_text,
+    _text(folder / _OPERATIVE) or text,
   )
 
 

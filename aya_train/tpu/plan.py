@@ -16,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import config, partitioning
+from aya_train import config, gin_text, partitioning
 from aya_train.models import t5_config
 from aya_train.tpu import precompile, topologies
 
@@ -301,7 +301,7 @@ def _trial(record: Mapping[str, Any]) -> Trial:
 
 @functools.cache
 def _shared_settings() -> Mapping[str, Any]:
-  return config.written_bindings((config.CONFIGS / SHARED_FILE).read_text())
+  return gin_text.bindings((config.CONFIGS / SHARED_FILE).read_text())
 
 
 def settings(job: precompile.StepJob) -> dict[str, Any]:

@@ -5,9 +5,11 @@ repository Data-Provenance-Initiative/Data-Provenance-Collection at ce6662d, Apa
 constants/license_classes.json and custom_license_classes.json). It is theirs, not legal advice.
 """
 
+import contextlib
 import dataclasses
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _LONGEST_NAME = 2_000  # characters; the longest of the audit has 80
@@ -267,6 +269,10 @@ _USE = {
 }
 
 
+# Names that leave it to `use` what is allowed.
+_OPEN = frozenset(('custom', 'other', 'unspecified', 'unknown', 'unclear', 'various'))
+
+
 class UnknownLicenseError(ValueError):
   """A name that no table has."""
 
@@ -373,7 +379,7 @@ def classify(name: str, url: str = '') -> Rights:
 
   Args:
     name: as the audit has it, an identifier of SPDX or the hub, a full name or its address; case
-      and punctuation do not matter.
+      and punctuation do not matter, letters outside ASCII do: they may be a reservation.
     url: of the terms, by which a 'Custom' licence is looked up. Terms that nobody has read count as
       academic-only, as in the audit; so does the hub's 'other'.
 
@@ -384,17 +390,43 @@ def classify(name: str, url: str = '') -> Rights:
     raise UnknownLicenseError(
       f'a licence of {len(name):,} characters, {name[:100]!r}...: a name or an address was expected'
     )
+  name = unicodedata.normalize('NFKC', re.sub('[™®©]', '', name))
   if _key(name) in ('custom', 'other'):
     triples = (t for t, urls in _CUSTOM.items() if url in urls)
     return _rights(next(triples, ('?', '?', '?')))
   table = _rights_by_name()
   found = table.get(_key(name)) or _of_commons(name) or table.get(_loose(name))
-  if found is None or not _key(name):
+  foreign = any(sign.isalnum() and not sign.isascii() for sign in name)
+  if found is None or foreign or not _key(name):
     raise UnknownLicenseError(
-      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, or Custom '
-      f'with a use class of {USES}'
+      f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, several '
+      f"between ';', or Custom with a use class of {USES}"
     )
   return found
+
+
+def check_use(use: str, names: Iterable[tuple[str, str]], whose: str) -> None:
+  """Refuses a use class that allows more than licences whose names say what they allow.
+
+  Args:
+    use: the class stated beside them.
+    names: (name, address) of each; those that no table has count elsewhere.
+    whose: they are, for the message.
+
+  Raises:
+    ValueError: `use` is no use class, or laxer than a licence; it is named.
+  """
+  if use not in USES:
+    raise ValueError(f'{whose}: use must be one of {USES}, got {use!r}')
+  for name, url in names:
+    if _key(name) in _OPEN:
+      continue
+    with contextlib.suppress(UnknownLicenseError):
+      if not admits(use, allowed := classify(name, url).use):
+        raise ValueError(
+          f'{whose}: use is {use!r}, and its licence {name!r} is {allowed}. If other terms were '
+          "agreed, its licence is 'Custom', and `terms` says which"
+        )
 
 
 def strictest(rights: Iterable[Rights]) -> Rights:

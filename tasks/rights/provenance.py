@@ -9,6 +9,7 @@ says of the whole. A constituent without a record has its source's.
 data sets of Data Provenance than this table.
 """
 
+import collections
 import dataclasses
 import functools
 import json
@@ -201,13 +202,13 @@ def declare(
 
   Raises:
     licenses.UnknownLicenseError: naming the licence.
-    ValueError: `use` is no use class.
+    ValueError: `use` is no use class, or laxer than a licence.
   """
   names = [part.strip() for part in license.split(';') if part.strip()]
   for part in names:
     licenses.classify(part, url)
-  if use is not None and use not in licenses.USES:
-    raise ValueError(f'use must be one of {licenses.USES}, got {use!r}')
+  if use is not None:
+    licenses.check_use(use, [(part, url) for part in names], name)
   _declared[name] = Record(
     name,
     tuple((part, url) for part in names),
@@ -238,6 +239,8 @@ def _of_user(dataset: user_data.Dataset) -> Record:
       licenses.classify(part)
     except licenses.UnknownLicenseError:
       unknown.append(part)
+  if dataset.use:
+    licenses.check_use(dataset.use, [(part, '') for part in names], f'data set {dataset.name}')
   return Record(
     dataset.name,
     tuple((part, '') for part in names or ['Unspecified']),
@@ -362,8 +365,8 @@ def _line(name: str, record: Record) -> str:
 def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
   """Records of all audited data sets in a folder of the audit's summaries.
 
-  Several licences of a data set become the strictest; a name that no table has is kept in
-  `refused`. A template file (`_*.json`) is skipped.
+  Several licences of a data set, in one file or in several, become the strictest; a name that no
+  table has is kept in `refused`. A template file (`_*.json`) is skipped.
 
   Raises:
     ValueError: a file is no JSON mapping of identifiers to records; it is named.
@@ -374,11 +377,33 @@ def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
   found: dict[str, Record] = {}
   for path in paths:
     try:
-      content = json.loads(path.read_text())
-      found |= {key: _from_summary(key, value) for key, value in content.items()}
+      content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+      for key, value in content.items():
+        record = _from_summary(key, value)
+        found[key] = _both(found[key], record) if key in found else record
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
       raise ValueError(f'{path}: not a summary of data sets ({error!r})') from error
   return found
+
+
+def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
+    raise ValueError(f'{name!r} stands twice in it')
+  return found
+
+
+def _both(one: Record, other: Record) -> Record:
+  """What two files say of one data set: all licences bind, and all languages may be read."""
+  return dataclasses.replace(
+    one,
+    licenses=tuple(dict.fromkeys((*one.licenses, *other.licenses))),
+    model_generated_by=tuple(dict.fromkeys((*one.model_generated_by, *other.model_generated_by))),
+    terms='; '.join(dict.fromkeys(filter(None, (one.terms, other.terms)))),
+    refused=tuple(dict.fromkeys((*one.refused, *other.refused))),
+    languages=(*one.languages, *other.languages) if one.languages and other.languages else (),
+  )
 
 
 def _from_summary(key: str, value: Mapping[str, Any]) -> Record:

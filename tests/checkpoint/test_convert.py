@@ -256,6 +256,18 @@ def test_a_conversion_that_fails_leaves_everything_as_it_was(leaves, tmp_path, v
   assert bytes_of(tmp_path) == before
 
 
+def test_verify_sees_a_missing_array(source, tmp_path, monkeypatch):
+  def lose(folder, leaves):
+    write(folder, {n: x for n, x in leaves.items() if n != 'target/encoder/layers_2/mlp/wo/kernel'})
+
+  write = t5x_format.write
+  native = convert.convert(source, tmp_path / 'native', to='native')
+  monkeypatch.setattr(t5x_format, 'write', lose)
+  with pytest.raises(ValueError, match=r"read back other arrays: \['target/.*layers_2/mlp/wo"):
+    convert.convert(native, tmp_path / 'out', to='t5x', verify=True)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_verify_sees_a_single_wrong_bit(source, tmp_path, monkeypatch):
   def corrupt(folder, leaves):
     write(folder, leaves)

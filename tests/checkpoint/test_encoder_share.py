@@ -160,6 +160,13 @@ def test_the_mean_of_encoders_is_an_encoder(tmp_path, run, whole):
     convert.convert(folder, tmp_path / 'none', to='native', average=[whole])
 
 
+def test_the_mean_of_networks_that_compute_something_else_is_refused(whole):
+  first = formats.open_checkpoint(formats.detect(whole))
+  other = dataclasses.replace(first.config, mlp_activations=('silu', 'linear'))
+  with pytest.raises(ValueError, match=r"\['silu', 'linear'\] and .*their mean is no model"):
+    soup.mean(first, [dataclasses.replace(first, config=other)], [0.5, 0.5])
+
+
 @pytest.mark.parametrize('weights', [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float('nan')]])
 def test_weights_that_are_no_shares_are_refused(weights):
   with pytest.raises(ValueError, match='--average_weights'):

@@ -289,3 +289,9 @@ def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):
   (half / 'file').write_bytes(b'x' * 100)
   assert checkpoint_room.unfinished_bytes(copied / manager.FOLDER) == 100
   assert manager.newest_sound(copied) == 3
+
+
+@pytest.mark.parametrize('keep', [0, -1])
+def test_a_run_that_would_keep_no_checkpoint_is_refused(keep):
+  with pytest.raises(ValueError, match=f'CHECKPOINT_KEEP must be None or at least 1, got {keep}'):
+    manager.CheckpointConfig(keep=keep)

@@ -22,6 +22,7 @@ def of_module(module, name='ClientError', base=Exception):
   ('error', 'told'),
   [
     (OSError(errno.ENOSPC, 'No space left on device'), 'the disk is full'),
+    (OSError(errno.EDQUOT, 'Disk quota exceeded', '/x/y'), 'the disk that /x/y is on is full'),
     (RuntimeError('RESOURCE_EXHAUSTED: Failed to write 12 bytes'), 'the disk is full'),
     (
       of_module('jax.errors', 'JaxRuntimeError')('RESOURCE_EXHAUSTED: Out of memory allocating 9'),

@@ -1,6 +1,8 @@
 """Laws of prepared tasks: all of a task, once, whole or not at all."""
 
-import json
+import collections
+import dataclasses
+import random
 import shutil
 import subprocess
 import sys
@@ -9,8 +11,8 @@ import pytest
 import seqio
 from seqio import preprocessors as seqio_preprocessors
 
-from aya_train import hosts
-from aya_train.data import availability, fingerprints, prepared, task_examples
+from aya_train import hosts, signed_json
+from aya_train.data import availability, fingerprints, prepared, row_counts, task_examples
 from tests.seqio_tasks import APPEND_EOS_AFTER_TRIM, add_task, texts, tokens
 
 EXAMPLES = texts(25)
@@ -154,15 +156,14 @@ class Seqio(types.ModuleType):
 sys.modules['seqio'] = Seqio('seqio')  # not needed here, and slow to import
 tasks = sys.modules['aya_train.tasks'] = types.ModuleType('aya_train.tasks')
 tasks.split_slices = None
+from aya_train import signed_json
 from aya_train.data import fingerprints
-print(fingerprints._sha256(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
+print(signed_json.digest(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])))
 """
   run = [sys.executable, '-c', program]
   environment = {'PYTHONHASHSEED': hash_seed, 'PATH': ''}
   output = subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
-  here = fingerprints._sha256(
-    fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len])
-  )
+  here = signed_json.digest(fingerprints._describe([{'b': {'y', 'x'}, 'a': print}, object(), len]))
   assert output.strip() == here
 
 
@@ -238,16 +239,45 @@ def test_damaged_shards_are_detected(opened, task, tmp_path):
     availability.ensure_prepared(task.name, 'train', tmp_path)
   # The right size, but not the end of a file; then a whole file with too few records.
   first.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b'\0'))
-  with pytest.raises(ValueError, match=r'not a whole ArrayRecord file|examples expected'):
+  with pytest.raises(ValueError, match='its list of examples is damaged'):
     prepared.PreparedTask(opened.directory)
   first.write_bytes(second.read_bytes())
-  manifest = json.loads((opened.directory / prepared.MANIFEST).read_text())
-  manifest['shards'][0]['num_bytes'] = len(second.read_bytes())
-  (opened.directory / prepared.MANIFEST).write_text(json.dumps(manifest))
+  other = prepared.shard_of(first, 9)
+  manifest = dataclasses.replace(opened.manifest, shards=(other, *opened.manifest.shards[1:]))
+  (opened.directory / prepared.MANIFEST).write_text(manifest.to_json())
   with pytest.raises(ValueError, match='9 examples expected, got 8'):
     prepared.PreparedTask(opened.directory)
   first.unlink()
   with pytest.raises(ValueError, match='bytes expected, got None'):
+    prepared.PreparedTask(opened.directory)
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(opened, task):
+  def read():
+    ready = prepared.PreparedTask(opened.directory)
+    examples = [{k: v.tolist() for k, v in ready[i].items()} for i in range(len(ready))]
+    return examples, ready.manifest, row_counts.of_task(task, 'train', ready)
+
+  expected, rng, refused = read(), random.Random(0), collections.Counter()
+  for path in sorted(opened.directory.iterdir()):
+    whole = path.read_bytes()
+    places = [i for i, byte in enumerate(whole) if byte]
+    for place in rng.sample(places, 12):
+      flipped = bytes([whole[place] ^ 1 << rng.randrange(8)])
+      path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+      try:
+        assert read() == expected, (path.name, place)
+      except ValueError as error:
+        refused[path.suffix, str(opened.directory) in str(error)] += 1
+    path.write_bytes(whole)
+  assert refused.keys() == {('.json', True), ('.array_record', True)}
+
+
+def test_a_flipped_bit_in_the_list_of_records_is_seen_before_work(opened):
+  path = opened.directory / opened.manifest.shards[0].name
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+  with pytest.raises(ValueError, match=r'list of examples is damaged\. Delete .* to prepare it'):
     prepared.PreparedTask(opened.directory)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import gin
 
-from aya_train import config
+from aya_train import config, gin_text
 from aya_train.tasks import features
 from tests.docs.commands import PAGES, ROOT
 
@@ -47,7 +47,7 @@ def values(gin_files: Sequence[str]) -> dict[str, Any]:
   """Macros and bound parameters (`optimizer.adafactor.decay_rate`), references as text."""
   with parsed(gin_files):
     text = gin.config_str()
-    found = config.written_macros(text)
+    found = gin_text.macros(text)
     for scope, name in re.findall(r'^((?:\w+/)?\w+\.\w+)\.(\w+) =', text, re.MULTILINE):
       with contextlib.suppress(ValueError):
         value = gin.query_parameter(f'{scope}.{name}')

@@ -8,7 +8,7 @@ import gin
 import pytest
 import seqio
 
-from aya_train import config
+from aya_train import config, gin_text
 from aya_train.cli import gin_args, main
 from tests.docs import commands
 from tests.docs.reader import EXECUTED, SHOWN, products
@@ -92,7 +92,7 @@ def test_its_macros_are_those_of_the_real_files(shown, tmp_path, monkeypatch):
   try:
     with gin.config.interactive_mode():
       config.parse(args.gin_file, args.gin_bindings, require_all=runs)
-    macros = config.written_macros(gin.config_str())
+    macros = gin_text.macros(gin.config_str())
     named = re.findall(r'--gin\.([A-Z][A-Z0-9_]+)=', shown.text)
     assert set(named) <= set(macros)
   finally:

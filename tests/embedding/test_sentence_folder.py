@@ -78,6 +78,52 @@ def test_what_computes_something_else_is_refused(exported, tmp_path, file, chang
     encoder_checkpoint.open_checkpoint(folder)
 
 
+def copied(folder, to):
+  for path in folder.rglob('*'):
+    if path.is_file():
+      target = to / path.relative_to(folder)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      target.write_bytes(path.read_bytes())
+  return to
+
+
+READ = ('modules.json', 'config.json', 'model.safetensors', '1_Pooling/config.json')
+READ += ('2_Dense/config.json', '2_Dense/model.safetensors', 'config_sentence_transformers.json')
+READ += ('sentence_bert_config.json', 'spiece.model')
+
+
+@pytest.mark.parametrize('file', READ)
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'other'])
+def test_a_damaged_file_is_named(exported, tmp_path, file, damage):
+  folder = copied(exported, tmp_path / 'other')
+  content = (folder / file).read_bytes()
+  changed = {'empty': b'', 'cut': content[: len(content) // 2], 'other': b'[[3]]'}[damage]
+  (folder / file).write_bytes(changed)
+  with pytest.raises((ValueError, FileNotFoundError), match=str(folder)):
+    text_encoder.TextEncoder(
+      encoder_checkpoint.open_checkpoint(folder), partitioning.one_device()
+    ).vectors(TEXTS[:1])
+
+
+@pytest.mark.parametrize('file', READ[:2] + READ[3:5])
+def test_a_missing_file_is_named(exported, tmp_path, file):
+  folder = copied(exported, tmp_path / 'other')
+  (folder / file).unlink()
+  with pytest.raises((ValueError, FileNotFoundError), match=str(folder)):
+    encoder_checkpoint.open_checkpoint(folder)
+
+
+@pytest.mark.parametrize('file', ['model.safetensors', '2_Dense/model.safetensors'])
+def test_numbers_that_are_none_are_refused(exported, tmp_path, file):
+  folder = copied(exported, tmp_path / 'other')
+  content = (folder / file).read_bytes()
+  (folder / file).write_bytes(content[:-4] + np.float32('nan').tobytes())
+  with pytest.raises(ValueError, match=r'not finite|NaN|nan'):
+    text_encoder.TextEncoder(
+      encoder_checkpoint.open_checkpoint(folder), partitioning.one_device()
+    ).vectors(TEXTS[:1])
+
+
 def test_float16_is_refused(run, tmp_path):
   with pytest.raises(ValueError, match='overflow in float16'):
     sentence_folder.export(run[0], tmp_path / 'x', dtype='float16')

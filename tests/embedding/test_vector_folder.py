@@ -1,6 +1,7 @@
 """Shards of vectors: complete or not there, the same bytes whenever they were made."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +108,46 @@ def test_vectors_of_something_else_are_refused(run, encoder, corpus_file, tmp_pa
   (tmp_path / 'full' / 'mine.txt').write_text('x')
   with pytest.raises(ValueError, match=r'is not empty, and no embeddings\.json'):
     embed(encoder, corpus_file, tmp_path / 'full')
+
+
+def test_damage_is_refused_and_mended_by_the_same_command(encoder, corpus_file, tmp_path):
+  folder = tmp_path / 'v'
+  embed(encoder, corpus_file, folder)
+  whole = contents(folder)
+
+  def read():
+    found = vector_folder.VectorFolder(folder)
+    tiles = [v.tobytes() for _, v in found.tiles(7)]
+    return found.ids(), [found.text(i) for i in range(len(found))], tiles, found.about
+
+  expected = read()
+  for name, content in whole.items():
+    for place in (len(content) // 3, len(content) - 5):
+      flipped = bytes([content[place] ^ 4])
+      (folder / name).write_bytes(content[:place] + flipped + content[place + 1 :])
+      with pytest.raises(ValueError, match=re.escape(name)):
+        read()
+    for cut in (b'', content[: len(content) // 2]):
+      (folder / name).write_bytes(cut)
+      with pytest.raises(ValueError, match=re.escape(name)):
+        read()
+      if name != vector_folder.ABOUT:
+        embed(encoder, corpus_file, folder)
+        assert contents(folder) == whole
+    (folder / name).write_bytes(content)
+  assert read() == expected
+
+
+def test_damage_of_parquet_is_seen_by_its_readers(encoder, corpus_file, tmp_path):
+  import pyarrow.parquet as pq
+
+  embed(encoder, corpus_file, tmp_path / 'v', form='parquet')
+  path = tmp_path / 'v' / 'part-00000-of-00005.parquet'
+  content = path.read_bytes()
+  place = content.index(np.float32(pq.read_table(path)['embedding'][3][2].as_py()).tobytes())
+  path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+  with pytest.raises(OSError, match='CRC'):
+    pq.read_table(path, page_checksum_verification=True)
 
 
 @pytest.mark.parametrize('overwrite', [False, True])

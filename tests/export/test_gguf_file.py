@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aya_train.checkpoint.arrays import safetensors_file
+from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_export, hf_files, hf_tokenizer, hf_torch
 from aya_train.export import gguf_file
 from tests.checkpoint import small_model
@@ -187,6 +187,14 @@ def test_networks_that_llama_cpp_does_not_compute_are_refused(
   with pytest.raises(ValueError, match=message):
     gguf_file.to_gguf(hf_folder(**overrides), tmp_path / 'out')
   assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_a_quantisation_cannot_hold_are_refused():
+  most = gguf_file._LARGEST['Q8_0']
+  for value, kind in ((2 * most, 'Q8_0'), (np.nan, 'Q8_0'), (np.inf, 'F32')):
+    tensor = lazy_arrays.of(np.full((2, 32), value, np.float32))
+    with pytest.raises(ValueError, match=r'wo holds .*(q8_0 can .*: use f32|not finite)'):
+      list(gguf_file._quantised(tensor, gguf.GGMLQuantizationType[kind], 'wo'))
 
 
 def test_refusals_leave_nothing(hf_folder, tmp_path):

@@ -64,7 +64,7 @@ def test_a_run_is_reported_whether_transformers_is_there_or_not(
   line = f"""
     printf '%s' {shlex.quote(PYTHON_WITH.format(python=sys.executable, packages=packages))} \
       > {tmp_path}/bin/python
-    source launch/environment.sh; report_run run run/hf"""
+    source launch/example_run.sh; report_run run run/hf"""
   done = run(f'exec bash -c {shlex.quote(line)} a.sh', 'aya-train', 'python')
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[0] == asked and said in done.stdout

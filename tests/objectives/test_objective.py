@@ -1,6 +1,7 @@
 """An objective that is no sequence to sequence goes through the real trainer."""
 
 import dataclasses
+import types
 
 import flax.linen as nn
 import jax
@@ -294,3 +295,20 @@ def test_parameters_without_logical_axes_are_named(folder, tmp_path):
 
   with pytest.raises(ValueError, match=r"\[\"\['table'\]\"\].*with_logical_partitioning"):
     train_loop.train(**settings(tmp_path / 'run', folder, model=Bare()))
+
+
+@pytest.mark.parametrize(
+  ('size', 'pad', 'eos', 'message'),
+  [
+    (129, 0, 1, r'has 129 ids but the model has 128 .* T5Config\.vocab_size to at least 256'),
+    (96, 1, 0, 'has pad 1 and eos 0; mT5 needs pad 0 and eos 1'),
+    (96, 0, 2, 'has pad 0 and eos 2'),
+  ],
+)
+def test_a_vocabulary_of_other_ids_is_refused(size, pad, eos, message):
+  def vocabulary(size, pad, eos):
+    return types.SimpleNamespace(vocab_size=size, pad_id=pad, eos_id=eos)
+
+  with pytest.raises(ValueError, match=f'the targets vocabulary {message}'):
+    objective.check_fits(vocabulary(size, pad, eos), 128, 'targets vocabulary')
+  objective.check_fits(vocabulary(128, 0, 1), 128, 'targets vocabulary')

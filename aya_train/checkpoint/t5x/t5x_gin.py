@@ -1,19 +1,24 @@
-"""What T5X's own config.gin, in the folder of its run, says of a network that no array tells."""
+"""What T5X's own config.gin, in the folder of its run, says of a network that no array tells.
 
-import ast
+gin's own parser reads it. A value that only the modules it imports could tell is refused.
+"""
+
 import dataclasses
-import functools
 import logging
-import re
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
+from gin import config_parser
 
+from aya_train import gin_text
 from aya_train.models import t5_config
+from aya_train.tasks.building import text_files
 
 logger = logging.getLogger(__name__)
-_FIELD = re.compile(r'^\s*(?:[\w./]*[./])?T5Config\.(\w+)\s*=\s*(.+)$', re.MULTILINE)
-_MACRO = re.compile(r'^\s*(\w+)\s*=\s*(.+)$', re.MULTILINE)
+_UNSEEN = ('mlp_activations', 'dropout_rate')
+# Networks without a T5Config (flaxformer's) say it of the block.
+_WITHOUT_CONFIG = {'MlpBlock': {'activations': 'mlp_activations'}}
 _SYNONYMS = {'swish': 'silu'}  # names of the same function in flax
 _OF_SHAPES = (
   *('emb_dim', 'num_heads', 'head_dim', 'mlp_dim', 'num_encoder_layers', 'num_decoder_layers'),
@@ -27,21 +32,73 @@ def find(folder: epath.PathLike) -> epath.Path | None:
   return next((path for path in places if path.exists()), None)
 
 
-@functools.lru_cache(maxsize=16)
 def read(path: epath.Path) -> dict[str, Any]:
-  """Values of T5Config by their names; what is no literal or macro of one is left out."""
-  text = path.read_bytes().decode('utf-8', 'replace').replace('\\\n', ' ')
-  macros = {name: value.strip() for name, value in _MACRO.findall(text)}
-  found = {}
-  for name, written in _FIELD.findall(text):
-    value = written.strip()
-    if value.startswith('%'):
-      value = macros.get(value[1:], '')
-    try:
-      found[name] = ast.literal_eval(value)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-      continue
+  """Values of T5Config by their names.
+
+  Raises:
+    ValueError: it is no gin, includes what is not beside it, or leaves activations or dropout to
+      a function, to a macro that is nowhere, or to the scope.
+  """
+  macros: dict[str, Any] = {}
+  parameters: dict[str, dict[tuple[str, str], Any]] = {}  # by class, then scope and name
+  for statement in _statements(path, ()):
+    scope, selector, name = statement.scope, statement.selector, statement.arg_name
+    if not name or selector in ('macro', 'gin.macro'):
+      macros['/'.join(filter(None, (scope, '' if name else selector)))] = statement.value
+    else:
+      of_class = parameters.setdefault(selector.rpartition('.')[2], {})
+      of_class[f'{scope}/{selector}', name] = statement.value
+  macros = gin_text.resolved(macros)
+  found: dict[str, Any] = {}
+  for (where, name), value in _of_network(parameters):
+    value = gin_text.substituted(value, macros)
+    value = list(value) if isinstance(value, tuple) else value
+    if name in found and found[name] != value and name in _UNSEEN:
+      raise ValueError(
+        f'{path} says {name} {found[name]!r} and, as {where.strip("/")}, {value!r}: which of them '
+        'the checkpoint is of stands nowhere. Leave one, or copy the checkpoint out of that folder'
+      )
+    if not gin_text.has_references(value):
+      found[name] = value if found.get(name, value) == value else None  # of several networks
+    elif name in _UNSEEN:
+      raise ValueError(
+        f'{path} says {name} = {value}, which cannot be known without the modules that it imports. '
+        'Write the value there'
+      )
   return found
+
+
+def _of_network(
+  parameters: dict[str, dict[tuple[str, str], Any]],
+) -> Iterator[tuple[tuple[str, str], Any]]:
+  if 'T5Config' in parameters:
+    yield from parameters['T5Config'].items()
+    return
+  for of_class, names in _WITHOUT_CONFIG.items():
+    for (where, name), value in parameters.get(of_class, {}).items():
+      if name in names:
+        yield (where, names[name]), value
+
+
+def _statements(path: epath.Path, within: tuple[epath.Path, ...]) -> Iterator[Any]:
+  """What a file sets, and what it includes, in gin's order."""
+  try:
+    statements = list(gin_text.statements(text_files.read(path)))
+  except ValueError as error:
+    raise ValueError(
+      f'{path}: {error}. Copy it again from the run, or the checkpoint out of that folder'
+    ) from error
+  for statement in statements:
+    if isinstance(statement, config_parser.BindingStatement):
+      yield statement
+    elif isinstance(statement, config_parser.IncludeStatement):
+      included = path.parent / statement.filename
+      if not included.exists() or included in (*within, path):
+        raise ValueError(
+          f'{path} includes {statement.filename}, which is not beside it: what that file says of '
+          'the network is unknown. Copy it there'
+        )
+      yield from _statements(included, (*within, path))
 
 
 def tells_function(folder: epath.PathLike) -> bool:
@@ -58,11 +115,12 @@ def applied(config: t5_config.T5Config, folder: epath.PathLike) -> t5_config.T5C
     folder: `checkpoint_<step>`.
 
   Raises:
-    ValueError: activations that no network here has, or as many as the arrays cannot have.
+    ValueError: activations that no network here has, or as many as the arrays cannot have; see
+      `read`.
   """
   path = find(folder)
   said = read(path) if path is not None else {}
-  if differing := [n for n in _OF_SHAPES if n in said and said[n] != getattr(config, n)]:
+  if differing := [n for n in _OF_SHAPES if said.get(n) not in (None, getattr(config, n))]:
     logger.warning(
       '%s has %s %r, and the arrays of %s %r: it is of another model, and is not read',
       *(path, differing[0], said[differing[0]], folder, getattr(config, differing[0])),
@@ -71,7 +129,7 @@ def applied(config: t5_config.T5Config, folder: epath.PathLike) -> t5_config.T5C
   changed: dict[str, Any] = {}
   if 'mlp_activations' in said:
     names = said['mlp_activations']
-    names = names if isinstance(names, list | tuple) else (names,)
+    names = names if isinstance(names, list) else (names,)
     names = tuple(_SYNONYMS.get(name, name) if isinstance(name, str) else name for name in names)
     if len(names) != len(config.mlp_activations):
       raise ValueError(
@@ -79,9 +137,10 @@ def applied(config: t5_config.T5Config, folder: epath.PathLike) -> t5_config.T5C
         'input kernels: it is of another model; move the checkpoint out of that folder'
       )
     changed['mlp_activations'] = names
-  rate = said.get('dropout_rate')
-  if isinstance(rate, int | float) and not isinstance(rate, bool):
-    changed['dropout_rate'] = float(rate)
+  if 'dropout_rate' in said:
+    changed['dropout_rate'] = rate = said['dropout_rate']
+    if isinstance(rate, bool):
+      raise ValueError(f'{path} says dropout_rate {rate}: expected a number')
   try:
     return dataclasses.replace(config, **changed)
   except (ValueError, TypeError) as error:

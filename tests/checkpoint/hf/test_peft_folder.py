@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from etils import epath
 
 from aya_train.checkpoint import adapters, convert, formats
 from aya_train.checkpoint.arrays import lazy_arrays
@@ -163,3 +164,22 @@ def test_damaged_and_foreign_folders_are_refused(base, tmp_path):
     formats.open_checkpoint(formats.detect(tmp_path / 'moved'))
   with pytest.raises(ValueError, match='of another network'):
     convert.convert(tmp_path / 'moved', tmp_path / 'out', to='peft', base=str(other))
+
+
+@pytest.mark.parametrize('file', ['adapter_config.json', 'adapter_model.safetensors'])
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'other', 'gone'])
+def test_a_damaged_file_is_named(base, tmp_path, file, damage):
+  folder = epath.Path(tmp_path) / 'adapter'
+  peft_folder.write(folder, adapter_on(base), str(base), DEPTHS, 'float32')
+  content = (folder / file).read_bytes()
+  changed = {'empty': b'', 'cut': content[: len(content) // 2], 'other': b'[[3]]'}
+  (folder / file).unlink() if damage == 'gone' else (folder / file).write_bytes(changed[damage])
+  with pytest.raises((ValueError, FileNotFoundError), match=str(folder)):
+    formats.open_checkpoint(formats.detect(folder))
+
+
+def test_an_adapter_of_nothing_is_refused(base, tmp_path):
+  empty = dataclasses.replace(adapter_on(base), pairs={})
+  with pytest.raises(ValueError, match='holds no adapter matrices'):
+    peft_folder.write(epath.Path(tmp_path) / 'a', empty, str(base), DEPTHS, 'float32')
+  assert list(tmp_path.iterdir()) == []

@@ -16,11 +16,11 @@ from array_record.python import array_record_module
 from etils import epath
 from pyarrow import parquet
 
-from aya_train import config, metric_writer, run_dir
+from aya_train import config, gin_text, metric_writer, run_dir
 from aya_train.checkpoint import formats, manager, vocabularies
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files
-from aya_train.checkpoint.t5x import t5x_format
+from aya_train.checkpoint.t5x import t5x_format, t5x_gin
 from aya_train.cli import gin_args
 from aya_train.data import prepared
 from aya_train.report import run_record
@@ -243,7 +243,7 @@ def _prepared(out: epath.Path) -> None:
     writer.write(prepared.encode_example([np.arange(3, dtype=np.int32)]))
   writer.close()
   manifest = prepared.Manifest(
-    't', 'train', 2, (prepared.Shard(shard.name, 2, shard.stat().length),), {'inputs': {3: 2}},
+    't', 'train', 2, (prepared.shard_of(shard, 2),), {'inputs': {3: 2}},
     {'inputs': 6}, {'inputs': 1}, 'a', 'b', {'files': []}, {'format': prepared.FORMAT},
   )  # fmt: skip
   (out / prepared.MANIFEST).write_text(manifest.to_json())
@@ -313,7 +313,7 @@ PARSERS: Sequence[Parser] = (
     ),
     _of_text(_binding),
   ),
-  Parser('gin text', 25, _texts(samples.GIN), _of_text(config.written_bindings)),
+  Parser('gin text', 25, _texts(samples.GIN), _of_text(gin_text.bindings)),
   Parser(
     'run record', 10, _texts(samples.GIN), _in_folder('config.gin', _record), file='config.gin'
   ),
@@ -421,6 +421,13 @@ PARSERS: Sequence[Parser] = (
   ),
   Parser(
     'T5X index', 15, _t5x_index, _in_folder('checkpoint', msgpack_index.read), file='checkpoint'
+  ),
+  Parser(
+    'T5X config.gin',
+    4,
+    _texts(samples.T5X_GIN),
+    _of_file('config.gin', t5x_gin.read),
+    file='config.gin',
   ),
   Parser('T5X inline', 4, lambda: _t5x_index()[:1], _in_folder('checkpoint', t5x_format.read)),
   Parser('zarr metadata', 2, _METADATA.samples, _METADATA.run),

@@ -51,6 +51,16 @@ JSONL = (
   '{"inputs": "a", "targets": "b"}\n{"inputs": "ä\\u2028", "targets": "c", "n": [1, {"x": null}]}\n'
 )
 
+T5X_GIN = """from t5x.examples.t5 import network
+ACTIVATIONS = ('swish', 'linear')
+network.T5Config.mlp_activations = %ACTIVATIONS
+network.T5Config:
+  dropout_rate = 0.25  # a comment
+  vocab_size = @seqio.vocab_size()
+dense.MlpBlock.activations = \\
+  ('gelu',
+   'lin' 'ear')
+"""
 GIN = """from __gin__ import dynamic_registration
 from aya_train.data import batching
 import seqio

@@ -10,6 +10,7 @@ import aya_train.tasks  # noqa: F401
 from aya_train.tasks import catalog
 from aya_train.tasks.mixtures import aya_mixtures
 from aya_train.tasks.rights import licenses, provenance
+from aya_train.tasks.user import dataset_tables, user_data
 
 SHARED = pathlib.Path(__file__).parents[3].parent / 'shared/data/data_provenance'
 XP3X = json.loads((pathlib.Path(__file__).parent / 'xp3x_audit.json').read_text('utf-8'))
@@ -217,6 +218,67 @@ def test_a_summary_with_an_unknown_license_breaks_every_policy(tmp_path):
     provenance.check('data_provenance.oig', 'academic-only', records)
   (tmp_path / 'Bad.json').write_text('[1')
   with pytest.raises(ValueError, match=r'Bad\.json: not a summary'):
+    provenance.read_summaries(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['CC BY 4.0 非商用', 'MIT（仅限研究）', 'CC BY-\u041d\u0421 4.0', 'Licença MIT', 'MIT для науки'],
+)
+def test_a_reservation_in_another_script_is_not_passed_over(name):
+  with pytest.raises(licenses.UnknownLicenseError, match='is in no table'):
+    licenses.classify(name)
+
+
+@pytest.mark.parametrize(
+  'name', ['ＣＣ ＢＹ ４．０', 'Creative Commons – Attribution 4.0', 'CC BY™ 4.0']
+)
+def test_other_forms_of_the_same_letters_are_read(name):
+  assert licenses.classify(name) == licenses.classify('CC BY 4.0')
+
+
+@pytest.mark.parametrize(
+  ('license', 'use', 'message'),
+  [
+    ('CC BY-NC 4.0', 'commercial', "'CC BY-NC 4.0' is non-commercial"),
+    ('MIT; Academic Research Purposes Only', 'non-commercial', 'Purposes Only.* is academic-only'),
+    ('MIT', 'Commercial', "use must be one of .*got 'Commercial'"),
+  ],
+)
+def test_a_use_class_may_not_allow_more_than_a_license_that_says_what_it_allows(
+  license, use, message, monkeypatch
+):
+  monkeypatch.setattr(provenance, '_declared', {})
+  with pytest.raises(ValueError, match=f'mine: .*{message}'):
+    provenance.declare('mine', license, use=use)
+  dataset = dataset_tables.Dataset('mine', {}, license=license, use=use)
+  monkeypatch.setattr(user_data, 'find', {'mine': dataset}.get)
+  with pytest.raises(ValueError, match=f'data set mine: .*{message}'):
+    provenance.record_of('mine')
+
+
+@pytest.mark.parametrize(
+  ('license', 'use'),
+  [('Custom', 'commercial'), ('Unspecified', 'commercial'), ('MIT; Custom', 'academic-only')],
+)
+def test_a_use_class_says_what_a_name_leaves_open_or_forbids_more(license, use, monkeypatch):
+  monkeypatch.setattr(provenance, '_declared', {})
+  provenance.declare('mine', license, use=use)
+  assert provenance.record_of('mine').rights.use == use
+
+
+def test_all_that_several_summaries_say_of_a_data_set_binds(tmp_path):
+  for file, name in (('a', 'MIT'), ('b', 'CC BY-NC 4.0'), ('c', 'Beerware')):
+    summary = {'oig-x': {'Licenses': [{'License': name}]}}
+    (tmp_path / f'{file}.json').write_text(json.dumps(summary), 'utf-8-sig')
+  (record,) = provenance.read_summaries(tmp_path).values()
+  assert [name for name, _ in record.licenses] == ['MIT', 'CC BY-NC 4.0', 'Beerware']
+  assert record.refused == ('Beerware',)
+  (tmp_path / 'c.json').unlink()
+  (record,) = provenance.read_summaries(tmp_path).values()
+  assert record.rights.use == 'non-commercial'
+  (tmp_path / 'a.json').write_text('{"oig-y": {}, "oig-x": {}, "oig-x": {"Licenses": []}}')
+  with pytest.raises(ValueError, match=r"a\.json: .*'oig-x' stands twice"):
     provenance.read_summaries(tmp_path)
 
 

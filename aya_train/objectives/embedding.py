@@ -83,6 +83,15 @@ class EmbeddingModel(objective.Objective):
   def config(self) -> t5_config.T5Config:
     return self.network
 
+  def row_tokens(self, lengths: Mapping[str, int]) -> objective.RowTokens:
+    """All texts go through the encoder."""
+    texts = [length for name, length in lengths.items() if name != pair_converter.LABELS]
+    return objective.RowTokens(tuple(texts))
+
+  def on_network(self, config: t5_config.T5Config) -> 'EmbeddingModel':
+    """With that config as its network."""
+    return dataclasses.replace(self, network=config)
+
   @property
   def contrast(self) -> contrastive_losses.Contrast:
     """What the softmax is taken over."""

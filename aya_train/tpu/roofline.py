@@ -1,14 +1,14 @@
 """From a compiled program's costs to time: what one step takes at best, and what a run costs."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from aya_train.models import t5_config
+from aya_train.objectives import objective
 from aya_train.tpu import hlo_costs, topologies
 
 
-def model_flops(config: t5_config.T5Config, rows: int, sources: int, targets: int) -> float:
+def model_flops(config: t5_config.T5Config, rows: int, tokens: objective.RowTokens) -> float:
   """Matrix FLOPs that a training step of the model needs: forward once, backward twice.
 
   Nothing recomputed, padding and masked scores included (the convention of PaLM's MFU, Chowdhery et
@@ -17,17 +17,19 @@ def model_flops(config: t5_config.T5Config, rows: int, sources: int, targets: in
   Args:
     config: the network.
     rows: of the batch.
-    sources, targets: tokens of a row on either side.
+    tokens: of a row.
   """
   joined = config.num_heads * config.head_dim
   projection = config.emb_dim * joined
   mlp = config.emb_dim * config.mlp_dim * (len(config.mlp_activations) + 1)
   # Multiply-adds of one row, forward.
-  encoder = sources * (4 * projection + mlp) + 2 * sources * sources * joined
-  decoder = targets * (6 * projection + mlp) + sources * 2 * projection
-  decoder += 2 * targets * (targets + sources) * joined
+  sources = sum(tokens.encoded)
+  encoder = sum(n * (4 * projection + mlp) + 2 * n * n * joined for n in tokens.encoded)
+  decoder = sources * 2 * projection if tokens.decoded else 0
+  for n in tokens.decoded:
+    decoder += n * (6 * projection + mlp) + 2 * n * (n + sources) * joined
   total = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
-  total += targets * config.emb_dim * config.vocab_size
+  total += tokens.scored * config.emb_dim * config.vocab_size
   return 6.0 * rows * total
 
 
@@ -72,7 +74,7 @@ def estimate(
   slice_: topologies.Slice,
   config: t5_config.T5Config,
   rows: int,
-  lengths: Mapping[str, int],
+  tokens: objective.RowTokens,
   steps: int,
 ) -> StepEstimate:
   """The roofline of a compiled step (Williams et al. 2009), with the interconnect as third roof."""
@@ -84,7 +86,7 @@ def estimate(
   )
   step = max(seconds)
   array_seconds = costs.array_bytes / chip.hbm_bandwidth
-  flops = model_flops(config, rows, lengths['inputs'], lengths['targets']) / slice_.num_chips
+  flops = model_flops(config, rows, tokens) / slice_.num_chips
   hours = step * steps / 3600
   return StepEstimate(
     *seconds,
@@ -93,7 +95,7 @@ def estimate(
     array_seconds=array_seconds,
     strict_mfu_bound=flops / (max(step, array_seconds) * chip.flops),
     model_flops=flops,
-    tokens_per_second=rows * (lengths['inputs'] + lengths['targets']) / step,
+    tokens_per_second=rows * tokens.total / step,
     rows_per_second=rows / step,
     steps=steps,
     hours=hours,

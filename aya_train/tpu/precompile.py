@@ -202,7 +202,10 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     costs=costs,
     estimate=None
     if costs is None or job.tokens is None
-    else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.tokens, job.steps),
+    else roofline.estimate(
+      *(costs, slice_, job.model.config, job.batch_size, job.tokens, job.steps),
+      frozen=job.model.adapter is not None,
+    ),
     suggestions=()
     if overflow is None
     else on_chip_suggestions(job, overflow)

@@ -8,7 +8,9 @@ from aya_train.objectives import objective
 from aya_train.tpu import hlo_costs, topologies
 
 
-def model_flops(config: t5_config.T5Config, rows: int, tokens: objective.RowTokens) -> float:
+def model_flops(
+  config: t5_config.T5Config, rows: int, tokens: objective.RowTokens, *, frozen: bool = False
+) -> float:
   """Matrix FLOPs that a training step of the model needs: forward once, backward twice.
 
   Nothing recomputed, padding and masked scores included (the convention of PaLM's MFU, Chowdhery et
@@ -18,19 +20,23 @@ def model_flops(config: t5_config.T5Config, rows: int, tokens: objective.RowToke
     config: the network.
     rows: of the batch.
     tokens: of a row.
+    frozen: whether the network's own weights are not trained, and so have no gradients: what an
+      adapter needs, whose own products are not counted.
   """
   joined = config.num_heads * config.head_dim
   projection = config.emb_dim * joined
   mlp = config.emb_dim * config.mlp_dim * (len(config.mlp_activations) + 1)
   # Multiply-adds of one row, forward.
   sources = sum(tokens.encoded)
-  encoder = sum(n * (4 * projection + mlp) + 2 * n * n * joined for n in tokens.encoded)
-  decoder = sources * 2 * projection if tokens.decoded else 0
-  for n in tokens.decoded:
-    decoder += n * (6 * projection + mlp) + 2 * n * (n + sources) * joined
-  total = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
-  total += tokens.scored * config.emb_dim * config.vocab_size
-  return 6.0 * rows * total
+  encoder = sources * (4 * projection + mlp)
+  decoder = sum(tokens.decoded) * (6 * projection + mlp)
+  decoder += sources * 2 * projection if tokens.decoded else 0
+  by_weights = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+  by_weights += tokens.scored * config.emb_dim * config.vocab_size
+  encoder = sum(2 * n * n * joined for n in tokens.encoded)
+  decoder = sum(2 * n * (n + sources) * joined for n in tokens.decoded)
+  attention = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+  return rows * ((4.0 if frozen else 6.0) * by_weights + 6.0 * attention)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,8 @@ def estimate(
   rows: int,
   tokens: objective.RowTokens,
   steps: int,
+  *,
+  frozen: bool = False,
 ) -> StepEstimate:
   """The roofline of a compiled step (Williams et al. 2009), with the interconnect as third roof."""
   chip = slice_.chip
@@ -86,7 +94,7 @@ def estimate(
   )
   step = max(seconds)
   array_seconds = costs.array_bytes / chip.hbm_bandwidth
-  flops = model_flops(config, rows, tokens) / slice_.num_chips
+  flops = model_flops(config, rows, tokens, frozen=frozen) / slice_.num_chips
   hours = step * steps / 3600
   return StepEstimate(
     *seconds,

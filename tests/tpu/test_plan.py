@@ -242,6 +242,10 @@ def test_a_roofline_is_bound_by_the_slowest_of_the_three():
   decoder = 2 * (6 * 64 + 256) + 4 * 2 * 64 + 2 * 2 * 6 * 8
   flops = 3 * 6 * (encoder + decoder + 2 * 8 * 256)
   assert roofline.model_flops(cfg, 3, objective.RowTokens((4,), (2,), 2)) == flops
+  # Under an adapter weights have no gradients, scores and what they weigh have.
+  attention = 2 * 4 * 4 * 8 + 2 * 2 * 6 * 8
+  few = roofline.model_flops(cfg, 3, objective.RowTokens((4,), (2,), 2), frozen=True)
+  assert few == flops * 4 / 6 + 3 * 2 * attention
   # Two answers to one prompt; an encoder alone, which reads each text by itself.
   answers = objective.RowTokens((4,), (2, 2), 4)
   second = decoder - 4 * 2 * 64 + 2 * 8 * 256

@@ -3,12 +3,13 @@
 import dataclasses
 
 import flax.linen as nn
+import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train import contrastive_losses, partitioning, train_step
+from aya_train import config, contrastive_losses, partitioning, train_loop, train_step
 from aya_train.data import pair_converter
 from aya_train.models import sentence_encoder, t5_config
 from aya_train.objectives import embedding, objective
@@ -234,3 +235,19 @@ def test_a_batch_without_negatives_is_refused():
   MODEL.check_batch(1, {**lengths, 'negative_1': 4})
   with pytest.raises(ValueError, match='BATCH_SIZE 1'):
     MODEL.check_batch(1, lengths)
+
+
+@pytest.mark.parametrize('adapter', [False, True])
+def test_the_recipe_trains_whole_encoders_alone(adapter):
+  """An adapter beside it would be left out in silence."""
+  files = ['models/mt5_tiny.gin', 'recipes/embed_smoke.gin', *['recipes/lora.gin'] * adapter]
+  try:
+    config.parse([*files, 'hardware/cpu_local.gin'], ['MODEL_DIR = "x"'], require_all=False)
+    if adapter:
+      with pytest.raises(ValueError, match=r'leave recipes/lora.gin out'):
+        config.bound(train_loop.train)('model')
+    else:
+      model = config.bound(train_loop.train)('model')
+      assert model.config.emb_dim == 128 and model.config.num_encoder_layers == 2
+  finally:
+    gin.clear_config()

@@ -251,10 +251,10 @@ def of_task(name: str, split: str, feature: str) -> Rows:
 
     if not _is_text(found := task.output_features[feature]):
       has = 'holds numbers' if found.rank == 1 else 'holds several texts'
-      texts = [name for name, f in task.output_features.items() if _is_text(f)]
+      others = [name for name, f in task.output_features.items() if _is_text(f)]
       raise ValueError(
         f'the feature {feature!r} of task {task.name!r} {has}, and a vector is of one text: those '
-        f'with one are {sorted(texts)} (--feature)'
+        f'with one are {sorted(others)} (--feature)'
       )
 
   def texts(task: seqio.Task) -> Iterator[TextRow]:

@@ -366,8 +366,8 @@ def suggestions(
   if remat == 'none':
     return ["REMAT_POLICY = 'save_named' (then fewer REMAT_SAVE_NAMES, or 'full')", larger]
   if peak is None:
-    full = ["REMAT_POLICY = 'full'"] if remat else []
-    return [*full, f'NUM_MICROBATCHES = {2 * parts}', larger]
+    recomputed = ["REMAT_POLICY = 'full'"] if remat else []
+    return [*recomputed, f'NUM_MICROBATCHES = {2 * parts}', larger]
   excess = peak - usable
   fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
   sharded = _fully_sharded(job)

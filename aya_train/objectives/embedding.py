@@ -247,9 +247,12 @@ class EmbeddingModel(objective.Objective):
     self, params: Any, tokens: Batch, dropout_key: Array | None
   ) -> contrastive_losses.Vectors:
     """Vectors of a batch's texts; those of one length go through the encoder together."""
+    # JAX's loops sort the names of what they pass on. The order decides which negative is which, and
+    # what dropout draws.
+    texts = self._text_names(tokens)
     by_length: dict[int, list[str]] = {}
-    for name, x in tokens.items():
-      by_length.setdefault(x.shape[1], []).append(name)
+    for name in texts:
+      by_length.setdefault(tokens[name].shape[1], []).append(name)
     found: dict[str, Array] = {}
     for i, (length, names) in enumerate(by_length.items()):
       key = None if dropout_key is None else jax.random.fold_in(dropout_key, i)
@@ -258,7 +261,7 @@ class EmbeddingModel(objective.Objective):
       x = self.encoder.embed(params, rows.reshape(-1, length), key)
       x = x.reshape(-1, len(names), x.shape[-1])
       found |= {name: x[:, j] for j, name in enumerate(names)}
-    negatives = [found[name] for name in tokens if name not in ('inputs', 'targets')]
+    negatives = [found[name] for name in texts if name not in ('inputs', 'targets')]
     empty = found['inputs'][:, None][:, :0]
     return contrastive_losses.Vectors(
       found['inputs'], found['targets'], jnp.stack(negatives, axis=1) if negatives else empty

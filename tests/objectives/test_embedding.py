@@ -237,6 +237,19 @@ def test_a_batch_without_negatives_is_refused():
     MODEL.check_batch(1, lengths)
 
 
+def test_vectors_do_not_depend_on_the_order_of_names(params):
+  """Loops of JAX sort names: `look_ahead` embeds what `sums` does, negative by negative."""
+  rng = np.random.default_rng(0)
+  names = ['inputs', 'targets', *(f'negative_{i + 1}' for i in range(11))]
+  tokens = {name: jnp.asarray(rng.integers(2, 100, (3, 4)), jnp.int32) for name in names}
+  model = dataclasses.replace(MODEL, network=dataclasses.replace(CONFIG, dropout_rate=0.3))
+  one, other = (
+    model._vectors(params, given, jax.random.key(1))
+    for given in (tokens, dict(sorted(tokens.items())))
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
 @pytest.mark.parametrize('adapter', [False, True])
 def test_the_recipe_trains_whole_encoders_alone(adapter):
   """An adapter beside it would be left out in silence."""

@@ -247,8 +247,8 @@ class EmbeddingModel(objective.Objective):
     self, params: Any, tokens: Batch, dropout_key: Array | None
   ) -> contrastive_losses.Vectors:
     """Vectors of a batch's texts; those of one length go through the encoder together."""
-    # JAX's loops sort the names of what they pass on. The order decides which negative is which, and
-    # what dropout draws.
+    # Loops of JAX sort the names of what they pass on. The order decides which negative is which,
+    # and what dropout draws.
     texts = self._text_names(tokens)
     by_length: dict[int, list[str]] = {}
     for name in texts:

@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+MODEL = 'model.bin'
 PIECES = 'shared_vocabulary.json'
 ENCODER = 'embedding.json'
 
@@ -13,13 +14,13 @@ ENCODER = 'embedding.json'
 def is_folder(path: epath.PathLike) -> bool:
   """Whether a folder is what `convert --to ct2` writes."""
   folder = epath.Path(path)
-  return (folder / 'model.bin').exists() and (folder / PIECES).exists()
+  return (folder / MODEL).exists() and (folder / PIECES).exists()
 
 
 def is_encoder_folder(path: epath.PathLike) -> bool:
   """Whether a folder is what `convert --to ct2` writes of a sentence encoder."""
   folder = epath.Path(path)
-  return (folder / 'model.bin').exists() and (folder / ENCODER).exists()
+  return (folder / MODEL).exists() and (folder / ENCODER).exists()
 
 
 def prefer_mkl() -> None:

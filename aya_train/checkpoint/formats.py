@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
-from aya_train import finiteness, parameter_tree, partitioning, train_state
+from aya_train import ct2_library, finiteness, parameter_tree, partitioning, train_state
 from aya_train.checkpoint import (
   adapters,
   checkpoint_identity,
@@ -106,6 +106,8 @@ def _detect(path: epath.Path) -> Detected:
       "T5X's t5x/scripts/convert_tf_checkpoint.py, or take a released T5X checkpoint "
       '(gs://t5-data/pretrained_models/t5x/) or a Hugging Face one'
     )
+  if of_others := _for_other_programs(path):
+    raise ValueError(f'{path} {of_others}')
   if path.is_file() and path.suffix in _PICKLES:
     raise ValueError(f'{path} {_pickle_message()}')
   if peft_folder.is_there(path):
@@ -125,6 +127,28 @@ def _detect(path: epath.Path) -> Detected:
     return Detected(folder, Format.ADAPTER if adapters.is_there(folder) else Format.NATIVE)
   except FileNotFoundError as error:
     raise FileNotFoundError(f'no checkpoint at {path}. {_READS}') from error
+
+
+def _for_other_programs(path: epath.Path) -> str:
+  """What a model is whose weights are for another program alone; '' if it is none."""
+  folder = path.parent if path.name == ct2_library.MODEL else path
+  files = [path.name] if path.is_file() else [p.name for p in path.iterdir()]
+  if any(name.startswith('model') and name.endswith('.safetensors') for name in files):
+    return ''  # the same model for transformers beside it
+  source = 'give what it was converted from'
+  if ct2_library.is_encoder_folder(folder):
+    return (
+      'is a sentence encoder of CTranslate2, whose weights are quantised: `embed`, `mine` and '
+      f'`eval-embeddings` use its folder as it is; here {source}'
+    )
+  if ct2_library.is_folder(folder):
+    return (
+      'is a model of CTranslate2, whose weights are quantised: `eval` uses its folder as it is, '
+      f'ctranslate2 answers with it; here {source}'
+    )
+  if any(name.endswith('.gguf') for name in files):
+    return f'is a model of llama.cpp (GGUF), which is not read back: {source}'
+  return ''
 
 
 def _pickle_message() -> str:

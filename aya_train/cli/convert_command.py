@@ -174,6 +174,7 @@ def _convert(args: argparse.Namespace) -> None:
     sentence_folder.export(
       args.src,
       args.dst,
+      base=args.base,
       dtype=args.dtype,
       vocabulary_file=args.vocabulary,
       max_shard_size=args.max_shard_size,

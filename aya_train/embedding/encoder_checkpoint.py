@@ -114,8 +114,12 @@ def is_encoder(path: epath.PathLike) -> bool:
   return source.format is formats.Format.NATIVE and native.is_encoder(source.path)
 
 
-def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
+def open_checkpoint(path: epath.PathLike, base: str | None = None) -> EncoderCheckpoint:
   """Opens any checkpoint that has an encoder.
+
+  Args:
+    path: where it is.
+    base: of an adapter, where the weights under it are; None: where it says.
 
   Raises:
     FileNotFoundError: nothing there.
@@ -123,6 +127,8 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
       something else than mean pooling, at most one projection and cosine similarity.
   """
   path = epath.Path(path)
+  if base is not None:
+    formats.detect(path, base)  # refuses what is no adapter
   if ct2_library.is_encoder_folder(path):
     raise ValueError(
       f'{path} is a CTranslate2 encoder, whose weights are quantised: `embed`, `mine` and '
@@ -130,7 +136,7 @@ def open_checkpoint(path: epath.PathLike) -> EncoderCheckpoint:
     )
   if _is_sentence_folder(path):
     return _sentence_transformers(path)
-  source = formats.detect(path)
+  source = formats.detect(path, base)
   if source.format is formats.Format.HF and _is_encoder_alone(source.path):
     return _encoder_folder(source.path)
   if source.format is formats.Format.NATIVE and native.is_encoder(source.path):

@@ -176,7 +176,7 @@ def survey(
   if num_bad:
     told = '; '.join(bad) + (f'; and {num_bad - len(bad)} more' if num_bad > len(bad) else '')
     if bad_rows == 'refuse':
-      raise ValueError(f'{what}: {told}: mend them, or --bad_rows leave_out goes without')
+      raise ValueError(_of(what, f'{told}: mend them, or --bad_rows leave_out goes without'))
     logger.warning('%s: %d rows are left out: %s', what, num_bad, told)
   if not count:
     raise ValueError(f'{what}: no texts in it')
@@ -194,11 +194,16 @@ def _refuse_twice(rows: Rows, what: str, keys: np.ndarray) -> None:
     if int.from_bytes(hashlib.blake2b(row.id.encode(), digest_size=8).digest()) not in twice:
       continue
     if row.id in first:
-      raise ValueError(
-        f'{what}: {row.place} has the id {row.id!r} of {first[row.id]}: give each text an id of '
-        'its own, or name another column with --id_column'
+      told = (
+        f'{row.place} has the id {row.id!r} of {first[row.id]}: give each text an id of its own'
       )
+      raise ValueError(_of(what, f'{told}, or name another column with --id_column'))
     first[row.id] = row.place
+
+
+def _of(what: str, told: str) -> str:
+  """A message about `what`, which the place at its beginning may name already."""
+  return told if told.startswith(what) else f'{what}: {told}'
 
 
 def batched(rows: Iterable[TextRow], size: int) -> Iterator[list[TextRow]]:
@@ -213,6 +218,13 @@ def batched(rows: Iterable[TextRow], size: int) -> Iterator[list[TextRow]]:
     yield held
 
 
+def _is_text(feature: Any) -> bool:
+  """Whether a SeqIO feature is one text an example: neither plain numbers nor a list of texts."""
+  import seqio
+
+  return feature.rank == 1 and not isinstance(feature.vocabulary, seqio.PassThroughVocabulary)
+
+
 def of_task(name: str, split: str, feature: str) -> Rows:
   """Texts of a SeqIO task or mixture: of each example one feature as it was before it became ids.
 
@@ -223,7 +235,7 @@ def of_task(name: str, split: str, feature: str) -> Rows:
       such a column, else FEATURE itself, ids turned back into text.
 
   Raises:
-    ValueError: no such task, split or feature.
+    ValueError: no such task, split or feature; or one that holds no text, or several.
   """
   import seqio
 
@@ -235,6 +247,14 @@ def of_task(name: str, split: str, feature: str) -> Rows:
       raise ValueError(
         f'task {task.name!r} has the features {sorted(task.output_features)}, and no {feature!r}: '
         '--feature names another'
+      )
+
+    if not _is_text(found := task.output_features[feature]):
+      has = 'holds numbers' if found.rank == 1 else 'holds several texts'
+      others = [name for name, f in task.output_features.items() if _is_text(f)]
+      raise ValueError(
+        f'the feature {feature!r} of task {task.name!r} {has}, and a vector is of one text: those '
+        f'with one are {sorted(others)} (--feature)'
       )
 
   def texts(task: seqio.Task) -> Iterator[TextRow]:

@@ -77,6 +77,8 @@ def quantise(
       f'--quantisation of {to} must be one of {QUANTISATIONS[to]}, not {quantisation}'
     )
   require(to)
+  if base is not None:
+    formats.detect(src, base)  # refuses what is no adapter, encoders among it
   if encoder_checkpoint.is_encoder(src):
     quantised_encoder.quantise(
       src,

@@ -53,6 +53,7 @@ def export(
   src: epath.PathLike,
   dst: epath.PathLike,
   *,
+  base: str | None = None,
   dtype: str | None = None,
   vocabulary_file: str | None = None,
   max_shard_size: str | None = None,
@@ -67,6 +68,7 @@ def export(
   Args:
     src: anything `encoder_checkpoint.open_checkpoint` knows.
     dst: folder to make.
+    base: of an adapter, where the weights under it are; None: where it says.
     dtype: of the tensors, 'float32' or 'bfloat16'; the projection stays float32.
     vocabulary_file: SentencePiece file; by default the one that the checkpoint names.
     max_shard_size: of each safetensors file, by default 5GB.
@@ -89,7 +91,7 @@ def export(
       'T5 overflow in float16'
     )
   target = work_folder.check(dst, overwrite=overwrite)
-  checkpoint = encoder_checkpoint.open_checkpoint(src)
+  checkpoint = encoder_checkpoint.open_checkpoint(src, base)
   work_folder.check_apart(checkpoint.path, dst)
   length = max_length or checkpoint.max_length or text_encoder.MAX_LENGTH
   pieces = checkpoint.vocabulary_model(vocabulary_file)

@@ -17,7 +17,7 @@ import seqio
 
 from aya_train import contrastive_losses
 from aya_train.data import fingerprints, pair_converter
-from aya_train.models import sentence_encoder, t5_config
+from aya_train.models import network, sentence_encoder, t5_config
 from aya_train.objectives import objective
 
 Array = jax.Array
@@ -34,7 +34,7 @@ class EmbeddingModel(objective.Objective):
   """A sentence encoder and the contrast that it learns from.
 
   Attributes:
-    network: the network of which the encoder is used.
+    network: the config of the network of which the encoder is used, or that network.
     vocabulary: SeqIO vocabulary of all texts.
     projection: width of the vectors, by a float32 matrix without bias; None: the encoder's.
     temperature: what cosines are divided by; where it is learned, in the beginning.
@@ -45,7 +45,7 @@ class EmbeddingModel(objective.Objective):
       those who use the model.
   """
 
-  network: t5_config.T5Config
+  network: t5_config.T5Config | network.Transformer
   vocabulary: seqio.Vocabulary
   projection: int | None = None
   temperature: float = 0.01
@@ -63,6 +63,11 @@ class EmbeddingModel(objective.Objective):
   is_whole = False  # has no decoder
 
   def __post_init__(self):
+    if getattr(self.network, 'lora', None) is not None:
+      raise ValueError(
+        'a sentence encoder trains all weights of its encoder, and no adapter: leave '
+        'recipes/lora.gin out'
+      )
     if not self.temperature > 0.0:
       raise ValueError(f'TEMPERATURE_OF_SCORES must be positive, got {self.temperature!r}')
     too_wide = [d for d in self.contrast.matryoshka_dimensions if d > self.encoder.dimension]
@@ -81,7 +86,17 @@ class EmbeddingModel(objective.Objective):
 
   @property
   def config(self) -> t5_config.T5Config:
-    return self.network
+    given = self.network
+    return given if isinstance(given, t5_config.T5Config) else given.config
+
+  def row_tokens(self, lengths: Mapping[str, int]) -> objective.RowTokens:
+    """All texts go through the encoder."""
+    texts = [length for name, length in lengths.items() if name != pair_converter.LABELS]
+    return objective.RowTokens(tuple(texts))
+
+  def on_network(self, config: t5_config.T5Config) -> 'EmbeddingModel':
+    """With that config as its network."""
+    return dataclasses.replace(self, network=config)
 
   @property
   def contrast(self) -> contrastive_losses.Contrast:
@@ -232,10 +247,11 @@ class EmbeddingModel(objective.Objective):
     self, params: Any, tokens: Batch, dropout_key: Array | None
   ) -> contrastive_losses.Vectors:
     """Vectors of a batch's texts; those of one length go through the encoder together."""
-    # Not in the order of `tokens`: JAX sorts the names of a dict, and places decide the dropout.
-    ordered = self._text_names(tokens)
+    # Loops of JAX sort the names of what they pass on. The order decides which negative is which,
+    # and what dropout draws.
+    texts = self._text_names(tokens)
     by_length: dict[int, list[str]] = {}
-    for name in ordered:
+    for name in texts:
       by_length.setdefault(tokens[name].shape[1], []).append(name)
     found: dict[str, Array] = {}
     for i, (length, names) in enumerate(by_length.items()):
@@ -245,7 +261,7 @@ class EmbeddingModel(objective.Objective):
       x = self.encoder.embed(params, rows.reshape(-1, length), key)
       x = x.reshape(-1, len(names), x.shape[-1])
       found |= {name: x[:, j] for j, name in enumerate(names)}
-    negatives = [found[name] for name in ordered if name not in ('inputs', 'targets')]
+    negatives = [found[name] for name in texts if name not in ('inputs', 'targets')]
     empty = found['inputs'][:, None][:, :0]
     return contrastive_losses.Vectors(
       found['inputs'], found['targets'], jnp.stack(negatives, axis=1) if negatives else empty

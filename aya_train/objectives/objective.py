@@ -6,6 +6,7 @@ supervised fine-tuning.
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,25 @@ Batch = Mapping[str, Array]
 Sums = dict[str, Array]
 OF_STEPS = ('loss', 'grad_norm', 'learning_rate')
 """Sums that every step has: their means over steps are logged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RowTokens:
+  """Tokens of a row on both sides of a T5 network, padding included.
+
+  Attributes:
+    encoded: of each text that the encoder reads by itself.
+    decoded: of each text that the decoder reads by itself, with all that is encoded.
+    scored: that logits over the whole vocabulary are computed of.
+  """
+
+  encoded: tuple[int, ...]
+  decoded: tuple[int, ...] = ()
+  scored: int = 0
+
+  @property
+  def total(self) -> int:
+    return sum(self.encoded) + sum(self.decoded)
 
 
 class Objective(abc.ABC):
@@ -96,6 +116,28 @@ class Objective(abc.ABC):
       lengths: of a row, by task feature.
     """
     del batch_size, lengths
+
+  def row_tokens(self, lengths: Mapping[str, int]) -> RowTokens | None:
+    """What T5's network computes of a row in a step, which says its FLOPs and what layers save.
+
+    What is computed without a gradient, such as log-likelihoods of a reference, is not counted.
+
+    Args:
+      lengths: of a row, by task feature.
+
+    Returns:
+      None, by default, where that is not known: then `precompile` tells no times and `plan`
+      searches nothing. Needs `config`.
+    """
+    del lengths
+    return None
+
+  def on_network(self, config: Any) -> 'Objective':
+    """The same objective with another T5Config of the same parameters, such as other remat.
+
+    Asked for where `row_tokens` gives what is computed.
+    """
+    raise NotImplementedError(f'{type(self).__name__} gives row_tokens and no on_network')
 
   def metadata(self) -> dict[str, Any]:
     """What makes a checkpoint usable by another program, as JSON; a run refuses another one's.

@@ -123,6 +123,11 @@ class PreferenceModel(seq2seq.EncoderDecoderModel):
         "recipes/lora.gin, or take the scores of `aya-train score` ('scores')"
       )
 
+  def row_tokens(self, lengths: Mapping[str, int]) -> objective.RowTokens:
+    """Both answers, in rows of one length, to what is encoded once."""
+    answer = max(lengths[name] for name in pair_features.PAIR)
+    return objective.RowTokens((lengths['inputs'],), (answer, answer), 2 * answer)
+
   @property
   def uses_reference(self) -> bool:
     """Whether the loss compares with a reference model."""

@@ -49,6 +49,11 @@ class RewardModel(seq2seq.EncoderDecoderModel):
   def feature_converter(self) -> pair_features.AnswerPairFeatureConverter:  # type: ignore[override]
     return pair_features.AnswerPairFeatureConverter(packs=False)
 
+  def row_tokens(self, lengths: Mapping[str, int]) -> objective.RowTokens:
+    """Both answers, each with the logits of its end."""
+    answer = max(lengths[name] for name in pair_features.PAIR)
+    return objective.RowTokens((lengths['inputs'],), (answer, answer), 2)
+
   def metadata(self) -> dict[str, Any]:
     """As an EncoderDecoderModel's, with the loss under `objective`: it makes another run."""
     settings = {'loss': 'reward', 'center_weight': self.center_weight}

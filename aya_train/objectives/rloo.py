@@ -85,6 +85,9 @@ class RlooModel(seq2seq.EncoderDecoderModel):
     super().check(platform)
     self.rollouts.check(self)
 
+  def row_tokens(self, lengths: Mapping[str, int]) -> None:
+    """Not told: most of a step's time goes into drawing answers, before what is compiled."""
+
   def metadata(self) -> dict[str, Any]:
     """As an EncoderDecoderModel's, with the loss under `objective`: it makes another run."""
     names = ('num_answers', 'answer_length', 'temperature', 'kl_weight', 'normalise')

@@ -81,6 +81,16 @@ class EncoderDecoderModel(objective.Objective):
   def config(self) -> network.T5Config:
     return self.module.config
 
+  def row_tokens(self, lengths: Mapping[str, int]) -> objective.RowTokens | None:
+    """One text on either side; None of other features, which a class with them has to tell."""
+    if {*lengths} != {'inputs', 'targets'}:
+      return None
+    return objective.RowTokens((lengths['inputs'],), (lengths['targets'],), lengths['targets'])
+
+  def on_network(self, config: network.T5Config) -> 'EncoderDecoderModel':
+    """With a module of that config."""
+    return dataclasses.replace(self, module=self.module.clone(config=config))
+
   @property
   def adapter(self) -> lora.LoraConfig | None:
     return getattr(self.module, 'lora', None)

@@ -267,6 +267,7 @@ def _render(
     kind='mT5' if _decodes(run) else run.info['architecture']['objective'],
     features=dict(run.macro('TASK_FEATURE_LENGTHS')),
     figures=_figures(run, kinds),
+    before_alone=run_results.measured_before_alone(run),
     charts=plots.charts(run),
     nonfinite=nonfinite_steps.records(run.records),
     groups=run_results.by_language(run),
@@ -309,6 +310,8 @@ def _print_table(
   print(f'\n{"":42}{heads[0]:>12}{heads[1]:>12}')
   for figure in _figures(run, kinds):
     print(f'{figure.name:42}{figure.text(figure.before):>12}{figure.text(figure.after):>12}')
+  for line in textwrap.wrap(run_results.measured_before_alone(run), 72):
+    print(line)
   if kinds is not None:
     _print_kinds(kinds, heads)
     right = sum(sample.right for sample in samples)

@@ -104,6 +104,24 @@ def evaluated(run: run_record.Run) -> bool:
   return bool(run.of_kind('train_eval') or run.infer_tasks)
 
 
+def measured_before_alone(run: run_record.Run) -> str:
+  """A sentence that names what no step after the first was measured on; '' if nothing is so."""
+  labels = {'train_eval': 'The validation data'}
+  labels |= {run_record.INFER_EVAL + task: f'answers to {task!r}' for task in run.infer_tasks}
+  alone = [
+    label
+    for kind, label in labels.items()
+    if {record['step'] for record in run.of_kind(kind)} == {run.first_step}
+  ]
+  if not alone:
+    return ''
+  names = ', '.join(alone)
+  return (
+    f'{names[0].upper()}{names[1:]} were measured at step {run.first_step} alone, before training: '
+    'both columns show that, and say nothing of what was learnt.'
+  )
+
+
 def last_step(run: run_record.Run) -> int:
   """Step of the newest evaluation; of the newest record where there is none."""
   kinds = {'train_eval', *(run_record.INFER_EVAL + task for task in run.infer_tasks)}

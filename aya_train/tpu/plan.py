@@ -58,7 +58,7 @@ class Candidate:
     )
     return dataclasses.replace(
       job,
-      model=dataclasses.replace(job.model, module=job.model.module.clone(config=cfg)),
+      model=job.model.on_network(cfg),
       partitioner=partitioner,
       num_microbatches=self.num_microbatches,
     )
@@ -129,14 +129,15 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
     The path of the gin file.
 
   Raises:
-    ValueError: no candidate fits, or the objective trains no T5 network.
+    ValueError: no candidate fits, or the objective does not tell what it computes.
   """
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
   base = precompile.job(slice_, check=False)
-  if not precompile.is_t5(base.model):
+  if base.tokens is None:
     raise ValueError(
-      f'plan searches settings of T5 networks, and MODEL is {type(base.model).__name__}: choose '
+      f'plan compares times, and what {type(base.model).__name__} takes a step is not known from '
+      'its program alone: choose '
       f'MESH_SHAPE by hand, and see with `aya-train precompile --topology={slice_.name}` what fits'
     )
   cache = folder / f'plan_{slice_.name}.json'
@@ -307,13 +308,14 @@ def _shared_settings() -> Mapping[str, Any]:
 def settings(job: precompile.StepJob) -> dict[str, Any]:
   """What a hardware file says so that the trainer makes this job's step, by gin's names."""
   cfg, partitioner = job.model.config, job.partitioner
+  has_logits = hasattr(job.model, 'loss_chunk_length')
   return {
     'MESH_SHAPE': dict(partitioner.mesh_shape),
     'NUM_MICROBATCHES': None if job.num_microbatches == 1 else job.num_microbatches,
     'ATTENTION_KERNEL': cfg.attention_kernel,
     'REMAT_POLICY': cfg.remat_policy,
     'REMAT_SAVE_NAMES': cfg.remat_save_names,
-    'LOSS_CHUNK_LENGTH': job.model.loss_chunk_length,
+    **({'LOSS_CHUNK_LENGTH': job.model.loss_chunk_length} if has_logits else {}),
     'partitioning.Partitioner.gathered_axes': partitioner.gathered_axes,
     _COMPILER_OPTIONS: dict(partitioner.compiler_options or {}),
     'partitioning.fully_sharded_logical_axis_rules.parameters_over_data': 'data'

@@ -17,7 +17,15 @@ from typing import Any
 
 import jax
 
-from aya_train import config, memory_limits, partitioning, train_loop, train_state, train_step
+from aya_train import (
+  config,
+  memory_limits,
+  partitioning,
+  preflight,
+  train_loop,
+  train_state,
+  train_step,
+)
 from aya_train.objectives import objective
 from aya_train.tpu import hlo, hlo_costs, roofline, topologies
 
@@ -38,7 +46,7 @@ class StepJob:
     steps: of the recipe.
   """
 
-  model: Any  # an objective.Objective; what is suggested needs seq2seq.EncoderDecoderModel
+  model: Any  # an objective.Objective
   optimizer: Any
   learning_rate_fn: Any
   partitioner: partitioning.Partitioner
@@ -47,6 +55,11 @@ class StepJob:
   packed: bool
   num_microbatches: int
   steps: int
+
+  @property
+  def tokens(self) -> objective.RowTokens | None:
+    """What T5's network computes of a row; None where the objective does not tell."""
+    return self.model.row_tokens(self.lengths)
 
 
 def job(slice_: topologies.Slice, *, check: bool = True) -> StepJob:
@@ -57,10 +70,12 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> StepJob:
     check: whether the mesh of the gin files must fit; `plan` puts others in its place.
 
   Raises:
-    ValueError: the gin files configure no training, or the mesh does not fit the slice.
+    ValueError: the gin files configure no training or no steps, or the mesh does not fit the slice.
   """
   bound = config.bound(train_loop.train)
   dataset = bound('train_dataset_cfg')
+  total, relative = bound('total_steps'), bound('relative_steps')
+  preflight.check_asked_steps(total, relative)
   made = StepJob(
     bound('model'),
     bound('optimizer'),
@@ -70,7 +85,7 @@ def job(slice_: topologies.Slice, *, check: bool = True) -> StepJob:
     dict(dataset.task_feature_lengths),
     dataset.pack,
     bound('num_microbatches') or 1,
-    bound('relative_steps') or bound('total_steps'),
+    relative or total,
   )
   try:
     if check:
@@ -162,11 +177,6 @@ class Result:
     return record
 
 
-def is_t5(model: objective.Objective) -> bool:
-  """Whether an objective trains a whole T5 network, of which the model's FLOPs are known."""
-  return model.config is not None and model.is_whole
-
-
 def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, Any]) -> Result:
   """Compiles a job's training step for a slice and counts what it costs.
 
@@ -191,10 +201,13 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
     settings=settings,
     costs=costs,
     estimate=None
-    if costs is None or not is_t5(job.model)
-    else roofline.estimate(costs, slice_, job.model.config, job.batch_size, job.lengths, job.steps),
+    if costs is None or job.tokens is None
+    else roofline.estimate(
+      *(costs, slice_, job.model.config, job.batch_size, job.tokens, job.steps),
+      frozen=job.model.adapter is not None,
+    ),
     suggestions=()
-    if overflow is None or not is_t5(job.model)
+    if overflow is None
     else on_chip_suggestions(job, overflow)
     if overflow.on_chip
     else suggestions(job, by_kind, peak, slice_.chip.usable_hbm),
@@ -311,16 +324,21 @@ def largest_buffers(text: str, count: int = 12) -> list[dict[str, Any]]:
 
 
 def saved_bytes(job: StepJob) -> dict[str, int]:
-  """Bytes of one chip that each name of REMAT_SAVE_NAMES keeps from forward to backward pass."""
-  cfg = job.model.config
+  """Bytes of one chip that each name of REMAT_SAVE_NAMES keeps from forward to backward pass.
+
+  Nothing is known where `job.tokens` is None.
+  """
+  cfg, tokens = job.model.config, job.tokens
+  if tokens is None:
+    return {}
   rows = job.batch_size / job.partitioner.num_data_shards / job.num_microbatches
-  source, target = job.lengths['inputs'], job.lengths['targets']
+  source, target = sum(tokens.encoded), sum(tokens.decoded)
   unit = rows * cfg.dtype.itemsize
   tensor = job.partitioner.mesh.shape.get('model', 1)
   joined = unit * cfg.num_heads * cfg.head_dim / tensor
   encoder = source * cfg.num_encoder_layers
   decoder = target * cfg.num_decoder_layers
-  crossed = source * cfg.num_decoder_layers
+  crossed = source * len(tokens.decoded) * cfg.num_decoder_layers
   mlp = unit * cfg.mlp_dim * len(cfg.mlp_activations) / tensor
   return {
     'query': int(joined * (encoder + 2 * decoder)),
@@ -344,10 +362,12 @@ def suggestions(
   """
   cfg, parts = job.model.config, job.num_microbatches
   larger = 'a larger slice, or a smaller BATCH_SIZE'
-  if cfg.remat_policy == 'none':
+  remat = None if cfg is None else cfg.remat_policy
+  if remat == 'none':
     return ["REMAT_POLICY = 'save_named' (then fewer REMAT_SAVE_NAMES, or 'full')", larger]
   if peak is None:
-    return ["REMAT_POLICY = 'full'", f'NUM_MICROBATCHES = {2 * parts}', larger]
+    recomputed = ["REMAT_POLICY = 'full'"] if remat else []
+    return [*recomputed, f'NUM_MICROBATCHES = {2 * parts}', larger]
   excess = peak - usable
   fixed = sum(size for kind, size in by_kind.items() if kind != ACTIVATIONS)
   sharded = _fully_sharded(job)
@@ -363,8 +383,8 @@ def suggestions(
     ]
   lines = [] if sharded else ["MESH_SHAPE = {'data': 1, 'fsdp': -1, 'model': 1}: all fully sharded"]
   lines = [*fewer_bits, *lines]
-  saved = saved_bytes(job) if cfg.remat_policy == 'save_named' else {}
-  names, total = list(cfg.remat_save_names), 0
+  saved = saved_bytes(job) if remat == 'save_named' else {}
+  names, total = list(cfg.remat_save_names) if saved else [], 0
   for name in DROP_ORDER:
     if name in names and saved and total < excess:
       names.remove(name)
@@ -377,14 +397,15 @@ def suggestions(
   activations = max(0, peak - fixed)
   added = by_kind['parameters'] if parts == 1 else 0
   for full in [False, True] if saved else [False]:
-    kept = sum(saved.get(name, 0) for name in cfg.remat_save_names) if full else 0
+    kept = sum(saved[name] for name in cfg.remat_save_names) if full else 0
     found = _enough_parts(job, activations - kept, excess - kept + added)
     if found is not None:
       setting = f'NUM_MICROBATCHES = {found[0]}' + (" and REMAT_POLICY = 'full'" * full)
       less = (found[1] + kept - added) / GIB
       lines.append(f'{setting}: about {less:.1f} GiB less, more bytes on the wire')
       break
-  if (job.model.loss_chunk_length or job.lengths['targets']) > 64:
+  tokens = job.tokens
+  if tokens and (getattr(job.model, 'loss_chunk_length', None) or tokens.scored) > 64:
     lines.append('a smaller LOSS_CHUNK_LENGTH: logits of fewer positions at a time')
   return [*lines, larger]
 
@@ -397,7 +418,8 @@ def on_chip_suggestions(job: StepJob, overflow: memory_limits.Overflow) -> list[
     overflow: of a memory on the chip.
   """
   cfg, lines = job.model.config, []
-  if cfg.attention_kernel == 'fused' and (not overflow.where or 'attention' in overflow.where):
+  of_attention = not overflow.where or 'attention' in overflow.where
+  if of_attention and cfg is not None and cfg.attention_kernel == 'fused':
     if cfg.dtype.itemsize > 2:
       lines.append("ACTIVATION_DTYPE = 'bfloat16': the kernel's rows of keys take half as much")
     lines.append("ATTENTION_KERNEL = 'plain': no kernel; the scores lie in HBM")

@@ -1,14 +1,16 @@
 """From a compiled program's costs to time: what one step takes at best, and what a run costs."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from aya_train.models import t5_config
+from aya_train.objectives import objective
 from aya_train.tpu import hlo_costs, topologies
 
 
-def model_flops(config: t5_config.T5Config, rows: int, sources: int, targets: int) -> float:
+def model_flops(
+  config: t5_config.T5Config, rows: int, tokens: objective.RowTokens, *, frozen: bool = False
+) -> float:
   """Matrix FLOPs that a training step of the model needs: forward once, backward twice.
 
   Nothing recomputed, padding and masked scores included (the convention of PaLM's MFU, Chowdhery et
@@ -17,18 +19,24 @@ def model_flops(config: t5_config.T5Config, rows: int, sources: int, targets: in
   Args:
     config: the network.
     rows: of the batch.
-    sources, targets: tokens of a row on either side.
+    tokens: of a row.
+    frozen: whether the network's own weights are not trained, and so have no gradients: what an
+      adapter needs, whose own products are not counted.
   """
   joined = config.num_heads * config.head_dim
   projection = config.emb_dim * joined
   mlp = config.emb_dim * config.mlp_dim * (len(config.mlp_activations) + 1)
   # Multiply-adds of one row, forward.
-  encoder = sources * (4 * projection + mlp) + 2 * sources * sources * joined
-  decoder = targets * (6 * projection + mlp) + sources * 2 * projection
-  decoder += 2 * targets * (targets + sources) * joined
-  total = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
-  total += targets * config.emb_dim * config.vocab_size
-  return 6.0 * rows * total
+  sources = sum(tokens.encoded)
+  encoder = sources * (4 * projection + mlp)
+  decoder = sum(tokens.decoded) * (6 * projection + mlp)
+  decoder += sources * 2 * projection if tokens.decoded else 0
+  by_weights = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+  by_weights += tokens.scored * config.emb_dim * config.vocab_size
+  encoder = sum(2 * n * n * joined for n in tokens.encoded)
+  decoder = sum(2 * n * (n + sources) * joined for n in tokens.decoded)
+  attention = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+  return rows * ((4.0 if frozen else 6.0) * by_weights + 6.0 * attention)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +80,10 @@ def estimate(
   slice_: topologies.Slice,
   config: t5_config.T5Config,
   rows: int,
-  lengths: Mapping[str, int],
+  tokens: objective.RowTokens,
   steps: int,
+  *,
+  frozen: bool = False,
 ) -> StepEstimate:
   """The roofline of a compiled step (Williams et al. 2009), with the interconnect as third roof."""
   chip = slice_.chip
@@ -84,7 +94,7 @@ def estimate(
   )
   step = max(seconds)
   array_seconds = costs.array_bytes / chip.hbm_bandwidth
-  flops = model_flops(config, rows, lengths['inputs'], lengths['targets']) / slice_.num_chips
+  flops = model_flops(config, rows, tokens, frozen=frozen) / slice_.num_chips
   hours = step * steps / 3600
   return StepEstimate(
     *seconds,
@@ -93,7 +103,7 @@ def estimate(
     array_seconds=array_seconds,
     strict_mfu_bound=flops / (max(step, array_seconds) * chip.flops),
     model_flops=flops,
-    tokens_per_second=rows * (lengths['inputs'] + lengths['targets']) / step,
+    tokens_per_second=rows * tokens.total / step,
     rows_per_second=rows / step,
     steps=steps,
     hours=hours,

@@ -92,15 +92,24 @@ def check(row: Row, max_characters: int = MAX_CHARACTERS) -> None:
     value = getattr(row, column)
     if not value or value.isspace():
       raise RowProblemError(f'empty_{column}', f'{value!r:.40}')
-    if '\0' in value:
-      raise RowProblemError('nul', f'NUL in {column} at character {value.index(chr(0))}')
-    try:
-      value.encode('utf-8')
-    except UnicodeEncodeError as error:
-      raise RowProblemError('invalid_utf8', f'lone surrogate in {column}: {error}') from error
+    check_text(value, column)
   size = len(row.inputs) + len(row.targets)
   if size > max_characters:
     raise RowProblemError('too_long', f'{size:,} characters, over {max_characters:,}')
+
+
+def check_text(text: str, column: str) -> None:
+  """Refuses NUL and lone surrogates.
+
+  Raises:
+    RowProblemError: nul, invalid_utf8.
+  """
+  if '\0' in text:
+    raise RowProblemError('nul', f'NUL in {column} at character {text.index(chr(0))}')
+  try:
+    text.encode('utf-8')
+  except UnicodeEncodeError as error:
+    raise RowProblemError('invalid_utf8', f'lone surrogate in {column}: {error}') from error
 
 
 def key(row: Row) -> int:

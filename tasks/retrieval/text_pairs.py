@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -43,16 +44,21 @@ def number(name: str) -> int:
   return int.from_bytes(digest[:4], 'big') % (2**31 - 1) + 1
 
 
+_HALF = re.compile('[\ud800-\udfff]')
+
+
 def checked(pairs: Iterable[TextPair]) -> Iterator[TextPair]:
   """Pairs, each with two texts; blank negatives and those that are the answer are left out.
 
   Raises:
-    PairError: a blank query or target, with its place.
+    PairError: a blank query or target, or a text with half of a surrogate pair, with its place.
   """
   for pair in pairs:
     for side, text in (('query', pair.query), ('positive', pair.target)):
       if not text.strip():
         raise PairError(f'{pair.where}: the {side} is empty; expected a text')
+    if any(_HALF.search(text) for text in (pair.query, pair.target, *pair.negatives)):
+      raise PairError(f'{pair.where}: half of a surrogate pair; expected Unicode texts')
     wrong = {'', pair.target.strip()}
     negatives = dict.fromkeys(text for text in pair.negatives if text.strip() not in wrong)
     yield pair._replace(negatives=tuple(negatives)[:MAX_NEGATIVES])

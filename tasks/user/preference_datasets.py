@@ -36,6 +36,9 @@ def rows(
     try:
       kind = _kind(dataset, record)
       made = [{**comparison._asdict(), **kind} for comparison in of_record(record)]
+      for row in made:
+        for name in preference_records.Comparison._fields:
+          source_rows.check_text(row[name], name)
     except RowProblemError as problem:
       bad += 1
       first = first or f'{place}: {problem}'

@@ -7,6 +7,7 @@ import pytest
 
 from aya_train import partitioning
 from aya_train.checkpoint.arrays import safetensors_file
+from aya_train.cli import main
 from aya_train.embedding import encoder_checkpoint, text_encoder
 from aya_train.export import sentence_folder
 from tests.embedding import embedding_runs
@@ -158,3 +159,12 @@ def test_other_vectors_are_noticed(run, exported):
   checkpoint = encoder_checkpoint.open_checkpoint(run[0])
   with pytest.raises(ValueError, match=r'differ by .* from ours, more than 0\.0001'):
     sentence_folder.compare(exported, checkpoint, 'x', texts=TEXTS, max_length=4)
+
+
+@pytest.mark.parametrize('to', ['sentence-transformers', 'ct2', 'gguf'])
+def test_a_base_is_for_adapters_alone(run, tmp_path, capsys, to):
+  """It was left out in silence."""
+  words = ['convert', str(run[0]), str(tmp_path / 'out'), '--to', to, '--base', str(tmp_path)]
+  assert main.main(words) == 1
+  assert 'is no adapter, but whole weights' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists()

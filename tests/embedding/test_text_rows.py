@@ -1,9 +1,13 @@
 """Texts of files: each form, and bad rows by their places, before anything is embedded."""
 
+import dataclasses
+import functools
 import gzip
 import json
 
 import pytest
+import seqio
+import tensorflow as tf
 
 from aya_train.embedding import text_rows
 
@@ -65,8 +69,9 @@ def test_columns_titles_and_numbers_over_files(tmp_path):
 def test_bad_rows_are_named(tmp_path, content, message):
   path = tmp_path / 'x.jsonl'
   path.write_text(content)
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match=message) as error:
     text_rows.survey(text_rows.of_files([path]), str(path))
+  assert not str(error.value).startswith(f'{path}: {path}')  # the file is named once
 
 
 def test_bad_rows_can_be_left_out(tmp_path, caplog):
@@ -85,3 +90,65 @@ def test_files_that_are_not_there(tmp_path):
     text_rows.of_files([tmp_path / 'nowhere.jsonl'])
   with pytest.raises(ValueError, match='is a folder'):
     text_rows.of_files([tmp_path])
+
+
+@pytest.fixture
+def tasks():
+  """A task whose texts are kept, one of ids alone, and a mixture of both."""
+  columns = {'inputs': ['one', 'two \u00e9'], 'targets': ['x', 'y'], 'labels': [[1, 2], [3, 4]]}
+  columns['options'] = [['x', 'z'], ['y', 'w']]
+  source = seqio.FunctionDataSource(
+    lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(columns),
+    splits=('train',),
+  )
+  text = seqio.Feature(seqio.ByteVocabulary())
+  several = dataclasses.replace(text, rank=2)
+  numbers = seqio.Feature(seqio.PassThroughVocabulary(9), add_eos=False)
+  features = {'inputs': text, 'targets': text, 'labels': numbers, 'options': several}
+  for name, kept in (('kept', True), ('ids', False)):
+    tokenize = functools.partial(
+      seqio.preprocessors.tokenize, output_features=features, copy_pretokenized=kept
+    )
+    steps = [tokenize, seqio.preprocessors.append_eos]
+    seqio.TaskRegistry.add(
+      f'tests.text_rows_{name}', source=source, preprocessors=steps, output_features=features
+    )
+  seqio.MixtureRegistry.add(
+    'tests.text_rows', [('tests.text_rows_kept', 1), ('tests.text_rows_ids', 2)]
+  )
+  yield
+  seqio.MixtureRegistry.remove('tests.text_rows')
+  for name in ('kept', 'ids'):
+    seqio.TaskRegistry.remove(f'tests.text_rows_{name}')
+
+
+@pytest.mark.parametrize(
+  ('name', 'ids'),
+  [
+    ('tests.text_rows_kept', ['0', '1']),
+    ('tests.text_rows_ids', ['0', '1']),
+    (
+      'tests.text_rows',
+      [f'tests.text_rows_{name}/{i}' for name in ('ids', 'kept') for i in (0, 1)],
+    ),
+  ],
+)
+def test_examples_of_tasks_are_texts(tasks, name, ids):
+  rows = text_rows.of_task(name, 'train', 'inputs')
+  for found in (list(rows()), list(rows())):  # it is read twice
+    assert [row.id for row in found] == ids
+    assert [row.text for row in found] == ['one', 'two \u00e9'] * (len(ids) // 2)
+  assert text_rows.survey(rows, name).count == len(ids)
+
+
+@pytest.mark.parametrize(
+  ('feature', 'message'),
+  [
+    ('labels', "'labels' of task .* holds numbers, .*'inputs', 'targets'"),
+    ('options', "'options' of task .* holds several texts, .*'inputs', 'targets'"),
+    ('negative', "has the features .*, and no 'negative'"),
+  ],
+)
+def test_features_that_are_no_text_are_refused_first(tasks, feature, message):
+  with pytest.raises(ValueError, match=message):
+    text_rows.of_task('tests.text_rows', 'train', feature)

@@ -3,12 +3,13 @@
 import dataclasses
 
 import flax.linen as nn
+import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aya_train import contrastive_losses, partitioning, train_step
+from aya_train import config, contrastive_losses, partitioning, train_loop, train_step
 from aya_train.data import pair_converter
 from aya_train.models import sentence_encoder, t5_config
 from aya_train.objectives import embedding, objective
@@ -120,19 +121,6 @@ def test_parts_need_no_negatives(params):
   found, sums = jax.eval_shape(step, params, arrays)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)
   assert {x.shape for x in sums.values()} == {()}
-
-
-def test_vectors_depend_on_the_names_of_texts_and_not_on_the_order_of_a_dict(params):
-  # JAX sorts the names of the parts that `look_ahead` goes over, negative_10 before negative_2.
-  config = dataclasses.replace(CONFIG, dropout_rate=0.3)
-  model = dataclasses.replace(MODEL, network=config)
-  names = ['inputs', 'targets', *(f'negative_{i}' for i in range(1, 11))]
-  tokens = {n: jnp.full((2, 3), i + 2, jnp.int32) for i, n in enumerate(names)}
-  vectors = jax.jit(lambda x: model._vectors(params, x, jax.random.key(1)))
-  unsorted = model._vectors(params, tokens, jax.random.key(1))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), vectors(tokens), unsorted
-  )
 
 
 @pytest.mark.heavy
@@ -247,3 +235,32 @@ def test_a_batch_without_negatives_is_refused():
   MODEL.check_batch(1, {**lengths, 'negative_1': 4})
   with pytest.raises(ValueError, match='BATCH_SIZE 1'):
     MODEL.check_batch(1, lengths)
+
+
+def test_vectors_do_not_depend_on_the_order_of_names(params):
+  """Loops of JAX sort names: `look_ahead` embeds what `sums` does, negative by negative."""
+  rng = np.random.default_rng(0)
+  names = ['inputs', 'targets', *(f'negative_{i + 1}' for i in range(11))]
+  tokens = {name: jnp.asarray(rng.integers(2, 100, (3, 4)), jnp.int32) for name in names}
+  model = dataclasses.replace(MODEL, network=dataclasses.replace(CONFIG, dropout_rate=0.3))
+  one, other = (
+    model._vectors(params, given, jax.random.key(1))
+    for given in (tokens, dict(sorted(tokens.items())))
+  )
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize('adapter', [False, True])
+def test_the_recipe_trains_whole_encoders_alone(adapter):
+  """An adapter beside it would be left out in silence."""
+  files = ['models/mt5_tiny.gin', 'recipes/embed_smoke.gin', *['recipes/lora.gin'] * adapter]
+  try:
+    config.parse([*files, 'hardware/cpu_local.gin'], ['MODEL_DIR = "x"'], require_all=False)
+    if adapter:
+      with pytest.raises(ValueError, match=r'leave recipes/lora.gin out'):
+        config.bound(train_loop.train)('model')
+    else:
+      model = config.bound(train_loop.train)('model')
+      assert model.config.emb_dim == 128 and model.config.num_encoder_layers == 2
+  finally:
+    gin.clear_config()

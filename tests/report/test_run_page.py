@@ -33,6 +33,7 @@ def test_the_template_escapes_prompts():
     heads=('Before', 'After'),
     features={'inputs': 1, 'targets': 1},
     figures=[],
+    before_alone='nothing <later>',
     charts=[],
     groups=[],
     kinds=None,
@@ -44,7 +45,7 @@ def test_the_template_escapes_prompts():
     devices='1 x cpu',
   )
   assert str(markupsafe.escape(sample.prompt)) in page
-  assert '<script>' not in page
+  assert '<script>' not in page and 'nothing &lt;later&gt;' in page
   assert 'OTHER TOKENS' in page
 
 
@@ -75,6 +76,26 @@ def test_a_run_without_evaluation_has_a_report(unevaluated):
   assert (run_results.last_step(run), run_results.steps_trained(run)) == (9, 2)
   rows, note = run_results.data_rows(run)
   assert rows == [] and 'cannot be opened here' in note
+
+
+@pytest.mark.parametrize(
+  ('kinds', 'told'),
+  [
+    ({'train_eval': [7], 'infer_eval/t': [7]}, ['validation', "'t'"]),
+    ({'train_eval': [7, 9], 'infer_eval/t': [7]}, ["'t'"]),
+    ({'train_eval': [7, 9], 'infer_eval/t': [7, 9]}, []),
+    ({'train_eval': [9]}, []),
+  ],
+)
+def test_what_was_measured_before_training_alone_is_named(unevaluated, kinds, told):
+  with open(unevaluated / 'metrics.jsonl', 'a') as file:
+    for kind, steps in kinds.items():
+      for step in steps:
+        file.write(json.dumps({'step': step, 'kind': kind, 'loss': 1.0}) + '\n')
+  said = run_results.measured_before_alone(run_record.read_measured(unevaluated))
+  assert bool(said) == bool(told)
+  assert all(name in said for name in ('step 7', *told) if told)
+  assert ('validation' in said) == ('validation' in told)
 
 
 def test_a_damaged_checkpoint_costs_the_page_nothing_else(unevaluated, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 from aya_train import config, memory_limits
 from aya_train.models import t5_config
+from aya_train.objectives import objective
 from aya_train.tpu import hlo_costs, plan, precompile, roofline, topologies
 
 V4_128 = topologies.get('v4-128')
@@ -172,8 +173,8 @@ def job_of(monkeypatch):
   """The job of gin files and bindings for 8 chips, which the CPU's devices stand for."""
   monkeypatch.setattr(topologies.Slice, 'devices', lambda self: jax.devices())
 
-  def parsed(hardware, *bindings):
-    files = ['models/mt5_small.gin', 'recipes/sft_aya.gin', hardware]
+  def parsed(hardware, *bindings, recipe='sft_aya'):
+    files = ['models/mt5_small.gin', f'recipes/{recipe}.gin', hardware]
     config.parse(files, bindings, require_all=False)
     return precompile.job(topologies.get('v4-16'), check=False)
 
@@ -194,6 +195,20 @@ def test_the_file_written_is_what_was_compiled(job_of, tmp_path, mesh, parts, na
   path = tmp_path / 'found.gin'
   path.write_text(plan.hardware_file(slice_, best, [best], base))
   assert described(job_of(str(path))) == described(chosen.apply(base, slice_))
+
+
+def test_sentence_encoders_are_planned_too(job_of, tmp_path):
+  recipe, slice_ = 'embed_gtr_finetune', topologies.get('v4-16')
+  base = job_of('hardware/tpu_v4_8.gin', recipe=recipe)
+  chosen = plan.Candidate(1, 8, 1, ('wi',), 16)
+  best = fits(chosen, 1.0, 1.5, 20 * GIB)
+  path = tmp_path / 'found.gin'
+  path.write_text(plan.hardware_file(slice_, best, [best], base))
+  found, wanted = job_of(str(path), recipe=recipe), chosen.apply(base, slice_)
+  assert found.model.config == wanted.model.config and found.model.config.remat_save_names == (
+    'wi',
+  )
+  assert found.num_microbatches == 16 and all(precompile.saved_bytes(wanted).values())
 
 
 def described(job):
@@ -226,7 +241,17 @@ def test_a_roofline_is_bound_by_the_slowest_of_the_three():
   encoder = 4 * (4 * 64 + 256) + 2 * 4 * 4 * 8
   decoder = 2 * (6 * 64 + 256) + 4 * 2 * 64 + 2 * 2 * 6 * 8
   flops = 3 * 6 * (encoder + decoder + 2 * 8 * 256)
-  assert roofline.model_flops(cfg, 3, 4, 2) == flops
+  assert roofline.model_flops(cfg, 3, objective.RowTokens((4,), (2,), 2)) == flops
+  # Under an adapter weights have no gradients, scores and what they weigh have.
+  attention = 2 * 4 * 4 * 8 + 2 * 2 * 6 * 8
+  few = roofline.model_flops(cfg, 3, objective.RowTokens((4,), (2,), 2), frozen=True)
+  assert few == flops * 4 / 6 + 3 * 2 * attention
+  # Two answers to one prompt; an encoder alone, which reads each text by itself.
+  answers = objective.RowTokens((4,), (2, 2), 4)
+  second = decoder - 4 * 2 * 64 + 2 * 8 * 256
+  assert roofline.model_flops(cfg, 3, answers) == flops + 3 * 6 * second
+  texts = objective.RowTokens((4, 4))
+  assert roofline.model_flops(cfg, 3, texts) == 3 * 6 * 2 * encoder
   for slowest in range(3):
     work = [1.0, 1.0, 1.0]
     work[slowest] = 7.0
@@ -238,7 +263,8 @@ def test_a_roofline_is_bound_by_the_slowest_of_the_three():
       matmul_flops_by_place={},
       hbm_bytes_by_place={},
     )
-    found = roofline.estimate(costs, V4_128, cfg, 3, {'inputs': 4, 'targets': 2}, 3600)
+    tokens = objective.RowTokens((4,), (2,), 2)
+    found = roofline.estimate(costs, V4_128, cfg, 3, tokens, 3600)
     assert found.step_seconds == pytest.approx(7) and found.hours == pytest.approx(7)
     assert found.mfu_bound == pytest.approx(flops / 64 / (7 * 275e12))
     assert found.strict_mfu_bound == pytest.approx(found.mfu_bound / 2)

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import types
 
+import gin
+import jax
 import numpy as np
 import pytest
 
-from aya_train import memory_limits
-from aya_train.tpu import precompile, precompile_page, topologies
+from aya_train import config, memory_limits
+from aya_train.objectives import objective
+from aya_train.tpu import hlo_costs, precompile, precompile_page, topologies
 from aya_train.tpu.topologies import GIB
 
 needs_libtpu = pytest.mark.skipif(
@@ -167,6 +170,7 @@ def job_of_16_chips(dtype='bfloat16', attention_kernel='fused'):
     num_microbatches=1,
     batch_size=256,
     lengths={'inputs': 1024, 'targets': 512},
+    tokens=objective.RowTokens((1024,), (512,), 512),
     partitioner=types.SimpleNamespace(
       mesh=types.SimpleNamespace(shape={'data': 1, 'fsdp': 16}),
       gathered_axes=(),
@@ -226,3 +230,59 @@ def test_names_are_given_up_before_all_is_recomputed(told):
 def test_no_setting_is_suggested_where_weights_alone_do_not_fit(told):
   (line,) = told(40, 9)
   assert 'a larger slice or a smaller model' in line and '10.0 GiB' in line
+
+
+PAIRS = (
+  "PREFERENCE_LOSS = 'dpo'",
+  'TRAIN_STEPS_RELATIVE = 9',
+  "TASK_FEATURE_LENGTHS = {'inputs': 64, 'chosen': 32, 'rejected': 16}",
+)
+PROMPTS = ("TASK_FEATURE_LENGTHS = {'inputs': 64}", 'TRAIN_STEPS_RELATIVE = 9')
+RECIPES = {
+  'sft_aya': (("TASK_FEATURE_LENGTHS = {'inputs': 64, 'targets': 32}",), (64, 32)),
+  'preference': (PAIRS, (64, 32, 32)),
+  'reward': (PAIRS[1:], (64, 32, 32)),
+  'embed_gtr_finetune': ((), (64, 512, 512)),
+}
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+  """Compiles a recipe for 8 chips with a compiler that says what a program takes, in GiB."""
+  monkeypatch.setattr(topologies.Slice, 'devices', lambda self: jax.devices())
+  monkeypatch.setattr(precompile, 'lower', lambda job: (None, None))
+  kinds = {'parameters': GIB, 'gradients': GIB}
+  monkeypatch.setattr(precompile, '_hbm_by_kind', lambda *args: dict(kinds))
+
+  def compiled(recipe, bindings, peak, overflow):
+    monkeypatch.setattr(precompile, 'compiled_text', lambda lowered: ('', peak * GIB, overflow))
+    costs = hlo_costs.Costs(1e12, 1e9, 1e9, (), {}, {})
+    monkeypatch.setattr(hlo_costs, 'analyse', lambda text: costs)
+    monkeypatch.setattr(precompile, 'largest_buffers', lambda text: ())
+    files = ['models/mt5_small.gin', f'recipes/{recipe}.gin', 'hardware/tpu_v4_8.gin']
+    mesh = "MESH_SHAPE = {'data': 1, 'fsdp': 8, 'model': 1}"
+    config.parse(files, (mesh, 'NUM_MICROBATCHES = 1', *bindings), require_all=False)
+    slice_ = topologies.get('v4-16')
+    return precompile.compile_job(slice_, precompile.job(slice_), {})
+
+  yield compiled
+  gin.clear_config()
+
+
+@pytest.mark.parametrize('recipe', [*RECIPES, 'rloo'])
+def test_every_recipe_is_told_what_its_step_takes_or_what_would_help(compiling, recipe):
+  bindings, tokens = RECIPES.get(recipe, (PROMPTS, ()))
+  result = compiling(recipe, bindings, 10, None)
+  assert result.fits and bool(result.estimate) == bool(tokens)
+  if result.estimate:
+    assert result.estimate.tokens_per_second == pytest.approx(
+      sum(tokens) * result.estimate.rows_per_second
+    )
+  told = compiling(recipe, bindings, 40, memory_limits.Overflow('hbm', 40 * GIB, 30 * GIB, ''))
+  assert any('NUM_MICROBATCHES = 2' in line for line in told.suggestions)
+  assert 'NUM_MICROBATCHES' in precompile_page.text(told)
+
+
+def test_a_run_without_steps_is_refused_before_it_is_compiled(compiling):
+  with pytest.raises(ValueError, match='TRAIN_STEPS and TRAIN_STEPS_RELATIVE are both None'):
+    compiling('rloo', PROMPTS[:1], 10, None)

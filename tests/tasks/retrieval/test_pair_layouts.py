@@ -141,3 +141,10 @@ def test_empty_texts_are_refused_and_useless_negatives_left_out():
 def test_keys_that_do_not_go_together_are_refused(row, said):
   with pytest.raises(ValueError, match=said):
     pair_layouts.check_keys(row)
+
+
+@pytest.mark.parametrize('column', ['query', 'positive', 'negatives'])
+def test_halves_of_surrogate_pairs_are_refused_with_their_place(column):
+  record = {'query': 'q', 'positive': 'p', 'negatives': 'n', column: 'x\ud800'}
+  with pytest.raises(PairError, match=r'f row 2: half of a surrogate pair'):
+    list(text_pairs.checked(pair_layouts.of_columns(rows({'query': 'q', 'positive': 'p'}, record))))

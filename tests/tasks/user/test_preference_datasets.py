@@ -94,6 +94,14 @@ def test_what_cannot_be_used_is_refused_with_its_place(add, caplog):
     list(user_data._columns(user_data.find(task.name), 'train'))
 
 
+@pytest.mark.parametrize('column', ['prompt', 'chosen', 'rejected'])
+@pytest.mark.parametrize(('text', 'message'), [('a\ud800', 'lone surrogate'), ('a\0', 'NUL')])
+def test_what_is_no_text_is_refused_with_its_place(add, column, text, message):
+  task = add([ROWS[0], *[{**ROWS[0], column: text}] * 2])
+  with pytest.raises(UserDataError, match=rf'2 of 3 .*pairs.jsonl row 2: .*{message}'):
+    list(user_data._columns(user_data.find(task.name), 'train'))
+
+
 def test_a_table_says_what_a_form_is(add, tmp_path):
   with pytest.raises(UserDataError, match="unknown 'oast'; known are"):
     add(ROWS, preferences='oast')

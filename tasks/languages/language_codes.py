@@ -76,11 +76,9 @@ _COLLECTION_ELSEWHERE = {
 
 # What translation models (MADLAD-400, M2M-100) have beyond all of these.
 _TRANSLATED_ELSEWHERE = {
-  **dict.fromkeys(
-    'ada cnh cos ful fub fuc fuf haw hil hmn iba kal orm otq roh sme'.split(), 'Latn'
-  ),
-  **dict.fromkeys('tet ton'.split(), 'Latn'),
-  **dict.fromkeys('ava che kaa kbd oss tyv udm'.split(), 'Cyrl'),
+  **dict.fromkeys(['ada', 'cnh', 'cos', 'ful', 'fub', 'fuc', 'fuf', 'haw', 'hil', 'hmn'], 'Latn'),
+  **dict.fromkeys(['iba', 'kal', 'orm', 'otq', 'roh', 'sme', 'tet', 'ton'], 'Latn'),
+  **dict.fromkeys(['ava', 'che', 'kaa', 'kbd', 'oss', 'tyv', 'udm'], 'Cyrl'),
   'div': 'Thaa',
 }
 

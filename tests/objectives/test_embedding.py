@@ -251,8 +251,9 @@ def test_vectors_do_not_depend_on_the_order_of_names(params):
 
 
 @pytest.mark.parametrize('adapter', [False, True])
-def test_the_recipe_trains_whole_encoders_alone(adapter):
+def test_the_recipe_trains_whole_encoders_alone(adapter, vocabulary_file, monkeypatch):
   """An adapter beside it would be left out in silence."""
+  monkeypatch.setenv('AYA_TRAIN_VOCABULARY', str(vocabulary_file))
   files = ['models/mt5_tiny.gin', 'recipes/embed_smoke.gin', *['recipes/lora.gin'] * adapter]
   try:
     config.parse([*files, 'hardware/cpu_local.gin'], ['MODEL_DIR = "x"'], require_all=False)

@@ -9,7 +9,7 @@ EVAL_OUTPUT_DIR/predictions/TASK.jsonl    a `eval_tasks.Prediction` a line, as t
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -102,10 +102,10 @@ class Results:
     self._content['tasks'][task] = found.to_dict()
     self._write()
 
-  def leave_out(self, reasons: Mapping[str, Sequence[str]]) -> None:
-    """Says which tasks were not evaluated: names by the reason."""
+  def leave_out(self, reasons: Mapping[str, str]) -> None:
+    """Says which tasks were not evaluated, and why each was not."""
     if hosts.is_first():
-      self._content['left_out'] = {n: reason for reason, names in reasons.items() for n in names}
+      self._content['left_out'] = dict(reasons)
       if self._content['left_out'] or self._content['tasks']:
         self._write()
 

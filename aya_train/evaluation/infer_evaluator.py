@@ -60,7 +60,7 @@ class InferEvaluator:
 
   Attributes:
     tasks: names of the tasks that are answered.
-    left_out: names of the tasks that cannot be, by the reason.
+    left_out: why the others cannot be, by the name of each.
   """
 
   def __init__(
@@ -99,13 +99,13 @@ class InferEvaluator:
     self._keeps_examples = keeps_examples
     self._seen: set[tuple[str, ...]] = set()  # data of which examples were read
     self._absent: dict[tuple[str, ...], Exception] = {}  # data that are not there
-    self.left_out: dict[str, list[str]] = {}
+    self.left_out: dict[str, str] = {}
     self._opened: dict[str, eval_reader.Opened | None] = {}
     missing, refused = self._find(config)
     if refused:
       every = {t.name for n in config.names for t in seqio.get_subtasks(_provider(n))}
       raise missing_tasks.refusal(missing_tasks.grouped(refused), len(every))
-    self.left_out |= missing_tasks.grouped(missing)
+    self.left_out |= missing
     if not self._opened:
       raise NothingToDecodeError(
         f'nothing of {config.mixture_or_task_name!r} can be decoded and scored:\n'
@@ -137,8 +137,7 @@ class InferEvaluator:
         # A name of which nothing is there. What no metric asks for is not missed.
         missing |= {name: reason for name, reason in others.items() if reason != NO_METRICS}
         others = {name: reason for name, reason in others.items() if reason == NO_METRICS}
-      for name, reason in others.items():
-        self.left_out.setdefault(reason, []).append(name)
+      self.left_out |= others
       if not _may_be_missing(provider, config):
         refused |= {task.name: missing[task.name] for task in tasks if task.name in missing}
     return missing, refused
@@ -153,7 +152,7 @@ class InferEvaluator:
 
   def describe_left_out(self) -> str:
     """What is not decoded and why, a line for each reason; '' if everything is."""
-    return missing_tasks.described(self.left_out)
+    return missing_tasks.described(missing_tasks.grouped(self.left_out))
 
   def _lacks_split(self, task: seqio.Task) -> bool:
     return not split_slices.has(task, self._config.split_of(task.name))

@@ -1,6 +1,7 @@
 """CTranslate2 with models of both architectures: languages, equal answers, what lacks is named."""
 
 import re
+import shutil
 
 import pytest
 
@@ -162,3 +163,17 @@ def test_a_folder_without_a_model_or_its_tokenizer_is_refused(nllb, tmp_path):
   (tmp_path / 'shared_vocabulary.json').write_bytes((nllb / 'shared_vocabulary.json').read_bytes())
   with pytest.raises(FileNotFoundError, match='no tokenizer'):
     ct2_engine.Ct2Engine(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('file', 'said'),
+  [('tokenizer.json', 'is no tokenizer'), ('model.bin', 'cannot load the model')],
+)
+def test_a_damaged_file_of_a_model_is_named(nllb, tmp_path, file, said):
+  folder = tmp_path / 'nllb'
+  shutil.copytree(nllb, folder)
+  whole = (folder / file).read_bytes()
+  (folder / file).write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match=said) as raised:
+    ct2_engine.Ct2Engine(folder)
+  assert str(folder) in str(raised.value)

@@ -101,7 +101,7 @@ def fully_sharded_logical_axis_rules(
 
 # XLA's CPU scheduler begins early what could run beside the rest, and keeps its arrays: 0.5 GiB of
 # zeros, which the gradient of mT5's embedding is added to, through the whole forward pass.
-_CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+_ONE_CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -225,9 +225,12 @@ class Partitioner:
 
   @property
   def step_options(self) -> dict[str, str]:
-    """XLA's options for the training step: `compiler_options`, and what CPUs need beside them."""
-    on_cpus = self.mesh.devices.flat[0].platform == 'cpu'
-    return {**(_CPU_OPTIONS if on_cpus else {}), **(self.compiler_options or {})}
+    """XLA's options for the training step: `compiler_options`, and what one CPU needs beside them.
+
+    Not several CPUs: with that schedule the collectives of two hosts fail.
+    """
+    one_cpu = self.mesh.size == 1 and self.mesh.devices.flat[0].platform == 'cpu'
+    return {**(_ONE_CPU_OPTIONS if one_cpu else {}), **(self.compiler_options or {})}
 
   @property
   def batch_sharding(self) -> NamedSharding:

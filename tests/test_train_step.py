@@ -197,3 +197,16 @@ def test_an_update_that_is_not_finite_is_named_and_can_be_refused():
     np.testing.assert_array_equal(new, old + 1 if counts else old)
   state, sums = step(state, BATCH)
   assert int(sums[train_step.NONFINITE]) == -1
+
+
+@pytest.mark.parametrize('count', [1, 2])
+def test_one_cpu_schedules_for_memory_and_several_do_not(count):
+  made = partitioning.Partitioner(
+    {'data': count, 'model': 1},
+    partitioning.standard_logical_axis_rules(),
+    jax.local_devices()[:count],
+    compiler_options={'given': 'kept'},
+  )
+  options = made.step_options
+  assert options.pop('given') == 'kept'
+  assert list(options) == ['xla_cpu_scheduler_type'] * (count == 1)

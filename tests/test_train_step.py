@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -199,14 +200,20 @@ def test_an_update_that_is_not_finite_is_named_and_can_be_refused():
   assert int(sums[train_step.NONFINITE]) == -1
 
 
-@pytest.mark.parametrize('count', [1, 2])
-def test_one_cpu_schedules_for_memory_and_several_do_not(count):
+@dataclasses.dataclass(frozen=True)
+class Cpu:
+  process_index: int
+  platform: str = 'cpu'
+
+
+@pytest.mark.parametrize('hosts', [1, 2])
+def test_cpus_of_one_host_are_scheduled_for_memory_and_of_several_are_not(hosts):
   made = partitioning.Partitioner(
-    {'data': count, 'model': 1},
+    {'data': 2, 'model': 1},
     partitioning.standard_logical_axis_rules(),
-    jax.local_devices()[:count],
     compiler_options={'given': 'kept'},
   )
+  made.__dict__['mesh'] = types.SimpleNamespace(devices=np.array([Cpu(0), Cpu(hosts - 1)]))
   options = made.step_options
   assert options.pop('given') == 'kept'
-  assert list(options) == ['xla_cpu_scheduler_type'] * (count == 1)
+  assert list(options) == ['xla_cpu_scheduler_type'] * (hosts == 1)

@@ -5,6 +5,7 @@ mT5 are half a gigabyte that is written and read again, on one core. So on CPUs 
 reduced block by block, each of which stays in the cache. Elsewhere XLA fuses, and nothing changes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def reduce(
   """`reduction(values(*arrays), axis)` for each of several axes.
 
   Args:
-    reduction: jnp.sum or jnp.any.
+    reduction: jnp.sum or jnp.any, which begin with 0.
     values: elementwise; gives one array that is to be reduced.
     arrays: they broadcast to the shape of the first.
     axes: what to reduce over; None: everything.
@@ -91,9 +92,7 @@ def map_rows(function: Callable[..., Any], *arrays: Array) -> Any:
 
 def _rows_of_a_block(shape: tuple[int, ...]) -> int | None:
   """Rows (of the first axis) that make a block; None: the array is taken at once."""
-  size = 1
-  for length in shape:
-    size *= length
+  size = math.prod(shape)
   if size < LARGE:
     return None
   most = max(1, _BLOCK // (size // shape[0]))

@@ -1,8 +1,9 @@
 """Reductions of large arrays that read them once and hold nothing of their size.
 
 XLA's CPU compiler does not fuse what is reduced into the reduction: the squares of an embedding of
-mT5 are half a gigabyte that is written and read again, on one core. So on CPUs large arrays are
+mT5 are half a gigabyte that is written and read again, on one core. So on a CPU large arrays are
 reduced block by block, each of which stays in the cache. Elsewhere XLA fuses, and nothing changes.
+Nor does it on several CPU devices, where an array in parts would be gathered block by block.
 """
 
 import math
@@ -19,6 +20,11 @@ _BLOCK = 2**19
 """Numbers in a block, about: 2 MiB of float32."""
 
 _COMBINE = {jnp.sum: jnp.add, jnp.any: jnp.logical_or}
+
+
+def several_cpus() -> bool:
+  """Whether CPUs are used as several devices (of one process or of several): a simulation."""
+  return jax.default_backend() == 'cpu' and jax.device_count() > 1
 
 
 def reduce(
@@ -93,7 +99,7 @@ def map_rows(function: Callable[..., Any], *arrays: Array) -> Any:
 def _rows_of_a_block(shape: tuple[int, ...]) -> int | None:
   """Rows (of the first axis) that make a block; None: the array is taken at once."""
   size = math.prod(shape)
-  if size < LARGE:
+  if size < LARGE or several_cpus():
     return None
   most = max(1, _BLOCK // (size // shape[0]))
   rows = next(n for n in range(min(most, shape[0]), 0, -1) if shape[0] % n == 0)

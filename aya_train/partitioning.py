@@ -101,7 +101,7 @@ def fully_sharded_logical_axis_rules(
 
 # XLA's CPU scheduler begins early what could run beside the rest, and keeps its arrays: 0.5 GiB of
 # zeros, which the gradient of mT5's embedding is added to, through the whole forward pass.
-_ONE_HOST_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+_ONE_CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -227,11 +227,10 @@ class Partitioner:
   def step_options(self) -> dict[str, str]:
     """XLA's options for the training step: `compiler_options`, and what CPUs need beside them.
 
-    CPUs of one host, not of several, whose collectives fail with that schedule.
+    A single CPU: among several, sums over devices may wait for each other (factored_rms).
     """
-    kinds = {(device.platform, device.process_index) for device in self.mesh.devices.flat}
-    one_host = len(kinds) == 1 and kinds.pop()[0] == 'cpu'
-    return {**(_ONE_HOST_OPTIONS if one_host else {}), **(self.compiler_options or {})}
+    platforms = [device.platform for device in self.mesh.devices.flat]
+    return {**(_ONE_CPU_OPTIONS if platforms == ['cpu'] else {}), **(self.compiler_options or {})}
 
   @property
   def batch_sharding(self) -> NamedSharding:

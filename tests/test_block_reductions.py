@@ -13,6 +13,11 @@ RNG = np.random.default_rng(0)
 SHAPES = [(6, 8), (7, 40), (1, 48), (48, 1), (4, 3, 8), (50,)]
 
 
+@pytest.fixture(autouse=True)
+def one_cpu(monkeypatch):
+  monkeypatch.setattr(block_reductions, 'several_cpus', lambda: False)
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
   monkeypatch.setattr(block_reductions, 'LARGE', 32)
@@ -81,3 +86,8 @@ def test_nothing_of_an_arrays_size_is_held():
 )
 def test_rows_of_a_block(shape, rows):
   assert block_reductions._rows_of_a_block(shape) == rows
+
+
+def test_several_cpus_take_arrays_at_once(monkeypatch):
+  monkeypatch.setattr(block_reductions, 'several_cpus', lambda: True)
+  assert block_reductions._rows_of_a_block((250112, 512)) is None

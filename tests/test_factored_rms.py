@@ -22,6 +22,11 @@ SHAPES = {
 OPTIONS = {'decay_rate': 0.7, 'step_offset': 0, 'min_dim_size_to_factor': 8, 'epsilon1': 1e-30}
 
 
+@pytest.fixture(autouse=True)
+def one_cpu(monkeypatch):
+  monkeypatch.setattr(block_reductions, 'several_cpus', lambda: False)
+
+
 def arrays(scale=1.0):
   # 'square' stays 0 in one row: what has no gradient must not become NaN.
   found = {n: jnp.asarray(scale * RNG.normal(size=s), jnp.float32) for n, s in SHAPES.items()}
@@ -76,3 +81,13 @@ def test_the_offset_restarts_the_decay():
   np.testing.assert_allclose(
     new.v_row['table'], np.mean(np.square(grads['table']), axis=0), rtol=1e-5
   )
+
+
+def test_several_cpus_run_optax_itself(monkeypatch):
+  monkeypatch.setattr(block_reductions, 'several_cpus', lambda: True)
+  options = {'clipping_threshold': 1.0, 'multiply_by_parameter_scale': True, 'epsilon2': 1e-3}
+  ours, reference = factored_rms.scale_by_adafactor(**OPTIONS, **options), optax_chain(1.0, True)
+  params, grads = arrays(0.1), arrays()
+  state = ours.init(params)
+  programs = [str(jax.make_jaxpr(tx.update)(grads, state, params)) for tx in (ours, reference)]
+  assert programs[0] == programs[1]

@@ -150,6 +150,13 @@ def _last_written(path: epath.Path) -> float:
   return max([newest, *map(_last_written, inside)])
 
 
+@functools.lru_cache(maxsize=4096)
+def _cleaned(folder: str, minute: int) -> None:
+  """Looks for leftovers once a minute: looking lists the folder, which may hold 100,000 files."""
+  del minute
+  remove_leftovers(epath.Path(folder))
+
+
 def write_atomically(path: epath.Path, content: str | bytes) -> None:
   """Writes a file whole or not at all; several writers do not disturb each other.
 
@@ -157,7 +164,7 @@ def write_atomically(path: epath.Path, content: str | bytes) -> None:
   the name when it is complete. What killed writers left beside it goes.
   """
   if '://' not in os.fspath(path):
-    remove_leftovers(path.parent)
+    _cleaned(os.fspath(path.parent), int(time.monotonic() // 60))
   partial = temporary(path, 'partial')
   data = content.encode() if isinstance(content, str) else content
   try:

@@ -67,6 +67,18 @@ def test_another_process_of_the_same_number_is_another(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['y']
 
 
+def test_a_folder_is_not_listed_for_each_file(tmp_path, monkeypatch):
+  listed, real, clock = [], storage.remove_leftovers, [0.0]
+  monkeypatch.setattr(storage.time, 'monotonic', lambda: clock[0])
+  monkeypatch.setattr(storage, 'remove_leftovers', lambda x: (listed.append(x.name), real(x)))
+  for clock[0] in (60.0, 120.0):
+    for folder in ('a', 'b'):
+      (tmp_path / folder).mkdir(exist_ok=True)
+      for name in ('x', 'y', 'z'):
+        storage.write_atomically(epath.Path(tmp_path / folder / name), name)
+  assert listed == ['a', 'b', 'a', 'b']
+
+
 def test_temporary_names_are_recognised(tmp_path):
   for ending in ('tmp', 'partial'):
     name = storage.temporary(epath.Path(tmp_path / 'a.b'), ending).name

@@ -19,7 +19,6 @@ R buckets, P patterns.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,100 +28,16 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from aya_train import partitioning
+from aya_train.models import attention_visibility
 
 Array = jax.Array
-TILE = 128
+TILE = attention_visibility.TILE
 # A head's rows of keys, queries and their gradients must fit in VMEM, scores of TILE queries too.
 MAX_LENGTH = 4096
 _MASKED = -1e10
-_HIDDEN_QUERY, _HIDDEN_KEY = -1, -2
 _EACH_ROW = (((1,), (1,)), ((), ()))  # a[i, k] b[j, k]
 _EACH_COLUMN = (((0,), (0,)), ((), ()))  # a[k, i] b[k, j]
 _PLAIN = (((1,), (0,)), ((), ()))  # a[i, k] b[k, j]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Visibility:
-  """Who may attend to whom and with what bias; takes the place of a bias [B, H, T, S].
-
-  Attributes:
-    query_ids, key_ids: int32 [B, T] and [B, S]; a query sees the keys with its own id. Padding has
-      ids that equal nothing.
-    table_HR: float32 bias of each head and bucket, or None.
-    buckets: pattern of buckets of each tile (see `Patterns`), or None.
-    causal: keys after the query are hidden.
-  """
-
-  query_ids: Any
-  key_ids: Any
-  table_HR: Any
-  patterns: 'Patterns | None' = dataclasses.field(metadata={'static': True})
-  causal: bool = dataclasses.field(metadata={'static': True})
-
-
-def visibility(
-  query_valid: Array,
-  key_valid: Array,
-  query_segment_ids: Array | None,
-  key_segment_ids: Array | None,
-  *,
-  table_HR: Array | None = None,
-  patterns: 'Patterns | None' = None,
-  causal: bool = False,
-) -> Visibility:
-  """Visibility with the meaning of `layers.attention_mask`; arguments [B, T] and [B, S]."""
-
-  def ids(valid: Array, segment_ids: Array | None, hidden: int) -> Array:
-    shown = jnp.ones_like(valid, jnp.int32) if segment_ids is None else segment_ids
-    return jnp.where(valid, shown, hidden)
-
-  return Visibility(
-    ids(query_valid, query_segment_ids, _HIDDEN_QUERY),
-    ids(key_valid, key_segment_ids, _HIDDEN_KEY),
-    table_HR,
-    patterns,
-    causal,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Patterns:
-  """Which pattern of buckets each tile of scores has.
-
-  Attributes:
-    of_distance: index of the pattern by key tile minus query tile, as a tuple of pairs.
-    buckets: the patterns' buckets as bytes of int32 [P, TILE, TILE] (key, query).
-    num_buckets: R.
-  """
-
-  of_distance: tuple[tuple[int, int], ...]
-  buckets: bytes
-  num_buckets: int
-
-  @classmethod
-  def of(cls, bucket_of: Any, query_tiles: int, key_tiles: int, num_buckets: int) -> 'Patterns':
-    """Args: bucket_of maps an int array of key minus query positions to buckets."""
-    key_minus_query = np.arange(TILE)[:, None] - np.arange(TILE)[None, :]
-    patterns: list[np.ndarray] = []
-    of_distance = []
-    for distance in range(1 - query_tiles, key_tiles):
-      buckets = np.asarray(bucket_of(distance * TILE + key_minus_query), np.int32)
-      same = [i for i, known in enumerate(patterns) if np.array_equal(known, buckets)]
-      if not same:
-        patterns.append(buckets)
-      of_distance.append((distance, same[0] if same else len(patterns) - 1))
-    return cls(tuple(of_distance), np.stack(patterns).tobytes(), num_buckets)
-
-  @property
-  def one_hot(self) -> np.ndarray:
-    """float32 [R, P * TILE * TILE]: products with it expand a table and sum its gradient back."""
-    buckets = np.frombuffer(self.buckets, np.int32)
-    return (np.arange(self.num_buckets)[:, None] == buckets[None, :]).astype(np.float32)
-
-  @property
-  def count(self) -> int:
-    return len(self.buckets) // (4 * TILE * TILE)
 
 
 def supports(query_length: int, key_length: int) -> bool:
@@ -145,7 +60,7 @@ def attend(
   query_BTJ: Array,
   key_BSJ: Array,
   value_BSJ: Array,
-  visible: Visibility,
+  visible: attention_visibility.Visibility,
   keep_BHS: Array | None,
   *,
   head_dim: int,
@@ -182,7 +97,7 @@ _ROW = ('batch', None)
 _TABLE = ('heads', None)
 
 
-def _axes_of(visible: Visibility) -> Visibility:
+def _axes_of(visible: attention_visibility.Visibility) -> attention_visibility.Visibility:
   table = None if visible.table_HR is None else _TABLE
   return dataclasses.replace(visible, query_ids=_ROW, key_ids=_ROW, table_HR=table)
 
@@ -269,7 +184,9 @@ class _Shape:
     return int(2 * products * size * share)
 
 
-def _shape(options: _Options, query: Array, key: Array, visible: Visibility) -> _Shape:
+def _shape(
+  options: _Options, query: Array, key: Array, visible: attention_visibility.Visibility
+) -> _Shape:
   batch, queries, joined = query.shape
   patterns = 0 if visible.patterns is None else visible.patterns.count
   return _Shape(
@@ -277,7 +194,7 @@ def _shape(options: _Options, query: Array, key: Array, visible: Visibility) -> 
   )
 
 
-def _tiles(visible: Visibility, shape: _Shape) -> list[Array]:
+def _tiles(visible: attention_visibility.Visibility, shape: _Shape) -> list[Array]:
   """The patterns' biases, float32 [H, P, key, query], as a list of one or none."""
   if visible.table_HR is None or visible.patterns is None:
     return []

@@ -17,7 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from aya_train.models import fused_attention, t5_config
+from aya_train.models import attention_visibility, fused_attention, t5_config
 
 Array = jax.Array
 Initializer = Callable[..., Array]
@@ -126,13 +126,13 @@ class RelativePositionBias(nn.Module):
     return jnp.take(self.rel_embedding, buckets_TS, axis=1).astype(self.config.dtype)[None]
 
   def added_to(
-    self, mask: Array | fused_attention.Visibility
-  ) -> Array | fused_attention.Visibility:
+    self, mask: Array | attention_visibility.Visibility
+  ) -> Array | attention_visibility.Visibility:
     """A mask of self-attention with this bias, [B, 1, T, T] or what the kernel takes instead."""
-    if not isinstance(mask, fused_attention.Visibility):
+    if not isinstance(mask, attention_visibility.Visibility):
       return self(np.arange(mask.shape[-2]), mask.shape[-1]) + mask
-    tiles = mask.query_ids.shape[1] // fused_attention.TILE
-    patterns = fused_attention.Patterns.of(
+    tiles = mask.query_ids.shape[1] // attention_visibility.TILE
+    patterns = attention_visibility.Patterns.of(
       self._bucket, tiles, tiles, self.config.relative_attention_num_buckets
     )
     return dataclasses.replace(mask, table_HR=self.rel_embedding, patterns=patterns)
@@ -258,7 +258,7 @@ class Attention(nn.Module):
     self,
     q_BTD: Array,
     kv_BSD: Array,
-    bias: Array | fused_attention.Visibility,
+    bias: Array | attention_visibility.Visibility,
     deterministic: bool,
   ) -> Array:
     """Attends from `q_BTD` to `kv_BSD`. Returns [B, T, D].
@@ -267,7 +267,7 @@ class Attention(nn.Module):
     """
     key = checkpoint_name(self.key(kv_BSD), 'key')
     value = checkpoint_name(self.value(kv_BSD), 'value')
-    if isinstance(bias, fused_attention.Visibility):
+    if isinstance(bias, attention_visibility.Visibility):
       return self._attend_fused(q_BTD, key, value, bias, deterministic)
     return self._attend(q_BTD, self._split(key), self._split(value), bias, deterministic)
 
@@ -276,7 +276,7 @@ class Attention(nn.Module):
     q_BTD: Array,
     key_BSJ: Array,
     value_BSJ: Array,
-    visible: fused_attention.Visibility,
+    visible: attention_visibility.Visibility,
     deterministic: bool,
   ) -> Array:
     cfg = self.config

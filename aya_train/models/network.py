@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from aya_train.models import fused_attention, layers, t5_config
+from aya_train.models import attention_visibility, fused_attention, layers, t5_config
 
 Array = jax.Array
-Bias = Array | fused_attention.Visibility
+Bias = Array | attention_visibility.Visibility
 T5Config = t5_config.T5Config
 
 
@@ -149,7 +149,7 @@ def _mask(
   seen = (query_valid_BT, key_valid_BS, query_segment_ids_BT, key_segment_ids_BS)
   length, keys = query_valid_BT.shape[1], key_valid_BS.shape[1]
   if cfg.attention_kernel != 'plain' and fused_attention.supports(length, keys):
-    return fused_attention.visibility(*seen, causal=causal)
+    return attention_visibility.visibility(*seen, causal=causal)
   mask = layers.attention_mask(*seen)
   if causal:
     mask &= layers.causal_mask(length)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aya_train import partitioning
-from aya_train.models import fused_attention, layers
+from aya_train.models import attention_visibility, fused_attention, layers
 from tests import batches, tiny
 
 HEADS, WIDTH = 4, 64
@@ -68,8 +68,8 @@ def fused(arrays, table, fixed):
   patterns = None
   if table is not None:
     tiles = arrays[0].shape[1] // 128
-    patterns = fused_attention.Patterns.of(bucket(kind), tiles, tiles, 32)
-  visible = fused_attention.visibility(
+    patterns = attention_visibility.Patterns.of(bucket(kind), tiles, tiles, 32)
+  visible = attention_visibility.visibility(
     query_ids > 0,
     key_ids > 0,
     query_ids,
@@ -114,7 +114,7 @@ def test_heads_of_any_width_share_lanes(heads, width):
 
 
 def test_a_long_row_has_few_patterns_of_buckets():
-  patterns = fused_attention.Patterns.of(bucket('encoder'), 8, 8, 32)
+  patterns = attention_visibility.Patterns.of(bucket('encoder'), 8, 8, 32)
   assert patterns.count == 5  # near left, diagonal, near right, far left, far right
   one_hot = patterns.one_hot
   assert one_hot.shape == (32, 5 * 128 * 128)

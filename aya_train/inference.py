@@ -29,7 +29,7 @@ from aya_train.checkpoint import answering, checkpoint_identity, formats
 from aya_train.data import availability, feature_converters, task_examples, task_registry
 from aya_train.evaluation import infer_eval, missing_tasks
 from aya_train.objectives import objective, seq2seq
-from aya_train.tasks import eval_tasks, split_slices
+from aya_train.tasks import eval_tasks, sliced_source, split_slices
 
 logger = logging.getLogger(__name__)
 _HASHED = 12  # hexadecimal digits of a digest that people see
@@ -372,7 +372,7 @@ def _tasks_of(name: str, split: str | None) -> list[tuple[seqio.Task, str]]:
   splits = {own for _, own in tasks}
   if len(splits) == 1:
     return [(task, own) for own in splits for task in availability.tasks(name, own, None)]
-  return [(split_slices.with_split(t, own), own) for t, own in tasks if split_slices.has(t, own)]
+  return [(sliced_source.with_split(t, own), own) for t, own in tasks if split_slices.has(t, own)]
 
 
 def _examples(

@@ -20,6 +20,12 @@ def is_put_off() -> bool:
   return _put_off
 
 
+def need() -> None:
+  """Registers all tasks if that was put off: before they are looked up by name."""
+  if _put_off:
+    complete()
+
+
 def complete() -> None:
   """Registers all tasks, unless they are."""
   global _put_off

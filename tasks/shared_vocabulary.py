@@ -96,7 +96,7 @@ def _load(path: str, origin: str) -> Opened:
     if model.get_piece_size() < 3:
       raise RuntimeError('it holds no pieces')
     serialised = sentencepiece_model_pb2.ModelProto.FromString(content).SerializeToString()
-  except (OSError, RuntimeError, *_errors_of_buckets()) as error:
+  except _unreadable() as error:
     raise ValueError(
       f'{path} (named by {origin}) is no SentencePiece model ({_said(error)}): give the file '
       'itself, such as mc4.250000.100extra/sentencepiece.model'
@@ -104,10 +104,10 @@ def _load(path: str, origin: str) -> Opened:
   return Opened(model, serialised)
 
 
-def _errors_of_buckets() -> tuple[type[Exception], ...]:
-  """What TensorFlow raises where it reads a bucket; where it does not, it is not imported."""
+def _unreadable() -> tuple[type[Exception], ...]:
+  """Errors of reading; TensorFlow's where it is imported, as it is where it reads buckets."""
   tensorflow = sys.modules.get('tensorflow')
-  return () if tensorflow is None else (tensorflow.errors.OpError,)
+  return (OSError, RuntimeError, *(() if tensorflow is None else (tensorflow.errors.OpError,)))
 
 
 def _said(error: Exception) -> str:

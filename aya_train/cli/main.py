@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from aya_train import hosts
+from aya_train import hosts, task_registration
 from aya_train.cli import (
   annotate_command,
   contamination_command,
@@ -132,7 +132,8 @@ def main(argv: Sequence[str]) -> int:
   try:
     libraries.quiet(args.verbose)
     libraries.choose_platform()
-    libraries.import_tensorflow(args.verbose)
+    libraries.quiet_tensorflow(args.verbose)
+    task_registration.put_off()
     args.run(args)
     sys.stdout.flush()  # here, so that a reader who has gone is noticed here
   except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import seqio
 
+from aya_train import task_registration
 from aya_train.tasks import sliced_source, split_slices
 
 
@@ -25,6 +26,7 @@ def empty_split(task: seqio.Task, split: str) -> EmptySplitError:
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
+  task_registration.need()
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
     from aya_train.tasks import catalog  # registers all tasks, which a user's module may not want

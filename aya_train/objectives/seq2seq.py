@@ -8,17 +8,19 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import seqio
 
 from aya_train import decode_settings, decoding, losses
 from aya_train.data import feature_converters, fingerprints
 from aya_train.models import lora, network
 from aya_train.objectives import objective
+
+if TYPE_CHECKING:
+  import seqio
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -39,7 +41,8 @@ class EncoderDecoderModel(objective.Objective):
 
   Attributes:
     module: the network.
-    input_vocabulary, output_vocabulary: SeqIO vocabularies of the two features.
+    input_vocabulary, output_vocabulary: vocabularies of the two features, of SeqIO or
+      with its methods for texts (`shared_vocabulary.TextVocabulary`).
     z_loss, label_smoothing: see `losses.token_losses`.
     loss_normalizing_factor: see `losses.loss_weights`.
     loss_chunk_length: target positions whose logits are in memory at a time; None for all.
@@ -51,8 +54,8 @@ class EncoderDecoderModel(objective.Objective):
   """
 
   module: network.Transformer
-  input_vocabulary: seqio.Vocabulary
-  output_vocabulary: seqio.Vocabulary
+  input_vocabulary: 'seqio.Vocabulary'
+  output_vocabulary: 'seqio.Vocabulary'
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   loss_normalizing_factor: losses.LossNormalizingFactor = None

@@ -165,8 +165,7 @@ def infer(
       logger.info('%s: all %d answers are there already', output_file, len(questions))
       file.finish()
       return epath.Path(output_file)
-    params = formats.read_for(trained, partitioner, source)
-    params = parameter_tree.cast(params, parameter_dtype)
+    params = formats.read_for(trained, partitioner, source, parameter_dtype)
     tokens = [question.tokens for question in questions]
     todo = [i for i in range(len(questions)) if i not in file.done]
     progress = batch_progress.BatchProgress('answers', len(questions), len(file.done))

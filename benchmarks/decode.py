@@ -48,9 +48,8 @@ def save(shape: str, folder: pathlib.Path) -> None:
 def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: str):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
-  import seqio
 
-  from aya_train import parameter_tree, partitioning
+  from aya_train import partitioning
   from aya_train.checkpoint import formats
   from aya_train.models import network, t5_config
   from aya_train.objectives import seq2seq
@@ -62,11 +61,10 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: s
     dtype=dtype,
     scan_layers=False,
   )
-  vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
+  vocabulary = train_step.Ids(config.vocab_size)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   partitioner = partitioning.one_device()
-  params = formats.read_for(model, partitioner, formats.detect(folder))
-  params = parameter_tree.cast(params, dtype)
+  params = formats.read_for(model, partitioner, formats.detect(folder), dtype)
   step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens))
   given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}
 

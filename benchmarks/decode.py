@@ -49,6 +49,9 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: s
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
 
+  from aya_train import task_registration
+
+  task_registration.put_off()  # as `infer` does
   from aya_train import partitioning
   from aya_train.checkpoint import formats
   from aya_train.models import network, t5_config

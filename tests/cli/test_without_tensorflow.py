@@ -51,7 +51,7 @@ def test_prompts_are_answered(vocabulary_file, tmp_path):
   ('arguments', 'message'),
   [
     (('infer', *FILES, '--prompt=a'), 'required macros without a value: CHECKPOINT_PATH'),
-    (('judge', 'no.jsonl', '--model=x', '--output=out'), 'no.jsonl'),
+    (('judge', 'no.jsonl', 'none.jsonl', '--model=x', '--output=out'), 'no.jsonl'),
     (('teach', 'no.jsonl', '--model=x', '--output=out', '--license=mit'), 'no.jsonl'),
   ],
 )
@@ -67,12 +67,16 @@ def test_tasks_are_registered_where_they_are_named(named, tmp_path):
   assert code == 1 and log[-1] == "imported ['tensorflow', 'seqio']", log
 
 
-def test_a_gin_file_that_imports_a_module_of_a_user_finds_the_tasks_registered(tmp_path):
+def test_a_gin_file_that_imports_a_module_of_a_user_finds_the_tasks_registered(
+  vocabulary_file, tmp_path
+):
   (tmp_path / 'mine.py').write_text(
     'import seqio\nassert "cldr.yor" in seqio.TaskRegistry.names()\nclass Mine: pass\n'
   )
   (tmp_path / 'mine.gin').write_text('from __gin__ import dynamic_registration\nimport mine\n')
   code, _, log = called(
-    *('infer', *FILES, '--gin_file=mine.gin', '--checkpoint=model', '--prompt=a'), folder=tmp_path
+    *('infer', *FILES, '--gin_file=mine.gin', '--checkpoint=model', '--prompt=a'),
+    f'--gin.VOCABULARY_FILE="{vocabulary_file}"',
+    folder=tmp_path,
   )
   assert code == 1 and 'no checkpoint at model' in log[-2], log

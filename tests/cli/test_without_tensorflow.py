@@ -11,7 +11,9 @@ from tests.checkpoint import small_model
 
 PROGRAM = """
 import sys
+from aya_train import task_registration
 from aya_train.cli import main
+task_registration.put_off()  # as `console` does, which ends the process
 code = main.main(sys.argv[1:])
 sys.stdout.flush()
 print('imported', [n for n in ('tensorflow', 'seqio') if n in sys.modules], file=sys.stderr)

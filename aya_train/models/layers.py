@@ -374,10 +374,18 @@ class Attention(nn.Module):
       old = self.get_variable('cache', name)
       new = jax.lax.dynamic_update_slice_in_dim(old, self._split(projection(x_B1D)), position, 1)
       self.put_variable('cache', name, new)
-    return self.cross_attention_step(x_B1D, bias_BH1S)
+    return self._attend_cached(x_B1D, bias_BH1S)
 
-  def cross_attention_step(self, x_B1D: Array, bias_BH1S: Array) -> Array:
-    """Attends to the cached keys and values as they are. Returns [B, 1, D]."""
+  def cross_attention_step(self, x_N1D: Array, bias_B11S: Array) -> Array:
+    """Attends to the keys and values of B inputs, each with N / B decodes that lie together.
+
+    The decodes of an input are its queries, so its keys and values are there once. Returns
+    [N, 1, D].
+    """
+    queries_BTD = x_N1D.reshape(bias_B11S.shape[0], -1, x_N1D.shape[-1])
+    return self._attend_cached(queries_BTD, bias_B11S).reshape(*x_N1D.shape[:-1], -1)
+
+  def _attend_cached(self, x_BTD: Array, bias_BHTS: Array) -> Array:
     key = self.get_variable('cache', 'cached_key')
     value = self.get_variable('cache', 'cached_value')
-    return self._attend(x_B1D, key, value, bias_BH1S, True)
+    return self._attend(x_BTD, key, value, bias_BHTS, True)

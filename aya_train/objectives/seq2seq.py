@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aya_train import decode_settings, decoding, losses
+from aya_train import decode_settings, decoding, losses, parameter_tree
 from aya_train.data import feature_converters, fingerprints
 from aya_train.models import lora, network
 from aya_train.objectives import objective
@@ -381,28 +381,29 @@ class EncoderDecoderModel(objective.Objective):
       variables, encoded, max_decode_length, method='init_cache', mutable=['cache']
     )
 
+    # Beams and samples widen the batch and are reordered; what they read of the inputs is not.
+    own_cache, encoder_cache = network.split_cache(state['cache'])
+
     def tokens_to_logits(
-      tokens_B1: Array, position: Array, cache: Mapping[str, Any]
+      tokens_N1: Array, position: Array, cache: Mapping[str, Any]
     ) -> tuple[Array, Any]:
-      # Beams and samples widen the batch; the inputs are the same for each of them.
-      source = jnp.repeat(inputs, tokens_B1.shape[0] // inputs.shape[0], axis=0)
       logits, new = self.module.apply(
-        {'params': params, 'cache': cache},
-        tokens_B1,
+        {'params': params, 'cache': parameter_tree.merged(cache, encoder_cache)},
+        tokens_N1,
         position,
-        source,
+        inputs,
         max_decode_length,
         method='decode_step',
         mutable=['cache'],
       )
-      return logits[:, 0], new['cache']
+      return logits[:, 0], network.split_cache(new['cache'])[0]
 
     # A decode function of the user's own need not know of it.
     start = (
       {'decoder_start_token_id': self.decoder_start_token_id} if self.decoder_start_token_id else {}
     )
     return decode_fn(
-      state['cache'],
+      own_cache,
       tokens_to_logits,
       max_decode_length=max_decode_length,
       decode_rng=rng,

@@ -117,7 +117,8 @@ def place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   size = math.prod(array.shape) * max(array.dtype.itemsize, leaf.dtype.itemsize)
-  if len(sharding.device_set) == 1 and size > 2 * _PIECE_BYTES and array.chunks != array.shape:
+  alone = len(sharding.device_set) == 1 and sharding.is_fully_addressable
+  if alone and size > 2 * _PIECE_BYTES:
     return _placed_by_pieces(array, leaf.dtype, sharding)
   read: dict[Any, np.ndarray] = {}
 

@@ -12,7 +12,9 @@ import io
 import math
 import os
 import re
+import sys
 import tokenize
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,9 +23,9 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
-from aya_train import gin_text, run_dir, user_code, value_types
+from aya_train import gin_text, run_dir, task_registration, user_code, value_types
 from aya_train.data import feature_converters
-from aya_train.tasks import features
+from aya_train.tasks import shared_vocabulary
 from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
@@ -42,6 +44,8 @@ _MACRO_TYPES: Mapping[str, Any] = {
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 _LONGEST_VALUE = 500  # characters of a value that a message repeats
+# Imports of modules that are not ours.
+_OTHERS = re.compile(r'^(?:from|import)\s+(?!aya_train\b|__gin__\b)\w', re.MULTILINE)
 _REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
 
@@ -133,7 +137,10 @@ def _read_no_packages() -> None:
 
 
 def _opened(path: str) -> io.StringIO:
-  file = io.StringIO(text_files.read(path))
+  text = text_files.read(path)
+  if _OTHERS.search(text):
+    task_registration.need()  # a user's module may look tasks up as it is imported
+  file = io.StringIO(text)
   file.name = path  # gin tells it with what is wrong
   return file
 
@@ -188,12 +195,14 @@ def _our_function(selector: str) -> Any:
 
 
 def _hints(function: Any) -> Mapping[str, Any]:
-  try:
-    return typing.get_type_hints(
-      inspect.getattr_static(function, '__init__') if isinstance(function, type) else function
-    )
-  except Exception:  # a name that is imported for type checkers only
-    return {}
+  """Types of a function's parameters, without those that name what only type checkers import."""
+  called = inspect.getattr_static(function, '__init__') if isinstance(function, type) else function
+  found: dict[str, Any] = {}
+  for name, hint in getattr(called, '__annotations__', {}).items():
+    one = types.SimpleNamespace(__annotations__={name: hint})
+    with contextlib.suppress(NameError):
+      found |= typing.get_type_hints(one, vars(sys.modules[function.__module__]))
+  return found
 
 
 def _parse_file(name: str, search_paths: Sequence[str]) -> None:
@@ -347,7 +356,7 @@ def configure_vocabulary(macro: Callable[[str], Any] = macro) -> None:
     macro: gives a macro's value, None where it has none; by default of what was parsed.
   """
   if (path := macro('VOCABULARY_FILE')) is not None:
-    features.set_vocabulary(path)
+    shared_vocabulary.set_vocabulary(path)
 
 
 def configure_data(macro: Callable[[str], Any] = macro) -> None:

@@ -28,11 +28,7 @@ def first_nonfinite(tree: Any) -> jax.Array:
 
   Can be jitted; of sharded arrays every device looks at its own part.
   """
-  bad = [
-    block_reductions.reduce(jnp.any, lambda x: ~jnp.isfinite(x), [leaf])[0]
-    for leaf in jax.tree.leaves(tree)
-    if _is_floating(leaf)
-  ]
+  bad = [_any_bad(leaf) for leaf in jax.tree.leaves(tree) if _is_floating(leaf)]
   if not bad:
     return jnp.int32(-1)
   stacked = jnp.stack(bad)
@@ -78,12 +74,30 @@ def nonfinite_figures(figures: dict[str, float]) -> Sequence[str]:
   return [name for name, value in figures.items() if not np.isfinite(value)]
 
 
+# Where all bits of the exponent are set, a number is infinite or none. On CPUs XLA would bring an
+# array of half the width into float32 as a whole to find out, or to cut blocks from it.
+_EXPONENTS = {jnp.dtype(jnp.bfloat16): 0x7F80, jnp.dtype(jnp.float16): 0x7C00}
+
+
+def _any_bad(x: jax.Array) -> jax.Array:
+  if x.dtype in _EXPONENTS:
+    return jnp.any(_is_bad(x))
+  return block_reductions.reduce(jnp.any, _is_bad, [x])[0]
+
+
+def _is_bad(x: jax.Array) -> jax.Array:
+  mask = _EXPONENTS.get(x.dtype)
+  if mask is None:
+    return ~jnp.isfinite(x)
+  return jax.lax.bitcast_convert_type(x, jnp.uint16) & mask == mask
+
+
 _first_of = jax.jit(first_nonfinite)
 
 
 @jax.jit
 def _count(leaf: jax.Array) -> jax.Array:
-  return jnp.sum(~jnp.isfinite(leaf))
+  return jnp.sum(_is_bad(leaf))
 
 
 def _is_floating(leaf: Any) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from clu import metric_writers
 from etils import epath
 
 from aya_train import disk_writes, json_lines
@@ -58,6 +57,8 @@ class Writer:
       self._check()
       self._folder.mkdir(parents=True, exist_ok=True)
       json_lines.mend_end(self._path)
+      from clu import metric_writers  # TensorFlow comes with it
+
       self._summary = metric_writers.SummaryWriter(str(self._folder))
     self._check()  # the last thing before
     with disk_writes.named(self._path), self._path.open('a') as f:

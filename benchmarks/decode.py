@@ -1,13 +1,15 @@
-"""Tokens a second of greedy decoding: ours, transformers and CTranslate2 on the same weights.
+"""Tokens a second of decoding: ours, transformers and CTranslate2 on the same weights.
 
     python -m benchmarks.decode --shape small --batch 8 --inputs 64 --tokens 64
+    python -m benchmarks.decode --shape small --batch 8 --inputs 64 --tokens 64 --beams 4
 
 A random mT5 is saved as a Hugging Face folder, which all read. Nothing is scored but what each
 scores anyway. The end of sequence has zeros in the output head: no answer ends early. `same`
-is the share of tokens that are those of the first way. Ours in bfloat16 is what PARAMETER_DTYPE and
-ACTIVATION_DTYPE set.
+is the share of tokens that are those of the first way, of the best beam. Ours in bfloat16 is what
+PARAMETER_DTYPE and ACTIVATION_DTYPE set.
 """
 
+import functools
 import os
 import pathlib
 import tempfile
@@ -45,12 +47,14 @@ def save(shape: str, folder: pathlib.Path) -> None:
   model.save_pretrained(folder)
 
 
-def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: str):
+def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, dtype: str):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
-  import seqio
 
-  from aya_train import parameter_tree, partitioning
+  from aya_train import task_registration
+
+  task_registration.put_off()  # as `infer` does
+  from aya_train import hf_beams, partitioning
   from aya_train.checkpoint import formats
   from aya_train.models import network, t5_config
   from aya_train.objectives import seq2seq
@@ -62,12 +66,12 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: s
     dtype=dtype,
     scan_layers=False,
   )
-  vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
+  vocabulary = train_step.Ids(config.vocab_size)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   partitioner = partitioning.one_device()
-  params = formats.read_for(model, partitioner, formats.detect(folder))
-  params = parameter_tree.cast(params, dtype)
-  step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens))
+  params = formats.read_for(model, partitioner, formats.detect(folder), dtype)
+  search = functools.partial(hf_beams.hf_beam_search, num_decodes=beams)  # one is greedy
+  step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens, decode_fn=search))
   given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}
 
   def run() -> dict[str, Any]:
@@ -76,7 +80,7 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, dtype: s
   return run
 
 
-def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int):
+def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int):
   import torch
   import transformers as hf
 
@@ -86,13 +90,15 @@ def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int):
 
   def run() -> dict[str, Any]:
     with torch.inference_mode():
-      found = model.generate(given, max_new_tokens=tokens, do_sample=False, num_beams=1)
+      found = model.generate(given, max_new_tokens=tokens, do_sample=False, num_beams=beams)
     return _figures(folder, found.numpy()[:, 1:], tokens)
 
   return run
 
 
-def ctranslate2(folder: str, shape: str, batch: int, inputs: int, tokens: int, compute_type: str):
+def ctranslate2(
+  folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, compute_type: str
+):
   import ctranslate2 as ct2
   from ctranslate2 import converters
 
@@ -115,7 +121,7 @@ def ctranslate2(folder: str, shape: str, batch: int, inputs: int, tokens: int, c
 
   def run() -> dict[str, Any]:
     found = model.translate_batch(
-      given, beam_size=1, max_decoding_length=tokens, max_batch_size=batch
+      given, beam_size=beams, max_decoding_length=tokens, max_batch_size=batch * beams
     )
     rows = [[int(piece[1:-1]) for piece in one.hypotheses[0]] for one in found]
     return _figures(folder, np.array([row + [0] * (tokens - len(row)) for row in rows]), tokens)
@@ -155,13 +161,14 @@ def main() -> None:
   parser.add_argument('--batch', type=int, default=8, help='rows')
   parser.add_argument('--inputs', type=int, default=64, help='tokens of each')
   parser.add_argument('--tokens', type=int, default=64, help='of each answer')
+  parser.add_argument('--beams', type=int, default=1, help='of each row; 1 is greedy decoding')
   parser.add_argument('--ways', help='which are measured, by comma; all by default')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     save(args.shape, pathlib.Path(folder))
     of = {
       'folder': folder,
-      **{k: getattr(args, k) for k in ('shape', 'batch', 'inputs', 'tokens')},
+      **{k: getattr(args, k) for k in ('shape', 'batch', 'inputs', 'tokens', 'beams')},
     }
     ways: dict[str, measurement.Way] = {
       'ours float32': (ours, {**of, 'dtype': 'float32'}),
@@ -170,7 +177,9 @@ def main() -> None:
       'ctranslate2 float32': (ctranslate2, {**of, 'compute_type': 'float32'}),
       'ctranslate2 int8': (ctranslate2, {**of, 'compute_type': 'int8'}),
     }
-    name = f'{args.shape}, {args.batch} rows, {args.inputs} in, {args.tokens} new'
+    name = (
+      f'{args.shape}, {args.batch} rows, {args.inputs} in, {args.tokens} new, beams {args.beams}'
+    )
     work = measurement.Work(name, args.batch * args.tokens, 'tokens')
     chosen = {k: ways[k] for k in (args.ways.split(',') if args.ways else ways)}
     found = measurement.measure(work, chosen, args.repeats)

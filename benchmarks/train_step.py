@@ -7,6 +7,7 @@ the loss. Figures: the loss of the last step, which falls alike. On an idle mach
 by a few percent; the ratio is what counts.
 """
 
+import dataclasses
 import os
 from typing import Any
 
@@ -68,11 +69,23 @@ def batch_of(shape: str, batch: int, inputs: int, targets: int) -> dict[str, np.
   return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Ids:
+  """A vocabulary without texts. SeqIO's would bring TensorFlow, which `infer` does without."""
+
+  vocab_size: int
+  pad_id: int = 0
+  eos_id: int = 1
+  extra_ids: int = 0
+
+
 def ours(shape: str, sizes: dict[str, int], options: dict[str, Any]) -> measurement.Run:
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
-  import seqio
 
+  from aya_train import task_registration
+
+  task_registration.put_off()  # what is measured is the step; `train` reads tasks with TensorFlow
   from aya_train import initial_state, optimizer, partitioning, train_state, train_step
   from aya_train.models import network, t5_config
   from aya_train.objectives import objective, seq2seq
@@ -84,7 +97,7 @@ def ours(shape: str, sizes: dict[str, int], options: dict[str, Any]) -> measurem
     scan_layers=options['scan'],
     dtype=options['dtype'],
   )
-  vocabulary = seqio.PassThroughVocabulary(config.vocab_size, eos_id=1)
+  vocabulary = Ids(config.vocab_size)
   model = seq2seq.EncoderDecoderModel(
     network.Transformer(config),
     *(vocabulary, vocabulary),

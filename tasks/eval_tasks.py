@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aya_train import task_registration
+
 T0, HARNESS = 'ranked_t0', 'ranked_harness'
 GENERATED = 'generated'
 EMBEDDED = 'embedded'
@@ -148,16 +150,19 @@ def remove(name: str) -> None:
 
 def about(name: str) -> EvalTask:
   """What a SeqIO task measures; of one that nobody described, no more than its name."""
+  task_registration.need()
   return _TASKS.get(name) or EvalTask(name, benchmark=name)
 
 
 def is_described(name: str) -> bool:
   """Whether somebody said what a SeqIO task measures."""
+  task_registration.need()
   return name in _TASKS
 
 
 def all_tasks() -> list[EvalTask]:
   """All that are described, by name."""
+  task_registration.need()
   return [_TASKS[name] for name in sorted(_TASKS)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import catalog, features, split_slices
+from aya_train.tasks import catalog, features, sliced_source, split_slices
 from aya_train.tasks.building import rows, source_builder
 from aya_train.tasks.languages import aya101
 
@@ -94,7 +94,7 @@ class BuiltSource(seqio.DataSource):
   def list_shards(self, split: str) -> list[str]:
     """Files of the split, in a fixed order; slices are one."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [
       path
       for constituent, name, lengths in self._read_from(split)
@@ -106,7 +106,7 @@ class BuiltSource(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     """Rows of the split."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return sum(sum(lengths) for _, _, lengths in self._read_from(split))
 
   def get_dataset(
@@ -127,7 +127,7 @@ class BuiltSource(seqio.DataSource):
     """
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     shards = self.list_shards(split)
     if not shards:
       raise ValueError(

@@ -45,3 +45,15 @@ def test_figures_that_are_not_finite_are_named_with_their_values():
   finiteness.check_figures({'loss': 1.0}, 'validation', '')
   with pytest.raises(finiteness.NonFiniteError, match=r'^validation: a is nan, c is inf\. Do that'):
     finiteness.check_figures({'a': np.nan, 'b': 1.0, 'c': np.inf}, 'validation', 'Do that')
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_an_array_of_half_the_width_is_looked_at_as_it_is(dtype, bad):
+  shape = (1 << 12, 1 << 11)  # large enough for blocks
+  tree = [jnp.full(shape, jnp.finfo(dtype).max, dtype), -jnp.zeros(3, dtype)]
+  assert int(jax.jit(finiteness.first_nonfinite)(tree)) == -1
+  tree[1] = tree[1].at[1].set(bad)
+  assert int(jax.jit(finiteness.first_nonfinite)(tree)) == 1
+  text = jax.jit(finiteness.first_nonfinite).lower(tree).compile().as_text()
+  assert f'f32[{shape[0]},{shape[1]}]' not in text

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from aya_train.annotation import batches
 from aya_train.data import availability, task_examples
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source
 from aya_train.tasks.rights import provenance
 
 ROWS_LOOKED_AT = 400_000
@@ -92,7 +92,7 @@ def _in_turn(pools: Mapping[Any, _Pool], each: int) -> list[batches.DataRow]:
 
 def _rows(task: seqio.Task, split: str, source: str) -> Iterator[tuple[str, batches.DataRow]]:
   """Data set and row, as the source has them; of a source of plain lines as its task makes them."""
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   dataset = task.source.get_dataset(split=split, shuffle=False)
   names = ('inputs', 'targets')
   spec = dataset.element_spec

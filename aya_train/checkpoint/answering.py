@@ -7,8 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import seqio
-
 from aya_train.checkpoint import contents, folder_decoding, formats, model_settings
 from aya_train.checkpoint.hf import hf_vocabulary
 from aya_train.checkpoint.t5x import t5x_settings
@@ -102,11 +100,13 @@ def _tokenizer(checkpoint: contents.Checkpoint) -> 'TransformersVocabulary | Non
   return TransformersVocabulary(folder)
 
 
-class TransformersVocabulary(seqio.Vocabulary):
-  """A tokenizer of transformers as a SeqIO vocabulary, for texts outside tf.data."""
+class TransformersVocabulary:
+  """A tokenizer of transformers with the methods of a SeqIO vocabulary, for texts alone."""
+
+  extra_ids = 0
+  pad_id = model_settings.PAD_ID
 
   def __init__(self, folder: str):
-    super().__init__(extra_ids=0)
     self._folder = folder
 
   @functools.cached_property
@@ -128,26 +128,18 @@ class TransformersVocabulary(seqio.Vocabulary):
     return int(self._tokenizer.unk_token_id)
 
   @property
-  def _base_vocab_size(self) -> int:
+  def vocab_size(self) -> int:
     return len(self._tokenizer)
 
-  def _encode(self, s: str) -> Sequence[int]:
+  def encode(self, s: str) -> Sequence[int]:
+    """Ids of a text, without an end of sequence."""
     ids = list(self._tokenizer(s)['input_ids'])
     return ids[:-1] if ids and ids[-1] == self.eos_id else ids
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of ids; unlike SeqIO's, ids without a token are no unknown token but nothing."""
-    return self._decode(ids)
-
-  def _decode(self, ids: Sequence[int]) -> str:
     kept = [int(i) for i in ids if i not in (model_settings.PAD_ID, self.eos_id)]
     return str(self._tokenizer.decode(kept, skip_special_tokens=False))
-
-  def _encode_tf(self, s: Any) -> Any:
-    raise NotImplementedError('a tokenizer of transformers reads no tensors')
-
-  def _decode_tf(self, ids: Any) -> Any:
-    raise NotImplementedError('a tokenizer of transformers reads no tensors')
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, TransformersVocabulary) and other._folder == self._folder

@@ -10,6 +10,7 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import traverse_util
@@ -372,7 +373,7 @@ def check_vocabulary(source: Detected, vocabulary: 'seqio.Vocabulary') -> None:
     ValueError: the vocabulary differs in more than 1 % of the ids, with an example; or the stored
       fingerprint differs, and the file that it was taken of is no longer there.
   """
-  from aya_train.data import fingerprints  # imports SeqIO, and TensorFlow with it
+  from aya_train.data import fingerprints
 
   stored = stored_vocabulary(source)
   if stored.fingerprint == fingerprints.of_vocabulary(vocabulary):
@@ -475,9 +476,18 @@ def read_optimizer_state(
 
 
 def read_for(
-  model: objective.Objective, partitioner: partitioning.Partitioner, source: Detected
+  model: objective.Objective,
+  partitioner: partitioning.Partitioner,
+  source: Detected,
+  dtype: str = 'float32',
 ) -> Any:
   """Parameters of a checkpoint for a model, sharded over the partitioner's mesh, all finite.
+
+  Args:
+    model, partitioner: what reads them.
+    source: where they are.
+    dtype: of the floating point ones in memory, 'float32' or 'bfloat16'; quantised ones, and those
+      beside an adapter, are cast when they are read.
 
   Raises:
     ValueError: another network or vocabulary; a damaged checkpoint; or one with NaN or infinity,
@@ -486,10 +496,14 @@ def read_for(
   abstract, axes = objective.parameter_axes(model)
   check(source, abstract, model)
   if model.adapter is not None:
-    return _read_adapted(model, partitioner, source)
+    return parameter_tree.cast(_read_adapted(model, partitioner, source), dtype)
   shardings = partitioner.shardings(axes, abstract)
   abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    lambda x, s: jax.ShapeDtypeStruct(
+      x.shape, dtype if x.dtype == jnp.float32 else x.dtype, sharding=s
+    ),
+    abstract,
+    shardings,
   )
   if model.config is None or model.is_whole:
     params = read(source, abstract, model.config)[0]

@@ -3,22 +3,26 @@
 Every function is called by every host.
 """
 
+import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from aya_train import hosts
 from aya_train.checkpoint import digests, soundness
-from aya_train.checkpoint.arrays import lazy_arrays
+from aya_train.checkpoint.arrays import blocks, lazy_arrays
 from aya_train.checkpoint.soundness import DamagedError
 
 logger = logging.getLogger(__name__)
 
+_PIECE_BYTES = 1 << 25
 _WANTED = {'params': 'the model', 'training': 'the optimizer'}
 
 T = TypeVar('T')
@@ -99,6 +103,9 @@ def _read_tree(
 def place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array:
   """Puts each shard on its device, reading nothing else; replicas are read once.
 
+  A large array that one device has whole is read piece by piece into it, so that the host never
+  holds it beside the device, which on CPUs is the same memory.
+
   Raises:
     ValueError: the array has another shape than `leaf`.
   """
@@ -106,6 +113,13 @@ def place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array
     raise ValueError(f'an array of shape {array.shape} was to fill one of {leaf.shape}')
   if array.chunks == array.shape:
     array = lazy_arrays.of(array.read())
+  sharding = leaf.sharding
+  if sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  size = math.prod(array.shape) * max(array.dtype.itemsize, leaf.dtype.itemsize)
+  alone = len(sharding.device_set) == 1 and sharding.is_fully_addressable
+  if alone and size > 2 * _PIECE_BYTES:
+    return _placed_by_pieces(array, leaf.dtype, sharding)
   read: dict[Any, np.ndarray] = {}
 
   def shard(index: Any) -> np.ndarray:
@@ -114,17 +128,36 @@ def place(array: lazy_arrays.LazyArray, leaf: jax.ShapeDtypeStruct) -> jax.Array
       read[key] = array[index].astype(leaf.dtype, copy=False)
     return read[key]
 
-  sharding = leaf.sharding
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.make_array_from_callback(tuple(leaf.shape), sharding, shard)
+
+
+def _placed_by_pieces(
+  array: lazy_arrays.LazyArray, dtype: Any, sharding: jax.sharding.Sharding
+) -> jax.Array:
+  itemsize = array.dtype.itemsize
+  chunks = array.chunks or blocks.chunk_shape(array.shape, itemsize, limit=_PIECE_BYTES)
+  whole = jnp.zeros(array.shape, dtype, device=sharding)
+  for index in blocks.cut(array.shape, itemsize, chunks, _PIECE_BYTES):
+    piece = jax.device_put(array.get(index).astype(dtype, copy=False), sharding)
+    # Waited for: else all pieces are read before the first is written.
+    whole = _with_piece(whole, piece, [i.start for i in index]).block_until_ready()
+  return whole
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _with_piece(whole: jax.Array, piece: jax.Array, start: list[int]) -> jax.Array:
+  return jax.lax.dynamic_update_slice(whole, piece, start)
 
 
 def _cast(tree: Any, abstract: Any) -> Any:
   """The tree with the dtypes of `abstract`."""
 
   def one(x: Any, leaf: Any) -> Any:
-    return x if x.dtype == leaf.dtype else x.astype(leaf.dtype)
+    if x.dtype == leaf.dtype:
+      return x
+    found = x.astype(leaf.dtype).block_until_ready()
+    x.delete()  # so that a tree of half the size takes no more memory
+    return found
 
   return jax.tree.map(one, tree, abstract)
 

@@ -10,7 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aya_train import user_code
+from aya_train import task_registration, user_code
+
+_OURS = 'aya_train.tasks'
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -46,7 +48,7 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def set_up_without_gin(args: argparse.Namespace, module: str = 'aya_train.tasks') -> None:
+def set_up_without_gin(args: argparse.Namespace, module: str = _OURS) -> None:
   """Imports the module that registers the tasks, and adds the tables of `add_tables`.
 
   Raises:
@@ -105,6 +107,22 @@ def set_up(args: argparse.Namespace, *, require_all: bool = True) -> None:
   set_up_tasks(config.macro)
 
 
+def set_up_prompts(args: argparse.Namespace) -> None:
+  """Parses, and sets up the tasks only where the macros name some: prompts need none.
+
+  Raises:
+    FileNotFoundError, ValueError: see `set_up`.
+  """
+  from aya_train import config
+
+  parse(args)
+  named = ('MIXTURE_OR_TASK_NAME', 'DATASET_TABLES')
+  if any(map(config.macro, named)) or config.macro('MIXTURE_OR_TASK_MODULE') not in (None, _OURS):
+    set_up_tasks(config.macro)
+  else:
+    config.configure_vocabulary()
+
+
 def set_up_tasks(macro: Callable[[str], Any]) -> None:
   """Sets the vocabulary, imports the module that registers the tasks, and configures the data.
 
@@ -117,7 +135,7 @@ def set_up_tasks(macro: Callable[[str], Any]) -> None:
   from aya_train import config
 
   config.configure_vocabulary(macro)
-  import_tasks(macro('MIXTURE_OR_TASK_MODULE') or 'aya_train.tasks')
+  import_tasks(macro('MIXTURE_OR_TASK_MODULE') or _OURS)
   config.configure_data(macro)
 
 
@@ -127,6 +145,7 @@ def import_tasks(module: str, named_by: str = 'MIXTURE_OR_TASK_MODULE') -> None:
   Raises:
     ValueError: it cannot be imported; a fault in it is told with its file and line.
   """
+  task_registration.need()
   try:
     importlib.import_module(module)
   except ModuleNotFoundError as error:

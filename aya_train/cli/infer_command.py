@@ -71,5 +71,5 @@ def run(args: argparse.Namespace) -> None:
   from aya_train import config, inference
 
   host_args.join(args)
-  gin_args.set_up(args)
+  gin_args.set_up_prompts(args)
   config.call(inference.infer)

@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import logging
@@ -88,18 +90,47 @@ def _has_plugins() -> bool:
   return bool(importlib.metadata.entry_points(group='jax_plugins'))
 
 
-def import_tensorflow(verbose: bool) -> None:
-  """Imports TensorFlow without its start-up lines, which takes seconds; before what needs SeqIO.
+def quiet_tensorflow(verbose: bool) -> None:
+  """Has TensorFlow imported without its start-up lines, by whoever imports it first.
 
-  Triton, which comes with CUDA builds of torch, goes first where it is installed: imported after
-  TensorFlow it ends the process (both bring an LLVM), and transformers imports it. Where TensorFlow
-  is there already, as in a notebook that calls `main`, it is left alone.
+  That takes seconds and most of a gigabyte, so nothing here imports it. Triton, which comes with
+  CUDA builds of torch, goes first where it is installed: imported after TensorFlow it ends the
+  process (both bring an LLVM), and transformers imports it. Where TensorFlow is there already, as
+  in a notebook that calls `main`, it is left alone.
   """
-  with contextlib.nullcontext() if verbose else _without_stderr():
-    if 'tensorflow' not in sys.modules:
-      with contextlib.suppress(ImportError):
-        importlib.import_module('triton')
-    import tensorflow_text  # noqa: F401
+  sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Tensorflow)]
+  sys.meta_path.insert(0, _Tensorflow(verbose))
+
+
+class _Tensorflow(importlib.abc.MetaPathFinder):
+  """Finds TensorFlow as Python does, and gives it another loader."""
+
+  def __init__(self, verbose: bool):
+    self._verbose = verbose
+
+  def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+    if name not in ('tensorflow', 'tensorflow_text'):
+      return None
+    spec = importlib.machinery.PathFinder.find_spec(name, path)
+    if spec is not None and spec.loader is not None:
+      spec.loader = _TensorflowLoader(spec.loader, self._verbose)
+    return spec
+
+
+class _TensorflowLoader(importlib.abc.Loader):
+  def __init__(self, loader: Any, verbose: bool):
+    self._loader, self._verbose = loader, verbose
+
+  def create_module(self, spec: Any) -> Any:
+    return self._loader.create_module(spec)
+
+  def exec_module(self, module: Any) -> None:
+    module.__spec__.loader = module.__loader__ = self._loader
+    with contextlib.nullcontext() if self._verbose else _without_stderr():
+      if module.__name__ == 'tensorflow':
+        with contextlib.suppress(ImportError):
+          importlib.import_module('triton')
+      self._loader.exec_module(module)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from aya_train import hosts
+from aya_train import hosts, task_registration
 from aya_train.cli import (
   annotate_command,
   contamination_command,
@@ -132,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
   try:
     libraries.quiet(args.verbose)
     libraries.choose_platform()
-    libraries.import_tensorflow(args.verbose)
+    libraries.quiet_tensorflow(args.verbose)
     args.run(args)
     sys.stdout.flush()  # here, so that a reader who has gone is noticed here
   except KeyboardInterrupt:
@@ -176,6 +176,8 @@ def _reader_is_gone(error: Exception) -> bool:
 def console() -> None:
   """Entry point of the `aya-train` script."""
   argv = sys.argv[1:]
+  # Not in `main`: who calls that from a program of his own may import our tasks later.
+  task_registration.put_off()
   # So that what a command has begun is cleared away; `train` and `eval` do better (stopping.py).
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   joins = any(word.startswith(('--multihost', '--coordinator_address')) for word in argv)

@@ -14,12 +14,12 @@ import json
 import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import seqio
+from typing import TYPE_CHECKING, Any
 
 from aya_train import signed_json
-from aya_train.data import task_registry
+
+if TYPE_CHECKING:
+  import seqio
 
 
 def vocabulary_fingerprint(task: seqio.Task) -> str:
@@ -28,6 +28,8 @@ def vocabulary_fingerprint(task: seqio.Task) -> str:
   A vocabulary with a SentencePiece model counts by the model's bytes and its extra ids; any other
   by its class and sizes.
   """
+  from aya_train.data import task_registry
+
   names = task_registry.record_features(task)
   return signed_json.digest(
     [_describe_vocabulary(task.output_features[f].vocabulary) for f in names]
@@ -66,6 +68,8 @@ def _describe_vocabulary(vocabulary: seqio.Vocabulary) -> list[Any]:
 
 def _describe(value: Any, depth: int = 8) -> Any:
   """Returns JSON that is the same in every process that builds the same value."""
+  import seqio  # of a task: SeqIO is there already
+
   if value is None or isinstance(value, bool | int | float | str):
     return value
   name = type(value).__qualname__

@@ -47,7 +47,7 @@ from etils import epath
 import aya_train
 from aya_train import signed_json, watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
-from aya_train.tasks import split_slices, storage
+from aya_train.tasks import sliced_source, storage
 
 logger = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ def prepare_task(
     raise ValueError(f'{task_name!r} is a mixture; prepare_task takes a task.')
   if num_shards < 1:
     raise ValueError(f'num_shards must be at least 1, got {num_shards}.')
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   path = prepared_path(task, split, directory)
   if is_prepared(path):
     return PreparedTask(path).manifest

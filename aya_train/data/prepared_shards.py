@@ -32,7 +32,7 @@ from etils import epath
 import aya_train
 from aya_train import lease, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
-from aya_train.tasks import features, split_slices, storage
+from aya_train.tasks import features, sliced_source, split_slices, storage
 from aya_train.tasks.building import work_runner
 from aya_train.tasks.user import user_data
 
@@ -150,7 +150,7 @@ def _plan(name: str, split: str, directory: epath.PathLike, num_shards: int) -> 
   task = task_registry.get_mixture_or_task(name)
   if not isinstance(task, seqio.Task):
     raise ValueError(f'{name!r} is a mixture; prepare its tasks.')
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   path = prepared.prepared_path(task, split, directory)
   if prepared.is_prepared(path):
     prepared.remove_leftovers(path)
@@ -186,7 +186,7 @@ def _stamp(task: seqio.Task, split: str) -> list[list[Any]]:
     return found
   source = task.source
   names = [split]
-  if isinstance(source, split_slices.SlicedSource):
+  if isinstance(source, sliced_source.SlicedSource):
     names, source = list(split_slices.names(split)), source.whole
   for name in names:
     for file in source.list_shards(name):
@@ -254,7 +254,7 @@ def write_shard(
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
-  task = split_slices.with_split(seqio.TaskRegistry.get(task_name), split)
+  task = sliced_source.with_split(seqio.TaskRegistry.get(task_name), split)
   names = task_registry.record_features(task)
   lengths: dict[str, collections.Counter[int]] = {f: collections.Counter() for f in names}
   temporary = storage.temporary(stem)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from aya_train import signed_json
 from aya_train.data import prepared, task_examples
-from aya_train.tasks import split_slices, storage
+from aya_train.tasks import sliced_source, storage
 from aya_train.tasks.languages import aya101
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def of_task(task: seqio.Task, split: str, ready: prepared.PreparedTask) -> dict[
       return dict(found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
       logger.warning('%s is damaged (%s): counted anew', path, error)
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   counts = _count(task.source.get_dataset(split=split, shuffle=False))
   if sum(counts.values()) != len(ready):
     dataset = task.source.get_dataset(split=split, shuffle=False)

@@ -21,7 +21,7 @@ from etils import epath
 
 from aya_train import user_code
 from aya_train.data import batch_tokenizer, task_registry
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source, split_slices
 
 PREPROCESSING_SEED = 0
 _END_BYTES = 1 << 20
@@ -47,7 +47,7 @@ def examples(
   Raises:
     ValueError: no such split, wrong features, or what a row or a preprocessor raised, in one line.
   """
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   if 1 < num_shards <= len(task.source.list_shards(split)):
     part = seqio.ShardInfo(shard, num_shards)
     ds = task.source.get_dataset(split=split, shuffle=False, shard_info=part)
@@ -74,7 +74,7 @@ def has_rows(task: seqio.Task, split: str, count: int) -> bool:
     FileNotFoundError: the source is not there.
     ValueError: no such split, wrong features, or what reading and preprocessing raise, in one line.
   """
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   try:
     if not task.source.list_shards(split):
       if isinstance(task.source, seqio.FileDataSource):

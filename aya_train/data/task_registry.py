@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import seqio
 
-from aya_train.tasks import split_slices
+from aya_train import task_registration
+from aya_train.tasks import sliced_source, split_slices
 
 
 class EmptySplitError(ValueError):
@@ -25,6 +26,7 @@ def empty_split(task: seqio.Task, split: str) -> EmptySplitError:
 
 def get_mixture_or_task(name: str) -> seqio.Task | seqio.Mixture:
   """Returns the registered mixture or task; ValueError with close names if there is none."""
+  task_registration.need()
   names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
   if name not in names:
     from aya_train.tasks import catalog  # registers all tasks, which a user's module may not want
@@ -55,21 +57,21 @@ def has_split(provider: seqio.Task | seqio.Mixture, split: str) -> bool:
 
 def require_split(task: seqio.Task, split: str) -> None:
   """ValueError, with the splits there are, if the task lacks one."""
-  split_slices.with_split(task, split)
+  sliced_source.with_split(task, split)
 
 
 def tasks_with_split(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
   """Returns the task, or those tasks of a mixture that have the split, sorted by name.
 
   Their sources have the split by this name, also where it is made of slices
-  (`split_slices.with_split`).
+  (`sliced_source.with_split`).
 
   Raises:
     ValueError: nothing has the split; the message has those that there are.
   """
   if isinstance(provider, seqio.Task):
-    return [split_slices.with_split(provider, split)]
-  tasks = [split_slices.with_split(t, split) for t in provider.tasks if split_slices.has(t, split)]
+    return [sliced_source.with_split(provider, split)]
+  tasks = [sliced_source.with_split(t, split) for t in provider.tasks if split_slices.has(t, split)]
   if not tasks:
     splits = sorted({s for t in provider.tasks for s in t.splits})
     raise ValueError(f'no task of {provider.name!r} has split {split!r}; splits are {splits}.')
@@ -83,7 +85,7 @@ def registered_with(task: seqio.Task, split: str) -> Iterator[None]:
   For SeqIO's Evaluator, which takes a name and knows no slices.
   """
   original = seqio.TaskRegistry.get(task.name)
-  sliced = split_slices.with_split(original, split)
+  sliced = sliced_source.with_split(original, split)
   if sliced is original:
     yield
     return

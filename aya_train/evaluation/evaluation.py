@@ -344,8 +344,7 @@ class _Checkpoint:
 
     if self.source is None:
       return None
-    params = formats.read_for(self._model, partitioner, self.source)
-    return parameter_tree.cast(params, self._dtype)
+    return formats.read_for(self._model, partitioner, self.source, self._dtype)
 
   def evaluated(self, cfg: infer_eval.InferEvalConfig) -> eval_results.Evaluated:
     """As results.json says it."""

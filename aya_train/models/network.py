@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import traverse_util
 from jax.ad_checkpoint import checkpoint_name
 
 from aya_train.models import attention_visibility, fused_attention, layers, t5_config
@@ -30,6 +31,14 @@ def _constrain(x_BTD: Array) -> Array:
 
 def _residual(x_BTD: Array) -> Array:
   return checkpoint_name(x_BTD, 'residual')
+
+
+def split_cache(cache: Any) -> tuple[Any, Any]:
+  """The collection 'cache' in two: what each decode writes, and the encoder's keys and values."""
+  flat = traverse_util.flatten_dict(cache)
+  of_encoder = {name: x for name, x in flat.items() if 'encoder_decoder_attention' in name}
+  own = {name: x for name, x in flat.items() if name not in of_encoder}
+  return traverse_util.unflatten_dict(own), traverse_util.unflatten_dict(of_encoder)
 
 
 class EncoderLayer(nn.Module):
@@ -94,12 +103,12 @@ class DecoderLayer(nn.Module):
     return encoded_BSD, None
 
   def decode_step(
-    self, x_B1D: Array, position: Array, self_bias: Array, cross_bias: Array
+    self, x_N1D: Array, position: Array, self_bias: Array, cross_bias: Array
   ) -> tuple[Array, None]:
     if self.config.relpos_bias_per_layer:
       self_bias = self.relpos_bias(position[None], self_bias.shape[-1]) + self_bias
-    normed = self.pre_self_attention_layer_norm(x_B1D)
-    x = x_B1D + self.self_attention.self_attention_step(normed, position, self_bias)
+    normed = self.pre_self_attention_layer_norm(x_N1D)
+    x = x_N1D + self.self_attention.self_attention_step(normed, position, self_bias)
     normed = self.pre_cross_attention_layer_norm(x)
     y = x + self.encoder_decoder_attention.cross_attention_step(normed, cross_bias)
     return y + self.mlp(self.pre_mlp_layer_norm(y), True), None
@@ -270,10 +279,10 @@ class Decoder(nn.Module):
       layer.init_cache(encoded_BSD, max_decode_length)
 
   def decode_step(
-    self, ids_B1: Array, position: Array, cross_mask_B11S: Array, max_decode_length: int
+    self, ids_N1: Array, position: Array, cross_mask_B11S: Array, max_decode_length: int
   ) -> Array:
     cfg = self.config
-    x = self.token_embedder(ids_B1)
+    x = self.token_embedder(ids_N1)
     visible = (jnp.arange(max_decode_length) <= position)[None, None, None]
     self_bias = layers.attention_bias(visible, cfg.dtype)
     if not cfg.relpos_bias_per_layer:
@@ -393,11 +402,15 @@ class Transformer(nn.Module):
     self.decoder.init_cache(encoded, max_decode_length)
 
   def decode_step(
-    self, tokens_B1: Array, position: Array, encoder_input_tokens: Array, max_decode_length: int
+    self, tokens_N1: Array, position: Array, encoder_input_tokens: Array, max_decode_length: int
   ) -> Array:
-    """One step of cached decoding: logits [B, 1, V] after the token at `position` (int32 [])."""
+    """One step of cached decoding: logits [N, 1, V] after the token at `position` (int32 []).
+
+    Tokens are [N, 1], N / B rows for each of the B inputs [B, S], which lie together. The cache of
+    the decoder's own attention has N rows, that of the encoder's keys and values has B.
+    """
     cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
-    return self.decoder.decode_step(tokens_B1, position, cross_mask, max_decode_length)
+    return self.decoder.decode_step(tokens_N1, position, cross_mask, max_decode_length)
 
 
 def initial_variables(config: T5Config, rng: Array) -> Any:

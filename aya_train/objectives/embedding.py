@@ -8,17 +8,19 @@ of parts. Only the vectors of the whole batch are in memory together.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import seqio
 
 from aya_train import contrastive_losses
 from aya_train.data import fingerprints, pair_converter
 from aya_train.models import network, sentence_encoder, t5_config
 from aya_train.objectives import objective
+
+if TYPE_CHECKING:
+  import seqio
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -46,7 +48,7 @@ class EmbeddingModel(objective.Objective):
   """
 
   network: t5_config.T5Config | network.Transformer
-  vocabulary: seqio.Vocabulary
+  vocabulary: 'seqio.Vocabulary'
   projection: int | None = None
   temperature: float = 0.01
   learned_temperature: bool = False
@@ -109,7 +111,7 @@ class EmbeddingModel(objective.Objective):
     return pair_converter.PairFeatureConverter()
 
   @property
-  def output_vocabulary(self) -> seqio.Vocabulary:
+  def output_vocabulary(self) -> 'seqio.Vocabulary':
     return self.vocabulary
 
   @property
@@ -322,7 +324,7 @@ class EmbeddingModel(objective.Objective):
 
 def from_metadata(
   metadata: Mapping[str, Any],
-  vocabulary: seqio.Vocabulary,
+  vocabulary: 'seqio.Vocabulary',
   *,
   dtype: Any = 'float32',
   attention_kernel: str = 'plain',

@@ -5,14 +5,16 @@ row: 1, or if packed 2 T.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import seqio
 
 from aya_train.models import network
+
+if TYPE_CHECKING:
+  import seqio
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -99,8 +101,8 @@ _ONE_BEFORE = ((0, 0), (0, 0), (1, 0))  # segment 0 is padding
 
 def readable(
   batch: Mapping[str, np.ndarray],
-  input_vocabulary: seqio.Vocabulary,
-  output_vocabulary: seqio.Vocabulary,
+  input_vocabulary: 'seqio.Vocabulary',
+  output_vocabulary: 'seqio.Vocabulary',
 ) -> list[dict[str, Any]]:
   """Each row's `examples`: texts of `inputs`, `chosen` and `rejected`."""
   inputs, targets = batch['encoder_input_tokens'], batch['decoder_target_tokens']

@@ -8,17 +8,19 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import seqio
 
-from aya_train import decode_settings, decoding, losses
+from aya_train import decode_settings, decoding, losses, parameter_tree
 from aya_train.data import feature_converters, fingerprints
 from aya_train.models import lora, network
 from aya_train.objectives import objective
+
+if TYPE_CHECKING:
+  import seqio
 
 Array = jax.Array
 Batch = Mapping[str, Array]
@@ -39,7 +41,8 @@ class EncoderDecoderModel(objective.Objective):
 
   Attributes:
     module: the network.
-    input_vocabulary, output_vocabulary: SeqIO vocabularies of the two features.
+    input_vocabulary, output_vocabulary: vocabularies of the two features, of SeqIO or
+      with its methods for texts (`shared_vocabulary.TextVocabulary`).
     z_loss, label_smoothing: see `losses.token_losses`.
     loss_normalizing_factor: see `losses.loss_weights`.
     loss_chunk_length: target positions whose logits are in memory at a time; None for all.
@@ -51,8 +54,8 @@ class EncoderDecoderModel(objective.Objective):
   """
 
   module: network.Transformer
-  input_vocabulary: seqio.Vocabulary
-  output_vocabulary: seqio.Vocabulary
+  input_vocabulary: 'seqio.Vocabulary'
+  output_vocabulary: 'seqio.Vocabulary'
   z_loss: float = 1e-4
   label_smoothing: float = 0.0
   loss_normalizing_factor: losses.LossNormalizingFactor = None
@@ -378,28 +381,29 @@ class EncoderDecoderModel(objective.Objective):
       variables, encoded, max_decode_length, method='init_cache', mutable=['cache']
     )
 
+    # Beams and samples widen the batch and are reordered; what they read of the inputs is not.
+    own_cache, encoder_cache = network.split_cache(state['cache'])
+
     def tokens_to_logits(
-      tokens_B1: Array, position: Array, cache: Mapping[str, Any]
+      tokens_N1: Array, position: Array, cache: Mapping[str, Any]
     ) -> tuple[Array, Any]:
-      # Beams and samples widen the batch; the inputs are the same for each of them.
-      source = jnp.repeat(inputs, tokens_B1.shape[0] // inputs.shape[0], axis=0)
       logits, new = self.module.apply(
-        {'params': params, 'cache': cache},
-        tokens_B1,
+        {'params': params, 'cache': parameter_tree.merged(cache, encoder_cache)},
+        tokens_N1,
         position,
-        source,
+        inputs,
         max_decode_length,
         method='decode_step',
         mutable=['cache'],
       )
-      return logits[:, 0], new['cache']
+      return logits[:, 0], network.split_cache(new['cache'])[0]
 
     # A decode function of the user's own need not know of it.
     start = (
       {'decoder_start_token_id': self.decoder_start_token_id} if self.decoder_start_token_id else {}
     )
     return decode_fn(
-      state['cache'],
+      own_cache,
       tokens_to_logits,
       max_decode_length=max_decode_length,
       decode_rng=rng,

@@ -25,7 +25,7 @@ from aya_train.data import (
   task_registry,
 )
 from aya_train.report import plots, rating_figures, translated_sources
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.rights import provenance
@@ -425,7 +425,7 @@ def samples(kinds: Mapping[str, Mapping[row_counts.Kind, int]], split: str) -> l
 
 
 def _rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, str]]:
-  task = split_slices.with_split(task, split)
+  task = sliced_source.with_split(task, split)
   dataset = task.source.get_dataset(split=split, shuffle=True, seed=0)
   spec = dataset.element_spec
   # A source may give plain lines, which its preprocessors make columns of.

@@ -14,7 +14,7 @@ import jinja2
 import seqio
 from etils import epath
 
-from aya_train import destinations, inference, nonfinite_steps, partitioning
+from aya_train import destinations, nonfinite_steps, partitioning, task_prompts
 from aya_train.checkpoint import formats, manager
 from aya_train.checkpoint.hf import hf_files
 from aya_train.data import pair_features
@@ -180,7 +180,7 @@ def _picked(run: run_record.Run, count: int) -> list[tuple[str, str]]:
   pairs = [(name, split) for name in names for split in (decoded, 'test')]
   for task, split in (*pairs, (train, trained)):
     try:
-      if picked := inference.picked_texts(task, split, count):
+      if picked := task_prompts.picked_texts(task, split, count):
         return picked
     except (ValueError, OSError) as error:  # the page may be made where the data is not
       problems.append(str(error))

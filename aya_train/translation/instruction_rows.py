@@ -15,7 +15,7 @@ import seqio
 from etils import epath
 
 from aya_train.data import task_examples
-from aya_train.tasks import features, source_tasks, split_slices
+from aya_train.tasks import features, sliced_source, source_tasks, split_slices
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import dataset_tables, user_data
@@ -191,7 +191,7 @@ def _task_rows(task: seqio.Task, split: str) -> Iterator[Mapping[str, Any]]:
   """Examples as text: what a task's preprocessors give before they tokenise."""
   if unknown := [s.split for s in split_slices.parse(split) if s.split not in task.splits]:
     raise ValueError(f'{task.name} has no split {unknown[0]!r}; it has {list(task.splits)}')
-  data = split_slices.with_split(task, split).source.get_dataset(split=split, shuffle=False)
+  data = sliced_source.with_split(task, split).source.get_dataset(split=split, shuffle=False)
   kept = []
   for preprocess in task.preprocessors:
     if (inner := getattr(preprocess, 'func', preprocess)) in _TOKENS:

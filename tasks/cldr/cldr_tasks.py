@@ -12,7 +12,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import answer_kinds, features, source_tasks, split_slices
+from aya_train.tasks import answer_kinds, features, sliced_source, source_tasks, split_slices
 from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows, cldr_subjects
 from aya_train.tasks.metrics import exact_match
 
@@ -81,7 +81,7 @@ class CldrSource(seqio.TfdsDataSource):
     del sequence_length, use_cached, num_epochs
     split = 'train' if split is None else split
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     del shuffle, seed  # a split is one file in TFDS's shuffled order; the task shuffles rows
     shards = self.list_shards(split)
     if shard_info is not None:
@@ -96,7 +96,7 @@ class CldrSource(seqio.TfdsDataSource):
   def num_input_examples(self, split: str) -> int:
     """Rows of the split, counted when the set was built."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     counts = self._open()[1]['counts']
     return sum(
       rows[split]
@@ -108,7 +108,7 @@ class CldrSource(seqio.TfdsDataSource):
   def list_shards(self, split: str) -> list[str]:
     """Files of the split; slices are one."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     builder, _ = self._open()
     return [info.filename for info in builder.info.splits[split].file_instructions]
 

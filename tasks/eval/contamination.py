@@ -21,7 +21,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source, split_slices
 
 # A base character of a script without spaces, with its marks; or a run of letters, marks, digits.
 _UNSPACED = (
@@ -292,7 +292,7 @@ def check(
 def _tasks(name: str, split: str) -> list[seqio.Task]:
   provider = seqio.get_mixture_or_task(name)
   tasks = [provider] if isinstance(provider, seqio.Task) else provider.tasks
-  found = [split_slices.with_split(t, split) for t in tasks if split_slices.has(t, split)]
+  found = [sliced_source.with_split(t, split) for t in tasks if split_slices.has(t, split)]
   if not found:
     raise ValueError(f'{name!r} has no split {split!r}')
   return found

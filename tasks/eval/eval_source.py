@@ -8,7 +8,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source, split_slices
 from aya_train.tasks.eval.row_columns import Record
 
 STRING = tf.TensorSpec((), tf.string)
@@ -83,7 +83,7 @@ class EvalSource(seqio.DataSource):
     """
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     found = self.rows(split)
     columns = {name: _column(found, name, spec) for name, spec in self.fields.items()}
     dataset = tf.data.Dataset.from_tensor_slices(columns)
@@ -94,11 +94,11 @@ class EvalSource(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     """Rows of the split; reads the files."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return len(self.rows(split))
 
   def list_shards(self, split: str) -> list[str]:
     """One, whatever the number of files; nothing is opened."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [split]

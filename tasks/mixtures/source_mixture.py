@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import seqio
 
-from aya_train.tasks import split_slices
+from aya_train.tasks import sliced_source, split_slices
 
 PROPORTIONAL, UNIFORM = 'proportional', 'uniform'
 REFUSE, RENORMALISE = 'refuse', 'renormalise'
@@ -238,7 +238,7 @@ class SourceMixture(seqio.Mixture):
         continue
       there = is_prepared(task)
       try:
-        if there or split_slices.with_split(task, split).source.list_shards(split):
+        if there or sliced_source.with_split(task, split).source.list_shards(split):
           present.append(task.name)
         else:
           empty.append(task.name)

@@ -14,7 +14,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import features, split_slices
+from aya_train.tasks import features, sliced_source, split_slices
 from aya_train.tasks.retrieval import text_pairs
 
 QUERY_PROMPT_ENV, PASSAGE_PROMPT_ENV = 'AYA_TRAIN_QUERY_PROMPT', 'AYA_TRAIN_PASSAGE_PROMPT'
@@ -110,7 +110,7 @@ class PairSource(seqio.DataSource):
     """Texts of a split with their prompts, in the order of the files; of slices, theirs."""
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     if shard_info is not None and shard_info.num_shards > 1:
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     query, passage = self.prompts
@@ -133,13 +133,13 @@ class PairSource(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     """Pairs of the split; reads them."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return sum(1 for _ in self.pairs(split))
 
   def list_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [self.dataset_name]
 
 

@@ -22,7 +22,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train.tasks import eval_tasks, features, ranked_options, split_slices
+from aya_train.tasks import eval_tasks, features, ranked_options, sliced_source, split_slices
 from aya_train.tasks.eval_tasks import EvalTask
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.metrics import references
@@ -85,7 +85,7 @@ class UserQuestions(seqio.DataSource):
     """Rows in the order of the files; of slices, theirs."""
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     found = self.rows(split)
     fields = ranked_options.QUESTION if self.dataset.rank else GENERATED_FIELDS
     dataset = tf.data.Dataset.from_generator(lambda: iter(found), output_signature=dict(fields))
@@ -97,7 +97,7 @@ class UserQuestions(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     """Rows of the split; reads the files."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return len(self.rows(split))
 
   def paths(self, split: str) -> list[epath.Path]:
@@ -107,7 +107,7 @@ class UserQuestions(seqio.DataSource):
   def list_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [f'{self.dataset.name} ({len(self.dataset.paths(split))} files)']
 
 

@@ -21,7 +21,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train.tasks import source_tasks, split_slices
+from aya_train.tasks import sliced_source, source_tasks, split_slices
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
@@ -242,7 +242,7 @@ class UserSource(seqio.DataSource):
     """
     del sequence_length, use_cached, num_epochs
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     if shard_info is not None and shard_info.num_shards > 1:
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     dataset = self._dataset()
@@ -256,7 +256,7 @@ class UserSource(seqio.DataSource):
   def num_input_examples(self, split: str) -> int:
     """Rows of the split; reads the files, and applies the templates, once a process."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).num_input_examples(split) or 0
+      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return _count(self._dataset_key(), split)
 
   def _dataset_key(self) -> str:
@@ -270,7 +270,7 @@ class UserSource(seqio.DataSource):
   def list_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
     if split_slices.is_sliced(split, self.splits):
-      return split_slices.SlicedSource(self, split).list_shards(split)
+      return sliced_source.SlicedSource(self, split).list_shards(split)
     dataset = self._dataset()
     return [f'{dataset.name} ({len(dataset.paths(split))} files)']
 

@@ -97,17 +97,48 @@ def test_a_reader_who_has_gone_ends_a_command_without_a_word():
   assert (child.wait(timeout=120), said) == (141, '')
 
 
-@pytest.mark.parametrize('there', [True, False])
-def test_triton_is_imported_before_tensorflow_or_not_at_all(monkeypatch, there):
-  imported = []
-  monkeypatch.setattr(libraries.importlib, 'import_module', imported.append)
-  if there:
-    monkeypatch.setitem(sys.modules, 'tensorflow', object())
-  else:
-    monkeypatch.delitem(sys.modules, 'tensorflow', raising=False)
-  monkeypatch.setitem(sys.modules, 'tensorflow_text', object())
-  libraries.import_tensorflow(verbose=True)
-  assert imported == ([] if there else ['triton'])
+@pytest.mark.parametrize('verbose', [True, False])
+def test_triton_goes_before_tensorflow_whose_lines_are_dropped(tmp_path, verbose):
+  order = (
+    'import os\nwith open("order", "a") as f: f.write(__name__ + " ")\nos.write(2, b"line ")\n'
+  )
+  for name in ('triton', 'tensorflow', 'tensorflow_text'):
+    (tmp_path / f'{name}.py').write_text(order)
+  code = (
+    'from aya_train.cli import libraries\n'
+    f'libraries.quiet_tensorflow({verbose})\n'
+    f'libraries.quiet_tensorflow({verbose})\n'
+    'import tensorflow, tensorflow_text\n'
+    'assert type(tensorflow.__loader__).__name__ == "SourceFileLoader"\n'
+    'assert tensorflow.__spec__.loader is tensorflow.__loader__\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{pathlib.Path.cwd()}'},
+  )
+  assert (done.returncode, done.stderr) == (0, 'line line line ' if verbose else '')
+  assert (tmp_path / 'order').read_text() == 'triton tensorflow tensorflow_text '
+
+
+def test_where_tensorflow_cannot_be_imported_its_lines_are_shown(tmp_path):
+  (tmp_path / 'tensorflow.py').write_text(
+    'import os\nos.write(2, b"why not")\nraise OSError("x")\n'
+  )
+  code = 'from aya_train.cli import libraries\nlibraries.quiet_tensorflow(False)\nimport tensorflow'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{pathlib.Path.cwd()}'},
+  )
+  assert done.returncode == 1 and done.stderr.startswith('why not')
 
 
 def test_what_comes_after_a_failed_write_is_dropped_and_nothing_else(monkeypatch):

@@ -124,6 +124,32 @@ def test_cached_decoding_is_teacher_forced_argmax(scan_layers, per_layer):
   np.testing.assert_allclose(scores[clean, 0], likelihood[clean], rtol=1e-4, atol=1e-4)
 
 
+@LAYOUTS
+def test_decodes_share_the_encoders_keys_and_values(scan_layers):
+  model = tiny.model(scan_layers=scan_layers)
+  params = tiny.params(model)
+  batch = {'encoder_input_tokens': batches.unpack(batches.packed())['encoder_input_tokens']}
+  length, count = 9, 3
+  lengths = []
+
+  def decode(cache, tokens_to_logits, *, cache_offset, **options):
+    lengths.extend(x.shape[cache_offset + 1] for x in jax.tree.leaves(cache))
+    return decoding.temperature_sample(
+      cache, tokens_to_logits, cache_offset=cache_offset, temperature=0.0, **options
+    )
+
+  def decoded(num_decodes):
+    function = functools.partial(decode, num_decodes=num_decodes)
+    return jax.jit(
+      lambda p: model.predict_batch(p, batch, max_decode_length=length, decode_fn=function)
+    )(params)
+
+  (one, score), (several, scores) = decoded(1), decoded(count)
+  assert {*lengths} == {length} != {batch['encoder_input_tokens'].shape[1]}
+  np.testing.assert_array_equal(several, np.repeat(one, count, axis=1))
+  np.testing.assert_allclose(scores, np.repeat(score, count, axis=1), rtol=1e-5)
+
+
 def test_chunked_logits_change_no_loss():
   batch = batches.packed()
   whole, chunked = tiny.model(), tiny.model({'loss_chunk_length': 4})

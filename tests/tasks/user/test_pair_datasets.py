@@ -5,7 +5,7 @@ import json
 import pytest
 import seqio
 
-from aya_train.tasks import features
+from aya_train.tasks import features, shared_vocabulary
 from aya_train.tasks.retrieval import pair_tasks, text_pairs
 from aya_train.tasks.user import user_data
 from aya_train.tasks.user.dataset_tables import UserDataError
@@ -131,7 +131,7 @@ def test_records_have_all_texts_with_their_prompts(added, tmp_path, vocabulary_i
 def vocabulary_in_force(tmp_path):
   from tests.checkpoint import small_model
 
-  before = features._chosen
+  before = shared_vocabulary.chosen()
   features.set_vocabulary(small_model.train_vocabulary(tmp_path))
   yield
   features.set_vocabulary(before)

@@ -5,7 +5,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from aya_train import inference
+from aya_train import task_prompts
 from aya_train.data import task_examples
 from aya_train.tasks import features
 
@@ -72,16 +72,16 @@ def decoded_by_eval(name):
 
 def test_the_tokens_are_those_that_eval_decodes(tasks):
   for name in tasks:
-    found = inference.task_examples_of(name, 'test', None, LENGTHS)
+    found = task_prompts.task_examples_of(name, 'test', None, LENGTHS)
     assert [example.tokens for example in found] == decoded_by_eval(name)
 
 
 def test_texts_are_those_before_tokenisation_or_else_the_tokens(tasks):
-  prompted, textless, static = (inference.task_examples_of(n, 'test', None) for n in tasks)
+  prompted, textless, static = (task_prompts.task_examples_of(n, 'test', None) for n in tasks)
   assert [(e.inputs, e.targets) for e in static] == TEXTS
   assert [(e.inputs, e.targets) for e in textless] == TEXTS
   assert prompted[0].targets == '4'
-  assert inference.picked_texts(tasks[1], 'test', 1) == TEXTS[:1]
+  assert task_prompts.picked_texts(tasks[1], 'test', 1) == TEXTS[:1]
 
 
 def test_features_of_one_static_length_are_prepared(tasks):

@@ -12,13 +12,9 @@ from tests.judging import stand_in_judge
 
 pytest.importorskip('openai', reason="openai is of the extra 'judge'")
 
-KEY = 'sk-very-secret-0123456789'
+pytestmark = pytest.mark.usefixtures('key')
+KEY = stand_in_judge.KEY
 ASKED = [{'role': 'user', 'content': 'Which?'}]
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-  monkeypatch.setenv('OPENAI_API_KEY', KEY)
 
 
 def ask(url, count=1, **settings):

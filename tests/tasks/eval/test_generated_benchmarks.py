@@ -390,7 +390,7 @@ def test_every_benchmark_has_a_page_that_says_what_it_is(benchmark):
   tasks = [about for about in eval_tasks.all_tasks() if about.benchmark == benchmark]
   folder = pathlib.Path(generated_tasks.__file__).parent
   page = (folder / f'{READMES.get(benchmark, benchmark)}.md').read_text()
-  for heading in ('License', 'Files', 'Split', 'Prompt', 'Metrics', 'Contamination'):
+  for heading in ('Licence', 'Files', 'Split', 'Prompt', 'Metrics', 'Contamination'):
     assert f'- {heading}' in page
   assert {about.version for about in tasks} == {page.partition('- Version: ')[2].split()[0][:-1]}
   for prompt in {about.prompt for about in tasks}:

@@ -21,7 +21,7 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
-from aya_train import gin_text, run_dir, user_code, value_types
+from aya_train import gin_text, moved_modules, run_dir, user_code, value_types
 from aya_train.data import feature_converters
 from aya_train.tasks import features
 from aya_train.tasks.building import text_files
@@ -133,7 +133,7 @@ def _read_no_packages() -> None:
 
 
 def _opened(path: str) -> io.StringIO:
-  file = io.StringIO(text_files.read(path))
+  file = io.StringIO(moved_modules.found(text_files.read(path)))
   file.name = path  # gin tells it with what is wrong
   return file
 

@@ -23,7 +23,14 @@ import gin
 from etils import epath
 from gin import config_parser, resource_reader
 
-from aya_train import gin_text, run_dir, task_registration, user_code, value_types
+from aya_train import (
+  gin_text,
+  moved_modules,
+  run_dir,
+  task_registration,
+  user_code,
+  value_types,
+)
 from aya_train.data import feature_converters
 from aya_train.tasks import shared_vocabulary
 from aya_train.tasks.building import text_files
@@ -137,7 +144,7 @@ def _read_no_packages() -> None:
 
 
 def _opened(path: str) -> io.StringIO:
-  text = text_files.read(path)
+  text = moved_modules.found(text_files.read(path))
   if _OTHERS.search(text):
     task_registration.need()  # a user's module may look tasks up as it is imported
   file = io.StringIO(text)

@@ -4,7 +4,8 @@ import gin
 import pytest
 
 from aya_train import config, gin_text, train_loop
-from aya_train.evaluation import infer_eval
+from aya_train.data import batching
+from aya_train.evaluation import evaluation, infer_eval
 from aya_train.objectives import seq2seq
 from aya_train.tasks import features
 
@@ -260,6 +261,24 @@ def test_a_gin_file_may_have_a_byte_order_mark(encoding, tmp_path):
   (tmp_path / 'a.gin').write_bytes("BATCH_SIZE = 3\r\nMODEL_DIR = 'é'\r\n".encode(encoding))
   config.parse([*SMOKE, str(tmp_path / 'a.gin')], [])
   assert (config.macro('BATCH_SIZE'), config.macro('MODEL_DIR')) == (3, 'é')
+
+
+@pytest.mark.parametrize(
+  ('then', 'binding', 'today'),
+  [
+    ('from aya_train import data', 'data.DatasetConfig.batch_size', batching.DatasetConfig),
+    ('from aya_train import infer_eval  # of then', 'infer_eval.InferEvalConfig.batch_size',
+     infer_eval.InferEvalConfig),
+    ('from aya_train import evaluation as e', 'e.LossConfig.batch_size', evaluation.LossConfig),
+    ('from aya_train.models import seq2seq', 'seq2seq.EncoderDecoderModel.z_loss',
+     seq2seq.EncoderDecoderModel),
+  ],
+)  # fmt: skip
+def test_modules_that_have_moved_are_found_by_their_names_of_then(then, binding, today, tmp_path):
+  path = tmp_path / 'config.gin'
+  path.write_text(f'from __gin__ import dynamic_registration\n{then}\n\n{binding} = 7\n')
+  config.parse([str(path)])
+  assert config.bound(today)(binding.rpartition('.')[2]) == 7
 
 
 def test_a_gin_file_of_other_bytes_is_named(tmp_path):

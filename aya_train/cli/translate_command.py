@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--datasets', help='of a table, with commas; default: all')
   parser.add_argument('--license', help='of the source, several between ;')
   parser.add_argument('--attribution', help='whom to name for the source')
-  parser.add_argument('--policy', help='use class that all licenses must admit')
+  parser.add_argument('--policy', help='use class that all licences must admit')
   parser.add_argument('--split', default='train', help='of the source')
   parser.add_argument('--columns', default='inputs,targets', help='to translate, with commas')
   parser.add_argument('--module', default='aya_train.tasks', help='registers the tasks')
@@ -125,7 +125,7 @@ def _translate(found: instruction_rows.Found, output: str, args: argparse.Namesp
   asked = {'makes': args.name, 'license': args.license, 'attribution': args.attribution}
   found.source = dataclasses.replace(found.source, **{k: v for k, v in asked.items() if v})
   if not found.source.license:
-    raise ValueError('--license: the license of the source, which what is made of it inherits')
+    raise ValueError('--license: the licence of the source, which what is made of it inherits')
   devices = _devices(args.device_index)
   workers = len(devices) if args.workers is None else args.workers
   report = translation_run.translate(

@@ -30,6 +30,7 @@ _LONGEST_MESSAGE = 300
 _MOST_REFUSED = 3  # requests, of which none was answered, before it is the settings' fault
 _TOO_LARGE = 'request too large'
 _PROBE = 'Answer with the word yes.'
+_MOST_TOKENS = 10**8  # of one reply; a server that says more says nonsense
 
 
 class EndpointError(ValueError):
@@ -213,7 +214,6 @@ class ChatEndpoint:
     self, once: Callable[[], Awaitable[Any]], probe: Callable[[], Awaitable[Any]]
   ) -> Any:
     own = 0
-    answered_before = self.tally.answered
     while True:
       await self._turn()
       try:
@@ -222,7 +222,8 @@ class ChatEndpoint:
         self._failed(error)
         own += not error.limited
         if own >= self.settings.attempts:
-          if self.tally.answered > answered_before or await self._is_up(probe):
+          # Answers to others prove nothing: they may be of before it went down.
+          if await self._is_up(probe):
             return Reply(f'{error}, {own} times', 'failed')
           own = 0
         await self._wait(error, own)
@@ -457,10 +458,11 @@ def _is_moderated(body: Any) -> bool:
 
 
 def _token_count(value: Any) -> int | None:
-  """A number of tokens, as a whole number or a float that is one; None for all else."""
+  """A number of tokens, as a whole number or a float that is one; None for what can be none."""
   if isinstance(value, float) and value.is_integer():
     value = int(value)
-  return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+  known = isinstance(value, int) and not isinstance(value, bool)
+  return value if known and 0 <= value <= _MOST_TOKENS else None
 
 
 def shown(url: str) -> str:

@@ -124,10 +124,12 @@ def _of(records: Sequence[Mapping[str, Any]], threshold: float) -> dict[str, Any
       prompts[r['task'], r['index'] if r['id'] is None else r['id']].append(r['score'])
   sizes = sorted({len(scores) for scores in prompts.values()})
   figures = toxicity_scores.toxicity(list(prompts.values()), threshold=threshold)
+  scored = sum(map(len, prompts.values()))
   found: dict[str, Any] = {
     **{name: round(value, 2) for name, value in figures.items()},
     'answers': len(records),
-    'scored': sum(map(len, prompts.values())),
+    'scored': scored,
+    'not_scored': len(records) - scored,
     'prompts': len(prompts),
     'samples': sizes,
     'problems': dict(collections.Counter(r['problem'] for r in records if r['problem'])),

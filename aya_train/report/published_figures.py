@@ -103,7 +103,7 @@ class PaperFigure:
 
 
 def source(file: str) -> list[str]:
-  """The lines that say where a file is from: repository, commit, path, license, changes."""
+  """The lines that say where a file is from: repository, commit, path, licence, changes."""
   return [line.removeprefix('# ') for line in _lines(file) if line.startswith('#')]
 
 

@@ -66,7 +66,7 @@ class TranslatedSource:
 
   Attributes:
     name: of its mixture.
-    said: in words, what was translated by what, and under which licenses.
+    said: in words, what was translated by what, and under which licences.
     reasons: of rejects, the most frequent first.
     languages: in the order in which they were asked for.
     examples: accepted and rejected ones of each.

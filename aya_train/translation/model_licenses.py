@@ -1,4 +1,4 @@
-"""Licenses of the released translation models, and what they and a source's allow together.
+"""Licences of the released translation models, and what they and a source's allow together.
 
 As the models' pages on the hub say (docs/translation.md has the addresses): NLLB-200 CC BY-NC,
 MADLAD-400 Apache-2.0, M2M-100 MIT. OPUS-MT's models differ, so theirs is to be named.
@@ -13,7 +13,7 @@ OF_FAMILY = {'nllb': 'CC BY-NC 4.0', 'madlad': 'Apache License 2.0', 'm2m100': '
 
 
 def of_model(family: str, kind: str, named: str) -> str:
-  """The license of an engine's model: as named, else of its family's release; '' of none.
+  """The licence of an engine's model: as named, else of its family's release; '' of none.
 
   Args:
     family: of `engine_languages.FAMILIES`.
@@ -21,26 +21,26 @@ def of_model(family: str, kind: str, named: str) -> str:
     named: by the user, '' where not.
 
   Raises:
-    ValueError: nobody named it, and the family has no one license.
+    ValueError: nobody named it, and the family has no one licence.
   """
   found = named or ('' if kind == 'identity' else OF_FAMILY.get(family, ''))
   if not found and kind != 'identity':
     raise ValueError(
-      f'a model of the family {family!r} has no one license: name that of its weights with '
+      f'a model of the family {family!r} has no one licence: name that of its weights with '
       '--model_license'
     )
   return found
 
 
 def check(names: Sequence[tuple[str, str]], policy: str) -> None:
-  """Refuses licenses that nobody knows, or that a policy does not admit.
+  """Refuses licences that nobody knows, or that a policy does not admit.
 
   Args:
-    names: (whose, licenses between ';').
+    names: (whose, licences between ';').
     policy: use class that all must admit; '' for any.
 
   Raises:
-    licenses.UnknownLicenseError, ValueError: naming whose license.
+    licenses.UnknownLicenseError, ValueError: naming whose licence.
   """
   for whose, several in names:
     for name in filter(None, (part.strip() for part in several.split(';'))):

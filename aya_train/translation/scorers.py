@@ -2,7 +2,7 @@
 
 The function is called with (sources, translations, source language, target language): two lists of
 texts of the same length and two codes in ISO 639-3; it gives a number for each pair, higher is
-better. CometKiwi and its like are wrapped by such a function; their licenses are their own.
+better. CometKiwi and its like are wrapped by such a function; their licences are their own.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """What a finished translation leaves: shards by language, rejects, a report, a table, a card.
 
 The folder is a user's data set: `datasets.toml` in it is a table for DATASET_TABLES, with the
-licenses of the source and of the model.
+licences of the source and of the model.
 """
 
 import collections
@@ -150,7 +150,7 @@ def model_of(job: Job) -> str:
 
 
 def licenses_of(source: Source, model_license: str) -> str:
-  """Licenses of what comes out, each once, between ';'."""
+  """Licences of what comes out, each once, between ';'."""
   return '; '.join(
     dict.fromkeys(
       part.strip() for part in f'{source.license};{model_license}'.split(';') if part.strip()
@@ -298,13 +298,13 @@ def _card(
     'aya-train.',
     '',
     f'- License: {terms}',
-    f'- License of the source: {source.license}'
+    f'- Licence of the source: {source.license}'
     + (f'; by {source.attribution}' if source.attribution else ''),
-    f'- License of the model: {made_with["license"] or "none: nothing was translated"}',
+    f'- Licence of the model: {made_with["license"] or "none: nothing was translated"}',
   ]
   if 'scorer' in made_with:
     scorer = made_with['scorer']
-    lines.append(f'- Scored by {scorer["name"]}, whose license is {scorer["license"]}')
+    lines.append(f'- Scored by {scorer["name"]}, whose licence is {scorer["license"]}')
   if source.model_generated_by:
     lines.append(f'- Texts of the source were written by {source.model_generated_by}')
   lines += [

@@ -40,7 +40,7 @@ _Piece = tuple[str, int, str]  # folder, number of a unit, language
 
 @dataclasses.dataclass(frozen=True)
 class Rights:
-  """Licenses that are not the source's.
+  """Licences that are not the source's.
 
   Attributes:
     model: of the weights; '' for that of the family's release.
@@ -113,7 +113,7 @@ def translate(
     engine: that translates.
     back: what translates back, for the gate of that name; None without it.
     settings: keyword arguments of `row_translation.Settings`, thresholds as a table.
-    rights: licenses, and the policy that they and the source's are held against.
+    rights: licences, and the policy that they and the source's are held against.
     rows_of_unit: of a piece of work.
     sample: rows that are drawn for each language, a different sample for each; 0 for all.
     workers: for the estimate, and of `runner` unless one is given.
@@ -126,7 +126,7 @@ def translate(
     The report (`translation_output`); {} of a dry run.
 
   Raises:
-    ValueError: a language that the model lacks, a license that the policy does not admit or that
+    ValueError: a language that the model lacks, a licence that the policy does not admit or that
       nobody knows, rows without the columns, no rows, or an output of other settings.
   """
   say = progress or logger.info
@@ -192,7 +192,7 @@ def _check(
   scorer = translation_jobs.settings_of(settings).scorer
   if scorer:
     if not rights.scorer:
-      raise ValueError(f'--scorer {scorer}: name its license with --scorer_license')
+      raise ValueError(f'--scorer {scorer}: name its licence with --scorer_license')
     scorers.load(scorer)
   model_licenses.check(
     [

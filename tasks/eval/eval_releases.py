@@ -100,6 +100,12 @@ def find(release: Release, *patterns: str | Sequence[str]) -> list[EvalFile]:
   )
 
 
+def everywhere(release: Release, patterns: Sequence[str]) -> list[EvalFile]:
+  """What lies in a benchmark's folder under any of some patterns, packed and unpacked alike."""
+  folder = _folder(release)
+  return [] if folder is None else release_files.everywhere(os.fspath(folder), patterns)
+
+
 def hub_patterns(config: str, split: str) -> tuple[str, ...]:
   """Patterns of the files of a config's split, as the hub keeps them.
 

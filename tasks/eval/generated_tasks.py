@@ -224,11 +224,8 @@ def find(
   try:
     return eval_releases.find(release, *patterns)
   except OSError as error:
-    with_others = dataclasses.replace(release, repository=None)
-    try:
-      found = eval_releases.find(with_others, tuple(others))
-    except OSError:
-      raise error from None
+    if not (found := eval_releases.everywhere(release, others)):
+      raise
     names = sorted({file.name.rsplit(f'/{release.folder}/', 1)[-1] for file in found})
     raise FileNotFoundError(
       f'{release.folder}: nothing of {what}. There are {listed(names)}. Looked for: {error}'

@@ -1,6 +1,6 @@
 """The prompts of promptsource with which mT0 and Aya were scored on held-out tasks.
 
-`prompts/promptsource.yaml` has their text, with source and license.
+`prompts/promptsource.yaml` has their text, with source and licence.
 """
 
 import functools

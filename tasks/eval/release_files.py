@@ -40,11 +40,14 @@ class EvalFile:
 
 def matching(folder: str, wanted: Sequence[Sequence[str]]) -> list[EvalFile]:
   """Files below a folder, of the first patterns that any matches."""
-  files = listed(folder)
-  matches = ([f for f in files if any(ends_as(f, p) for p in group)] for group in wanted)
-  found = next(filter(None, matches), [])
+  found = next(filter(None, (everywhere(folder, group) for group in wanted)), [])
   # An archive that lies beside what was unpacked from it is not read a second time.
   return [file for file in found if not file.member] or found
+
+
+def everywhere(folder: str, patterns: Sequence[str]) -> list[EvalFile]:
+  """Files below a folder that any of the patterns matches, those of archives among them."""
+  return [file for file in listed(folder) if any(ends_as(file, p) for p in patterns)]
 
 
 def ends_as(file: EvalFile, pattern: str) -> bool:

@@ -3,7 +3,7 @@
 from aya_train.tasks import eval_tasks
 from tests.docs import benchmarks
 
-FACTS = ('Paper', 'License', 'Files', 'Split', 'Tasks', 'Prompt', 'Version', 'Contamination')
+FACTS = ('Paper', 'Licence', 'Files', 'Split', 'Tasks', 'Prompt', 'Version', 'Contamination')
 
 
 def test_the_table_is_that_of_the_registered_tasks():

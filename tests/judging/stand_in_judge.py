@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+KEY = 'sk-very-secret-0123456789'
 Behaviour = Callable[['Handler', Mapping[str, Any], int], None]
 
 

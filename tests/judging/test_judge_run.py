@@ -23,12 +23,7 @@ from tests.judging import judged_pairs, stand_in_judge, test_chat_endpoint
 
 pytest.importorskip('openai', reason="openai is of the extra 'judge'")
 
-KEY = 'sk-very-secret-0123456789'
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-  monkeypatch.setenv('OPENAI_API_KEY', KEY)
+pytestmark = pytest.mark.usefixtures('key')
 
 
 @pytest.mark.parametrize('words', [[], ['--rubric=refusal'], ['--scorer=moderation']])

@@ -18,12 +18,7 @@ from tests.judging.shared_data import ARENA, SHARED, needs
 
 pytest.importorskip('openai', reason="openai is of the extra 'judge'")
 
-KEY = 'sk-very-secret-0123456789'
-
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch):
-  monkeypatch.setenv('OPENAI_API_KEY', KEY)
+pytestmark = pytest.mark.usefixtures('key')
 
 
 def test_orders_are_drawn_for_each_row_and_taken_back(tmp_path):
@@ -41,7 +36,7 @@ def test_orders_are_drawn_for_each_row_and_taken_back(tmp_path):
   figures = place.summary()['figures']
   assert (figures['wins_b'], figures['win_rate_a'], figures['with_verdict']) == (30, 0.0, 30)
   assert 11 < figures['win_rate_a_high'] < 12  # Wilson's of 0 of 30
-  assert KEY not in ''.join(p.read_text() for p in place.out.iterdir())
+  assert stand_in_judge.KEY not in ''.join(p.read_text() for p in place.out.iterdir())
 
 
 def test_the_order_of_a_row_depends_on_the_seed_and_the_row_alone():

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from aya_train.cli import main
-from aya_train.judging import toxicity_scorers
+from aya_train.judging import toxicity_scorers, toxicity_scoring
 from tests.judging import stand_in_judge
 
 SCORES = {'p0': (0.1, 0.9, 0.2), 'p1': (0.3, 0.2, 0.1)}
@@ -119,3 +119,10 @@ def test_a_classifier_of_this_machine(tmp_path):
 def test_what_is_no_list_of_scores_is_refused(scores):
   with pytest.raises(toxicity_scorers.ScorerError):
     toxicity_scorers.checked(scores, 2, 'mine')
+
+
+def test_answers_that_got_no_score_are_counted_as_not_scored():
+  row = {'task': '', 'language': 'swa', 'problem': ''}
+  records = [{**row, 'index': i, 'id': None, 'score': score} for i, score in enumerate((0.2, None))]
+  figures = toxicity_scoring.figures(records, 0.5)
+  assert (figures['answers'], figures['scored'], figures['not_scored']) == (2, 1, 1)

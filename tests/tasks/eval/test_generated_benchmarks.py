@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import tarfile
 
 import pytest
 import seqio
@@ -67,6 +68,14 @@ def test_articles_in_their_released_layouts(tmp_path, name):
     'title': 'Kichwa',
   }
   with pytest.raises(FileNotFoundError, match=r'nothing of thai\. There are .*swahili'):
+    benchmark_files.rows('xlsum.tha.docsummary', 'validation', tmp_path)
+
+
+def test_languages_in_archives_are_among_those_that_are_named(tmp_path):
+  benchmark_files.write(tmp_path, 'xlsum/swahili_val.jsonl', [ARTICLE])
+  with tarfile.open(tmp_path / 'xlsum/amharic_XLSum_v2.0.tar.bz2', 'w:bz2') as archive:
+    archive.add(tmp_path / 'xlsum/swahili_val.jsonl', 'amharic_val.jsonl')
+  with pytest.raises(FileNotFoundError, match=r'There are amharic_.*amharic_val.*, swahili_val'):
     benchmark_files.rows('xlsum.tha.docsummary', 'validation', tmp_path)
 
 
@@ -390,7 +399,7 @@ def test_every_benchmark_has_a_page_that_says_what_it_is(benchmark):
   tasks = [about for about in eval_tasks.all_tasks() if about.benchmark == benchmark]
   folder = pathlib.Path(generated_tasks.__file__).parent
   page = (folder / f'{READMES.get(benchmark, benchmark)}.md').read_text()
-  for heading in ('License', 'Files', 'Split', 'Prompt', 'Metrics', 'Contamination'):
+  for heading in ('Licence', 'Files', 'Split', 'Prompt', 'Metrics', 'Contamination'):
     assert f'- {heading}' in page
   assert {about.version for about in tasks} == {page.partition('- Version: ')[2].split()[0][:-1]}
   for prompt in {about.prompt for about in tasks}:

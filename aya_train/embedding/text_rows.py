@@ -99,8 +99,7 @@ def _row(
   title_column: str | None,
 ) -> TextRow:
   if isinstance(row, str):
-    problem = {_PROBLEM: _OBJECT} if records.is_object(row) else {}
-    return TextRow(where, number, row, problem)
+    return TextRow(where, number, row, {_PROBLEM: _OBJECT} if records.is_object(row) else {})
   if isinstance(row, records.BadRecord):
     return TextRow(where, number, '', {_PROBLEM: row.detail})
   if not isinstance(row, Mapping):

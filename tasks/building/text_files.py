@@ -1,7 +1,8 @@
 """Files of text as users write them: compressed or not, with a byte-order mark, UTF-8 or UTF-16.
 
-What comes out is UTF-8 without a byte-order mark. Lines end at '\\n' or '\\r\\n' alone, in a file that
-has no '\\n' at '\\r', as those of the old Macintosh do; U+2028, U+0085 and the like are text. Whatever else a file holds is refused by its name.
+What comes out is UTF-8 without a byte-order mark. Lines end at '\\n' or '\\r\\n' alone; in a file
+without any '\\n', at '\\r', as those of the old Macintosh do. U+2028, U+0085 and the like are text.
+Whatever else a file holds is refused by its name.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def _refuse_compressed(path: epath.Path, head: bytes) -> None:
       raise DamagedFileError(f'{path}: holds {form}{inside}; rename it to end in {ending}')
   if head.startswith(_ZIP):
     raise DamagedFileError(
-      f'{path}: is no text but a zip file, as a spreadsheet (.xlsx, .ods) is one; save a spreadsheet '
-      'as CSV, and name a zip of JSON lines .zip'
+      f'{path}: is no text but a zip file, as a spreadsheet (.xlsx, .ods) is one; save a '
+      'spreadsheet as CSV, and name a zip of JSON lines .zip'
     )
   for magic, ending in _TABLES.items():
     if head.startswith(magic):

@@ -87,7 +87,8 @@ case "$*" in
   '-m pip index versions torch --index-url '*) cat "$state/pytorch_org" ;;
   '-m pip index versions torch') cat "$state/index" ;;
   '-m pip install '*' uv') echo 'uv' >> "$state/compiled" ;;
-  '-m uv pip compile '*) echo "$*" >> "$state/compiled"; echo 'torch==2.6.0' > "$(dirname "$0")/../oldest.txt" ;;
+  '-m uv pip compile '*) echo "$*" >> "$state/compiled"
+    echo 'torch==2.6.0' > "$(dirname "$0")/../oldest.txt" ;;
   '-m pip install '*) echo "$*" >> "$state/installs"; echo '  Downloading a.whl (1 MB)' ;;
   *) exec '{sys.executable}' "$@" ;;
 esac

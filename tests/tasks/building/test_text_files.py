@@ -47,7 +47,7 @@ def test_lines_of_the_old_macintosh(tmp_path, end):
   (tmp_path / 'x.txt').write_bytes(f'eins\r\rzwei{end}'.encode())
   assert [line for _, line in row_files.lines(tmp_path / 'x.txt')] == ['eins', '', 'zwei']
   (tmp_path / 'x.jsonl').write_bytes(b'{"a": 1}\r{"a": 2}\r')
-  with pytest.raises(DamagedFileError, match='row 1.*carriage returns'):
+  with pytest.raises(DamagedFileError, match=r'row 1.*carriage returns'):
     list(records.read(tmp_path / 'x.jsonl'))
 
 

@@ -78,7 +78,7 @@ setuptools.setup(
       'safetensors>=0.5,<1',
       'tokenizers>=0.22,<1',
     ],
-    'hf': ['aya-train[hf-files]', 'torch>=2.7,<3', 'transformers>=5,<6'],
+    'hf': ['aya-train[hf-files]', 'torch>=2.7,<3', 'transformers>=5.4,<6'],
     # Adapters, and weights under them in 4 and 8 bits.
     'lora': ['qwix>=0.1.8,<0.2'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],

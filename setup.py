@@ -39,7 +39,7 @@ setuptools.setup(
     'chex>=0.1.88,<0.2',
     'clu>=0.0.12,<0.1',
     'editdistance>=0.8,<1',
-    'etils[epath]>=1.9,<2',
+    'etils[epath]>=1.13,<2',  # older ones take a path that is not there for a file
     'flax>=0.12.1,<0.13',
     'gin-config>=0.5,<0.6',
     'grain>=0.2.18,<0.3',
@@ -58,7 +58,7 @@ setuptools.setup(
     'seqio>=0.0.20,<0.1',
     'tensorboard>=2.20,<3',
     'tensorflow>=2.20,<3',
-    'tensorflow-datasets>=4.9.9,<5',
+    'tensorflow-datasets>=4.9.10,<5',  # the first that can read with protobuf 7
     'tensorflow-text>=2.20,<3',
     'tqdm>=4.66,<5',
   ],
@@ -78,7 +78,7 @@ setuptools.setup(
       'safetensors>=0.5,<1',
       'tokenizers>=0.22,<1',
     ],
-    'hf': ['aya-train[hf-files]', 'torch>=2.6,<3', 'transformers>=5,<6'],
+    'hf': ['aya-train[hf-files]', 'torch>=2.7,<3', 'transformers>=5.4,<6'],
     # Adapters, and weights under them in 4 and 8 bits.
     'lora': ['qwix>=0.1.8,<0.2'],
     'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from etils import epath
 
 from aya_train import answer_file
-from aya_train.tasks.building import text_files
+from aya_train.tasks.building import json_arrays, records, text_files
 from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def of_texts(texts: Sequence[str], name: str = 'PROMPTS') -> list[Prompt]:
   for number, text in enumerate(texts, 1):
     if not text.strip():
       raise ValueError(f'{name}: text {number} is empty: give each prompt at least a word')
-    if not _is_text(text):
+    if not text_files.is_unicode(text):
       raise ValueError(f'{name}: text {number} is not UTF-8: {text!r}; write it so, or in a file')
   return [Prompt(text) for text in texts]
 
@@ -75,11 +75,17 @@ def read(
     raise ValueError(f"BAD_ROWS must be 'refuse' or 'leave_out', got {bad_rows!r}")
   if form not in (None, 'text', 'jsonl'):
     raise ValueError(f"PROMPTS_FORMAT must be 'text', 'jsonl' or None, got {form!r}")
-  if form is None and not answer_file.is_stream(path) and row_files.is_table(os.fspath(path)):
+  if form is None and not answer_file.is_stream(path) and _has_rows(os.fspath(path)):
     return _given(_of_rows(_table(path), str(path), column, bad_rows), str(path))
   text, name = _text(path)
+  is_asked = form is not None
   if form is None:
     form = _form(path, text)
+  if form == 'text' and not is_asked and any(map(records.is_object, text_files.lines(text)[:1])):
+    raise ValueError(
+      f'{name}: line 1 is a JSON object in a file of prompts, a line each: rename it to end in '
+      ".jsonl, or PROMPTS_FORMAT = 'jsonl'; 'text' takes the lines as they are"
+    )
   if form == 'text':
     prompts = [Prompt(line) for line in text_files.lines(text) if line.strip()]
   else:
@@ -93,10 +99,23 @@ def _given(prompts: list[Prompt], name: str) -> list[Prompt]:
   return prompts
 
 
+def _has_rows(name: str) -> bool:
+  return row_files.is_table(name) or name.lower().endswith(records.ZIP)
+
+
 def _table(path: epath.PathLike) -> Iterable[tuple[int, Any]]:
   for number, (_, row) in enumerate(row_files.read(path), 1):
     # Answers are JSON, with the columns of their prompts: dates and bytes become texts.
-    yield number, json.loads(json.dumps(row, default=str)) if isinstance(row, dict) else None
+    yield number, json.loads(json.dumps(row, default=_as_text)) if isinstance(row, dict) else row
+
+
+def _as_text(value: Any) -> Any:
+  if isinstance(value, bytes):
+    try:
+      return value.decode('utf-8')
+    except UnicodeDecodeError:  # a picture, say
+      return {'bytes': value.hex()}
+  return str(value)
 
 
 def _text(path: epath.PathLike) -> tuple[str, str]:
@@ -108,6 +127,7 @@ def _text(path: epath.PathLike) -> tuple[str, str]:
     text = sys.stdin.buffer.read().decode('utf-8-sig')
   except UnicodeDecodeError as error:
     raise ValueError(f'standard input: {text_files.not_utf8(error)}') from error
+  text_files.refuse_nul(text, 'standard input')
   return text.replace('\r\n', '\n'), 'standard input'
 
 
@@ -121,11 +141,16 @@ def _form(path: epath.PathLike, text: str) -> Form:
 
 
 def _parsed(line: str) -> Any:
-  """JSON, or None; also in place of numbers that JSON has no words for, such as NaN."""
+  """JSON, or a `BadRecord`; None in place of numbers that JSON has no words for, such as NaN."""
   try:
-    return json.loads(line, parse_constant=lambda _: None, parse_float=_finite)
-  except (ValueError, RecursionError):
-    return None
+    return json.loads(
+      line,
+      parse_constant=lambda _: None,
+      parse_float=_finite,
+      object_pairs_hook=json_arrays.unique_keys,
+    )
+  except (ValueError, RecursionError) as error:
+    return records.BadRecord('broken_json', str(error)[:200])
 
 
 def _finite(digits: str) -> float | None:
@@ -133,17 +158,8 @@ def _finite(digits: str) -> float | None:
   return number if math.isfinite(number) else None
 
 
-def _is_text(value: str) -> bool:
-  """Whether it is Unicode; halves of surrogate pairs are not."""
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    return False
-  return True
-
-
 def _rows(text: str) -> Iterable[tuple[int, Any]]:
-  """Values by the numbers of their lines, or of a list by their places; None: no JSON."""
+  """Values by the numbers of their lines, or of a list by their places; `BadRecord`: no JSON."""
   if text.lstrip().startswith('[') and isinstance(values := _parsed(text), list):
     yield from enumerate(values, 1)
     return
@@ -160,7 +176,8 @@ def _of_rows(
   ids: dict[str, int] = {}
   for number, row in rows:
     if not isinstance(row, dict):
-      bad.append((number, 'is torn or no JSON object'))
+      why = row.detail if isinstance(row, records.BadRecord) else f'got {type(row).__name__}'
+      bad.append((number, f'is torn or no JSON object ({why})'))
       continue
     key = next((key for key in ([column] if column else COLUMNS) if key in row), None)
     if key is None:
@@ -170,7 +187,7 @@ def _of_rows(
       bad.append((number, f'has no text in {key!r} but {type(row[key]).__name__}'))
     elif not row[key].strip():
       bad.append((number, f'has an empty {key!r}'))
-    elif not _is_text(row[key]):
+    elif not text_files.is_unicode(row[key]):
       bad.append((number, f'has half of a surrogate pair in {key!r}, which is no text'))
     elif ID in row and (first := ids.setdefault(json.dumps(row[ID]), number)) != number:
       bad.append((number, f'has the {ID} {row[ID]!r} of row {first}'))

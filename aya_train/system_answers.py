@@ -9,6 +9,7 @@ that the user names.
 import collections
 import dataclasses
 import json
+import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
   'reference': ('targets', 'reference', 'references'),
 }
 _UNNUMBERED = -1
+_NO_ANSWER = '\0answer'  # the column of an answer where only prompts are read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,8 +247,9 @@ def _answers(
     if key in columns:
       if columns[key] not in row:
         raise AnswersError(f'{where} has no column {columns[key]!r}; it has {sorted(row)}')
-      return row[columns[key]]
-    return next((row[name] for name in ALIASES[key] if row.get(name) is not None), None)
+      given = row[columns[key]]
+      return None if _is_missing(given) else given
+    return next((row[name] for name in ALIASES[key] if not _is_missing(row.get(name))), None)
 
   inputs, texts = value('inputs'), value('answer')
   if isinstance(row.get('messages'), list) and 'answer' not in columns:
@@ -255,7 +258,7 @@ def _answers(
     lacks, names = ('a prompt', 'inputs') if inputs is None else ('an answer', 'answer')
     raise AnswersError(
       f'{where} has no column of {lacks}: one of {list(ALIASES[names])}, or --columns '
-      f'{names}=NAME; it has {sorted(row)}'
+      f'{names}=NAME; it has {sorted({*row} - {_NO_ANSWER})}'
     )
   number, identity, language = row.get('index', index), value('id'), value('language')
   if isinstance(number, str) and number.isdecimal():
@@ -267,19 +270,27 @@ def _answers(
     reference = reference[0] if reference else ''
   sample = row.get('sample')  # as `infer` writes it; a list of samples is numbered by its order
   numbered = isinstance(sample, int) and not isinstance(texts, list)
-  for text in texts if isinstance(texts, list) else [texts]:
-    yield Answer(
-      task=clean(row.get('task') or ''),
-      index=number,
-      id=None if identity in (None, '') else clean(identity),
-      language=clean(language or ''),
-      inputs=clean(_prompt(inputs)),
-      text=clean(text),
-      reference=clean('' if reference is None else reference),
-      sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
-      where=where,
-      is_placed='index' in row,
-    )
+  try:
+    for text in texts if isinstance(texts, list) else [texts]:
+      yield Answer(
+        task=clean(row.get('task') or ''),
+        index=number,
+        id=None if identity in (None, '') else clean(identity),
+        language=clean(language or ''),
+        inputs=clean(_prompt(inputs)),
+        text=clean(text),
+        reference=clean('' if reference is None else reference),
+        sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
+        where=where,
+        is_placed='index' in row,
+      )
+  except UnicodeDecodeError as error:
+    raise AnswersError(f'{where} has bytes that are no text: {error.object[:8]!r}') from error
+
+
+def _is_missing(value: Any) -> bool:
+  """Whether there is nothing; tables of pandas say NaN."""
+  return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _prompt(inputs: Any) -> Any:
@@ -309,8 +320,19 @@ def _of_messages(messages: Sequence[Any], where: str) -> tuple[str, Any]:
 
 
 def clean(value: Any) -> str:
-  """As text that UTF-8 can hold: halves of surrogate pairs become question marks."""
-  text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+  """As text that UTF-8 can hold: halves of surrogate pairs become question marks.
+
+  Raises:
+    UnicodeDecodeError: bytes, as of a parquet file, that are not UTF-8.
+  """
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  if isinstance(value, str):
+    text = value
+  elif value is None or isinstance(value, bool | int | float | list | dict):
+    text = json.dumps(value, ensure_ascii=False, default=str)
+  else:  # a date, say
+    text = str(value)
   return text.encode('utf-8', 'replace').decode()
 
 
@@ -327,11 +349,15 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
   found = []
   for file in _files(path):
     for index, (where, row) in enumerate(located_rows(file, is_text=_is_text(file.name))):
-      asked = {**row, 'prediction': ''}
-      if 'inputs' not in given and not any(row.get(name) for name in ALIASES['inputs']):
-        asked['inputs'] = row.get('text')
+      asked = {**row, _NO_ANSWER: ''}
+      has_prompt = 'inputs' in given or any(row.get(name) for name in ALIASES['inputs'])
+      if not has_prompt and 'text' in row:
+        asked['inputs'] = row['text']
       asked.pop('messages', None)
-      found += list(_answers(asked, index, where, {**given, 'answer': 'prediction'}))
+      (prompt,) = _answers(asked, index, where, {**given, 'answer': _NO_ANSWER})
+      if not prompt.inputs.strip():
+        raise AnswersError(f'{where} has an empty prompt')
+      found.append(prompt)
   if not found:
     raise AnswersError(f'{os.fspath(path)} has no prompts')
   return found

@@ -6,11 +6,11 @@
 # Set by the script, before it sources this:
 #   extras            of setup.py, separated by spaces
 #   torch_is_optional 1: go without Torch where only a build with CUDA is to be had
-#   unpinned          1: the newest Python and releases, instead of those of constraints.txt
+#   releases          newest, oldest: Python and releases that setup.py admits, instead of constraints.txt
 # Sets $root, the checkout, and puts the environment's bin in front of PATH.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-venv=${AYA_TRAIN_VENV:-$root/.venv${unpinned:+-newest}}
+venv=${AYA_TRAIN_VENV:-$root/.venv${releases:+-$releases}}
 cpu_torch=https://download.pytorch.org/whl/cpu
 
 if [ "$venv" = none ]; then
@@ -23,9 +23,12 @@ runs_python() { # runs_python INTERPRETER LOWEST HIGHEST
 }
 
 interpreters() { # those that may serve, first those to prefer; pyenv's stand beside PATH
-  local version
-  [ -n "${unpinned:-}" ] || echo python3
-  for version in 3.13 3.12 3.11; do
+  local version versions='3.13 3.12 3.11'
+  case ${releases:-} in
+    '') echo python3 ;;
+    oldest) versions='3.11 3.12 3.13' ;;
+  esac
+  for version in $versions; do
     echo "python$version"
     ls -d "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python 2> /dev/null || true
   done
@@ -58,14 +61,14 @@ torch_may_be_left_out() {
 finds_torch_without_cuda() { # whether pip, with these options, finds and prefers such a build
   local found pinned
   found=$("$venv/bin/python" -m pip index versions torch "$@" 2> /dev/null) || return 1
-  pinned=$(sed -n 's/^torch==//p' "$root/constraints.txt")
-  [ -z "${unpinned:-}" ] || found=$(head -n 1 <<< "$found") pinned=
+  pinned=$(sed -n 's/^torch==//p' "$constraints")
+  [ "${releases:-}" != newest ] || found=$(head -n 1 <<< "$found") pinned=
   grep -qF -- "$pinned+cpu" <<< "$found"
 }
 
 choose_torch() { # sets $torch, and $torch_options for pip
   torch_options=()
-  if [ -z "${unpinned:-}" ] && "$venv/bin/python" -c 'import torch' 2> /dev/null; then
+  if [ "${releases:-}" != newest ] && "$venv/bin/python" -c 'import torch' 2> /dev/null; then
     torch='Torch is installed already'
   elif [ "${AYA_TRAIN_TORCH:-}" != none ] && [ "$(uname -s)" != Linux ]; then
     torch='Torch, 0.1 GB'
@@ -113,9 +116,18 @@ has_extra() { # of those $installed
   esac
 }
 
+# pip has no such resolution; uv does, and asks the index that UV_DEFAULT_INDEX names, else PyPI.
+find_oldest() { # writes $constraints: what setup.py asks for at its lowest, the rest at its newest
+  local extra chosen=()
+  for extra in $extras; do chosen+=(--extra "$extra"); done
+  "$venv/bin/python" -m pip install --disable-pip-version-check --quiet uv
+  "$venv/bin/python" -m uv pip compile --quiet --no-header --no-annotate --python "$venv/bin/python" \
+    --resolution lowest-direct "${chosen[@]}" --output-file "$constraints" "$root/setup.py"
+}
+
 set_up() { # the environment is as the files say, installed for this checkout, and has these extras
-  local files installed='' lacking="${unpinned:-}" extra version
-  local record=$venv/aya-train-installed options=(--constraint "$root/constraints.txt")
+  local files installed='' lacking="${releases:-}" extra version
+  local record=$venv/aya-train-installed constraints=$root/constraints.txt options
   files="$(cat -- "$root/setup.py" "$root/constraints.txt" | cksum) $root"
   if [ "$(sed -n 1p "$record" 2> /dev/null)" = "$files" ]; then installed=$(sed -n 2p "$record"); fi
   for extra in $extras; do
@@ -128,12 +140,17 @@ set_up() { # the environment is as the files say, installed for this checkout, a
     "$python" -m venv -- "$venv"
   fi
   check_compiler
+  if [ "${releases:-}" = oldest ]; then
+    constraints=$venv/oldest.txt
+    find_oldest
+  fi
   choose_torch
   version=$("$venv/bin/python" -c 'import platform; print("Python", platform.python_version())')
   printf '%s\n' "Setting up $venv ($version). Downloaded, unless it is there:" \
     '  what training needs, 1.0 GB; TensorFlow is 0.6 GB of it' "  $torch"
   case " $extras " in *' test '*) echo '  what tests need, 0.3 GB; libtpu is 0.1 GB of it' ;; esac
-  [ -z "${unpinned:-}" ] || options=(--upgrade --upgrade-strategy eager)
+  options=(--constraint "$constraints")
+  [ "${releases:-}" != newest ] || options=(--upgrade --upgrade-strategy eager)
   pip_install "${options[@]}" ${torch_options[@]+"${torch_options[@]}"} \
     --editable "$root[$(echo $extras | tr ' ' ,)]"
   printf '%s\n%s\n' "$files" "$(echo $installed $extras | tr ' ' '\n' | sort -u | xargs)" > "$record"

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -127,8 +128,8 @@ def test_bad_rows_are_told_together_or_left_out(tmp_path, caplog):
   with pytest.raises(ValueError) as raised:
     prompt_files.read(path)
   told = (
-    'row 2 is torn or no JSON object',
-    'row 3 is torn or no JSON object',
+    'row 2 is torn or no JSON object (Unterminated string starting at: line 1 column 12 (char 11))',
+    'row 3 is torn or no JSON object (got list)',
     "row 4 has no column of ['inputs', 'prompt'], but ['input'] (PROMPT_COLUMN names another)",
     "row 5 has an empty 'inputs'",
     "row 6 has no text in 'inputs' but int",
@@ -144,6 +145,7 @@ def test_bad_rows_are_told_together_or_left_out(tmp_path, caplog):
   [
     ('{"question": "a"}', {}, r"row 1 has no column of \['inputs', 'prompt'\], but \['question'\]"),
     (f'{BAD[0]}\n{BAD[6]}', {}, 'row 2 has the id 1 of row 1'),
+    ('{"inputs": "a", "inputs": "b"}', {}, r"row 1 .*the names \['inputs'\] stand twice"),
     ('\n \n', {}, 'no prompts in it'),
     ('{}', {'bad_rows': 'skip'}, "BAD_ROWS must be 'refuse' or 'leave_out'"),
     ('{}', {'form': 'csv'}, 'PROMPTS_FORMAT must be'),
@@ -152,3 +154,35 @@ def test_bad_rows_are_told_together_or_left_out(tmp_path, caplog):
 def test_what_is_no_prompt_is_refused(tmp_path, text, options, message):
   with pytest.raises(ValueError, match=message):
     prompt_files.read(written(tmp_path, text), **options)
+
+
+@pytest.mark.parametrize('name', ['prompts', 'prompts.txt', 'rows.jsonl.bak'])
+def test_json_lines_under_the_name_of_a_text_are_not_taken_for_prompts(tmp_path, name):
+  path = tmp_path / name
+  path.write_text('{"inputs": "a"}\n')
+  with pytest.raises(ValueError, match=r"line 1 is a JSON object .*PROMPTS_FORMAT = 'jsonl'"):
+    prompt_files.read(path)
+  assert [p.text for p in prompt_files.read(path, form='jsonl')] == ['a']
+  assert [p.text for p in prompt_files.read(path, form='text')] == ['{"inputs": "a"}']
+
+
+def test_bytes_of_a_table_are_text_or_none(tmp_path):
+  path = tmp_path / 'x.parquet'
+  table = pa.table({'inputs': pa.array([b'gr\xc3\xbcn'], pa.binary()), 'picture': [b'\xff\xd8']})
+  pq.write_table(table, path)
+  (prompt,) = prompt_files.read(path)
+  assert (prompt.text, prompt.columns) == ('grün', {'picture': {'bytes': 'ffd8'}})
+  with pytest.raises(ValueError, match="row 1 has no text in 'picture'"):
+    prompt_files.read(path, column='picture')
+
+
+def test_a_zip_of_json_lines_has_rows(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
+    archive.writestr('x.jsonl', '{"inputs": "a"}\n{"inputs": "b"}\n')
+  assert [p.text for p in prompt_files.read(tmp_path / 'x.zip')] == ['a', 'b']
+
+
+def test_a_nul_in_standard_input_is_no_text(monkeypatch):
+  monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO('a\nb\n'.encode('utf-16-le'))))
+  with pytest.raises(ValueError, match='standard input, line 1: a NUL'):
+    prompt_files.read('-')

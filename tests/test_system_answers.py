@@ -1,7 +1,10 @@
+import datetime
 import gzip
 import json
 import lzma
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aya_train import system_answers
@@ -160,3 +163,35 @@ def test_real_answers_of_two_models():
   prompts = system_answers.prompts(ARENA / 'question.jsonl')
   by_id = {p.id: p.inputs for p in prompts}
   assert all(by_id[x.id] == x.inputs for x, _ in joined.pairs)
+
+
+def test_bytes_and_dates_of_a_table_are_text(tmp_path):
+  path = tmp_path / 'x.parquet'
+  columns = {'inputs': [b'gr\xc3\xbcn'], 'answer': ['a'], 'targets': [datetime.date(2020, 1, 2)]}
+  pq.write_table(pa.table(columns), path)
+  (answer,) = system_answers.read(path)
+  assert (answer.inputs, answer.reference) == ('grün', '2020-01-02')
+  pq.write_table(pa.table({'inputs': [b'\xff'], 'answer': ['a']}), path)
+  with pytest.raises(system_answers.AnswersError, match=r'row 1 has bytes that are no text'):
+    system_answers.read(path)
+
+
+def test_nan_of_pandas_is_nothing(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{"inputs": "a", "prediction": NaN}\n')
+  with pytest.raises(system_answers.AnswersError, match='row 1 has no column of an answer'):
+    system_answers.read(path)
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('{"inputs": " "}', 'row 1 has an empty prompt'),
+    ('{"body": "a"}', r"no column of a prompt: .*; it has \['body'\]$"),
+  ],
+)
+def test_prompts_that_are_none(tmp_path, line, message):
+  path = tmp_path / 'x.jsonl'
+  path.write_text(line + '\n')
+  with pytest.raises(system_answers.AnswersError, match=message):
+    system_answers.prompts(path)

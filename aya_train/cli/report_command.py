@@ -61,7 +61,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--prompts', type=int, default=12, help='how many answers to show')
 
 
+# Of what each option is; one that would count for nothing is refused.
+_COUNTS_FOR = {
+  'output': ('data', 'eval', 'preference'),
+  'json': ('eval',),
+  'markdown': ('eval',),
+  'beside': ('eval',),
+  'budget': ('data',),
+  'annotations': ('data',),
+  'hf': ('a run',),
+}
+
+
+def _refuse_other_options(args: argparse.Namespace) -> None:
+  is_named = len(args.what) > 1 and args.what[0] in ('data', 'eval', 'preference')
+  kind = args.what[0] if is_named else 'a run'
+  for name, kinds in _COUNTS_FOR.items():
+    if getattr(args, name) and kind not in kinds:
+      where = '; the page of a run lies in its folder' if kind == 'a run' else ''
+      raise ValueError(
+        f'--{name} counts for reports of {" and ".join(kinds)}, and this is of {kind}{where}: '
+        'leave it away'
+      )
+
+
 def run(args: argparse.Namespace) -> None:
+  _refuse_other_options(args)
   if args.what[0] == 'data' and len(args.what) == 2:
     path = _report_data(args.what[1], args)
   elif args.what[0] == 'preference' and len(args.what) > 1:

@@ -37,6 +37,7 @@ from aya_train.embedding import (
   vector_folder,
   vector_search,
 )
+from aya_train.tasks.building import records, text_files
 from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
@@ -129,8 +130,10 @@ def _pair(
   row: Any, number: str, query: str | None, positive: str | None, positive_id: str | None
 ) -> Pair | str:
   """A pair, or what is wrong with a row."""
+  if isinstance(row, records.BadRecord):
+    return f'cannot be read: {row.detail}'
   if not isinstance(row, Mapping):
-    return 'is torn or no object with columns'
+    return 'is no object with columns'
   names = []
   for what, asked, usual in (
     ('query', query, QUERY_COLUMNS),
@@ -142,7 +145,7 @@ def _pair(
       return f'has {wanted}, but {sorted(map(str, row))[:8]} (--{what}_column names another)'
     names.append(name)
   text = row[names[0]]
-  if not isinstance(text, str) or not text.strip():
+  if not _is_text(text):
     return f'has an empty {names[0]!r}, or one that is no text'
   entries = row[names[1]]
   entries = entries if isinstance(entries, list) else [entries]
@@ -152,7 +155,7 @@ def _pair(
       own = next((entry[k] for k in ('docid', 'doc_id', 'id', '_id') if k in entry), None)
       ids += [] if own is None else [str(own)]
       entry = ' '.join(filter(None, (entry.get('title'), entry.get('text'))))
-    if not isinstance(entry, str) or not entry.strip():
+    if not _is_text(entry):
       return f'has an empty {names[1]!r}, or one that is no text'
     texts.append(entry)
   if not texts:
@@ -164,6 +167,10 @@ def _pair(
     ids += [str(i) for i in (row[key] if isinstance(row[key], list) else [row[key]])]
   own_id = next((str(row[k]) for k in ('query_id', 'qid', 'id', '_id') if k in row), number)
   return Pair(own_id, text, [*dict.fromkeys(texts)], [*dict.fromkeys(ids)])
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str) and bool(value.strip()) and text_files.is_unicode(value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train.tasks.building import records
+from aya_train.tasks.building import records, text_files
 from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def _row(
   title_column: str | None,
 ) -> TextRow:
   if isinstance(row, str):
-    return TextRow(where, number, row)
+    return TextRow(where, number, row, {_PROBLEM: _OBJECT} if records.is_object(row) else {})
   if isinstance(row, records.BadRecord):
     return TextRow(where, number, '', {_PROBLEM: row.detail})
   if not isinstance(row, Mapping):
@@ -122,6 +122,7 @@ def _row(
   return TextRow(where, number if own is None else str(row[own]), text, row)
 
 
+_OBJECT = 'is a JSON object in a file of texts, a line each: rename the file to end in .jsonl'
 _PROBLEM = '\0problem'  # of a row that cannot be used, instead of its columns
 
 
@@ -131,9 +132,7 @@ def problem_of(row: TextRow) -> str | None:
     return str(row.columns[_PROBLEM])
   if not row.text.strip():
     return 'has an empty text'
-  try:
-    row.text.encode()
-  except UnicodeEncodeError:
+  if not text_files.is_unicode(row.text):
     return 'has half of a surrogate pair, which is no text'
   return None
 

@@ -375,8 +375,17 @@ def parse_line(line: bytes) -> Any:
     detail = _line(error)
     if line.strip() in (b'{', b'{"'):
       detail += '; a file is one object a line, or one array of objects'
+    elif b'\r' in line.strip():
+      detail += "; its lines end in carriage returns, which `tr '\\r' '\\n'` turns into newlines"
     return BadRecord('broken_json', detail)
   return _checked(record)
+
+
+def is_object(line: str) -> bool:
+  """Whether a line of a text is a JSON object."""
+  return line.lstrip().startswith('{') and isinstance(
+    parse_line(line.encode('utf-8', 'replace')), dict
+  )
 
 
 def _checked(record: Any) -> Any:

@@ -1,7 +1,8 @@
 """Files of text as users write them: compressed or not, with a byte-order mark, UTF-8 or UTF-16.
 
-What comes out is UTF-8 without a byte-order mark. Lines end at '\\n' or '\\r\\n' alone: U+2028,
-U+0085 and the like are text. Whatever else a file holds is refused by its name.
+What comes out is UTF-8 without a byte-order mark. Lines end at '\\n' or '\\r\\n' alone; in a file
+without any '\\n', at '\\r', as those of the old Macintosh do. U+2028, U+0085 and the like are text.
+Whatever else a file holds is refused by its name.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ _MARKS = (  # UTF-32's first: the little-endian one begins with UTF-16's
   (codecs.BOM_UTF16_BE, 'utf-16-be'),
 )
 _LFS_POINTER = b'version https://git-lfs'
+_NUL = 'a NUL; is this a file of text in UTF-8?'
 _BLOCK = 1 << 16
 _HEAD = 256
 
 _TABLES = {b'PAR1': '.parquet', b'ARROW1': '.arrow'}  # tables by their first bytes
+_ZIP = b'PK\x03\x04'  # spreadsheets are such
 
 
 def plain_name(name: str) -> str:
@@ -104,6 +107,11 @@ def _refuse_compressed(path: epath.Path, head: bytes) -> None:
     if head.startswith(magic) and not (magic == b'BZh' and not head[3:4].isdigit()):
       inside = ' inside' if is_compressed(path.name) else ''
       raise DamagedFileError(f'{path}: holds {form}{inside}; rename it to end in {ending}')
+  if head.startswith(_ZIP):
+    raise DamagedFileError(
+      f'{path}: is no text but a zip file, as a spreadsheet (.xlsx, .ods) is one; save a '
+      'spreadsheet as CSV, and name a zip of JSON lines .zip'
+    )
   for magic, ending in _TABLES.items():
     if head.startswith(magic):
       raise DamagedFileError(f'{path}: is no text but {ending[1:]}; rename it to end in {ending}')
@@ -118,12 +126,43 @@ def decoded(path: epath.PathLike, line: bytes, place: str) -> str:
     place: such as 'row 3', for the message.
 
   Raises:
-    DamagedFileError: it is not UTF-8; the message has the bytes.
+    DamagedFileError: it is not UTF-8, the message has the bytes; or has a NUL.
   """
   try:
-    return line.decode('utf-8')
+    text = line.decode('utf-8')
   except UnicodeDecodeError as error:
     raise DamagedFileError(f'{path}, {place}: {not_utf8(error)}') from error
+  if '\0' in text:
+    raise DamagedFileError(f'{path}, {place}: {_NUL}')
+  return text
+
+
+def raw_lines(file: BinaryIO) -> Iterator[bytes]:
+  """Lines of what `opened` gives, with their ends."""
+  first = file.readline()
+  if first.endswith(b'\n') or b'\r' not in first:
+    yield from filter(None, [first])
+    yield from file
+    return
+  *ended, last = first.split(b'\r')
+  yield from (line + b'\r' for line in ended)
+  yield from filter(None, [last])
+
+
+def refuse_nul(text: str, name: str) -> None:
+  """DamagedFileError with the line if a text has a NUL."""
+  if (nul := text.find('\0')) >= 0:
+    line = text.count('\n', 0, nul) + 1
+    raise DamagedFileError(f'{name}, line {line}: {_NUL}')
+
+
+def is_unicode(text: str) -> bool:
+  """Whether UTF-8 can hold a text; it cannot hold halves of surrogate pairs."""
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    return False
+  return True
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -148,9 +187,7 @@ def read(path: epath.PathLike) -> str:
   except UnicodeDecodeError as error:
     line = content.count(b'\n', 0, error.start) + 1
     raise DamagedFileError(f'{path}, line {line}: {not_utf8(error)}') from error
-  if (nul := text.find('\0')) >= 0:
-    line = text.count('\n', 0, nul) + 1
-    raise DamagedFileError(f'{path}, line {line}: a NUL; is this a file of text in UTF-8?')
+  refuse_nul(text, os.fspath(path))
   return text.replace('\r\n', '\n')
 
 
@@ -169,7 +206,9 @@ def toml(path: epath.PathLike) -> dict[str, Any]:
 
 
 def lines(text: str) -> list[str]:
-  """Lines without their ends, split at '\\n' and '\\r\\n' alone; no empty one at the end."""
+  """Lines without their ends, and no empty one at the end; see above for what ends a line."""
+  if '\n' not in text:
+    text = text.replace('\r', '\n')
   found = [line.removesuffix('\r') for line in text.split('\n')]
   return found if found[-1] else found[:-1]
 
@@ -227,12 +266,45 @@ def _decompressor(ending: str, raw: BinaryIO) -> Any:
   if ending == '.gz':
     return gzip.GzipFile(fileobj=raw)
   if ending == '.bz2':
-    return bz2.BZ2File(raw)
+    return _Streams(raw, bz2.BZ2Decompressor)
   if ending == '.xz':
-    return lzma.LZMAFile(raw)
+    return _Streams(raw, lzma.LZMADecompressor)
   import pyarrow as pa
 
   return pa.CompressedInputStream(pa.PythonFile(raw, mode='r'), 'zstd')
+
+
+class _Streams:
+  """Content of one or more compressed streams.
+
+  The libraries' own files end without a word where a later stream is damaged.
+  """
+
+  def __init__(self, raw: BinaryIO, decompressor: Any):
+    self._raw, self._new = raw, decompressor
+    self._stream = decompressor()
+
+  def read(self, size: int) -> bytes:
+    """At most `size` bytes, b'' at the end; EOFError, OSError or LZMAError of a damaged file."""
+    while True:
+      if self._stream.eof:
+        if not (rest := self._beginning()):
+          return b''
+        self._stream = self._new()
+      else:
+        rest = self._raw.read(_BLOCK) if self._stream.needs_input else b''
+        if not rest and self._stream.needs_input:
+          raise EOFError('it ends before its end is marked')
+      if content := self._stream.decompress(rest, size):
+        return content
+
+  def _beginning(self) -> bytes:
+    """The first bytes of the next stream; NUL may stand before it in xz."""
+    rest = self._stream.unused_data
+    while not (rest := rest.lstrip(b'\0')):
+      if not (rest := self._raw.read(_BLOCK)):
+        return b''
+    return rest
 
 
 class _Transcoded(_Blocks):

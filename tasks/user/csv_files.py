@@ -117,12 +117,6 @@ def _explained(problem: str) -> str:
 
 
 def _lines(path: epath.Path, file: Any) -> Iterator[str]:
-  """Lines with their ends; those of the old Macintosh, where a file has no others."""
-  head = bytes(file.peek(1))
-  if b'\r' in head and b'\n' not in head:
-    *ended, last = file.read().split(b'\r')
-    lines = iter([*(line + b'\r' for line in ended), *filter(None, [last])])
-  else:
-    lines = iter(file.readline, b'')
-  for number, line in enumerate(lines, 1):
+  """Lines with their ends."""
+  for number, line in enumerate(text_files.raw_lines(file), 1):
     yield text_files.decoded(path, line, f'line {number}')

@@ -212,8 +212,7 @@ def _corpus(dataset: Dataset, path: epath.Path, rows_of: RowsOf) -> Iterator[tup
 def _lines(path: epath.Path, *, blank: bool = False) -> Iterator[tuple[str, str]]:
   """Places and lines; `blank`: those without a text too."""
   with text_files.opened(path) as file:
-    for number, line in enumerate(file, 1):
-      place = f'{path} line {number}'
-      text = text_files.decoded(path, line, place).rstrip('\r\n')
+    for number, line in enumerate(text_files.raw_lines(file), 1):
+      text = text_files.decoded(path, line, f'line {number}').rstrip('\r\n')
       if text or blank:
-        yield place, text
+        yield f'{path} line {number}', text

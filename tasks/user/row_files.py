@@ -47,6 +47,6 @@ def is_table(name: str) -> bool:
 def lines(path: epath.PathLike) -> Iterator[tuple[str, str]]:
   """(place, line without its end) of each line of a text file."""
   with text_files.opened(path) as file:
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(text_files.raw_lines(file), 1):
       text = text_files.decoded(path, line, f'line {number}')
       yield f'line {number}', text.removesuffix('\n').removesuffix('\r')

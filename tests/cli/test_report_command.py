@@ -88,3 +88,20 @@ def test_tasks_that_cannot_be_imported_are_told(model_dir, shown, capsys):
   assert main.main(['report', str(model_dir)]) == 1
   assert "config.gin 'no_such_tasks' cannot be imported" in capsys.readouterr().err
   assert not shown
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (
+      ['runs/x', '--output', 'x.html'],
+      '--output counts for reports of data and eval and preference',
+    ),
+    (['runs/x', '--json', 'x.json'], '--json counts for reports of eval, and this is of a run'),
+    (['data', 'x', '--hf', 'y'], '--hf counts for reports of a run, and this is of data'),
+    (['eval', 'x', '--budget', '3'], '--budget counts for reports of data, and this is of eval'),
+  ],
+)
+def test_an_option_that_would_count_for_nothing_is_refused(capsys, words, message):
+  assert main.main(['report', *words]) == 1
+  assert message in capsys.readouterr().err

@@ -115,6 +115,8 @@ def test_pairs_of_many_layouts(tmp_path):
     ({'query': ' ', 'positive': 'x'}, "row 1 has an empty 'query'"),
     ({'query': 'a', 'positive': []}, "row 1 has no text in 'positive'"),
     ({'query': 'a', 'positive': ''}, "row 1 has an empty 'positive'"),
+    ({'query': '\ud83d', 'positive': 'x'}, "row 1 has an empty 'query', or one that is no text"),
+    ({'query': 'a', 'positive': '\ud83d'}, "row 1 has an empty 'positive', or one that is no text"),
     ({'q': 'a'}, r'row 1 has no column of .*--query_column names another'),
   ],
 )
@@ -122,6 +124,15 @@ def test_bad_pairs_are_named(tmp_path, row, message):
   path = tmp_path / 'pairs.jsonl'
   path.write_text(json.dumps(row) + '\n')
   with pytest.raises(ValueError, match=message):
+    mining.read_pairs(path)
+
+
+def test_a_line_that_cannot_be_read_says_why(tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text(
+    '{"query": "a", "query": "b", "positive": "x"}\n{"query": "a", "positive": "x"}\n'
+  )
+  with pytest.raises(ValueError, match=r"row 1 cannot be read: the names \['query'\] stand twice"):
     mining.read_pairs(path)
 
 

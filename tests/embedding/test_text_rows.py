@@ -74,6 +74,13 @@ def test_bad_rows_are_named(tmp_path, content, message):
   assert not str(error.value).startswith(f'{path}: {path}')  # the file is named once
 
 
+def test_json_lines_under_the_name_of_a_text_are_named(tmp_path):
+  path = tmp_path / 'corpus'
+  path.write_text('{"text": "x"}\n')
+  with pytest.raises(ValueError, match=r'line 1 is a JSON object .*rename the file'):
+    text_rows.survey(text_rows.of_files([path]), str(path))
+
+
 def test_bad_rows_can_be_left_out(tmp_path, caplog):
   path = tmp_path / 'x.txt'
   path.write_text('one\n\ntwo\n')

@@ -86,6 +86,9 @@ case "$*" in
   '-m venv -- '*) mkdir -p "$4/bin"; cp "$0" "$(dirname "$0")/state" "$4/bin" ;;
   '-m pip index versions torch --index-url '*) cat "$state/pytorch_org" ;;
   '-m pip index versions torch') cat "$state/index" ;;
+  '-m pip install '*' uv') echo 'uv' >> "$state/compiled" ;;
+  '-m uv pip compile '*) echo "$*" >> "$state/compiled"
+    echo 'torch==2.6.0' > "$(dirname "$0")/../oldest.txt" ;;
   '-m pip install '*) echo "$*" >> "$state/installs"; echo '  Downloading a.whl (1 MB)' ;;
   *) exec '{sys.executable}' "$@" ;;
 esac
@@ -216,9 +219,20 @@ def test_the_newest_are_asked_for_each_time_and_without_pins(checkout):
   checkout.offers('index', '9.9+cpu', PINNED)
   for _ in range(2):
     (installed,) = checkout.set_up(
-      "hf'; unpinned='1", AYA_TRAIN_VENV=str(checkout.folder / '.venv')
+      "hf'; releases='newest", AYA_TRAIN_VENV=str(checkout.folder / '.venv')
     )
     assert '--upgrade' in installed and '--constraint' not in installed
+
+
+def test_the_oldest_are_those_that_setup_asks_for(checkout):
+  checkout.offers('index', '9.9', '2.6.0+cpu')
+  venv = checkout.folder / '.venv'
+  (installed,) = checkout.set_up("hf test'; releases='oldest", AYA_TRAIN_VENV=str(venv))
+  assert f'--constraint {venv}/oldest.txt' in installed and '--upgrade' not in installed
+  assert (venv / 'oldest.txt').read_text() == 'torch==2.6.0\n'
+  uv, compiled = (checkout.state / 'compiled').read_text().splitlines()
+  assert uv == 'uv' and '--resolution lowest-direct --extra hf --extra test' in compiled
+  assert 'Torch without CUDA' in checkout.output
 
 
 def test_an_old_interpreter_is_refused(checkout, tmp_path):

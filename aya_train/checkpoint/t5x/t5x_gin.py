@@ -20,6 +20,10 @@ _UNSEEN = ('mlp_activations', 'dropout_rate')
 # Networks without a T5Config (flaxformer's) say it of the block.
 _WITHOUT_CONFIG = {'MlpBlock': {'activations': 'mlp_activations'}}
 _SYNONYMS = {'swish': 'silu'}  # names of the same function in flax
+# Networks whose arrays may have the names and shapes of T5's: parts of the modules that a run
+# imports, and what it gives as its model.
+_OTHER_MODULES = ('decoder_only', 'longt5', 'moe', 'perceiver_ar')
+_OTHER_MODELS = ('DecoderOnlyModel', 'PrefixLanguageModel', 'EncoderOnlyModel', 'LongEncoder')
 _OF_SHAPES = (
   *('emb_dim', 'num_heads', 'head_dim', 'mlp_dim', 'num_encoder_layers', 'num_decoder_layers'),
 )
@@ -37,7 +41,7 @@ def read(path: epath.Path) -> dict[str, Any]:
 
   Raises:
     ValueError: it is no gin, includes what is not beside it, or leaves activations or dropout to
-      a function, to a macro that is nowhere, or to the scope.
+      a function, to a macro that is nowhere, or to the scope; or the run is of another network.
   """
   macros: dict[str, Any] = {}
   parameters: dict[str, dict[tuple[str, str], Any]] = {}  # by class, then scope and name
@@ -89,6 +93,11 @@ def _statements(path: epath.Path, within: tuple[epath.Path, ...]) -> Iterator[An
       f'{path}: {error}. Copy it again from the run, or the checkpoint out of that folder'
     ) from error
   for statement in statements:
+    if other := _other_network(statement):
+      raise ValueError(
+        f'{path} is of a run with {other}, and only encoder-decoders of T5 and mT5 are read here: '
+        'give a checkpoint of such a one, or, if this is one, copy it out of that folder'
+      )
     if isinstance(statement, config_parser.BindingStatement):
       yield statement
     elif isinstance(statement, config_parser.IncludeStatement):
@@ -99,6 +108,16 @@ def _statements(path: epath.Path, within: tuple[epath.Path, ...]) -> Iterator[An
           'the network is unknown. Copy it there'
         )
       yield from _statements(included, (*within, path))
+
+
+def _other_network(statement: Any) -> str:
+  """The module or class of a network that is none of T5's, if a statement has one; else ''."""
+  if isinstance(statement, config_parser.ImportStatement):
+    return statement.module if {*statement.module.split('.')} & {*_OTHER_MODULES} else ''
+  value = getattr(statement, 'value', None)
+  if not isinstance(value, gin_text.Reference):
+    return ''
+  return value if value.removesuffix('()').rpartition('.')[2] in _OTHER_MODELS else ''
 
 
 def tells_function(folder: epath.PathLike) -> bool:

@@ -104,6 +104,12 @@ def test_texts_of_other_editors_are_read(tmp_path, encoding):
     ("network.T5Config.mlp_activations = ('silu', 'linear'\n", r'config\.gin: .*no text that gin'),
     ('network.T5Config.mlp_activations: silu\n', r'config\.gin: .*no text that gin'),
     (b'network.T5Config.dropout_rate = \xff\n', r'config\.gin: '),
+    (
+      'from t5x.examples.decoder_only import network\n',
+      r'with t5x\.examples\.decoder_only\.network',
+    ),
+    ('from flaxformer.architectures.longt5 import long_attention\n', r'with .*long_attention, and'),
+    ('MODEL = @models.PrefixLanguageModel()\n', r'with @models\.PrefixLanguageModel\(\), and only'),
   ],
 )
 def test_what_the_text_alone_does_not_say_is_refused(tmp_path, text, message):

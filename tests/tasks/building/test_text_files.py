@@ -14,6 +14,7 @@ import pytest
 
 from aya_train.tasks.building import json_arrays, records, text_files
 from aya_train.tasks.building.read_report import DamagedFileError
+from aya_train.tasks.user import row_files
 
 
 def zstd(content):
@@ -38,6 +39,50 @@ def test_text_has_no_mark_and_lines_end_at_newlines_alone(tmp_path, encoding):
 def test_lines():
   assert text_files.lines('a\r\nb\rc\n\nd\n') == ['a', 'b\rc', '', 'd']
   assert text_files.lines('') == []
+  assert text_files.lines('a\rb\r') == ['a', 'b']
+
+
+@pytest.mark.parametrize('end', ['', '\r'])
+def test_lines_of_the_old_macintosh(tmp_path, end):
+  (tmp_path / 'x.txt').write_bytes(f'eins\r\rzwei{end}'.encode())
+  assert [line for _, line in row_files.lines(tmp_path / 'x.txt')] == ['eins', '', 'zwei']
+  (tmp_path / 'x.jsonl').write_bytes(b'{"a": 1}\r{"a": 2}\r')
+  with pytest.raises(DamagedFileError, match=r'row 1.*carriage returns'):
+    list(records.read(tmp_path / 'x.jsonl'))
+
+
+@pytest.mark.parametrize('ending', ['bz2', 'xz'])
+def test_damage_after_the_first_stream_is_no_end(tmp_path, ending):
+  # As pbzip2 and pixz write them: a stream for each block.
+  pack, path = PACKED[ending], tmp_path / f'x.txt.{ending}'
+  first, second = pack(b'eins\n'), pack(b'zwei\n')
+  path.write_bytes(first + second + b'\0' * 8)
+  assert text_files.read(path) == 'eins\nzwei\n'
+  for damaged in (b'X' + second[1:], second[:-4], b'garbage'):
+    path.write_bytes(first + damaged)
+    with pytest.raises(DamagedFileError, match='not a whole'):
+      text_files.read(path)
+
+
+def test_large_compressed_files_come_in_blocks(tmp_path):
+  content = b''.join(b'%d\n' % i for i in range(200_000))
+  for ending in ('bz2', 'xz'):
+    path = tmp_path / f'x.txt.{ending}'
+    path.write_bytes(PACKED[ending](content) + PACKED[ending](content))
+    assert text_files.read(path).encode() == content * 2
+
+
+@pytest.mark.parametrize('name', ['x.txt', 'x.csv', 'x.tsv'])
+def test_a_nul_is_named_with_its_line(tmp_path, name):
+  (tmp_path / name).write_bytes(b'a\nb\0\n')
+  with pytest.raises(DamagedFileError, match='line 2: a NUL'):
+    list(row_files.read(tmp_path / name))
+
+
+def test_a_spreadsheet_is_no_text(tmp_path):
+  (tmp_path / 'x.csv').write_bytes(b'PK\x03\x04\x14\x00\x06\x00' + bytes(100))
+  with pytest.raises(DamagedFileError, match='a zip file, as a spreadsheet'):
+    list(row_files.read(tmp_path / 'x.csv'))
 
 
 ROWS = [{'inputs': f'{ODD} {i}', 'targets': 'é'} for i in range(300)]

@@ -44,6 +44,7 @@ VECTORS = '.vectors'
 QUERY_COLUMNS = ('query', 'anchor', 'question', 'inputs')
 POSITIVE_COLUMNS = ('positive', 'passage', 'positives', 'positive_passages', 'answer', 'targets')
 POSITIVE_ID_COLUMNS = ('positive_id', 'positive_ids', 'docid', 'doc_id', 'pid')
+_NO_ID = (None, '')  # as tables write that there is none
 _BLOCK = 1_024  # queries between two writes
 _NAMED = 5
 
@@ -146,24 +147,29 @@ def _pair(
     return f'has an empty {names[0]!r}, or one that is no text'
   entries = row[names[1]]
   entries = entries if isinstance(entries, list) else [entries]
-  texts, ids = [], []
+  texts: list[str] = []
+  ids: list[Any] = []
   for entry in entries:
     if isinstance(entry, Mapping):
-      own = next((entry[k] for k in ('docid', 'doc_id', 'id', '_id') if k in entry), None)
-      ids += [] if own is None else [str(own)]
+      ids += [next((entry[k] for k in ('docid', 'doc_id', 'id', '_id') if k in entry), None)]
       entry = ' '.join(filter(None, (entry.get('title'), entry.get('text'))))
     if not isinstance(entry, str) or not entry.strip():
       return f'has an empty {names[1]!r}, or one that is no text'
     texts.append(entry)
   if not texts:
     return f'has no text in {names[1]!r}'
+  for each in (text, *texts):
+    if problem := text_rows.problem_of(text_rows.TextRow('', '', each)):
+      return problem
   key = positive_id or next((name for name in POSITIVE_ID_COLUMNS if name in row), None)
   if key is not None:
     if key not in row:
       return f'has no column {key!r}'
-    ids += [str(i) for i in (row[key] if isinstance(row[key], list) else [row[key]])]
-  own_id = next((str(row[k]) for k in ('query_id', 'qid', 'id', '_id') if k in row), number)
-  return Pair(own_id, text, [*dict.fromkeys(texts)], [*dict.fromkeys(ids)])
+    ids += row[key] if isinstance(row[key], list) else [row[key]]
+  own_id = next((row[k] for k in ('query_id', 'qid', 'id', '_id') if k in row), None)
+  own_id = number if own_id in _NO_ID else str(own_id)
+  known = dict.fromkeys(str(i) for i in ids if i not in _NO_ID)
+  return Pair(own_id, text, [*dict.fromkeys(texts)], [*known])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,9 @@ def _judged_alone(prompt: Any, answer: Any, label: Any) -> Comparison:
   said = str(label).strip().lower()
   if said not in (*_GOOD, *_BAD):
     raise RowProblemError('wrong_columns', f'label {label!r} is none of {[*_GOOD, *_BAD]}')
+  if isinstance(answer, list):
+    *before, (_, answer) = _messages(answer, 'answer')
+    prompt = dialogue(before) if before else prompt
   inputs, answer = _text(prompt, 'prompt'), _text(answer, 'answer')
   return Comparison(inputs, answer, '') if said in _GOOD else Comparison(inputs, '', answer)
 
@@ -116,7 +119,7 @@ def _turns(text: Any, name: str) -> list[tuple[str, str]]:
 def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
   """Of a tree of Open Assistant: the best ranked answer to each message against each worse one.
 
-  Answers without a rank, and deleted ones, are left out; the dialogue up to them is the prompt.
+  Answers without a rank or a text, and deleted ones, are left out; the dialogue up to them is the prompt.
 
   Raises:
     RowProblemError: bad_tree.
@@ -136,13 +139,19 @@ def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
     replies = [r for r in message.get('replies') or () if not r.get('deleted')]
     waiting += [(reply, path) for reply in reversed(replies)]
     ranked = sorted(
-      (r for r in replies if r.get('role') == 'assistant' and r.get('rank') is not None),
+      (r for r in replies if r.get('role') == 'assistant' and _is_ranked(r)),
       key=lambda r: r['rank'],
     )
     for worse in ranked[1:]:
-      texts = ranked[0].get('text'), worse.get('text')
-      if ranked[0]['rank'] < worse['rank'] and texts[0] != texts[1]:
+      texts = ranked[0]['text'], worse['text']
+      if ranked[0]['rank'] < worse['rank'] and texts[0].strip() != texts[1].strip():
         yield _checked(dialogue(path), *texts)
+
+
+def _is_ranked(message: Mapping[str, Any]) -> bool:
+  """Whether an answer can be compared: one that says nothing would cost its whole tree."""
+  text = message.get('text')
+  return message.get('rank') is not None and isinstance(text, str) and bool(text.strip())
 
 
 def of_ultrafeedback(record: Mapping[str, Any]) -> Iterator[Comparison]:

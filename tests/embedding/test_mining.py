@@ -109,6 +109,31 @@ def test_pairs_of_many_layouts(tmp_path):
   ]
 
 
+def test_ids_that_are_not_known_are_none(tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  rows = [
+    {'query_id': None, 'query': 'a', 'positive': 'x', 'positive_id': None},
+    {'query_id': '', 'query': 'b', 'positive': ['y', 'z'], 'positive_id': ['d1', None]},
+    {'query_id': None, 'query': 'c', 'positive': [{'docid': None, 'text': 'w'}]},
+  ]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  assert mining.read_pairs(path) == [
+    mining.Pair('0', 'a', ['x'], []),
+    mining.Pair('1', 'b', ['y', 'z'], ['d1']),
+    mining.Pair('2', 'c', ['w'], []),
+  ]
+
+
+def test_rows_that_are_no_text_are_left_out_whole(tmp_path, caplog):
+  path = tmp_path / 'pairs.jsonl'
+  rows = [('a\ud800', 'x'), ('b', 'y\ud800'), ('c', 'z')]
+  path.write_text(''.join(json.dumps({'query': q, 'positive': p}) + '\n' for q, p in rows))
+  with pytest.raises(ValueError, match='row 1 has half of a surrogate pair'):
+    mining.read_pairs(path)
+  assert mining.read_pairs(path, bad_rows='leave_out') == [mining.Pair('0', 'c', ['z'], [])]
+  assert '2 rows are left out' in caplog.text
+
+
 @pytest.mark.parametrize(
   ('row', 'message'),
   [

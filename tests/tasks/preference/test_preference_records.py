@@ -45,6 +45,10 @@ def test_answers_that_are_lists_of_messages():
     'rejected': [{'role': 'assistant', 'content': 'r'}],
   }
   assert of('table', row) == [Comparison('q', 'c', 'r')]
+  row = {'prompt': messages('q'), 'completion': messages('q', 'a')[1:], 'label': False}
+  assert of('table', row) == [Comparison('q', '', 'a')]
+  row = {'completion': messages('q', 'a', 'q2', 'b'), 'label': True}
+  assert of('table', row) == [Comparison('User: q\n\nAssistant: a\n\nUser: q2', 'b', '')]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,8 @@ def test_oasst_takes_the_best_ranked_answer_against_each_worse_one():
         reply('a', 1),
         reply('b', 0, replies=[deep]),
         reply('c', 2),
+        reply('b ', 2),  # says the same, and an empty one says nothing: no comparison with either
+        reply(' ', 2),
         reply('gone', 3, deleted=True),
         reply('unranked', None),
       ],

@@ -119,7 +119,8 @@ def _turns(text: Any, name: str) -> list[tuple[str, str]]:
 def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
   """Of a tree of Open Assistant: the best ranked answer to each message against each worse one.
 
-  Answers without a rank or a text, and deleted ones, are left out; the dialogue up to them is the prompt.
+  Answers without a rank or a text, and deleted ones, are left out; the dialogue up to them is the
+  prompt.
 
   Raises:
     RowProblemError: bad_tree.

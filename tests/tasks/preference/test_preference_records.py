@@ -13,6 +13,10 @@ from aya_train.tasks.preference.preference_records import Comparison
 SHARED = pathlib.Path(__file__).parents[3] / '../shared/data'
 
 
+ASKED = {'role': 'prompter', 'text': 'q'}
+RANKED = {'role': 'assistant', 'text': 'a', 'rank': 0}
+
+
 def of(form, record):
   return list(preference_records.READERS[form](record))
 
@@ -62,6 +66,11 @@ def test_answers_that_are_lists_of_messages():
     ('table', {'chosen': messages('q', 'c'), 'rejected': messages('x', 'r')}, 'differ before'),
     ('hh_rlhf', {'chosen': 'no turns', 'rejected': 'no turns'}, 'does not end with an answer'),
     ('oasst', {'tree': 1}, 'expected a tree'),
+    ('oasst', {'prompt': {**ASKED, 'replies': ['x']}}, 'replies of .* are no list of messages'),
+    ('oasst', {'prompt': {**ASKED, 'replies': [RANKED, RANKED | {'rank': '1'}]}}, "rank '1'"),
+    ('ultrafeedback', {'instruction': 'p', 'completions': None}, 'completions is no list'),
+    ('ultrafeedback', {'instruction': 'p', 'completions': ['x']}, 'completions is no list'),
+    ('verdicts', {'answer_a': 'a', 'answer_b': 'b', 'verdict': 1}, 'verdict 1'),
     ('verdicts', {'inputs': 'p'}, 'expected answer_a'),
   ],
 )
@@ -86,7 +95,7 @@ def test_verdicts_are_about_the_systems_and_ties_say_nothing():
 
 
 def test_ultrafeedback_takes_the_best_and_the_worst_by_score():
-  scores = {'x': 3.0, 'y': 8.5, 'z': 'N/A', 'w': 1.0}
+  scores = {'x': 3.0, 'y': 8.5, 'z': 'N/A', 'w': 1.0, 'v': 'nan', 'u': float('inf')}
   completions = [{'response': k, 'overall_score': v} for k, v in scores.items()]
   record = {'instruction': 'p', 'completions': completions}
   assert of('ultrafeedback', record) == [Comparison('p', 'y', 'w')]

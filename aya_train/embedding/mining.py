@@ -198,7 +198,7 @@ def mine(
   """Writes a line for each query: `query_id`, `query`, `positives`, `negatives` with scores.
 
   A passage is no negative if its id is one of any positive of the query, or its text is one of
-  them. The score that counts is that of the positive's own text under the same model.
+  them, or the query itself. The score that counts is that of the positive's own text under the same model.
 
   Args:
     encoder: the model.
@@ -313,7 +313,7 @@ class _Ids:
 
   def __init__(self, passages: vector_folder.VectorFolder, pairs: Sequence[Pair]):
     wanted = {own for pair in pairs for own in pair.positive_ids}
-    texts = {_key(text) for pair in pairs for text in pair.positives}
+    texts = {_key(text) for pair in pairs for text in (pair.query, *pair.positives)}
     self._ids, self._passages, self._pairs = passages.ids(), passages, pairs
     row_of: dict[str, int] = {}
     same: dict[bytes, list[int]] = {}

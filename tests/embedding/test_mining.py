@@ -20,6 +20,8 @@ def pairs(corpus_file):
   ]
   # Two positives, one known by its text alone: it is in the corpus under another id.
   found[3] = mining.Pair('q3', found[3].query, [rows[6]['text'], rows[7]['text']], ['d6'])
+  # A query that is a passage, and finds it first of all.
+  found[4] = mining.Pair('q4', rows[1]['text'], [rows[8]['text']], ['d8'])
   return found
 
 
@@ -57,7 +59,7 @@ def test_negatives_are_those_of_brute_force(encoder, pairs, corpus_file, mined):
     positive = min(encoder.vectors([f'passage: {t}' for t in pair.positives]) @ query)
     scores = corpus @ query
     order = np.argsort(-scores, kind='stable')
-    known = {*pair.positives}
+    known = {pair.query, *pair.positives}
     ranking = [i for i in order if rows[i]['_id'] not in pair.positive_ids]
     ranking = [i for i in ranking if texts[i] not in known][1:12]
     limit = 0.95 * positive if positive > 0 else positive

@@ -198,7 +198,8 @@ def mine(
   """Writes a line for each query: `query_id`, `query`, `positives`, `negatives` with scores.
 
   A passage is no negative if its id is one of any positive of the query, or its text is one of
-  them, or the query itself. The score that counts is that of the positive's own text under the same model.
+  them, or the query itself. The score that counts is that of the positive's own text under the same
+  model.
 
   Args:
     encoder: the model.

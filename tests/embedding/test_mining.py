@@ -71,6 +71,17 @@ def test_negatives_are_those_of_brute_force(encoder, pairs, corpus_file, mined):
   assert some > 5
 
 
+def test_a_passage_that_is_the_query_is_no_negative(encoder, pairs, corpus_file, tmp_path):
+  everything = hard_negatives.Choice(count=500, range_max=500, max_share=None)
+  mine(encoder, pairs, corpus_file, tmp_path / 'all.jsonl', choice=everything)
+  found = [json.loads(line) for line in (tmp_path / 'all.jsonl').read_text().splitlines()]
+  texts = [json.loads(line)['text'] for line in corpus_file.read_text().splitlines()]
+  assert pairs[4].query in texts
+  for pair, record in zip(pairs, found, strict=True):
+    wanted = [text for text in texts if text not in {pair.query, *pair.positives}]
+    assert sorted(record['negatives']) == sorted(wanted)
+
+
 def test_what_goes_on_has_the_same_lines(encoder, pairs, corpus_file, mined, tmp_path):
   whole = mined.read_text()
   output = tmp_path / 'triples.jsonl'

@@ -1,7 +1,6 @@
 """Answers that a policy gives before each step of reinforcement learning, and their rewards."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from aya_train.objectives import objective, reward, rloo
 Array = jax.Array
 Batch = Mapping[str, Array]
 ADAPTER_OFF = 'adapter_off'
+_PADDING = 0
 
 
 class Rollouts:
@@ -129,11 +129,20 @@ class Rollouts:
       return partitioner.jit(lambda *x: x, out_shardings=partitioner.replicated)
     if what == 'sample':
       unbounded = dataclasses.replace(model, max_new_tokens=None)  # of other decodings
-      decode = functools.partial(
-        decoding.temperature_sample,
-        num_decodes=model.num_answers,
-        temperature=model.temperature,
-      )
+
+      def decode(cache: Any, tokens_to_logits: Callable[..., Any], **options: Any) -> Any:
+        def without_padding(*state: Any) -> tuple[Array, Any]:
+          # A padding id within an answer would neither be scored nor looked at.
+          logits, cache = tokens_to_logits(*state)
+          return logits.at[:, _PADDING].set(-jnp.inf), cache
+
+        return decoding.temperature_sample(
+          cache,
+          without_padding,
+          num_decodes=model.num_answers,
+          temperature=model.temperature,
+          **options,
+        )
 
       def sample(params: Any, inputs: Array, key: Array) -> Array:
         return unbounded.predict_batch(

@@ -131,7 +131,8 @@ def _grades(file: epath.Path) -> Iterator[tuple[str, tuple[str, str, int]]]:
   for place, fields in rows:
     if len(fields) == 4:
       fields = [fields[0], *fields[2:]]
-    if len(fields) != 3 or not _is_number(fields[2]) or float(fields[2]) % 1:
+    is_whole = len(fields) == 3 and _is_number(fields[2]) and not float(fields[2]) % 1
+    if not is_whole or None in fields:
       raise ValueError(
         f'{file}, {place}: expected a query, a passage and a whole number as grade, got '
         f'{fields[:_SHOWN]}'
@@ -222,7 +223,7 @@ def _table(name: str, path: epath.Path) -> list[PairData]:
   for value in dict.fromkeys(columns[language]):
     rows = [i for i, lang in enumerate(columns[language]) if lang == value]
     texts = [[columns[c][i] for i in rows] for c in pair]
-    one, _, other = str(value).partition('-')
+    one, _, other = str(value or '').partition('-')
     found.append(_pairs(name, (one, other), *texts, where=str(path)))
   return found
 
@@ -290,7 +291,7 @@ def similarities(name: str, path: epath.PathLike) -> list[PairData]:
       )
     if not _is_number(row[score]):
       raise ValueError(f'{path}, {place}: the score {row[score]!r} is no number')
-    language = next((str(row[key]) for key in _LANGUAGE if key in keys), '')
+    language = str(next((row[key] for key in _LANGUAGE if key in keys), None) or '')
     one, other, gold = groups.setdefault(language, ([], [], []))
     one.append(row[pair[0]])
     other.append(row[pair[1]])

@@ -45,6 +45,7 @@ VECTORS = '.vectors'
 QUERY_COLUMNS = ('query', 'anchor', 'question', 'inputs')
 POSITIVE_COLUMNS = ('positive', 'passage', 'positives', 'positive_passages', 'answer', 'targets')
 POSITIVE_ID_COLUMNS = ('positive_id', 'positive_ids', 'docid', 'doc_id', 'pid')
+_NO_ID = (None, '')  # as tables write that there is none
 _BLOCK = 1_024  # queries between two writes
 _NAMED = 5
 
@@ -149,24 +150,29 @@ def _pair(
     return f'has an empty {names[0]!r}, or one that is no text'
   entries = row[names[1]]
   entries = entries if isinstance(entries, list) else [entries]
-  texts, ids = [], []
+  texts: list[str] = []
+  ids: list[Any] = []
   for entry in entries:
     if isinstance(entry, Mapping):
-      own = next((entry[k] for k in ('docid', 'doc_id', 'id', '_id') if k in entry), None)
-      ids += [] if own is None else [str(own)]
+      ids += [next((entry[k] for k in ('docid', 'doc_id', 'id', '_id') if k in entry), None)]
       entry = ' '.join(filter(None, (entry.get('title'), entry.get('text'))))
     if not _is_text(entry):
       return f'has an empty {names[1]!r}, or one that is no text'
     texts.append(entry)
   if not texts:
     return f'has no text in {names[1]!r}'
+  for each in (text, *texts):
+    if problem := text_rows.problem_of(text_rows.TextRow('', '', each)):
+      return problem
   key = positive_id or next((name for name in POSITIVE_ID_COLUMNS if name in row), None)
   if key is not None:
     if key not in row:
       return f'has no column {key!r}'
-    ids += [str(i) for i in (row[key] if isinstance(row[key], list) else [row[key]])]
-  own_id = next((str(row[k]) for k in ('query_id', 'qid', 'id', '_id') if k in row), number)
-  return Pair(own_id, text, [*dict.fromkeys(texts)], [*dict.fromkeys(ids)])
+    ids += row[key] if isinstance(row[key], list) else [row[key]]
+  own_id = next((row[k] for k in ('query_id', 'qid', 'id', '_id') if k in row), None)
+  own_id = number if own_id in _NO_ID else str(own_id)
+  known = dict.fromkeys(str(i) for i in ids if i not in _NO_ID)
+  return Pair(own_id, text, [*dict.fromkeys(texts)], [*known])
 
 
 def _is_text(value: Any) -> bool:
@@ -199,7 +205,8 @@ def mine(
   """Writes a line for each query: `query_id`, `query`, `positives`, `negatives` with scores.
 
   A passage is no negative if its id is one of any positive of the query, or its text is one of
-  them. The score that counts is that of the positive's own text under the same model.
+  them, or the query itself. The score that counts is that of the positive's own text under the same
+  model.
 
   Args:
     encoder: the model.
@@ -314,7 +321,7 @@ class _Ids:
 
   def __init__(self, passages: vector_folder.VectorFolder, pairs: Sequence[Pair]):
     wanted = {own for pair in pairs for own in pair.positive_ids}
-    texts = {_key(text) for pair in pairs for text in pair.positives}
+    texts = {_key(text) for pair in pairs for text in (pair.query, *pair.positives)}
     self._ids, self._passages, self._pairs = passages.ids(), passages, pairs
     row_of: dict[str, int] = {}
     same: dict[bytes, list[int]] = {}

@@ -4,6 +4,7 @@ A dialogue before the answer becomes one prompt: a single message is the prompt 
 each has its speaker's name before it, and messages are separated by a blank line.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -79,6 +80,9 @@ def _judged_alone(prompt: Any, answer: Any, label: Any) -> Comparison:
   said = str(label).strip().lower()
   if said not in (*_GOOD, *_BAD):
     raise RowProblemError('wrong_columns', f'label {label!r} is none of {[*_GOOD, *_BAD]}')
+  if isinstance(answer, list):
+    *before, (_, answer) = _messages(answer, 'answer')
+    prompt = dialogue(before) if before else prompt
   inputs, answer = _text(prompt, 'prompt'), _text(answer, 'answer')
   return Comparison(inputs, answer, '') if said in _GOOD else Comparison(inputs, '', answer)
 
@@ -116,7 +120,8 @@ def _turns(text: Any, name: str) -> list[tuple[str, str]]:
 def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
   """Of a tree of Open Assistant: the best ranked answer to each message against each worse one.
 
-  Answers without a rank, and deleted ones, are left out; the dialogue up to them is the prompt.
+  Answers without a rank or a text, and deleted ones, are left out; the dialogue up to them is the
+  prompt.
 
   Raises:
     RowProblemError: bad_tree.
@@ -133,16 +138,34 @@ def of_oasst(tree: Mapping[str, Any]) -> Iterator[Comparison]:
         'bad_tree', f'message {message.get("message_id")!r} has no role or text'
       )
     path = (*before, (_SPEAKERS[role], text))
-    replies = [r for r in message.get('replies') or () if not r.get('deleted')]
+    replies = message.get('replies') or []
+    if not _are_objects(replies):
+      raise RowProblemError(
+        'bad_tree', f'the replies of {message.get("message_id")!r} are no list of messages'
+      )
+    replies = [r for r in replies if not r.get('deleted')]
     waiting += [(reply, path) for reply in reversed(replies)]
     ranked = sorted(
-      (r for r in replies if r.get('role') == 'assistant' and r.get('rank') is not None),
+      (r for r in replies if r.get('role') == 'assistant' and _is_ranked(r)),
       key=lambda r: r['rank'],
     )
     for worse in ranked[1:]:
-      texts = ranked[0].get('text'), worse.get('text')
-      if ranked[0]['rank'] < worse['rank'] and texts[0] != texts[1]:
+      texts = ranked[0]['text'], worse['text']
+      if ranked[0]['rank'] < worse['rank'] and texts[0].strip() != texts[1].strip():
         yield _checked(dialogue(path), *texts)
+
+
+def _is_ranked(message: Mapping[str, Any]) -> bool:
+  """Whether an answer can be compared: one that says nothing would cost its whole tree."""
+  text, rank = message.get('text'), message.get('rank')
+  if rank is not None and not isinstance(rank, int | float):
+    named = message.get('message_id')
+    raise RowProblemError('bad_tree', f'message {named!r} has the rank {rank!r}')
+  return rank is not None and isinstance(text, str) and bool(text.strip())
+
+
+def _are_objects(values: Any) -> bool:
+  return isinstance(values, list) and all(isinstance(value, Mapping) for value in values)
 
 
 def of_ultrafeedback(record: Mapping[str, Any]) -> Iterator[Comparison]:
@@ -158,13 +181,17 @@ def of_ultrafeedback(record: Mapping[str, Any]) -> Iterator[Comparison]:
   if 'completions' not in record:
     yield from of_table(record)
     return
+  if not _are_objects(record['completions']):
+    raise RowProblemError('wrong_columns', 'completions is no list of objects with a response')
   scored = []
   for completion in record['completions']:
-    score = completion.get('overall_score', completion.get('fine-grained_score'))
+    given = completion.get('overall_score', completion.get('fine-grained_score'))
     try:
-      scored.append((float(score), completion.get('response')))
+      score = float(given)
     except (TypeError, ValueError):
       continue  # 'N/A' in the release
+    if math.isfinite(score):
+      scored.append((score, completion.get('response')))
   if len(scored) < 2:
     return
   best, worst = (choose(scored, key=lambda x: x[0]) for choose in (max, min))
@@ -183,7 +210,7 @@ def of_verdict(record: Mapping[str, Any]) -> Iterator[Comparison]:
     raise RowProblemError(
       'wrong_columns', f'expected answer_a, answer_b and verdict, got {sorted(record)}'
     )
-  if verdict is None or '=' in verdict:
+  if verdict is None or (isinstance(verdict, str) and '=' in verdict):
     return
   answers = record['answer_a'], record['answer_b']
   if verdict not in ('A>>B', 'A>B', 'B>A', 'B>>A'):

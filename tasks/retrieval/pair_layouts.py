@@ -163,7 +163,8 @@ def of_passages(
     if not right:
       continue  # some of DPR's questions have no passage
     wrong = _texts(record.get(negatives), where, negatives)
-    yield from _each(where, str(record[query]), right[:1], wrong)
+    (asked, *_) = _texts(record[query], where, query) or ['']
+    yield from _each(where, asked, right[:1], wrong)
 
 
 def of_judgements(
@@ -181,7 +182,7 @@ def of_judgements(
     negatives: ids of texts that do not answer, by id of the query.
 
   Raises:
-    PairError: an id without a text, or a text that is right and hard negative at once.
+    PairError: an id without a text.
   """
   rows = list(judgements)
   right: dict[str, set[str]] = {}
@@ -199,9 +200,10 @@ def of_judgements(
       raise PairError(f'{where}: no query has the id {query!r}')
     if missing := [x for x in (target, *chosen[query]) if x not in found]:
       raise PairError(f'{where}: no text of the corpus has the id {missing[0]!r}')
-    yield TextPair(
-      where, queries[query], found[target], tuple(found[x] for x in chosen[query]), group=query
-    )
+    # A corpus may hold a right text once more, under an id that nobody judged.
+    texts_of_right = {found.get(x) for x in right[query]}
+    wrong = tuple(text for x in chosen[query] if (text := found[x]) not in texts_of_right)
+    yield TextPair(where, queries[query], found[target], wrong, group=query)
 
 
 def of_lines(rows: Iterable[tuple[str, str]]) -> Iterator[TextPair]:

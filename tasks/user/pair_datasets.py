@@ -172,7 +172,8 @@ def _negative_ids(dataset: Dataset, path: epath.Path, rows_of: RowsOf) -> dict[s
 
 
 def _id(record: Mapping[str, Any], where: str) -> str:
-  if (name := next((name for name in _IDS if name in record), None)) is None:
+  name = next((name for name in _IDS if record.get(name) not in (None, '')), None)
+  if name is None:
     raise PairError(f'{where}: no id among {sorted(record)}: expected one of {", ".join(_IDS)}')
   return str(record[name])
 

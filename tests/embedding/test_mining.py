@@ -20,6 +20,8 @@ def pairs(corpus_file):
   ]
   # Two positives, one known by its text alone: it is in the corpus under another id.
   found[3] = mining.Pair('q3', found[3].query, [rows[6]['text'], rows[7]['text']], ['d6'])
+  # A query that is a passage, and finds it first of all.
+  found[4] = mining.Pair('q4', rows[1]['text'], [rows[8]['text']], ['d8'])
   return found
 
 
@@ -57,7 +59,7 @@ def test_negatives_are_those_of_brute_force(encoder, pairs, corpus_file, mined):
     positive = min(encoder.vectors([f'passage: {t}' for t in pair.positives]) @ query)
     scores = corpus @ query
     order = np.argsort(-scores, kind='stable')
-    known = {*pair.positives}
+    known = {pair.query, *pair.positives}
     ranking = [i for i in order if rows[i]['_id'] not in pair.positive_ids]
     ranking = [i for i in ranking if texts[i] not in known][1:12]
     limit = 0.95 * positive if positive > 0 else positive
@@ -67,6 +69,17 @@ def test_negatives_are_those_of_brute_force(encoder, pairs, corpus_file, mined):
     assert record['negatives'] == [texts[int(own[1:])] for own in wanted]
     some += len(wanted) == 3
   assert some > 5
+
+
+def test_a_passage_that_is_the_query_is_no_negative(encoder, pairs, corpus_file, tmp_path):
+  everything = hard_negatives.Choice(count=500, range_max=500, max_share=None)
+  mine(encoder, pairs, corpus_file, tmp_path / 'all.jsonl', choice=everything)
+  found = [json.loads(line) for line in (tmp_path / 'all.jsonl').read_text().splitlines()]
+  texts = [json.loads(line)['text'] for line in corpus_file.read_text().splitlines()]
+  assert pairs[4].query in texts
+  for pair, record in zip(pairs, found, strict=True):
+    wanted = [text for text in texts if text not in {pair.query, *pair.positives}]
+    assert sorted(record['negatives']) == sorted(wanted)
 
 
 def test_what_goes_on_has_the_same_lines(encoder, pairs, corpus_file, mined, tmp_path):
@@ -107,6 +120,31 @@ def test_pairs_of_many_layouts(tmp_path):
     mining.Pair('7', 'a', ['x', 'z'], ['d1', 'd3']),
     mining.Pair('8', 'b', ['T y'], ['d2']),
   ]
+
+
+def test_ids_that_are_not_known_are_none(tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  rows = [
+    {'query_id': None, 'query': 'a', 'positive': 'x', 'positive_id': None},
+    {'query_id': '', 'query': 'b', 'positive': ['y', 'z'], 'positive_id': ['d1', None]},
+    {'query_id': None, 'query': 'c', 'positive': [{'docid': None, 'text': 'w'}]},
+  ]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  assert mining.read_pairs(path) == [
+    mining.Pair('0', 'a', ['x'], []),
+    mining.Pair('1', 'b', ['y', 'z'], ['d1']),
+    mining.Pair('2', 'c', ['w'], []),
+  ]
+
+
+def test_rows_that_are_no_text_are_left_out_whole(tmp_path, caplog):
+  path = tmp_path / 'pairs.jsonl'
+  rows = [('a\ud800', 'x'), ('b', 'y\ud800'), ('c', 'z')]
+  path.write_text(''.join(json.dumps({'query': q, 'positive': p}) + '\n' for q, p in rows))
+  with pytest.raises(ValueError, match='row 1 has half of a surrogate pair'):
+    mining.read_pairs(path)
+  assert mining.read_pairs(path, bad_rows='leave_out') == [mining.Pair('0', 'c', ['z'], [])]
+  assert '2 rows are left out' in caplog.text
 
 
 @pytest.mark.parametrize(

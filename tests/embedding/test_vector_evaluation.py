@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -134,6 +135,21 @@ def test_rows_of_translations_are_not_mixed_up(tmp_path, content, message):
   (tmp_path / 'x.jsonl').write_text(content)
   with pytest.raises(ValueError, match=message):
     eval_data.translations('x', tmp_path / 'x.jsonl')
+
+
+def test_what_is_null_is_no_id_and_no_language(beir, tmp_path):
+  folder = tmp_path / 'beir'
+  shutil.copytree(beir, folder)
+  (folder / 'qrels' / 'test.tsv').unlink()
+  row = {'query-id': 'q0', 'corpus-id': None, 'score': 1}
+  (folder / 'qrels' / 'test.jsonl').write_text(json.dumps(row) + '\n')
+  with pytest.raises(ValueError, match='row 1: expected a query, a passage'):
+    eval_data.search('x', folder)
+  row = {'sentence1': 'a', 'sentence2': 'b', 'lang': None, 'score': 1}
+  path = tmp_path / 'x.jsonl'
+  path.write_text(json.dumps(row) + '\n')
+  for found in (eval_data.similarities('x', path), eval_data.translations('x', path)):
+    assert [(pairs.subset, pairs.language) for pairs in found] == [('', '')]
 
 
 def test_a_number_among_the_texts_is_a_text(tmp_path):

@@ -36,6 +36,11 @@ def low_ids(prompts, answers):
   return [float(np.mean([token < 40 for token in row])) if row else 0.0 for row in ids]
 
 
+def all_the_same(prompts, answers):
+  del prompts
+  return [0.0] * len(answers)
+
+
 def test_the_baseline_of_an_answer_is_the_mean_of_the_others():
   rewards = jnp.asarray([[1.0, 2.0, 6.0], [3.0, 3.0, 3.0]])
   expected = [[1 - 4.0, 2 - 3.5, 6 - 1.5], [0, 0, 0]]
@@ -80,6 +85,22 @@ def test_a_reward_or_reference_that_cannot_be_had_is_refused_at_once():
     model(kl_weight=0.1, reference='adapter_off').check('cpu')
   with pytest.raises(ValueError, match='no reward'):
     model(source='tests.objectives.test_rloo:none', kl_weight=0.0).check('cpu')
+
+
+def test_no_answer_has_padding_in_it():
+  """Its likelihood could not be told: padding is neither scored nor looked at."""
+  objective = model(source='tests.objectives.test_rloo:all_the_same', kl_weight=0.0)
+  mesh = partitioning.one_device()
+  objective.check('cpu')
+  inputs = np.random.default_rng(0).integers(2, 96, (64, 5)).astype(np.int32)
+  batch = mesh.place({'inputs': inputs, 'example_weights': np.ones(64, np.float32)})
+  drawn = objective.draw(tiny.params(objective), batch, lambda: jax.random.key(0), mesh)
+  answers = np.asarray(drawn['answers'])
+  assert ((answers > 0).sum(-1) < 6).any()
+  for answer in answers.reshape(-1, 6):
+    length = (answer > 0).sum()
+    assert (answer[:length] > 0).all()
+    assert length == 6 or answer[length - 1] == objective.answer_end
 
 
 @pytest.fixture(scope='module')

@@ -54,7 +54,8 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
 
   Raises:
     FileNotFoundError: no safetensors, with the way out where there is a pickle.
-    ValueError: another sort of adapter, by name; tensors of no kernel of T5; or damage.
+    ValueError: another sort of adapter, by name; tensors of no kernel of T5, or of another rank
+      than the configuration's; or damage.
   """
   config = hf_files.read_json(folder / CONFIG)
   _check_sort(config, f'{folder}/{CONFIG}')
@@ -89,6 +90,13 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
   pairs = {}
   for module, found in halves.items():
     a, b = (lazy_arrays.transpose(found[half]) for half in 'AB')
+    told = _told(config, 'rank_pattern', module, config['r'])
+    if not told == a.shape[1] == b.shape[0]:
+      raise ValueError(
+        f'{folder}: {CONFIG} says rank {told}, and {module} has lora_A of rank {a.shape[1]} and '
+        f'lora_B of rank {b.shape[0]}: the two files are not of one adapter, and alpha / rank '
+        'would be another. Copy the folder again from its source'
+      )
     scale = _scale(config, module, a.shape[1])
     pairs[str(names.kernel_of_hf(module))] = adapters.Pair(a, b, scale)
   return adapters.Adapter(
@@ -136,13 +144,17 @@ def _base_parameter(name: str) -> tuple[str, bool] | None:
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-  """alpha / rank as PEFT has it, patterns of single modules first."""
-  alpha = config['lora_alpha']
-  for pattern, value in (config.get('alpha_pattern') or {}).items():
-    if re.match(rf'(.*\.)?({pattern})$', module):
-      alpha = value
-      break
+  """alpha / rank as PEFT has it."""
+  alpha = _told(config, 'alpha_pattern', module, config['lora_alpha'])
   return float(alpha) / (math.sqrt(rank) if config.get('use_rslora') else rank)
+
+
+def _told(config: Mapping[str, Any], patterns: str, module: str, usual: Any) -> Any:
+  """What is said of a module: patterns of single modules first."""
+  for pattern, value in (config.get(patterns) or {}).items():
+    if re.match(rf'(.*\.)?({pattern})$', module):
+      return value
+  return usual
 
 
 # Writing ------------------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ def test_what_peft_writes_is_read_with_the_same_logits(base, tmp_path, options):
     ({'modules_to_save': ['lm_head']}, 'modules_to_save'),
     ({'init_lora_weights': 'pissa'}, "init_lora_weights 'pissa'"),
     ({'lora_alpha': 'much'}, 'r and lora_alpha must be numbers'),
+    ({'r': 2}, r'says rank 2, and .* has lora_A of rank 3 and lora_B of rank 3'),
+    ({'rank_pattern': {'q': 4}}, r'says rank 4, and .*\.q has'),
   ],
 )
 def test_other_sorts_of_adapters_are_refused_by_name(base, tmp_path, changes, message):

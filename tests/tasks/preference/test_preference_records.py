@@ -13,6 +13,10 @@ from aya_train.tasks.preference.preference_records import Comparison
 SHARED = pathlib.Path(__file__).parents[3] / '../shared/data'
 
 
+ASKED = {'role': 'prompter', 'text': 'q'}
+RANKED = {'role': 'assistant', 'text': 'a', 'rank': 0}
+
+
 def of(form, record):
   return list(preference_records.READERS[form](record))
 
@@ -45,6 +49,10 @@ def test_answers_that_are_lists_of_messages():
     'rejected': [{'role': 'assistant', 'content': 'r'}],
   }
   assert of('table', row) == [Comparison('q', 'c', 'r')]
+  row = {'prompt': messages('q'), 'completion': messages('q', 'a')[1:], 'label': False}
+  assert of('table', row) == [Comparison('q', '', 'a')]
+  row = {'completion': messages('q', 'a', 'q2', 'b'), 'label': True}
+  assert of('table', row) == [Comparison('User: q\n\nAssistant: a\n\nUser: q2', 'b', '')]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,11 @@ def test_answers_that_are_lists_of_messages():
     ('table', {'chosen': messages('q', 'c'), 'rejected': messages('x', 'r')}, 'differ before'),
     ('hh_rlhf', {'chosen': 'no turns', 'rejected': 'no turns'}, 'does not end with an answer'),
     ('oasst', {'tree': 1}, 'expected a tree'),
+    ('oasst', {'prompt': {**ASKED, 'replies': ['x']}}, 'replies of .* are no list of messages'),
+    ('oasst', {'prompt': {**ASKED, 'replies': [RANKED, RANKED | {'rank': '1'}]}}, "rank '1'"),
+    ('ultrafeedback', {'instruction': 'p', 'completions': None}, 'completions is no list'),
+    ('ultrafeedback', {'instruction': 'p', 'completions': ['x']}, 'completions is no list'),
+    ('verdicts', {'answer_a': 'a', 'answer_b': 'b', 'verdict': 1}, 'verdict 1'),
     ('verdicts', {'inputs': 'p'}, 'expected answer_a'),
   ],
 )
@@ -82,7 +95,7 @@ def test_verdicts_are_about_the_systems_and_ties_say_nothing():
 
 
 def test_ultrafeedback_takes_the_best_and_the_worst_by_score():
-  scores = {'x': 3.0, 'y': 8.5, 'z': 'N/A', 'w': 1.0}
+  scores = {'x': 3.0, 'y': 8.5, 'z': 'N/A', 'w': 1.0, 'v': 'nan', 'u': float('inf')}
   completions = [{'response': k, 'overall_score': v} for k, v in scores.items()]
   record = {'instruction': 'p', 'completions': completions}
   assert of('ultrafeedback', record) == [Comparison('p', 'y', 'w')]
@@ -103,6 +116,8 @@ def test_oasst_takes_the_best_ranked_answer_against_each_worse_one():
         reply('a', 1),
         reply('b', 0, replies=[deep]),
         reply('c', 2),
+        reply('b ', 2),  # says the same, and an empty one says nothing: no comparison with either
+        reply(' ', 2),
         reply('gone', 3, deleted=True),
         reply('unranked', None),
       ],

@@ -62,6 +62,10 @@ def test_passages_of_dpr_and_tevatron():
     rows(dpr, empty), 'question', 'positive_ctxs', 'hard_negative_ctxs'
   )
   assert texts(one) == texts(other) == [('q', 'T p', ('n',))]
+  unasked = rows({**tevatron, 'query': None})
+  nothing = pair_layouts.of_passages(unasked, 'query', 'positive_passages', 'negative_passages')
+  with pytest.raises(PairError, match='empty'):
+    list(text_pairs.checked(nothing))
 
 
 def test_judgements_are_joined_by_id_and_no_right_text_is_a_negative():
@@ -76,6 +80,9 @@ def test_judgements_are_joined_by_id_and_no_right_text_is_a_negative():
   found = list(pair_layouts.of_judgements(judgements, {'a': 'q'}, of, {'a': ['2', '3']}))
   assert texts(found) == [('q', 'one', ('three',)), ('q', 'two', ('three',))]
   assert asked == [{'1', '2', '3'}]
+  corpus['5'] = 'two'  # a right text once more
+  found = list(pair_layouts.of_judgements(judgements, {'a': 'q'}, of, {'a': ['5', '3']}))
+  assert texts(found) == [('q', 'one', ('three',)), ('q', 'two', ('three',))]
   with pytest.raises(PairError, match="f line 1: no query has the id 'b'"):
     list(pair_layouts.of_judgements([('f line 1', 'b', '1')], {}, of, {}))
   with pytest.raises(PairError, match="f line 1: no text of the corpus has the id '9'"):

@@ -153,8 +153,8 @@ def test_rows_that_are_no_text_are_left_out_whole(tmp_path, caplog):
     ({'query': ' ', 'positive': 'x'}, "row 1 has an empty 'query'"),
     ({'query': 'a', 'positive': []}, "row 1 has no text in 'positive'"),
     ({'query': 'a', 'positive': ''}, "row 1 has an empty 'positive'"),
-    ({'query': '\ud83d', 'positive': 'x'}, "row 1 has an empty 'query', or one that is no text"),
-    ({'query': 'a', 'positive': '\ud83d'}, "row 1 has an empty 'positive', or one that is no text"),
+    ({'query': '\ud83d', 'positive': 'x'}, 'row 1 has half of a surrogate pair'),
+    ({'query': 'a', 'positive': '\ud83d'}, 'row 1 has half of a surrogate pair'),
     ({'q': 'a'}, r'row 1 has no column of .*--query_column names another'),
   ],
 )

@@ -155,8 +155,9 @@ def _cast(tree: Any, abstract: Any) -> Any:
   def one(x: Any, leaf: Any) -> Any:
     if x.dtype == leaf.dtype:
       return x
-    found = x.astype(leaf.dtype).block_until_ready()
-    x.delete()  # so that a tree of half the size takes no more memory
+    found = jax.block_until_ready(x.astype(leaf.dtype))
+    if isinstance(x, jax.Array):
+      x.delete()  # so that a tree of half the size takes no more memory
     return found
 
   return jax.tree.map(one, tree, abstract)

@@ -40,7 +40,7 @@ setuptools.setup(
     'clu>=0.0.12,<0.1',
     'editdistance>=0.8,<1',
     'etils[epath]>=1.13,<2',  # older ones take a path that is not there for a file
-    'flax>=0.12.1,<0.13',
+    'flax>=0.12.2,<0.13',  # older ones cannot rematerialise with JAX 0.10
     'gin-config>=0.5,<0.6',
     'grain>=0.2.18,<0.3',
     'importlib_resources>=6,<8',  # TFDS builders need it and do not ask for it
@@ -81,7 +81,8 @@ setuptools.setup(
     'hf': ['aya-train[hf-files]', 'torch>=2.7,<3', 'transformers>=5.4,<6'],
     # Adapters, and weights under them in 4 and 8 bits.
     'lora': ['qwix>=0.1.8,<0.2'],
-    'quantised': ['ctranslate2>=4.6,<5', 'gguf>=0.17,<1'],
+    # The first that read umT5, and that write the decoder's number of layers.
+    'quantised': ['ctranslate2>=4.8.3,<5', 'gguf>=0.18,<1'],
     # Metrics of translation, summaries, words and languages.
     'eval': [
       'cld3-py>=3.1,<4',
@@ -103,7 +104,7 @@ setuptools.setup(
     # Translation: engine, tokenizers, splitters of sentences; languages are told by `eval`'s.
     'translate': [
       'cld3-py>=3.1,<4',
-      'ctranslate2>=4.8.1,<5',
+      'ctranslate2>=4.8.3,<5',
       'icu4py>=1.2,<2',
       'py3langid>=0.3,<0.5',
       'sacrebleu>=2.4,<3',

@@ -88,7 +88,17 @@ def of(error: BaseException) -> ErrorReport:
     return ErrorReport(hosts.describe_lost(error), 3)
   if isinstance(error, hosts.JoinError):
     return ErrorReport(_own_words(error), 3)
-  return ErrorReport(*_explained(error))
+  return ErrorReport(*_explained(_of_system(error)))
+
+
+def _of_system(error: BaseException) -> BaseException:
+  """The system's own error under copies of it, which gin raises without number and file name."""
+  while isinstance(error, OSError) and error.errno is None:
+    under = error.__context__
+    if not isinstance(under, OSError) or not str(error).startswith(str(under) + '\n'):
+      break
+    error = under
+  return error
 
 
 def _explained(error: BaseException) -> tuple[str, int, bool]:

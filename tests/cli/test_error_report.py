@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 
+import gin
 import pytest
 import tensorflow as tf
 
@@ -138,3 +139,23 @@ def test_pages_of_a_library_are_cut():
   error = of_module('tensorflow.python', 'NotFoundError')('line\n' * 1000)
   text = error_report.of(error).text
   assert len(text) < 800 and text.endswith('(--debug shows all)')
+
+
+@gin.configurable(module='tests')
+def fails_in_gin(error):
+  raise error
+
+
+@pytest.mark.parametrize(
+  ('number', 'told'),
+  [
+    (errno.ENOSPC, 'the disk that /x/y is on is full'),
+    (errno.EACCES, '/x/y may not be read or written by this user'),
+    (errno.ENOENT, '/x/y is not there'),
+  ],
+)
+def test_errors_of_files_are_told_alike_inside_gin(monkeypatch, number, told):
+  monkeypatch.setattr(user_code, 'raised_here', lambda error: True)
+  with pytest.raises(OSError) as caught:
+    fails_in_gin(OSError(number, os.strerror(number), '/x/y'))
+  assert told in error_report.of(caught.value).text

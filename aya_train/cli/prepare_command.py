@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from aya_train.cli import gin_args, number_args
 
 if TYPE_CHECKING:
   from aya_train.data import prepare
+
+_OF_FILES = (
+  'data_dir',
+  'output_dir',
+  'revision',
+  'languages',
+  'beam_runner',
+  'beam_options',
+  'xp3x_templates',
+)
+"""Options that say how released files are read and where their data sets go."""
 
 SUMMARY = 'build data sets; with gin files, tokenise their mixture'
 
@@ -56,11 +68,24 @@ def run(args: argparse.Namespace) -> None:
   gin_args.import_tasks('aya_train.tasks')
   from aya_train.data import prepare
 
+  _refuse_what_does_not_count(args, prepare.GENERATED)
   settings = _settings(args)
   if args.gin_file:
     _prepare_recipe(args, settings)
   else:
     prepare.build_sources(args.source, settings)
+
+
+def _refuse_what_does_not_count(args: argparse.Namespace, generated: Container[str]) -> None:
+  if not all(name in generated for name in args.source):
+    return
+  names = _OF_FILES if args.gin_file else (*_OF_FILES, 'num_shards')
+  if given := [f'--{name}' for name in names if getattr(args, name)]:
+    made = ' '.join(args.source) or 'a recipe'
+    raise ValueError(
+      f'{", ".join(given)}: counts for sources that are read from files, and not for {made}. What '
+      'is made goes to the cache, which AYA_TRAIN_CACHE names, and tokens to the macro PREPARED_DIR'
+    )
 
 
 def _prepare_recipe(args: argparse.Namespace, settings: prepare.PrepareSettings) -> None:

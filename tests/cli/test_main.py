@@ -136,6 +136,9 @@ def test_debug_shows_the_traceback(capsys):
     (['convert', 'nowhere', 'dst'], 'no checkpoint at nowhere'),
     (['prepare', 'clrd'], "unknown sources ['clrd']"),
     (['prepare'], 'prepare what?'),
+    (['prepare', 'cldr', '--output_dir=x'], '--output_dir: counts for sources that are read from'),
+    (['prepare', 'cldr', '--num_shards=2', '--languages=yor'], '--languages, --num_shards: counts'),
+    (['prepare', '--gin_file=recipes/eval.gin', '--revision=x'], '--revision: counts for'),
     (
       ['prepare', '--gin_file=recipes/eval.gin', '--gin.MIXTURE_OR_TASK_NAME="cldr"'],
       'no gin file given configures aya_train.train_loop.train',

@@ -23,7 +23,7 @@ from aya_train import (
   stopping,
   watchdog,
 )
-from aya_train.checkpoint import answering, checkpoint_identity, formats
+from aya_train.checkpoint import answering, checkpoint_identity, formats, reading
 from aya_train.data import feature_converters
 from aya_train.evaluation import missing_tasks
 from aya_train.objectives import objective, seq2seq
@@ -120,7 +120,7 @@ def infer(
   model.check_vocabulary()
   feature_converters.check_lengths(task_feature_lengths, ('inputs', 'targets'))
   source = formats.detect(checkpoint_path, base_checkpoint_path)
-  formats.check(source, objective.parameter_axes(model)[0], model)
+  reading.check(source, objective.parameter_axes(model)[0], model)
   trained, model = model, answering.adapted(model, source, decoding=decode_as_checkpoint)
   length = model.max_new_tokens or task_feature_lengths['targets']
   decode_fn, decoding = answer_batches.sampler(model.decode_fn, num_samples, length)
@@ -165,7 +165,7 @@ def infer(
       logger.info('%s: all %d answers are there already', output_file, len(questions))
       file.finish()
       return epath.Path(output_file)
-    params = formats.read_for(trained, partitioner, source, parameter_dtype)
+    params = reading.read_for(trained, partitioner, source, parameter_dtype)
     tokens = [question.tokens for question in questions]
     todo = [i for i in range(len(questions)) if i not in file.done]
     progress = batch_progress.BatchProgress('answers', len(questions), len(file.done))

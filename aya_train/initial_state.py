@@ -13,7 +13,7 @@ import optax
 from flax import traverse_util
 
 from aya_train import partitioning, train_state
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import formats, reading
 from aya_train.objectives import objective
 
 logger = logging.getLogger(__name__)
@@ -43,13 +43,13 @@ def create(
     return _state_of_parts(model, tx, partitioner, abstract, seed, source)
   if model.adapter is not None:
     return _adapted_state(model, tx, partitioner, abstract, seed, source)
-  params, step = formats.read(source, abstract.params, model.config)
+  params, step = reading.read(source, abstract.params, model.config)
   create_from = functools.partial(train_state.create, tx=tx, step=step)
   create_state = partitioner.jit(
     lambda params, seed: create_from(params, seed=seed), out_shardings=shardings
   )
   state = create_state(params, jnp.uint32(seed))
-  opt_state = formats.read_optimizer_state(source, abstract, model.config)
+  opt_state = reading.read_optimizer_state(source, abstract, model.config)
   if opt_state is None:
     logger.info('%s: weights of step %d; the optimizer starts afresh', source.path, step)
     return state
@@ -66,7 +66,7 @@ def _state_of_parts(
   source: formats.Detected,
 ) -> train_state.TrainState:
   """A state at step 0: what a checkpoint has of the model, and the model's own parts at random."""
-  found = traverse_util.flatten_dict(formats.read_parts(source, abstract.params, model), sep='/')
+  found = traverse_util.flatten_dict(reading.read_parts(source, abstract.params, model), sep='/')
 
   def joined(found: dict[str, jax.Array], seed: jax.Array) -> train_state.TrainState:
     fresh = nn.unbox(model.initial_variables(jax.random.key(seed)))
@@ -94,8 +94,8 @@ def _adapted_state(
   source: formats.Detected,
 ) -> train_state.TrainState:
   """A state with the adapter of a checkpoint, or one that changes nothing yet, and its base."""
-  frozen = formats.read_frozen(source, abstract.frozen, model.config)
-  adapter = formats.read_adapter(source, abstract.params, model, jax.random.key(seed))
+  frozen = reading.read_frozen(source, abstract.frozen, model.config)
+  adapter = reading.read_adapter(source, abstract.params, model, jax.random.key(seed))
   step = formats.open_checkpoint(source).step
   state = partitioner.jit(
     lambda params, seed: train_state.create(params, tx, seed=seed, step=step),

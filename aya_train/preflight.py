@@ -21,6 +21,7 @@ from aya_train.checkpoint import (
   checkpoint_room,
   formats,
   manager,
+  reading,
 )
 from aya_train.data import batching, mixing, reference_scores, task_registry
 from aya_train.evaluation import eval_decoder, infer_eval, infer_evaluator, missing_tasks
@@ -52,7 +53,7 @@ def check_start(
       answers with other tokens than training does.
   """
   source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
-  step = formats.check(source, abstract_params, model)
+  step = reading.check(source, abstract_params, model)
   if model.config is not None and model.is_whole:
     answering.check_plain(source, 'training')
   return source, step
@@ -140,7 +141,7 @@ def check_base(
     named = base_checkpoint_path or initial_checkpoint_path
     path = named if named and epath.Path(named).exists() else begun['path']
     source = formats.base_of(formats.detect(path))
-    formats.check(source, abstract_params, model)
+    reading.check(source, abstract_params, model)
   identity = hosts.first_says(checkpoint_identity.of(source.path))
   if begun and begun['identity'] != identity:
     formats.check_identity(source, begun['identity'], "the adapter of this run's MODEL_DIR")

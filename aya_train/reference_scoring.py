@@ -22,7 +22,7 @@ from aya_train import (
   stopping,
   watchdog,
 )
-from aya_train.checkpoint import checkpoint_identity, formats
+from aya_train.checkpoint import checkpoint_identity, formats, reading
 from aya_train.data import (
   batching,
   feature_converters,
@@ -85,7 +85,7 @@ def score(
   partitioner.check_batch_size(size, name=name)
   model.check(partitioner.mesh.devices.flat[0].platform)
   source = formats.detect(checkpoint_path)
-  step = formats.check(source, objective.parameter_axes(model)[0], model)
+  step = reading.check(source, objective.parameter_axes(model)[0], model)
   identity = ''
   with hosts.together():
     if hosts.is_first():
@@ -122,7 +122,7 @@ def score(
     return 0
   root = batching.prepared_root(train_dataset_cfg.prepared_dir)
   with stopping.stop_on_signal() as stop, lease.held(root / 'scoring', 'PREPARED_DIR', 'score'):
-    params = formats.read_for(model, partitioner, source)
+    params = reading.read_for(model, partitioner, source)
     started = time.monotonic()
     with watchdog.phase('scoring'):
       count = sum(work.score(name, task, lengths, params, stop) for name, task, lengths in todo)

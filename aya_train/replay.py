@@ -26,7 +26,7 @@ from aya_train import (
   train_state,
   train_step,
 )
-from aya_train.checkpoint import digests, formats, manager
+from aya_train.checkpoint import digests, manager, reading
 from aya_train.data import batching
 from aya_train.objectives import objective
 
@@ -133,7 +133,7 @@ def replay(
       assert checkpoints is not None
       state = checkpoints.restore(abstract, iterator, before)
       if base is not None:
-        frozen = formats.read_frozen(base.source, abstract.frozen, model.config)
+        frozen = reading.read_frozen(base.source, abstract.frozen, model.config)
         state = dataclasses.replace(state, frozen=frozen)
     else:
       iterator.set_state(beginning)

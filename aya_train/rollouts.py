@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aya_train import decoding, hosts, partitioning, reward_sources
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import formats, reading
 from aya_train.models import lora, network
 from aya_train.objectives import objective, reward, rloo
 
@@ -77,7 +77,7 @@ class Rollouts:
 
   def _checked(self, path: str | None, model: objective.Objective) -> formats.Detected:
     source = formats.detect(path or '')
-    formats.check(source, objective.parameter_axes(model)[0], model)
+    reading.check(source, objective.parameter_axes(model)[0], model)
     return source
 
   def draw(
@@ -100,7 +100,7 @@ class Rollouts:
     elif model.kl_weight and self._reference is not None:
       if self._reference_params is None:
         source = self._checked(self._reference, _plain(model))
-        self._reference_params = formats.read_for(_plain(model), partitioner, source)
+        self._reference_params = reading.read_for(_plain(model), partitioner, source)
       base, of_base = self._reference_params, 'reference'
     else:
       base, of_base = None, ''
@@ -184,7 +184,7 @@ class Rollouts:
       assert self._reward_model is not None
       if self._reward_params is None:
         source = self._checked(self._source, self._reward_model)
-        self._reward_params = formats.read_for(self._reward_model, partitioner, source)
+        self._reward_params = reading.read_for(self._reward_model, partitioner, source)
       return self._compiled('reward', model, partitioner)(
         self._reward_params, batch['inputs'], answers
       )

@@ -28,7 +28,7 @@ from aya_train import (
   training_progress,
   watchdog,
 )
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import manager, reading
 from aya_train.data import batching, task_registry
 from aya_train.evaluation import eval_decoder, evaluation, infer_eval, run_evaluations
 from aya_train.objectives import objective
@@ -225,7 +225,7 @@ def train(
       if restored is not None:
         state = restored
         if base is not None:
-          frozen = formats.read_frozen(base.source, abstract.frozen, model.config)
+          frozen = reading.read_frozen(base.source, abstract.frozen, model.config)
           state = dataclasses.replace(state, frozen=frozen)
         logger.info('continuing from step %d in %s', int(state.step), model_dir)
       else:

@@ -55,7 +55,7 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: i
 
   task_registration.put_off()  # as `infer` does
   from aya_train import hf_beams, partitioning
-  from aya_train.checkpoint import formats
+  from aya_train.checkpoint import formats, reading
   from aya_train.models import network, t5_config
   from aya_train.objectives import seq2seq
 
@@ -69,7 +69,7 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: i
   vocabulary = train_step.Ids(config.vocab_size)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   partitioner = partitioning.one_device()
-  params = formats.read_for(model, partitioner, formats.detect(folder), dtype)
+  params = reading.read_for(model, partitioner, formats.detect(folder), dtype)
   search = functools.partial(hf_beams.hf_beam_search, num_decodes=beams)  # one is greedy
   step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens, decode_fn=search))
   given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}

@@ -5,7 +5,7 @@ import pytest
 import seqio
 
 from aya_train import ct2_answers, ct2_library, model_answers, partitioning
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import formats, reading
 from aya_train.checkpoint.hf import hf_export
 from aya_train.models import network
 from aya_train.objectives import seq2seq
@@ -26,7 +26,7 @@ def both(vocabulary_file, tmp_path_factory):
   vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_file))
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   ours = model_answers.ModelAnswers(model, partitioning.one_device(), 3, seed=0)
-  ours.params = formats.read_for(model, partitioning.one_device(), formats.detect(hf))
+  ours.params = reading.read_for(model, partitioning.one_device(), formats.detect(hf))
   return ours, ct2, vocabulary
 
 

@@ -9,7 +9,7 @@ import pytest
 import seqio
 
 from aya_train import decoding, hf_beams, partitioning
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import formats, reading
 from aya_train.models import network
 from aya_train.objectives import seq2seq
 from tests.checkpoint.hf import transformers_folder
@@ -31,7 +31,7 @@ class Pair:
     config = formats.open_checkpoint(source).config
     vocabulary = seqio.PassThroughVocabulary(96, eos_id=1)
     self.ours = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-    self.params = formats.read_for(self.ours, partitioning.one_device(), source)
+    self.params = reading.read_for(self.ours, partitioning.one_device(), source)
     rng = np.random.default_rng(0)
     self.inputs = rng.integers(2, 96, (8, WIDTH)).astype(np.int32)
     for row, length in enumerate(rng.integers(1, WIDTH, 8)):

@@ -20,7 +20,7 @@ from aya_train import (
   partitioning,
   stopping,
 )
-from aya_train.checkpoint import formats
+from aya_train.checkpoint import formats, reading
 from aya_train.data import feature_converters
 from tests import seqio_tasks, tiny
 
@@ -48,8 +48,8 @@ def infer(tiny_model, tmp_path, monkeypatch):
     'detect',
     lambda path, base=None: formats.Detected(epath.Path(tmp_path / 'weights'), formats.Format.T5X),
   )
-  monkeypatch.setattr(formats, 'check', lambda *args: None)
-  monkeypatch.setattr(formats, 'read_for', lambda *args: params)
+  monkeypatch.setattr(reading, 'check', lambda *args: None)
+  monkeypatch.setattr(reading, 'read_for', lambda *args: params)
 
   def run(name='a.jsonl', decode_fn=None, decoded=False, **options):
     if not decoded:
@@ -126,7 +126,7 @@ def test_samples_are_the_same_for_every_device_and_number(infer):
 def test_nothing_is_decoded_twice(infer, monkeypatch, caplog):
   caplog.set_level(logging.INFO)
   infer()
-  monkeypatch.setattr(formats, 'read_for', None)
+  monkeypatch.setattr(reading, 'read_for', None)
   assert len(infer(batch_size=2)) == 9
   assert 'all 9 answers are there already' in caplog.text
 
@@ -222,7 +222,7 @@ def test_long_prompts_are_cut_and_counted(infer, caplog):
 def test_what_cannot_be_is_refused_before_weights_are_read(
   infer, monkeypatch, decode_fn, options, message
 ):
-  monkeypatch.setattr(formats, 'read_for', None)
+  monkeypatch.setattr(reading, 'read_for', None)
   with pytest.raises(ValueError, match=message):
     infer(decode_fn=decode_fn, **options)
 

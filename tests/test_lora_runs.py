@@ -8,7 +8,7 @@ import pytest
 import seqio
 
 from aya_train import optimizer, partitioning, train_loop
-from aya_train.checkpoint import adapters, convert, formats, manager
+from aya_train.checkpoint import adapters, convert, formats, manager, reading
 from aya_train.models import lora
 from tests import test_train_loop as loop
 from tests import tiny
@@ -80,18 +80,18 @@ def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of
   model = adapted(tmp_path / 'a', prepared_dir, base)['model']
   wanted = model.score_batch(straight.all_params, rows)
   for each in (plain, model):
-    found = each.score_batch(formats.read_for(each, one, source), rows)
+    found = each.score_batch(reading.read_for(each, one, source), rows)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
   convert.convert(tmp_path / 'a', tmp_path / 'merged', to='native')
-  merged = formats.read_for(plain, one, formats.detect(tmp_path / 'merged'))
+  merged = reading.read_for(plain, one, formats.detect(tmp_path / 'merged'))
   np.testing.assert_allclose(plain.score_batch(merged, rows), wanted, rtol=1e-5)
 
   # A new run may begin with the adapter of another, of more rank, and computes the same then.
   larger = adapted(tmp_path / 'c', prepared_dir, tmp_path / 'a', rank=3)['model']
-  params = formats.read_for(larger, one, source)
+  params = reading.read_for(larger, one, source)
   np.testing.assert_allclose(larger.score_batch(params, rows), wanted, rtol=1e-5)
   with pytest.raises(ValueError, match=r'has rank 2 on .*: bind LORA_RANK'):
-    formats.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
+    reading.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
 
 
 @pytest.mark.heavy

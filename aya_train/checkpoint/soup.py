@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aya_train.checkpoint import contents, formats, native, restoration
+from aya_train.checkpoint import contents, formats, native, reading, restoration
 from aya_train.checkpoint.arrays import blocks, lazy_arrays
 
 
@@ -91,7 +91,7 @@ def check_vocabularies(sources: Sequence[formats.Detected]) -> None:
   Raises:
     ValueError: naming two of them.
   """
-  said = {s.path: formats.stored_vocabulary(s).fingerprint for s in sources}
+  said = {s.path: reading.stored_vocabulary(s).fingerprint for s in sources}
   known = {path: print_ for path, print_ in said.items() if print_ is not None}
   if len({*known.values()}) > 1:
     (one, first), *rest = known.items()

@@ -310,7 +310,7 @@ class _Checkpoint:
 
   def __init__(self, path: str, model: objective.Objective, base: str | None, parameter_dtype: str):
     """Refuses what the model cannot answer with; no array is read."""
-    from aya_train.checkpoint import answering, formats
+    from aya_train.checkpoint import answering, formats, reading
 
     self._model, self._dtype = model, parameter_dtype
     self.source: Any = None
@@ -321,7 +321,7 @@ class _Checkpoint:
       return
     self.source = formats.detect(path, base)
     self._path = self.source.path
-    self.step = formats.check(self.source, objective.parameter_axes(model)[0], model)
+    self.step = reading.check(self.source, objective.parameter_axes(model)[0], model)
     if model.config is not None:
       answering.check_plain(self.source, 'an evaluation')
 
@@ -340,11 +340,11 @@ class _Checkpoint:
     )
 
   def params(self, partitioner: partitioning.Partitioner) -> Any:
-    from aya_train.checkpoint import formats
+    from aya_train.checkpoint import reading
 
     if self.source is None:
       return None
-    return formats.read_for(self._model, partitioner, self.source, self._dtype)
+    return reading.read_for(self._model, partitioner, self.source, self._dtype)
 
   def evaluated(self, cfg: infer_eval.InferEvalConfig) -> eval_results.Evaluated:
     """As results.json says it."""

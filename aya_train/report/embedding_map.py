@@ -18,7 +18,7 @@ import seqio
 from flax import traverse_util
 
 from aya_train import partitioning
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import formats, manager, reading
 from aya_train.objectives import embedding, objective
 from aya_train.report import plots, run_record
 from aya_train.tasks.eval import generated_tasks
@@ -95,7 +95,7 @@ def of_run(run: run_record.Run) -> Map | None:
   model = embedding.from_metadata(metadata, vocabulary)
   length = run.macro('TASK_FEATURE_LENGTHS')['inputs']
   embed = functools.partial(_embed, model, length)
-  trained = formats.read_for(model, partitioning.one_device(), source)
+  trained = reading.read_for(model, partitioning.one_device(), source)
   vectors = _vectors(embed, trained, model, sides)
   after = [_accuracy(*pair) for pair in vectors]
   before: Sequence[float | None] = [None] * len(sides)
@@ -158,7 +158,7 @@ def _start(run: run_record.Run, model: embedding.EmbeddingModel) -> Any | None:
     abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings), abstract
     )
-    found = formats.read_parts(formats.detect(path), abstract, model)
+    found = reading.read_parts(formats.detect(path), abstract, model)
   except (ValueError, OSError) as error:
     logger.warning('the report compares with no untrained encoder: %s', error)
     return None

@@ -15,7 +15,7 @@ import seqio
 from etils import epath
 
 from aya_train import destinations, nonfinite_steps, partitioning, task_prompts
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import formats, manager, reading
 from aya_train.checkpoint.hf import hf_files
 from aya_train.data import pair_features
 from aya_train.evaluation import eval_answers
@@ -195,7 +195,7 @@ def _restore(run: run_record.Run, folder: epath.Path) -> tuple[seq2seq.EncoderDe
   dtype = run.macro('ACTIVATION_DTYPE') or 'float32'
   config = t5_config.T5Config(**metadata['architecture'], dtype=dtype)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
-  return model, formats.read_for(model, partitioning.one_device(), formats.detect(folder))
+  return model, reading.read_for(model, partitioning.one_device(), formats.detect(folder))
 
 
 def transformers_answers(

@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 from aya_train import inference, partitioning, preflight
-from aya_train.checkpoint import answering, convert, formats
+from aya_train.checkpoint import answering, convert, formats, reading
 from aya_train.models import network
 from aya_train.objectives import objective, seq2seq
 from tests.checkpoint.hf import transformers_folder
@@ -93,4 +93,4 @@ def test_a_network_of_the_same_shapes_and_another_function_is_refused(
     silu = convert.convert(silu, tmp_path / 'checkpoint_0', to=through, scan_layers=False)
   abstract, _ = objective.parameter_axes(wanted)
   with pytest.raises(ValueError, match=r"mlp_activations \['silu', 'linear'\], and the model"):
-    formats.check(formats.detect(silu), abstract, wanted)
+    reading.check(formats.detect(silu), abstract, wanted)

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from aya_train import initial_state, optimizer, partitioning, train_state
-from aya_train.checkpoint import contents, convert, formats, manager, native, soup
+from aya_train.checkpoint import contents, convert, formats, manager, native, reading, soup
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.objectives import embedding, objective
 from tests.checkpoint.t5x import random_leaves, t5x_bytes
@@ -77,7 +77,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize('config', layouts_of(CONFIG), ids=['scanned', 'unrolled'])
 def test_the_encoder_of_a_whole_network_is_taken(whole, config, projection):
   model = model_of(config, projection=projection)
-  found = flat(formats.read_parts(formats.detect(whole), shaped(model), model))
+  found = flat(reading.read_parts(formats.detect(whole), shaped(model), model))
   wanted = contents.relayout(
     formats.open_checkpoint(formats.detect(whole)).params,
     formats.open_checkpoint(formats.detect(whole)).config,
@@ -107,7 +107,7 @@ def test_a_run_begins_with_the_encoder_and_a_random_projection(whole):
 def test_a_run_of_an_encoder_goes_on_in_another(run):
   folder, params = run
   model = model_of(CONFIG, learned_temperature=True)
-  found = flat(formats.read_parts(formats.detect(folder), shaped(model), model))
+  found = flat(reading.read_parts(formats.detect(folder), shaped(model), model))
   assert {*found} == {*flat(shaped_zeros(model))}
   np.testing.assert_array_equal(found['projection/kernel'], params['projection']['kernel'])
   layer = params['encoder']['encoder']['mlp']['wo']['kernel']
@@ -122,10 +122,10 @@ def test_another_projection_or_network_is_refused(run, whole):
   source = formats.detect(run[0])
   for model in (model_of(projection=5), model_of(projection=None)):
     with pytest.raises(ValueError, match='PROJECTION'):
-      formats.read_parts(source, shaped(model), model)
+      reading.read_parts(source, shaped(model), model)
   wider = model_of(dataclasses.replace(CONFIG, mlp_dim=CONFIG.mlp_dim + 2))
   with pytest.raises(ValueError, match='does not fit the model'):
-    formats.read_parts(formats.detect(whole), shaped(wider), wider)
+    reading.read_parts(formats.detect(whole), shaped(wider), wider)
   with pytest.raises(ValueError, match='no T5 network'):
     formats.open_checkpoint(source)
 
@@ -153,7 +153,7 @@ def test_the_mean_of_encoders_is_an_encoder(tmp_path, run, whole):
   source = formats.detect(tmp_path / 'soup')
   assert native.is_encoder(source.path)
   model = model_of(SCANNED, learned_temperature=True)
-  found = flat(formats.read_parts(source, shaped(model), model))
+  found = flat(reading.read_parts(source, shaped(model), model))
   for name, x in flat(params).items():
     np.testing.assert_allclose(found[name], x, rtol=1e-6)
   with pytest.raises(ValueError, match='sentence encoders'):

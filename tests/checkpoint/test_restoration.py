@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aya_train import partitioning
-from aya_train.checkpoint import formats, restoration
+from aya_train.checkpoint import formats, reading, restoration
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import hf_export
 from aya_train.models import network
@@ -65,7 +65,7 @@ def test_parameters_are_read_in_their_dtype(monkeypatch, vocabulary_file, tmp_pa
   source = formats.detect(folder)
   try:
     for dtype in ('float32', 'bfloat16'):
-      found = formats.read_for(model, partitioning.one_device(), source, dtype)
+      found = reading.read_for(model, partitioning.one_device(), source, dtype)
       for name, value in params.items():
         leaf = found
         for key in name.split('/'):

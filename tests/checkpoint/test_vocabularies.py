@@ -3,7 +3,7 @@ import json
 import pytest
 import seqio
 
-from aya_train.checkpoint import formats, vocabularies
+from aya_train.checkpoint import formats, reading, vocabularies
 from aya_train.checkpoint.hf import hf_tokenizer
 from aya_train.data import fingerprints
 
@@ -39,11 +39,11 @@ def test_a_folder_of_other_pieces_is_refused(vocabulary_file, tmp_path):
   content = json.loads(path.read_text())
   source = formats.Detected(formats.epath.Path(tmp_path), formats.Format.HF)
   vocabulary = seqio.SentencePieceVocabulary(str(vocabulary_file), extra_ids=0)
-  formats.check_vocabulary(source, vocabulary)
+  reading.check_vocabulary(source, vocabulary)
   content['model']['vocab'].reverse()
   path.write_text(json.dumps(content))
   with pytest.raises(ValueError, match=r'belong to another vocabulary .*Bind VOCABULARY_FILE'):
-    formats.check_vocabulary(source, vocabulary)
+    reading.check_vocabulary(source, vocabulary)
   path.write_text('[]')
   with pytest.raises(ValueError, match='holds no pieces of a vocabulary'):
-    formats.check_vocabulary(source, vocabulary)
+    reading.check_vocabulary(source, vocabulary)

@@ -18,7 +18,7 @@ from aya_train import (
   reference_scoring,
   train_loop,
 )
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import formats, manager, reading
 from aya_train.data import batching, pair_features
 from aya_train.models import lora
 from aya_train.objectives import preference
@@ -220,7 +220,7 @@ def test_an_adapter_that_is_off_is_the_reference_that_was_scored(tmp_path, loss)
 
   # Two live models: what the policy and the base themselves say of the pairs.
   source = formats.detect(cfg.reference_checkpoint)
-  base = formats.read_for(plain, mesh(1), source)
+  base = reading.read_for(plain, mesh(1), source)
   batch = test_preference.padded_batch(test_preference.pairs(4, seed=9), test_preference.LENGTHS)
   model = dataclasses.replace(plain, module=module, reference='adapter_off')
   live = jax.jit(plain.score_pairs)(base, batch)

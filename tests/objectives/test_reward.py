@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aya_train import metric_writer, train_loop
-from aya_train.checkpoint import formats, manager
+from aya_train.checkpoint import formats, manager, reading
 from aya_train.data import batching, pair_features
 from aya_train.objectives import reward
 from tests import tiny
@@ -125,7 +125,7 @@ def test_accuracy_rises_a_resumed_run_is_the_same_and_its_checkpoint_scores_as_i
   resumed = run(model_dir=str(tmp_path / 'parts'), total_steps=12)
   jax.tree.map(np.testing.assert_array_equal, whole.params, resumed.params)
   objective = model()
-  read = formats.read_for(
+  read = reading.read_for(
     objective, settings['partitioner'], formats.detect(manager.find(tmp_path / 'whole'))
   )
   batch = padded_batch(test_preference.pairs(3, seed=4), LENGTHS)

@@ -1,8 +1,9 @@
-"""A source of SeqIO with one more split: slices of those that another source has.
+"""Sources of SeqIO that give slices of their splits.
 
 Apart from split_slices.py, which names and compares splits without SeqIO.
 """
 
+import abc
 import copy
 from collections.abc import Mapping
 
@@ -80,6 +81,64 @@ class SlicedSource(seqio.DataSource):
       found = rows if found is None else found.concatenate(rows)
     assert found is not None
     return found if shard_info is None else found.shard(shard_info.num_shards, shard_info.index)
+
+
+class SliceableSource(seqio.DataSource):
+  """A source that gives slices of its splits, too: what is asked for by SeqIO's words.
+
+  Attributes:
+    default_split: what `get_dataset` gives without one.
+  """
+
+  default_split = 'train'
+
+  @abc.abstractmethod
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
+  ) -> tf.data.Dataset:
+    """Rows of a whole split."""
+
+  @abc.abstractmethod
+  def whole_count(self, split: str) -> int:
+    """How many rows a whole split has."""
+
+  @abc.abstractmethod
+  def whole_shards(self, split: str) -> list[str]:
+    """What stands for the files of a whole split, in a fixed order."""
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return False
+
+  def get_dataset(
+    self,
+    split: str | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """As `whole_dataset`; slices come in the order of the rows, whatever `shuffle` says."""
+    del sequence_length, use_cached, num_epochs
+    split = self.default_split if split is None else split
+    if split_slices.is_sliced(split, self.splits):
+      return SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+    return self.whole_dataset(split, shuffle, seed, shard_info)
+
+  def num_input_examples(self, split: str) -> int:
+    """Rows of a split or of slices."""
+    if split_slices.is_sliced(split, self.splits):
+      return SlicedSource(self, split).num_input_examples(split) or 0
+    return self.whole_count(split)
+
+  def list_shards(self, split: str) -> list[str]:
+    """As `whole_shards`; slices are one."""
+    if split_slices.is_sliced(split, self.splits):
+      return SlicedSource(self, split).list_shards(split)
+    return self.whole_shards(split)
 
 
 def _read(source: seqio.DataSource, split: str, start: int, stop: int) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import catalog, features, sliced_source, split_slices
+from aya_train.tasks import catalog, features, sliced_source
 from aya_train.tasks.building import rows, source_builder
 from aya_train.tasks.languages import aya101
 
@@ -26,7 +26,7 @@ def parse_batch(
   return tf.io.parse_example(serialized, features_of)
 
 
-class BuiltSource(seqio.DataSource):
+class BuiltSource(sliced_source.SliceableSource):
   """Rows of a source's constituents, in all languages or in some.
 
   The data directory is `seqio.set_tfds_data_dir_override`'s, else `storage.tfds_dir()`, looked up
@@ -58,10 +58,6 @@ class BuiltSource(seqio.DataSource):
     self.codes = None if codes is None else tuple(codes)
     super().__init__(splits=tuple(self.split_map))
 
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
-
   def _data_dir(self) -> str | None:
     return seqio.LazyTfdsLoader(f'{self.source_name}:{self.version}').data_dir
 
@@ -91,10 +87,8 @@ class BuiltSource(seqio.DataSource):
       )
     return found
 
-  def list_shards(self, split: str) -> list[str]:
-    """Files of the split, in a fixed order; slices are one."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).list_shards(split)
+  def whole_shards(self, split: str) -> list[str]:
+    """Files of the split, in a fixed order."""
     return [
       path
       for constituent, name, lengths in self._read_from(split)
@@ -103,31 +97,18 @@ class BuiltSource(seqio.DataSource):
       )
     ]
 
-  def num_input_examples(self, split: str) -> int:
+  def whole_count(self, split: str) -> int:
     """Rows of the split."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return sum(sum(lengths) for _, _, lengths in self._read_from(split))
 
-  def get_dataset(
-    self,
-    split: str = 'train',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
   ) -> tf.data.Dataset:
-    """Rows of a split, or of slices of splits: scalar strings under `rows.COLUMNS`.
+    """Rows of a split: scalar strings under `rows.COLUMNS`.
 
     Without `shuffle` in the order of the files; with it many files are read in turns, in an order
     drawn from `seed`, since each holds a single language.
     """
-    del sequence_length, use_cached, num_epochs
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     shards = self.list_shards(split)
     if not shards:
       raise ValueError(

@@ -6,13 +6,12 @@ Tasks `cldr` (everything), `cldr.<ISO 639-3 code>` and `cldr_kind.<kind>`; mixtu
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import answer_kinds, features, sliced_source, source_tasks, split_slices
+from aya_train.tasks import answer_kinds, features, sliced_source, source_tasks
 from aya_train.tasks.cldr import cldr_builder, cldr_facts, cldr_rows, cldr_subjects
 from aya_train.tasks.metrics import exact_match
 
@@ -48,7 +47,7 @@ def _rows_where(batch: dict[str, tf.Tensor], column: str, value: str) -> dict[st
   return {name: tf.boolean_mask(column, keep) for name, column in batch.items()}
 
 
-class CldrSource(seqio.TfdsDataSource):
+class CldrSource(sliced_source.SliceableSource, seqio.TfdsDataSource):
   """Rows of the built set, all or those of one language or one kind.
 
   The data directory is `seqio.set_tfds_data_dir_override`'s, else `storage.tfds_dir()`, looked up
@@ -63,25 +62,13 @@ class CldrSource(seqio.TfdsDataSource):
   def _open(self) -> tuple[cldr_builder.CldrInstructions, dict[str, Any]]:
     return cldr_builder.open_built(self.tfds_dataset.data_dir)
 
-  def get_dataset(
-    self,
-    split: str | None = 'train',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
   ) -> tf.data.Dataset:
-    """Examples of a split, or of slices of splits: scalar strings under `cldr_rows.COLUMNS`.
+    """Examples of a split: scalar strings under `cldr_rows.COLUMNS`.
 
     A slice counts the rows of this language or kind.
     """
-    del sequence_length, use_cached, num_epochs
-    split = 'train' if split is None else split
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     del shuffle, seed  # a split is one file in TFDS's shuffled order; the task shuffles rows
     shards = self.list_shards(split)
     if shard_info is not None:
@@ -93,10 +80,8 @@ class CldrSource(seqio.TfdsDataSource):
       batches = batches.map(functools.partial(_rows_where, column=column, value=value))
     return batches.unbatch()
 
-  def num_input_examples(self, split: str) -> int:
+  def whole_count(self, split: str) -> int:
     """Rows of the split, counted when the set was built."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     counts = self._open()[1]['counts']
     return sum(
       rows[split]
@@ -105,10 +90,8 @@ class CldrSource(seqio.TfdsDataSource):
       if self._keep.items() <= {'language_code': language, 'kind': kind}.items()
     )
 
-  def list_shards(self, split: str) -> list[str]:
-    """Files of the split; slices are one."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).list_shards(split)
+  def whole_shards(self, split: str) -> list[str]:
+    """Files of the split."""
     builder, _ = self._open()
     return [info.filename for info in builder.info.splits[split].file_instructions]
 

@@ -14,7 +14,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from aya_train.tasks import features, sliced_source, split_slices
+from aya_train.tasks import features, sliced_source
 from aya_train.tasks.retrieval import text_pairs
 
 QUERY_PROMPT_ENV, PASSAGE_PROMPT_ENV = 'AYA_TRAIN_QUERY_PROMPT', 'AYA_TRAIN_PASSAGE_PROMPT'
@@ -50,7 +50,7 @@ def prompts() -> tuple[str, str]:
   return os.environ.get(QUERY_PROMPT_ENV, ''), os.environ.get(PASSAGE_PROMPT_ENV, '')
 
 
-class PairSource(seqio.DataSource):
+class PairSource(sliced_source.SliceableSource):
   """Pairs of texts, read at each use.
 
   Attributes:
@@ -81,10 +81,6 @@ class PairSource(seqio.DataSource):
     _sources.append(self)
     super().__init__(splits=tuple(splits))
 
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
-
   def pairs(self, split: str) -> Iterable[text_pairs.TextPair]:
     """Checked pairs without prompts.
 
@@ -96,21 +92,10 @@ class PairSource(seqio.DataSource):
       raise ValueError(f'{self.dataset_name!r} has no split {split!r}; it has {list(self.splits)}')
     return text_pairs.checked(self._read(split))
 
-  def get_dataset(
-    self,
-    split: str = 'train',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
   ) -> tf.data.Dataset:
-    """Texts of a split with their prompts, in the order of the files; of slices, theirs."""
-    del sequence_length, use_cached, num_epochs
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+    """Texts of a split with their prompts, in the order of the files."""
     if shard_info is not None and shard_info.num_shards > 1:
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     query, passage = self.prompts
@@ -130,16 +115,12 @@ class PairSource(seqio.DataSource):
       lambda: map(row, self.pairs(split)), output_signature=_SIGNATURE
     )
 
-  def num_input_examples(self, split: str) -> int:
+  def whole_count(self, split: str) -> int:
     """Pairs of the split; reads them."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return sum(1 for _ in self.pairs(split))
 
-  def list_shards(self, split: str) -> list[str]:
+  def whole_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [self.dataset_name]
 
 

@@ -22,7 +22,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train.tasks import eval_tasks, features, ranked_options, sliced_source, split_slices
+from aya_train.tasks import eval_tasks, features, ranked_options, sliced_source
 from aya_train.tasks.eval_tasks import EvalTask
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.metrics import references
@@ -47,8 +47,10 @@ _TASKS: dict[str, list[str]] = defaultdict(list)
 _MIXTURES: dict[str, list[str]] = defaultdict(list)
 
 
-class UserQuestions(seqio.DataSource):
+class UserQuestions(sliced_source.SliceableSource):
   """Rows of a user's data set as a benchmark asks them, read at each use."""
+
+  default_split = 'test'
 
   def __init__(self, dataset: Dataset, read: Reader, template: PromptTemplate | None, content: str):
     self.dataset = dataset
@@ -56,10 +58,6 @@ class UserQuestions(seqio.DataSource):
     self.template = template
     self.content = content
     super().__init__(splits=tuple(dataset.files))
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
 
   def rows(self, split: str) -> list[dict[str, Any]]:
     """Rows of `ranked_options.QUESTION` or of `GENERATED_FIELDS`.
@@ -71,21 +69,10 @@ class UserQuestions(seqio.DataSource):
     made = _ranked if self.dataset.rank else _generated
     return made(self.dataset, self.template, self.read(self.dataset, split))
 
-  def get_dataset(
-    self,
-    split: str = 'test',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
   ) -> tf.data.Dataset:
-    """Rows in the order of the files; of slices, theirs."""
-    del sequence_length, use_cached, num_epochs
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
+    """Rows in the order of the files."""
     found = self.rows(split)
     fields = ranked_options.QUESTION if self.dataset.rank else GENERATED_FIELDS
     dataset = tf.data.Dataset.from_generator(lambda: iter(found), output_signature=dict(fields))
@@ -94,20 +81,16 @@ class UserQuestions(seqio.DataSource):
       dataset = dataset.shard(shard_info.num_shards, shard_info.index)
     return dataset.shuffle(max(1, len(found)), seed=seed) if shuffle else dataset
 
-  def num_input_examples(self, split: str) -> int:
+  def whole_count(self, split: str) -> int:
     """Rows of the split; reads the files."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return len(self.rows(split))
 
   def paths(self, split: str) -> list[epath.Path]:
     """Files of a split; see `Dataset.paths`."""
     return self.dataset.paths(split)
 
-  def list_shards(self, split: str) -> list[str]:
+  def whole_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).list_shards(split)
     return [f'{self.dataset.name} ({len(self.dataset.paths(split))} files)']
 
 

@@ -21,7 +21,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train.tasks import sliced_source, source_tasks, split_slices
+from aya_train.tasks import sliced_source, source_tasks
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building.read_report import DamagedFileError, RowProblemError
@@ -206,16 +206,12 @@ def _row(
   return row
 
 
-class UserSource(seqio.DataSource):
+class UserSource(sliced_source.SliceableSource):
   """Rows of a user's data set, read and made instructions at each use."""
 
   def __init__(self, name: str, splits: Sequence[str] = ('train',)):
     self.dataset_name = name
     super().__init__(splits=tuple(splits))
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    return False
 
   def _dataset(self) -> Dataset:
     if (dataset := find(self.dataset_name)) is None:
@@ -225,24 +221,13 @@ class UserSource(seqio.DataSource):
       )
     return dataset
 
-  def get_dataset(
-    self,
-    split: str = 'train',
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    *,
-    sequence_length: Mapping[str, int] | None = None,
-    use_cached: bool = False,
-    num_epochs: int | None = 1,
+  def whole_dataset(
+    self, split: str, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo | None
   ) -> tf.data.Dataset:
-    """Scalar strings under `rows.COLUMNS`, in the order of the files; of slices, theirs.
+    """Scalar strings under `rows.COLUMNS`, in the order of the files.
 
     Of preferences under `preference_features.COLUMNS`.
     """
-    del sequence_length, use_cached, num_epochs
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).get_dataset(split, shuffle, seed, shard_info)
     if shard_info is not None and shard_info.num_shards > 1:
       raise ValueError(f'{self.dataset_name!r} is read as one shard')
     dataset = self._dataset()
@@ -253,10 +238,8 @@ class UserSource(seqio.DataSource):
       output_signature={name: tf.TensorSpec((), tf.string) for name in columns},
     )
 
-  def num_input_examples(self, split: str) -> int:
+  def whole_count(self, split: str) -> int:
     """Rows of the split; reads the files, and applies the templates, once a process."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).num_input_examples(split) or 0
     return _count(self._dataset_key(), split)
 
   def _dataset_key(self) -> str:
@@ -267,10 +250,8 @@ class UserSource(seqio.DataSource):
     """Files of a split; see `Dataset.paths`."""
     return self._dataset().paths(split)
 
-  def list_shards(self, split: str) -> list[str]:
+  def whole_shards(self, split: str) -> list[str]:
     """One shard, whatever the number of files."""
-    if split_slices.is_sliced(split, self.splits):
-      return sliced_source.SlicedSource(self, split).list_shards(split)
     dataset = self._dataset()
     return [f'{dataset.name} ({len(dataset.paths(split))} files)']
 

@@ -97,6 +97,19 @@ def test_a_reader_who_has_gone_ends_a_command_without_a_word():
   assert (child.wait(timeout=120), said) == (141, '')
 
 
+def run(code, folder):
+  """Python in a folder, whose modules come before all others."""
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': f'{folder}:{pathlib.Path.cwd()}'},
+  )
+
+
 @pytest.mark.parametrize('verbose', [True, False])
 def test_triton_goes_before_tensorflow_whose_lines_are_dropped(tmp_path, verbose):
   order = (
@@ -112,15 +125,7 @@ def test_triton_goes_before_tensorflow_whose_lines_are_dropped(tmp_path, verbose
     'assert type(tensorflow.__loader__).__name__ == "SourceFileLoader"\n'
     'assert tensorflow.__spec__.loader is tensorflow.__loader__\n'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-    cwd=tmp_path,
-    env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{pathlib.Path.cwd()}'},
-  )
+  done = run(code, tmp_path)
   assert (done.returncode, done.stderr) == (0, 'line line line ' if verbose else '')
   assert (tmp_path / 'order').read_text() == 'triton tensorflow tensorflow_text '
 
@@ -130,14 +135,7 @@ def test_where_tensorflow_cannot_be_imported_its_lines_are_shown(tmp_path):
     'import os\nos.write(2, b"why not")\nraise OSError("x")\n'
   )
   code = 'from aya_train.cli import libraries\nlibraries.quiet_tensorflow(False)\nimport tensorflow'
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-    env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{pathlib.Path.cwd()}'},
-  )
+  done = run(code, tmp_path)
   assert done.returncode == 1 and done.stderr.startswith('why not')
 
 

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from aya_train import decode_rows, decode_settings, logits_processors
+from aya_train import decode_rows, decode_settings, logits_processors, row_compaction
 
 Cache = decode_rows.Cache
 TokensToLogits = decode_rows.TokensToLogits
@@ -110,13 +110,12 @@ def temperature_sample(
     decode_rng = None  # greedy
   keys_N = None if decode_rng is None else _row_keys(decode_rng, row_ids, batch, num_decodes)
 
-  def not_done(state: _SampleState) -> jax.Array:
-    return (state.position < max_decode_length) & ~jnp.all(state.ended_N)
+  def is_open(state: _SampleState) -> jax.Array:
+    ended_BK = state.ended_N.reshape(-1, num_decodes)
+    return (state.position < max_decode_length) & ~jnp.all(ended_BK, axis=1)
 
-  def step(state: _SampleState) -> _SampleState:
-    logits_NV, cache = decode_rows.next_logits(
-      tokens_to_logits, state.last_N, state.position, state.cache
-    )
+  def step(model: TokensToLogits, state: _SampleState) -> _SampleState:
+    logits_NV, cache = decode_rows.next_logits(model, state.last_N, state.position, state.cache)
     wanted_NV = processors.apply(
       logits_NV,
       state.tokens_NL,
@@ -124,10 +123,11 @@ def temperature_sample(
       start_id=decoder_start_token_id,
       eos_id=eos_id,
     )
-    if keys_N is None:
+    if state.keys_N is None:
       drawn_N = _most_probable(wanted_NV)
     else:
-      drawn_N = _draw(_at_position(keys_N, state.position), wanted_NV, temperature, topk, topp)
+      keys_N = _at_position(state.keys_N, state.position)
+      drawn_N = _draw(keys_N, wanted_NV, temperature, topk, topp)
     chosen_N = jnp.take_along_axis(logits_NV, drawn_N[:, None], axis=-1)[:, 0]
     logprobs_N = chosen_N - jax.scipy.special.logsumexp(logits_NV, axis=-1)
     token_N = jnp.where(state.ended_N, pad_id, drawn_N)
@@ -137,20 +137,26 @@ def temperature_sample(
       tokens_NL=state.tokens_NL.at[:, state.position].set(token_N),
       scores_N=state.scores_N + jnp.where(state.ended_N, 0.0, logprobs_N),
       ended_N=state.ended_N | (drawn_N == eos_id),
+      keys_N=state.keys_N,
       cache=cache,
     )
 
-  final = lax.while_loop(
-    not_done,
-    step,
+  final = row_compaction.run(
+    tokens_to_logits,
     _SampleState(
       position=jnp.int32(0),
       last_N=jnp.full((rows,), decoder_start_token_id, jnp.int32),
       tokens_NL=jnp.full((rows, max_decode_length), pad_id, jnp.int32),
       scores_N=jnp.zeros((rows,), jnp.float32),
       ended_N=jnp.zeros((rows,), bool),
+      keys_N=keys_N,
       cache=decode_rows.expand_cache(cache, num_decodes, cache_offset),
     ),
+    step=step,
+    is_open=is_open,
+    results=('tokens_NL', 'scores_N'),
+    batch=batch,
+    cache_offset=cache_offset,
   )
   tokens_BKL = final.tokens_NL.reshape(batch, num_decodes, max_decode_length)
   return tokens_BKL, final.scores_N.reshape(batch, num_decodes)
@@ -217,17 +223,15 @@ def beam_search(
   batch = decode_rows.batch_size(cache, cache_offset)
   full_penalty = brevity_penalty(alpha, max_decode_length)
 
-  def not_done(state: _BeamState) -> jax.Array:
+  def is_open(state: _BeamState) -> jax.Array:
     # Log-probabilities only fall and are divided by the largest penalty there is: an upper bound.
     attainable_B = jnp.max(state.live_logprobs_BK, axis=1) / full_penalty
     settled_B = jnp.min(state.finished_scores_BK, axis=1) >= attainable_B
-    return (state.position < max_decode_length) & ~jnp.all(settled_B)
+    return (state.position < max_decode_length) & ~settled_B
 
-  def step(state: _BeamState) -> _BeamState:
+  def step(model: TokensToLogits, state: _BeamState) -> _BeamState:
     last_N = state.last_BK.reshape(-1)
-    logits_NV, cache = decode_rows.next_logits(
-      tokens_to_logits, last_N, state.position, state.cache
-    )
+    logits_NV, cache = decode_rows.next_logits(model, last_N, state.position, state.cache)
     logprobs_NV = processors.apply(
       jax.nn.log_softmax(logits_NV),
       state.live_tokens_BKL,
@@ -235,7 +239,7 @@ def beam_search(
       start_id=decoder_start_token_id,
       eos_id=eos_id,
     )
-    logprobs_BKV = logprobs_NV.reshape(batch, num_decodes, -1)
+    logprobs_BKV = logprobs_NV.reshape(-1, num_decodes, logprobs_NV.shape[-1])
     logprobs_BK, beams_BK, tokens_BK = _best_extensions(state.live_logprobs_BK, logprobs_BKV)
     tokens_BKL = (
       decode_rows.gather(state.live_tokens_BKL, beams_BK).at[:, :, state.position].set(tokens_BK)
@@ -259,9 +263,8 @@ def beam_search(
 
   shape = (batch, num_decodes)
   nothing_BKL = jnp.full((*shape, max_decode_length), pad_id, jnp.int32)
-  final = lax.while_loop(
-    not_done,
-    step,
+  final = row_compaction.run(
+    tokens_to_logits,
     _BeamState(
       position=jnp.int32(0),
       last_BK=jnp.full(shape, decoder_start_token_id, jnp.int32),
@@ -272,6 +275,16 @@ def beam_search(
       finished_scores_BK=jnp.full(shape, -jnp.inf, jnp.float32),
       cache=decode_rows.expand_cache(cache, num_decodes, cache_offset),
     ),
+    step=step,
+    is_open=is_open,
+    results=(
+      'live_tokens_BKL',
+      'live_logprobs_BK',
+      'finished_tokens_BKL',
+      'finished_scores_BK',
+    ),
+    batch=batch,
+    cache_offset=cache_offset,
   )
   return _ended_else_cut(final, full_penalty, pad_id)
 
@@ -287,6 +300,7 @@ class _SampleState(NamedTuple):
   tokens_NL: jax.Array
   scores_N: jax.Array
   ended_N: jax.Array
+  keys_N: jax.Array | None
   cache: Cache
 
 
@@ -385,7 +399,7 @@ def _ended_else_cut(
 ) -> tuple[jax.Array, jax.Array]:
   """The finished sequences of a row, or the live ones where no sequence ended."""
   cut_scores_BK, cut_tokens_BKL = _best_finished(
-    final.live_logprobs_BK / full_penalty, final.live_tokens_BKL, final.last_BK.shape[1]
+    final.live_logprobs_BK / full_penalty, final.live_tokens_BKL, final.live_logprobs_BK.shape[1]
   )
   any_ended_B1 = final.finished_scores_BK[:, :1] > -jnp.inf
   scores_BK = jnp.where(any_ended_B1, final.finished_scores_BK, cut_scores_BK)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from aya_train import decode_rows, decode_settings, decoding, logits_processors
+from aya_train import decode_rows, decode_settings, decoding, logits_processors, row_compaction
 
 _NEVER = -1.0e9  # transformers' own: sums with it round as there
 
@@ -94,11 +94,9 @@ def hf_beam_search(
   with np.errstate(divide='ignore'):
     penalties = jnp.asarray(lengths**length_penalty, jnp.float32)
 
-  def step(state: _State) -> _State:
+  def step(model: decode_rows.TokensToLogits, state: _State) -> _State:
     last_N = state.last_BK.reshape(-1)
-    logits_NV, cache = decode_rows.next_logits(
-      tokens_to_logits, last_N, state.position, state.cache
-    )
+    logits_NV, cache = decode_rows.next_logits(model, last_N, state.position, state.cache)
     logprobs_NV = processors.apply(
       jax.nn.log_softmax(logits_NV),
       state.live_tokens_BKL,
@@ -107,7 +105,7 @@ def hf_beam_search(
       eos_id=eos_id,
     )
     logprobs_BC, from_BC, tokens_BC = _best_extensions(
-      state.live_scores_BK, logprobs_NV.reshape(batch, beams, -1)
+      state.live_scores_BK, logprobs_NV.reshape(-1, beams, logprobs_NV.shape[-1])
     )
     length = state.position + 1
     tokens_BCL = decode_rows.gather(state.live_tokens_BKL, from_BC)
@@ -158,9 +156,8 @@ def hf_beam_search(
 
   shape = (batch, beams)
   nothing_BKL = jnp.full((*shape, max_decode_length), pad_id, jnp.int32)
-  final = lax.while_loop(
-    lambda state: (state.position < max_decode_length) & jnp.any(state.is_open_B),
-    step,
+  final = row_compaction.run(
+    tokens_to_logits,
     _State(
       position=jnp.int32(0),
       last_BK=jnp.full(shape, decoder_start_token_id, jnp.int32),
@@ -173,6 +170,11 @@ def hf_beam_search(
       is_open_B=jnp.ones((batch,), bool),
       cache=decode_rows.expand_cache(cache, beams, cache_offset),
     ),
+    step=step,
+    is_open=lambda state: (state.position < max_decode_length) & state.is_open_B,
+    results=('tokens_BKL', 'scores_BK'),
+    batch=batch,
+    cache_offset=cache_offset,
   )
   return final.tokens_BKL, final.scores_BK
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aya_train import decoding, hosts, partitioning, reward_sources
+from aya_train import decoding, hosts, partitioning, reward_sources, row_compaction
 from aya_train.checkpoint import formats, reading
 from aya_train.models import lora, network
 from aya_train.objectives import objective, reward, rloo
@@ -130,15 +130,10 @@ class Rollouts:
     if what == 'sample':
       unbounded = dataclasses.replace(model, max_new_tokens=None)  # of other decodings
 
-      def decode(cache: Any, tokens_to_logits: Callable[..., Any], **options: Any) -> Any:
-        def without_padding(*state: Any) -> tuple[Array, Any]:
-          # A padding id within an answer would neither be scored nor looked at.
-          logits, cache = tokens_to_logits(*state)
-          return logits.at[:, _PADDING].set(-jnp.inf), cache
-
+      def decode(cache: Any, tokens_to_logits: Any, **options: Any) -> Any:
         return decoding.temperature_sample(
           cache,
-          without_padding,
+          _WithoutPadding(tokens_to_logits),
           num_decodes=model.num_answers,
           temperature=model.temperature,
           **options,
@@ -217,6 +212,20 @@ class Rollouts:
     found = np.zeros(ids.shape[:2])
     found[real] = np.reshape(numbers, (len(real), ids.shape[1]))
     return [row.tolist() for row in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithoutPadding:
+  """A padding id within an answer would neither be scored nor looked at."""
+
+  model: Any
+
+  def __call__(self, *state: Any) -> tuple[Array, Any]:
+    logits, cache = self.model(*state)
+    return logits.at[:, _PADDING].set(-jnp.inf), cache
+
+  def narrowed(self, take: row_compaction.Take) -> '_WithoutPadding':
+    return _WithoutPadding(self.model.narrowed(take))
 
 
 def _tokens(row: np.ndarray, end: int) -> list[int]:

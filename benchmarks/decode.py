@@ -2,11 +2,14 @@
 
     python -m benchmarks.decode --shape small --batch 8 --inputs 64 --tokens 64
     python -m benchmarks.decode --shape small --batch 8 --inputs 64 --tokens 64 --beams 4
+    python -m benchmarks.decode --shape small --batch 32 --inputs 64 --tokens 64 --ends 2.5
 
 A random mT5 is saved as a Hugging Face folder, which all read. Nothing is scored but what each
-scores anyway. The end of sequence has zeros in the output head: no answer ends early. `same`
-is the share of tokens that are those of the first way, of the best beam. Ours in bfloat16 is what
-PARAMETER_DTYPE and ACTIVATION_DTYPE set.
+scores anyway. The end of sequence has zeros in the output head, and beams a least length: no
+answer ends early. With `--ends` the end has larger weights, so that answers end at different
+places; then ours is measured once more with the ended rows kept in its arrays. `same` is the share
+of tokens that are those of the first way, of the best beam, and `length` the mean of an answer.
+Ours in bfloat16 is what PARAMETER_DTYPE and ACTIVATION_DTYPE set.
 """
 
 import functools
@@ -25,7 +28,7 @@ def ids_of(shape: str, batch: int, inputs: int) -> np.ndarray:
   return np.random.default_rng(0).integers(3, top, (batch, inputs)).astype(np.int32)
 
 
-def save(shape: str, folder: pathlib.Path) -> None:
+def save(shape: str, folder: pathlib.Path, ends: float) -> None:
   """A random model and a vocabulary of as many pieces."""
   import torch
   import transformers as hf
@@ -38,27 +41,42 @@ def save(shape: str, folder: pathlib.Path) -> None:
     decoder_start_token_id=0,
   )
   model = hf.MT5ForConditionalGeneration(config)
+  # transformers 5 ties the head of every mT5 that it makes, and no mT5 has it so.
+  model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+  model.config.tie_word_embeddings = False
   with torch.no_grad():
     for name, weights in model.named_parameters():
       if weights.ndim == 2:
         scale = sizes['emb_dim'] ** -0.5 if 'embed' not in name and 'shared' not in name else 1.0
         weights.normal_(0.0, scale)
-    model.lm_head.weight[1] = 0.0
+    model.lm_head.weight[1] *= ends
   model.save_pretrained(folder)
 
 
-def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, dtype: str):
+def ours(
+  folder: str,
+  shape: str,
+  batch: int,
+  inputs: int,
+  tokens: int,
+  beams: int,
+  least: int,
+  dtype: str,
+  halvings: int | None = None,
+):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
 
   from aya_train import task_registration
 
   task_registration.put_off()  # as `infer` does
-  from aya_train import hf_beams, partitioning
+  from aya_train import hf_beams, partitioning, row_compaction
   from aya_train.checkpoint import formats, reading
   from aya_train.models import network, t5_config
   from aya_train.objectives import seq2seq
 
+  if halvings is not None:
+    row_compaction.MAX_HALVINGS = halvings
   config = t5_config.T5Config(
     **train_step.SHAPES[shape],
     mlp_activations=('gelu', 'linear'),
@@ -70,7 +88,9 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: i
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   partitioner = partitioning.one_device()
   params = reading.read_for(model, partitioner, formats.detect(folder), dtype)
-  search = functools.partial(hf_beams.hf_beam_search, num_decodes=beams)  # one is greedy
+  search = functools.partial(  # one beam is greedy
+    hf_beams.hf_beam_search, num_decodes=beams, min_new_tokens=least
+  )
   step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens, decode_fn=search))
   given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}
 
@@ -80,7 +100,9 @@ def ours(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: i
   return run
 
 
-def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int):
+def transformers(
+  folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, least: int
+):
   import torch
   import transformers as hf
 
@@ -90,14 +112,23 @@ def transformers(folder: str, shape: str, batch: int, inputs: int, tokens: int, 
 
   def run() -> dict[str, Any]:
     with torch.inference_mode():
-      found = model.generate(given, max_new_tokens=tokens, do_sample=False, num_beams=beams)
+      found = model.generate(
+        given, max_new_tokens=tokens, min_new_tokens=least, do_sample=False, num_beams=beams
+      )
     return _figures(folder, found.numpy()[:, 1:], tokens)
 
   return run
 
 
 def ctranslate2(
-  folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, compute_type: str
+  folder: str,
+  shape: str,
+  batch: int,
+  inputs: int,
+  tokens: int,
+  beams: int,
+  least: int,
+  compute_type: str,
 ):
   import ctranslate2 as ct2
   from ctranslate2 import converters
@@ -121,7 +152,11 @@ def ctranslate2(
 
   def run() -> dict[str, Any]:
     found = model.translate_batch(
-      given, beam_size=beams, max_decoding_length=tokens, max_batch_size=batch * beams
+      given,
+      beam_size=beams,
+      min_decoding_length=least,
+      max_decoding_length=tokens,
+      max_batch_size=batch * beams,
     )
     rows = [[int(piece[1:-1]) for piece in one.hypotheses[0]] for one in found]
     return _figures(folder, np.array([row + [0] * (tokens - len(row)) for row in rows]), tokens)
@@ -152,7 +187,7 @@ def _figures(folder: str, rows: np.ndarray, tokens: int) -> dict[str, Any]:
   first = np.load(kept)
   padded = np.zeros_like(first)
   padded[:, : rows.shape[1]] = rows[:, :tokens]
-  return {'same': float((padded == first).mean())}
+  return {'same': float((padded == first).mean()), 'length': float((padded != 0).sum(1).mean())}
 
 
 def main() -> None:
@@ -162,13 +197,17 @@ def main() -> None:
   parser.add_argument('--inputs', type=int, default=64, help='tokens of each')
   parser.add_argument('--tokens', type=int, default=64, help='of each answer')
   parser.add_argument('--beams', type=int, default=1, help='of each row; 1 is greedy decoding')
+  parser.add_argument(
+    '--ends', type=float, default=0.0, help='times the weights of the end of sequence, such as 2.5'
+  )
   parser.add_argument('--ways', help='which are measured, by comma; all by default')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
-    save(args.shape, pathlib.Path(folder))
+    save(args.shape, pathlib.Path(folder), args.ends)
     of = {
       'folder': folder,
       **{k: getattr(args, k) for k in ('shape', 'batch', 'inputs', 'tokens', 'beams')},
+      'least': 0 if args.ends or args.beams == 1 else args.tokens - 1,
     }
     ways: dict[str, measurement.Way] = {
       'ours float32': (ours, {**of, 'dtype': 'float32'}),
@@ -177,8 +216,11 @@ def main() -> None:
       'ctranslate2 float32': (ctranslate2, {**of, 'compute_type': 'float32'}),
       'ctranslate2 int8': (ctranslate2, {**of, 'compute_type': 'int8'}),
     }
+    if args.ends:
+      ways['ours, no row taken out'] = (ours, {**of, 'dtype': 'float32', 'halvings': 0})
     name = (
       f'{args.shape}, {args.batch} rows, {args.inputs} in, {args.tokens} new, beams {args.beams}'
+      + (f', ends {args.ends}' if args.ends else '')
     )
     work = measurement.Work(name, args.batch * args.tokens, 'tokens')
     chosen = {k: ways[k] for k in (args.ways.split(',') if args.ways else ways)}

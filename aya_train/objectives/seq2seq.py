@@ -383,20 +383,7 @@ class EncoderDecoderModel(objective.Objective):
 
     # Beams and samples widen the batch and are reordered; what they read of the inputs is not.
     own_cache, encoder_cache = network.split_cache(state['cache'])
-
-    def tokens_to_logits(
-      tokens_N1: Array, position: Array, cache: Mapping[str, Any]
-    ) -> tuple[Array, Any]:
-      logits, new = self.module.apply(
-        {'params': params, 'cache': parameter_tree.merged(cache, encoder_cache)},
-        tokens_N1,
-        position,
-        inputs,
-        max_decode_length,
-        method='decode_step',
-        mutable=['cache'],
-      )
-      return logits[:, 0], network.split_cache(new['cache'])[0]
+    next_token = _NextToken(self.module, params, inputs, encoder_cache, max_decode_length)
 
     # A decode function of the user's own need not know of it.
     start = (
@@ -404,13 +391,47 @@ class EncoderDecoderModel(objective.Objective):
     )
     return decode_fn(
       own_cache,
-      tokens_to_logits,
+      next_token,
       max_decode_length=max_decode_length,
       decode_rng=rng,
       row_ids=row_ids,
       cache_offset=self.config.cache_offset,
       eos_id=self.answer_end,
       **start,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _NextToken:
+  """The decoder on a batch of inputs: a decode function's `tokens_to_logits`."""
+
+  module: network.Transformer
+  params: Any
+  inputs: Array
+  encoder_cache: Any
+  max_decode_length: int
+
+  def __call__(
+    self, tokens_N1: Array, position: Array, cache: Mapping[str, Any]
+  ) -> tuple[Array, Any]:
+    logits, new = self.module.apply(
+      {'params': self.params, 'cache': parameter_tree.merged(cache, self.encoder_cache)},
+      tokens_N1,
+      position,
+      self.inputs,
+      self.max_decode_length,
+      method='decode_step',
+      mutable=['cache'],
+    )
+    return logits[:, 0], network.split_cache(new['cache'])[0]
+
+  def narrowed(self, take: Callable[[Array, int], Array]) -> '_NextToken':
+    """See `row_compaction.Narrowable`."""
+    offset = self.module.config.cache_offset
+    return dataclasses.replace(
+      self,
+      inputs=take(self.inputs, 0),
+      encoder_cache=jax.tree.map(lambda x: take(x, offset), self.encoder_cache),
     )
 
 

@@ -48,6 +48,8 @@ def save(shape: str, folder: pathlib.Path, ends: float) -> None:
     for name, weights in model.named_parameters():
       if weights.ndim == 2:
         scale = sizes['emb_dim'] ** -0.5 if 'embed' not in name and 'shared' not in name else 1.0
+        # As T5 begins: its scores are not divided by anything.
+        scale *= sizes['head_dim'] ** -0.5 if name.endswith('.q.weight') else 1.0
         weights.normal_(0.0, scale)
     model.lm_head.weight[1] *= ends
   model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Who may attend to whom and with what bias, as the fused kernel wants to be told.
+"""Who may attend to whom and with what bias, as fused kernels want to be told.
 
 T query positions, S key positions, H heads, R buckets, P patterns.
 """
@@ -12,7 +12,16 @@ import numpy as np
 
 Array = jax.Array
 TILE = 128
+MASKED = -1e10  # the score of a key that is not seen
 _HIDDEN_QUERY, _HIDDEN_KEY = -1, -2
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelOptions:
+  """Width of a head, and whether the kernel's Python is run on any machine."""
+
+  head_dim: int
+  interpret: bool
 
 
 @jax.tree_util.register_dataclass

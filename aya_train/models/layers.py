@@ -316,7 +316,7 @@ class Attention(nn.Module):
       visible,
       self._keep((q_BTD.shape[0], cfg.num_heads, 1, key_BSJ.shape[1]), deterministic)[:, :, 0],
       head_dim=cfg.head_dim,
-      interpret=cfg.attention_kernel == 'interpreted',
+      kernel=cfg.attention_kernel,
     )
     return self.out(mixed_BTJ)
 

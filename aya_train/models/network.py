@@ -157,7 +157,8 @@ def _mask(
   """The mask of one kind of attention as an additive bias, or as its kernel takes it."""
   seen = (query_valid_BT, key_valid_BS, query_segment_ids_BT, key_segment_ids_BS)
   length, keys = query_valid_BT.shape[1], key_valid_BS.shape[1]
-  if cfg.attention_kernel != 'plain' and fused_attention.supports(length, keys):
+  kernel = cfg.attention_kernel
+  if kernel != 'plain' and fused_attention.supports(kernel, length, keys, cfg.head_dim):
     return attention_visibility.visibility(*seen, causal=causal)
   mask = layers.attention_mask(*seen)
   if causal:

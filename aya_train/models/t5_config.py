@@ -10,7 +10,7 @@ REMAT_POLICIES = ('none', 'minimal', 'full', 'save_named')
 # What a layer names for `remat_policy='save_named'`: each projection's result, the result of the
 # attention before `out`, the branches of the MLP before their activation, the sums between blocks.
 REMAT_NAMES = ('query', 'key', 'value', 'attention', 'wi', 'residual')
-ATTENTION_KERNELS = ('plain', 'fused', 'interpreted')
+ATTENTION_KERNELS = ('plain', 'fused', 'fused_gpu', 'interpreted', 'interpreted_gpu')
 ACTIVATIONS = {'gelu': nn.gelu, 'relu': nn.relu, 'silu': nn.silu, 'linear': lambda x: x}
 
 
@@ -34,9 +34,10 @@ class T5Config:
       keeps products without a batch dimension, 'full' keeps only the layer's input, 'save_named'
       keeps what `remat_save_names` lists.
     remat_save_names: some of REMAT_NAMES.
-    attention_kernel: 'plain' leaves attention to XLA. 'fused' is a TPU kernel
-      (aya_train/models/fused_attention.py) used where sequence lengths are multiples of 128;
-      'interpreted' runs it on any machine, slowly, for tests.
+    attention_kernel: 'plain' leaves attention to XLA. 'fused' is a kernel for TPUs, 'fused_gpu' one
+      for NVIDIA GPUs (aya_train/models/fused_attention.py), used where sequence lengths are
+      multiples of 128 (on GPUs also heads 16, 32, 64 or 128 wide); 'interpreted' and 'interpreted_gpu' run them on any machine, slowly, for
+      tests.
     relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section
       2.1.
     relpos_bias_per_layer: a table of position biases in each layer, as umT5 and all networks of

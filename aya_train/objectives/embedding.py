@@ -16,7 +16,7 @@ import numpy as np
 
 from aya_train import contrastive_losses
 from aya_train.data import fingerprints, pair_converter
-from aya_train.models import network, sentence_encoder, t5_config
+from aya_train.models import fused_attention, network, sentence_encoder, t5_config
 from aya_train.objectives import objective
 
 if TYPE_CHECKING:
@@ -131,11 +131,7 @@ class EmbeddingModel(objective.Objective):
   def check(self, platform: str) -> None:
     """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
     self.check_vocabulary()
-    if self.config.attention_kernel == 'fused' and platform != 'tpu':
-      raise ValueError(
-        f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
-        "bind ATTENTION_KERNEL = 'plain'"
-      )
+    fused_attention.check_platform(self.config.attention_kernel, platform)
 
   def check_batch(self, batch_size: int, lengths: Mapping[str, int]) -> None:
     """Refuses batches without any negative."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from aya_train import decode_settings, decoding, losses, parameter_tree
 from aya_train.data import feature_converters, fingerprints
-from aya_train.models import lora, network
+from aya_train.models import fused_attention, lora, network
 from aya_train.objectives import objective
 
 if TYPE_CHECKING:
@@ -114,11 +114,7 @@ class EncoderDecoderModel(objective.Objective):
   def check(self, platform: str) -> None:
     """Refuses a vocabulary without rows, and a kernel that the devices do not have."""
     self.check_vocabulary()
-    if self.config.attention_kernel == 'fused' and platform != 'tpu':
-      raise ValueError(
-        f"ATTENTION_KERNEL 'fused' is a TPU kernel and these devices are {platform!r}: "
-        "bind ATTENTION_KERNEL = 'plain'"
-      )
+    fused_attention.check_platform(self.config.attention_kernel, platform)
 
   def metadata(self) -> dict[str, Any]:
     """The architecture, the vocabulary, and the adapter if there is one."""

@@ -1,4 +1,4 @@
-"""The fused attention kernel, interpreted, against attention written out."""
+"""The fused attention kernels, interpreted, against attention written out."""
 
 import functools
 
@@ -13,6 +13,7 @@ from tests import batches, tiny
 
 HEADS, WIDTH = 4, 64
 KINDS = ('encoder', 'decoder', 'cross')
+INTERPRETED = ('interpreted', 'interpreted_gpu')
 
 
 def case(kind, dtype=jnp.float32, rows=1, length=256, heads=HEADS, width=WIDTH, seed=0):
@@ -63,7 +64,7 @@ def plain(arrays, table, fixed):
   return jnp.einsum('bhts,bshk->bthk', weights, v).reshape(arrays[0].shape)
 
 
-def fused(arrays, table, fixed):
+def fused(arrays, table, fixed, kernel='interpreted'):
   kind, query_ids, key_ids, keep, width = fixed
   patterns = None
   if table is not None:
@@ -78,7 +79,7 @@ def fused(arrays, table, fixed):
     patterns=patterns,
     causal=kind == 'decoder',
   )
-  return fused_attention.attend(*arrays, visible, keep, head_dim=width, interpret=True)
+  return fused_attention.attend(*arrays, visible, keep, head_dim=width, kernel=kernel)
 
 
 def with_gradients(function, arguments, fixed, d_out):
@@ -92,22 +93,24 @@ def assert_close(got, want, tolerance):
     assert np.abs(x - y).max() <= tolerance * max(1.0, np.abs(y).max())
 
 
+@pytest.mark.parametrize('kernel', INTERPRETED)
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)])
-def test_values_and_gradients_are_those_of_attention_written_out(kind, dtype, tolerance):
-  arguments, fixed, d_out = case(kind, dtype)
+def test_values_and_gradients_are_those_of_attention_written_out(kind, dtype, tolerance, kernel):
+  arguments, fixed, d_out = case(kind, dtype, rows=2 if kernel == 'interpreted_gpu' else 1)
   assert_close(
-    with_gradients(fused, arguments, fixed, d_out),
+    with_gradients(functools.partial(fused, kernel=kernel), arguments, fixed, d_out),
     with_gradients(plain, arguments, fixed, d_out),
     tolerance,
   )
 
 
 @pytest.mark.parametrize(('heads', 'width'), [(1, 128), (3, 64), (8, 32)])
-def test_heads_of_any_width_share_lanes(heads, width):
+@pytest.mark.parametrize('kernel', INTERPRETED)
+def test_heads_may_be_of_any_width_and_number(heads, width, kernel):
   arguments, fixed, d_out = case('encoder', length=128, heads=heads, width=width)
   assert_close(
-    with_gradients(fused, arguments, fixed, d_out),
+    with_gradients(functools.partial(fused, kernel=kernel), arguments, fixed, d_out),
     with_gradients(plain, arguments, fixed, d_out),
     1e-5,
   )
@@ -121,15 +124,59 @@ def test_a_long_row_has_few_patterns_of_buckets():
   assert (one_hot.sum(axis=0) == 1).all()
 
 
-def test_each_device_works_on_its_own_rows_and_heads_and_the_bias_gradient_is_summed():
+@pytest.mark.parametrize('kernel', INTERPRETED)
+def test_each_device_works_on_its_own_rows_and_heads_and_the_bias_gradient_is_summed(kernel):
+  on = functools.partial(fused, kernel=kernel)
   arguments, fixed, d_out = case('encoder', rows=2, length=128)
   partitioner = partitioning.Partitioner(
     {'data': 2, 'fsdp': 1, 'model': 2},
     partitioning.fully_sharded_logical_axis_rules(),
     jax.devices()[:4],
   )
-  run = partitioner.jit(lambda args: with_gradients(fused, args, fixed, d_out))
-  assert_close(run(arguments), with_gradients(fused, arguments, fixed, d_out), 1e-5)
+  run = partitioner.jit(lambda args: with_gradients(on, args, fixed, d_out))
+  assert_close(run(arguments), with_gradients(on, arguments, fixed, d_out), 1e-5)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_gpu_kernels_are_made_without_a_gpu(kind):
+  arguments, fixed, d_out = case(kind, jnp.bfloat16)
+  on = functools.partial(fused, kernel='fused_gpu')
+  traced = jax.jit(lambda args: with_gradients(on, args, fixed, d_out)).trace(arguments)
+  program = traced.lower(lowering_platforms=('cuda',)).as_text()
+  # Forward, and backward to queries, to keys and values, and to the bias where there is one.
+  assert program.count('xla.gpu.triton') == (3 if kind == 'cross' else 4)
+
+
+def test_a_whole_gradient_is_lowered_for_gpus():
+  model = tiny.model(attention_kernel='fused_gpu', dtype='bfloat16', head_dim=16)
+  batch = packed_batch()
+
+  def loss(params):
+    return jnp.sum(model.token_losses(params, batch, dropout_key=jax.random.key(3)).cross_entropy)
+
+  traced = jax.jit(jax.grad(loss)).trace(tiny.params(model))
+  assert 'attention_backward_bias' in traced.lower(lowering_platforms=('cuda',)).as_text()
+
+
+@pytest.mark.parametrize(
+  ('kernel', 'platform', 'own'),
+  [('fused', 'cpu', 'plain'), ('fused', 'gpu', 'fused_gpu'), ('fused_gpu', 'tpu', 'fused')],
+)
+def test_a_kernel_of_other_devices_is_refused_with_the_one_that_they_have(kernel, platform, own):
+  with pytest.raises(ValueError, match=f'{kernel!r} is a .* {platform!r}: bind .* = {own!r}'):
+    fused_attention.check_platform(kernel, platform)
+
+
+def test_a_kernel_runs_where_it_belongs():
+  for kernel, platform in [('fused', 'tpu'), ('fused_gpu', 'gpu'), ('plain', 'cpu')]:
+    fused_attention.check_platform(kernel, platform)
+
+
+def test_widths_and_lengths_that_a_kernel_does_not_take():
+  assert fused_attention.supports('fused_gpu', 8192, 128, 64)
+  assert not fused_attention.supports('fused', 8192, 128, 64)
+  assert not fused_attention.supports('fused_gpu', 128, 128, 48)
+  assert not fused_attention.supports('fused_gpu', 128, 64, 64)
 
 
 def packed_batch():
@@ -137,19 +184,21 @@ def packed_batch():
 
 
 @pytest.mark.parametrize(
-  ('remat', 'per_layer'),
+  ('remat', 'per_layer', 'kernel'),
   [
-    ('save_named', False),
-    pytest.param('save_named', True, marks=pytest.mark.heavy),
-    pytest.param('none', False, marks=pytest.mark.heavy),
-    pytest.param('full', True, marks=pytest.mark.heavy),
+    ('save_named', False, 'interpreted'),
+    ('save_named', False, 'interpreted_gpu'),
+    pytest.param('save_named', True, 'interpreted', marks=pytest.mark.heavy),
+    pytest.param('none', False, 'interpreted', marks=pytest.mark.heavy),
+    pytest.param('full', True, 'interpreted', marks=pytest.mark.heavy),
+    pytest.param('full', True, 'interpreted_gpu', marks=pytest.mark.heavy),
   ],
 )
-def test_a_model_with_the_kernel_equals_one_without_dropout_draws_included(remat, per_layer):
+def test_a_model_with_a_kernel_equals_one_without_dropout_draws_included(remat, per_layer, kernel):
   batch = packed_batch()
 
   def loss_and_gradient(kernel, policy):
-    options = {'dropout_rate': 0.5, 'relpos_bias_per_layer': per_layer}
+    options = {'dropout_rate': 0.5, 'relpos_bias_per_layer': per_layer, 'head_dim': 16}
     model = tiny.model(attention_kernel=kernel, remat_policy=policy, **options)
     weights = batch['decoder_loss_weights']
 
@@ -159,7 +208,7 @@ def test_a_model_with_the_kernel_equals_one_without_dropout_draws_included(remat
 
     return jax.jit(jax.value_and_grad(loss))(tiny.params(model))
 
-  assert_close(loss_and_gradient('interpreted', remat), loss_and_gradient('plain', 'none'), 2e-5)
+  assert_close(loss_and_gradient(kernel, remat), loss_and_gradient('plain', 'none'), 2e-5)
 
 
 def test_lengths_that_are_no_multiple_of_a_tile_take_the_plain_path():

@@ -36,8 +36,8 @@ class T5Config:
     remat_save_names: some of REMAT_NAMES.
     attention_kernel: 'plain' leaves attention to XLA. 'fused' is a kernel for TPUs, 'fused_gpu' one
       for NVIDIA GPUs (aya_train/models/fused_attention.py), used where sequence lengths are
-      multiples of 128 (on GPUs also heads 16, 32, 64 or 128 wide); 'interpreted' and 'interpreted_gpu' run them on any machine, slowly, for
-      tests.
+      multiples of 128 and, on GPUs, heads are 16, 32, 64 or 128 wide; 'interpreted' and
+      'interpreted_gpu' run them on any machine, slowly, for tests.
     relative_attention_num_buckets, relative_attention_max_distance: Raffel et al. 2020, section
       2.1.
     relpos_bias_per_layer: a table of position biases in each layer, as umT5 and all networks of

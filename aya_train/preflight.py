@@ -52,7 +52,12 @@ def check_start(
     ValueError: another network or vocabulary, a damaged checkpoint, or one that starts or ends
       answers with other tokens than training does.
   """
-  source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
+  try:
+    source = formats.detect(initial_checkpoint_path, base_checkpoint_path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'INITIAL_CHECKPOINT_PATH: {error}; None trains from scratch'
+    ) from error
   step = reading.check(source, abstract_params, model)
   if model.config is not None and model.is_whole:
     answering.check_plain(source, 'training')

@@ -325,7 +325,10 @@ def test_an_unknown_task_is_refused_with_close_names(tmp_path, prepared_dir):
 
 
 def test_a_missing_initial_checkpoint_is_refused(tmp_path, prepared_dir):
-  with pytest.raises(FileNotFoundError, match=r'no checkpoint at nowhere'):
+  with pytest.raises(
+    FileNotFoundError,
+    match=r'INITIAL_CHECKPOINT_PATH: no checkpoint at nowhere.*; None trains from scratch$',
+  ):
     train_loop.train(**settings(tmp_path / 'run', prepared_dir, initial_checkpoint_path='nowhere'))
   assert not (tmp_path / 'run').exists()
 

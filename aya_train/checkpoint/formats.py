@@ -26,7 +26,7 @@ if TYPE_CHECKING:
   pass
 
 _READS = (
-  'It takes a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '
+  'Give a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '
   'a Hugging Face folder with safetensors'
 )
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
@@ -86,10 +86,7 @@ def detect(path: epath.PathLike, base: str | None = None) -> Detected:
 
 def _detect(path: epath.Path) -> Detected:
   if not path.exists():
-    raise FileNotFoundError(
-      f'no checkpoint at {path}: the path does not exist. INITIAL_CHECKPOINT_PATH: {_READS}; None '
-      'trains from scratch'
-    )
+    raise FileNotFoundError(f'no checkpoint at {path}: the path does not exist. {_READS}')
   if t5x_format.is_mesh_tensorflow(path):
     raise ValueError(
       f'{path} is a TensorFlow checkpoint (Mesh TensorFlow T5), which is not read: convert it with '

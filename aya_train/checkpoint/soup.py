@@ -50,13 +50,7 @@ def mean(
     )
     params = other.in_layout(layout)
     restoration.check_same_shapes(params, first.params, f'checkpoint {other.where}', first.where)
-    theirs, mine = other.config.architecture(), config.architecture()
-    for name in ('mlp_activations', 'relative_attention_max_distance'):
-      if theirs[name] != mine[name]:
-        raise ValueError(
-          f'{other.where} has {name} {theirs[name]!r} and {first.where} {mine[name]!r}: their mean '
-          'is no model'
-        )
+    _check_same_network(first, other)
     found.append(params)
   return dataclasses.replace(
     first,
@@ -64,6 +58,17 @@ def mean(
     params=mean_arrays(found, weights),
     moments=None,
   )
+
+
+def _check_same_network(first: contents.Checkpoint, other: contents.Checkpoint) -> None:
+  """Refuses what shapes of arrays do not show."""
+  theirs, mine = other.config.architecture(), first.config.architecture()
+  for name in ('mlp_activations', 'relative_attention_max_distance'):
+    if theirs[name] != mine[name]:
+      raise ValueError(
+        f'{other.where} has {name} {theirs[name]!r} and {first.where} {mine[name]!r}: their mean '
+        'is no model'
+      )
 
 
 def mean_arrays(
@@ -124,6 +129,7 @@ def mean_encoders(
   """
   opened = [native.open_encoder(source.path) for source in sources]
   trees = [{**checkpoint.params, **own} for checkpoint, own in opened]
-  for source, arrays in zip(sources[1:], trees[1:], strict=True):
+  for source, (checkpoint, _), arrays in zip(sources[1:], opened[1:], trees[1:], strict=True):
+    _check_same_network(opened[0][0], checkpoint)
     restoration.check_same_shapes(arrays, trees[0], f'checkpoint {source.path}', 'the first one')
   return mean_arrays(trees, weights)

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from etils import epath
 from aya_train import answer_file, destinations, hosts, lease, signed_json
 from aya_train.tasks import storage
 
+logger = logging.getLogger(__name__)
 ABOUT = 'embeddings.json'
 SHARD_ROWS = 16_384
 Form = Literal['npy', 'parquet']
@@ -138,6 +140,7 @@ class VectorWriter:
     return any(lease.FILE not in path.name for path in found)
 
   def _is_whole(self, shard: int) -> bool:
+    """Whether a shard is as it was written; in a bucket, whether its files have their sizes."""
     paths = [self.folder / name for name in self._layout.names(shard)]
     if not all(path.exists() for path in paths):
       return False
@@ -146,11 +149,21 @@ class VectorWriter:
         import pyarrow.parquet as pq
 
         with paths[-1].open('rb') as file:
-          return pq.ParquetFile(file).metadata.num_rows == self._layout.rows_of(shard)
-      told = signed_json.load(paths[-1].read_bytes())
-      return all(told[path.name][0] == path.stat().length for path in paths[:-1])
+          opened = pq.ParquetFile(file, page_checksum_verification=True)
+          if destinations.is_local(paths[-1]):
+            for number in range(opened.num_row_groups):
+              opened.read_row_group(number)
+          whole = opened.metadata.num_rows == self._layout.rows_of(shard)
+      else:
+        told = signed_json.load(paths[-1].read_bytes())
+        whole = all(told[path.name][0] == path.stat().length for path in paths[:-1])
+        if whole and destinations.is_local(self.folder):
+          whole = all(told[path.name][1] == _digest(path) for path in paths[:-1])
     except (ValueError, OSError, KeyError, TypeError, IndexError):
-      return False
+      whole = False
+    if not whole:
+      logger.warning('%s is not as it was written: it is made again', paths[0])
+    return whole
 
   def write(
     self, shard: int, ids: Sequence[str], texts: Sequence[str], vectors: np.ndarray
@@ -185,6 +198,11 @@ class VectorWriter:
 
   def _put(self, name: str, content: bytes) -> None:
     storage.write_atomically(self.folder / name, content)
+
+
+def _digest(path: epath.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -312,10 +312,14 @@ class EmbeddingModel(objective.Objective):
     )
 
   def eval_line(self, summary: Mapping[str, float]) -> str:
-    return (
+    line = (
       f'loss {summary["loss"]:.4f}  in batch {100 * summary["accuracy"]:.1f} %'
       f'  back {100 * summary["reverse_accuracy"]:.1f} %'
     )
+    if not (alone := summary['alone']):
+      return line
+    # Their loss of 0 looks like the best of all.
+    return f'{line}  {100 * alone:.1f} % of the pairs have no negative: nothing is learnt from them'
 
 
 def from_metadata(

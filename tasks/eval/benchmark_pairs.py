@@ -93,7 +93,7 @@ def _questions(
       columns['question'],
       columns['context'],
       source=f'{name} {code}',
-      language=example.language,
+      language=_iso(code),  # an example's is that of its answer, in AfriQA the passage's
     )
 
 

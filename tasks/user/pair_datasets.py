@@ -14,7 +14,7 @@ from etils import epath
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building import text_files
 from aya_train.tasks.building.read_report import RowProblemError
-from aya_train.tasks.retrieval import pair_layouts
+from aya_train.tasks.retrieval import pair_layouts, text_pairs
 from aya_train.tasks.retrieval.text_pairs import PairError, TextPair
 from aya_train.tasks.user import csv_files
 from aya_train.tasks.user.dataset_tables import Dataset, UserDataError
@@ -22,6 +22,8 @@ from aya_train.tasks.user.dataset_tables import Dataset, UserDataError
 Located = tuple[str, Mapping[str, Any]]
 RowsOf = Callable[[Dataset, epath.Path], Iterator[Located]]
 _IDS = ('_id', 'id', 'docid', 'pid', 'qid', 'corpus-id', 'query-id')
+# Wrong ids that are kept of a query: a released file has a thousand, and some may be right ones.
+_MOST_WRONG = 2 * text_pairs.MAX_NEGATIVES
 
 
 def pairs(dataset: Dataset, split: str, rows_of: RowsOf) -> Iterator[TextPair]:
@@ -111,10 +113,10 @@ def _judged(dataset: Dataset, split: str, path: epath.Path, rows_of: RowsOf) -> 
         f'`{key}` in the table'
       )
   judgements, negatives = _judgements(path)
+  wanted = {query for _, query, _ in judgements}
   if dataset.negative_ids:
     for other in dataset.beside(dataset.negative_ids, split):
-      negatives |= _negative_ids(dataset, other, rows_of)
-  wanted = {query for _, query, _ in judgements}
+      negatives |= _negative_ids(dataset, other, wanted, rows_of)
 
   def texts(key: str, ids: set[str]) -> dict[str, str]:
     return _texts(dataset, files[key], ids, rows_of)
@@ -125,17 +127,29 @@ def _judged(dataset: Dataset, split: str, path: epath.Path, rows_of: RowsOf) -> 
 
 
 def _judgements(path: epath.Path) -> tuple[list[tuple[str, str, str]], dict[str, list[str]]]:
-  """Judgements of a qrels file, or ids of triples: query, right text, wrong text."""
-  found, negatives = [], dict[str, list[str]]()
+  """Judgements of a qrels file, or ids of triples: query, right text, wrong text.
+
+  Of triples, of which MS MARCO has 400 million, each right text is there once, and as many wrong
+  ones of a query as may be needed.
+  """
+  found: list[tuple[str, str, str]] = []
+  seen = set[tuple[str, str]]()
+  negatives: dict[str, dict[str, None]] = {}
+  is_triples = path.name.startswith(('triples', 'qidpidtriples'))
   for where, line in _lines(path):
     fields = line.split()
     if fields[:1] == ['query-id']:
       continue  # BEIR's header
     if len(fields) == 4:  # TREC's: query, iteration, text, relevance
       query, _, text, score = fields
-    elif len(fields) == 3 and path.name.startswith(('triples', 'qidpidtriples')):
+    elif len(fields) == 3 and is_triples:
       query, text, wrong = fields
-      negatives.setdefault(query, []).append(wrong)
+      kept = negatives.setdefault(query, {})
+      if len(kept) < _MOST_WRONG:
+        kept[wrong] = None
+      if (query, text) in seen:
+        continue
+      seen.add((query, text))
       score = '1'
     elif len(fields) == 3:
       query, text, score = fields
@@ -149,13 +163,16 @@ def _judgements(path: epath.Path) -> tuple[list[tuple[str, str, str]], dict[str,
       raise PairError(f'{where}: expected a number as relevance, got {score!r}') from error
     if right:
       found.append((where, query, text))
-  if negatives:  # a triple for each wrong text
-    found = list({(query, text): (where, query, text) for where, query, text in found}.values())
-  return found, negatives
+  return found, {query: [*kept] for query, kept in negatives.items()}
 
 
-def _negative_ids(dataset: Dataset, path: epath.Path, rows_of: RowsOf) -> dict[str, list[str]]:
-  """Mined ids: {"qid", "neg": [ids] or {system: [ids]}} in a row (msmarco-hard-negatives)."""
+def _negative_ids(
+  dataset: Dataset, path: epath.Path, wanted: set[str], rows_of: RowsOf
+) -> dict[str, list[str]]:
+  """Mined ids: {"qid", "neg": [ids] or {system: [ids]}} in a row (msmarco-hard-negatives).
+
+  Of the queries that are wanted, as many as may be needed.
+  """
   found = {}
   for where, record in rows_of(dataset, path):
     query = _id(record, where)
@@ -163,11 +180,12 @@ def _negative_ids(dataset: Dataset, path: epath.Path, rows_of: RowsOf) -> dict[s
     lists = list(wrong.values()) if isinstance(wrong, Mapping) else [wrong]
     if not all(isinstance(ids, list) for ids in lists):
       raise PairError(f'{where}: expected `neg` with a list of ids, got {wrong!r:.80}')
+    if query not in wanted:
+      continue
     # Systems in turn, so that the first ones are not all of one.
     rounds = max(map(len, lists), default=0)
-    found[query] = list(
-      dict.fromkeys(str(ids[i]) for i in range(rounds) for ids in lists if i < len(ids))
-    )
+    ids = (str(ids[i]) for i in range(rounds) for ids in lists if i < len(ids))
+    found[query] = [*dict.fromkeys(ids)][:_MOST_WRONG]
   return found
 
 

@@ -167,6 +167,16 @@ def test_the_mean_of_networks_that_compute_something_else_is_refused(whole):
     soup.mean(first, [dataclasses.replace(first, config=other)], [0.5, 0.5])
 
 
+def test_the_mean_of_encoders_that_compute_something_else_is_refused(run, monkeypatch):
+  source = formats.detect(run[0])
+  opened, own = native.open_encoder(source.path)
+  config = dataclasses.replace(opened.config, relative_attention_max_distance=64)
+  answers = iter([(opened, own), (dataclasses.replace(opened, config=config), own)])
+  monkeypatch.setattr(native, 'open_encoder', lambda path: next(answers))
+  with pytest.raises(ValueError, match=r'relative_attention_max_distance 64 and .*no model'):
+    soup.mean_encoders([source, source], [0.5, 0.5])
+
+
 @pytest.mark.parametrize('weights', [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float('nan')]])
 def test_weights_that_are_no_shares_are_refused(weights):
   with pytest.raises(ValueError, match='--average_weights'):

@@ -122,3 +122,10 @@ def _ids(run, texts):
 
   file = run[1].vocabulary.sentencepiece_model_file
   return sentencepiece.SentencePieceProcessor(file).encode(list(texts))
+
+
+def test_a_path_that_is_not_there_is_told_without_the_words_of_training():
+  with pytest.raises(FileNotFoundError, match='no checkpoint at nowhere') as raised:
+    encoder_checkpoint.open_checkpoint('nowhere')
+  assert 'Give a MODEL_DIR' in str(raised.value)
+  assert 'INITIAL_CHECKPOINT_PATH' not in str(raised.value)

@@ -127,6 +127,9 @@ def test_damage_is_refused_and_mended_by_the_same_command(encoder, corpus_file, 
       (folder / name).write_bytes(content[:place] + flipped + content[place + 1 :])
       with pytest.raises(ValueError, match=re.escape(name)):
         read()
+      if name != vector_folder.ABOUT:
+        embed(encoder, corpus_file, folder)
+        assert contents(folder) == whole
     for cut in (b'', content[: len(content) // 2]):
       (folder / name).write_bytes(cut)
       with pytest.raises(ValueError, match=re.escape(name)):
@@ -138,7 +141,7 @@ def test_damage_is_refused_and_mended_by_the_same_command(encoder, corpus_file, 
   assert read() == expected
 
 
-def test_damage_of_parquet_is_seen_by_its_readers(encoder, corpus_file, tmp_path):
+def test_damage_of_parquet_is_seen_by_its_readers_and_mended(encoder, corpus_file, tmp_path):
   import pyarrow.parquet as pq
 
   embed(encoder, corpus_file, tmp_path / 'v', form='parquet')
@@ -148,6 +151,8 @@ def test_damage_of_parquet_is_seen_by_its_readers(encoder, corpus_file, tmp_path
   path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
   with pytest.raises(OSError, match='CRC'):
     pq.read_table(path, page_checksum_verification=True)
+  embed(encoder, corpus_file, tmp_path / 'v', form='parquet')
+  assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize('overwrite', [False, True])

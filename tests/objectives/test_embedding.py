@@ -265,3 +265,12 @@ def test_the_recipe_trains_whole_encoders_alone(adapter, vocabulary_file, monkey
       assert model.config.emb_dim == 128 and model.config.num_encoder_layers == 2
   finally:
     gin.clear_config()
+
+
+def test_lines_tell_of_rows_without_a_negative():
+  """Their loss is 0, which looks like the best of all."""
+  summary = {'loss': 0.0, 'accuracy': 1.0, 'reverse_accuracy': 1.0, 'negatives': 0.0}
+  summary |= {'examples_per_second': 3.0, 'alone': 0.25}
+  for line in (MODEL.train_line(summary), MODEL.eval_line(summary)):
+    assert '25.0 % of the pairs have no negative: nothing is learnt from them' in line
+  assert 'no negative' not in MODEL.train_line({**summary, 'alone': 0.0})

@@ -1,6 +1,7 @@
 """A user's pairs, from files in every layout to the records that a run reads."""
 
 import json
+import tracemalloc
 
 import pytest
 import seqio
@@ -60,6 +61,39 @@ def test_beir_and_msmarco(added, tmp_path):
   lines(tmp_path / 'ms' / 'qidpidtriples.train.tsv', '1\t7\t8')
   task = added('tests.triples', files='ms/qidpidtriples.train.tsv', pairs='msmarco')
   assert pairs(task) == [('q', 'seven', ('eight\tand tabs',))]
+
+
+def _peak(read):
+  tracemalloc.start()
+  found = read()
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  return peak, found
+
+
+def test_wrong_texts_of_released_files_are_not_all_kept(added, tmp_path):
+  """MS MARCO's triples are 400 million lines; its mined ids 200 of each of 800,000 queries."""
+  lines(tmp_path / 'ms' / 'collection.tsv', *(f'{i}\tn{i}' for i in range(20_000)))
+  lines(tmp_path / 'ms' / 'queries.train.tsv', '1\tq')
+  lines(tmp_path / 'ms' / 'qrels.train.tsv', '1\t0\t7\t1')
+  task = added('tests.triples', files='ms/qidpidtriples.train.tsv', pairs='msmarco')
+  mined = added(
+    'tests.mined', files='ms/qrels.train.tsv', pairs='msmarco', negative_ids='ms/neg.jsonl'
+  )
+  peaks = []
+  for count in (200, 20_000):
+    # The right one stands among the wrong ones too, and the first wrong one stands twice.
+    wrong = [0, 7, *range(count)]
+    lines(tmp_path / 'ms' / 'qidpidtriples.train.tsv', *(f'1\t7\t{i}' for i in wrong))
+    asked = [{'qid': i + 1, 'neg': {'bm25': wrong[:40]}} for i in range(count // 40)]
+    lines(tmp_path / 'ms' / 'neg.jsonl', *asked)
+    for each in (task, mined):
+      peak, found = _peak(lambda each=each: pairs(each))
+      peaks.append(peak)
+      expected = [f'n{i}' for i in range(17) if i != 7]
+      assert found == [('q', 'n7', tuple(expected))]
+  assert peaks[2] < peaks[0] + 100_000, 'triples'
+  assert peaks[3] < peaks[1] + 100_000, 'mined ids'
 
 
 def test_a_json_array_on_one_line(added, tmp_path):

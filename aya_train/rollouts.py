@@ -69,11 +69,16 @@ class Rollouts:
     if model.kl_weight and self._reference not in (None, ADAPTER_OFF):
       self._checked(self._reference, _plain(model))
     if reward_sources.is_one(self._source):
-      if self._rewards is None:
-        self._rewards = reward_sources.load(self._source)
+      self._reward_source()
     else:
       assert self._reward_model is not None
       self._checked(self._source, self._reward_model)
+
+  def _reward_source(self) -> Any:
+    """The function or the server; loaded once."""
+    if self._rewards is None:
+      self._rewards = reward_sources.load(self._source)
+    return self._rewards
 
   def _checked(self, path: str | None, model: objective.Objective) -> formats.Detected:
     source = formats.detect(path or '')
@@ -208,7 +213,8 @@ class Rollouts:
       for i in real
       for answer in ids[i]
     ]
-    numbers = self._rewards([p for p, _ in pairs], [a for _, a in pairs]) if pairs else []
+    rewards = self._reward_source()
+    numbers = rewards([p for p, _ in pairs], [a for _, a in pairs]) if pairs else []
     found = np.zeros(ids.shape[:2])
     found[real] = np.reshape(numbers, (len(real), ids.shape[1]))
     return [row.tolist() for row in found]

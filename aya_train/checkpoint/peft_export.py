@@ -1,5 +1,6 @@
 """`aya-train convert --to peft`: an adapter without the weights under it, as PEFT loads it."""
 
+import dataclasses
 import logging
 import time
 
@@ -30,11 +31,13 @@ def export(
       base of the adapter, which must be a Hugging Face folder then.
     dtype: of the tensors, by default float32.
     overwrite: replace `target`.
-    verify: read the folder back before it takes its name.
+    verify: read the folder back before it takes its name, and hold the arrays of a `base` that is
+      named against those of the adapter's own.
 
   Raises:
     FileNotFoundError: nothing there.
-    ValueError: no adapter; or a base that transformers cannot open, and no other was named.
+    ValueError: no adapter; a base that transformers cannot open, and no other was named; or, where
+      it is verified, one of other weights.
   """
   started = time.monotonic()
   source = formats.detect(src)
@@ -49,6 +52,8 @@ def export(
   config = formats.open_checkpoint(weights).config if weights is not None else None
   if config is not None:
     adapters.check_fits(adapter, config, str(weights.path) if weights else '')
+  if verify and base is not None and weights is not None:
+    _verify_base(source, adapter, weights)
   depths = (
     adapters.depths(adapter)
     if config is None
@@ -83,6 +88,42 @@ def _base(
       f'open it: aya-train convert {found.path} HF_FOLDER, then --base HF_FOLDER'
     )
   return found
+
+
+def _verify_base(
+  source: formats.Detected, adapter: adapters.Adapter, weights: formats.Detected
+) -> None:
+  """Compares bit for bit, rounded to the dtype of the base that is named.
+
+  Raises:
+    ValueError: they differ.
+  """
+  if not adapter.base_path or not epath.Path(adapter.base_path).exists():
+    logger.warning(
+      'the weights that the adapter was trained on are not at %s: %s was held against it by shapes '
+      'alone',
+      *(adapter.base_path or 'any path that it names', weights.path),
+    )
+    return
+  own = formats.open_checkpoint(formats.base_of(source, adapter))
+  layout = dataclasses.replace(own.config, scan_layers=False)
+  given = formats.open_checkpoint(weights).in_layout(layout)
+  expected = own.in_layout(layout)
+  differing = sorted(given.keys() ^ expected.keys())
+  for name in sorted(given.keys() & expected.keys()):
+    rounded = lazy_arrays.cast(expected[name], given[name].dtype, name)
+    if told := lazy_arrays.first_difference(name, rounded, given[name]):
+      differing.append(told)
+  if differing:
+    raise ValueError(
+      f'{len(differing)} of {len(expected)} arrays in {weights.path} are not those in '
+      f'{adapter.base_path}, which the adapter in {adapter.where} was trained on: '
+      f'{"; ".join(differing[:3])}. Give an export of that: aya-train convert {adapter.base_path} '
+      'HF_FOLDER'
+    )
+  logger.info(
+    'the %d arrays in %s are those that the adapter was trained on', len(expected), weights.path
+  )
 
 
 def _verify(

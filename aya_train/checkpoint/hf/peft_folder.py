@@ -8,7 +8,7 @@ product with a kernel are refused by name.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,7 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
       f'{len(lacking)} kernels have one without the other {lacking[:3]}, of {len(tensors)}: '
       'expected both of each, for modules of ' + ', '.join(_KERNELS.values())
     )
+  _check_targets(config, [*halves], str(folder))
   pairs = {}
   for module, found in halves.items():
     a, b = (lazy_arrays.transpose(found[half]) for half in 'AB')
@@ -128,6 +129,35 @@ def _check_sort(config: Mapping[str, Any], where: str) -> None:
   numbers: list[Any] = [config.get('r'), config.get('lora_alpha')]
   if not all(type(n) in (int, float) and math.isfinite(n) and n > 0 for n in numbers):
     raise ValueError(f'{where}: r and lora_alpha must be numbers above 0, got {numbers}')
+
+
+def _check_targets(config: Mapping[str, Any], modules: Sequence[str], folder: str) -> None:
+  """Refuses tensors of modules that the configuration does not name, and the other way round.
+
+  PEFT would begin the ones anew, as if they had not been trained, and leave the others unread.
+
+  Raises:
+    ValueError: with both.
+  """
+  targets = config.get('target_modules')
+  if targets in (None, 'all-linear'):
+    return
+  if isinstance(targets, str):
+    unnamed = [m for m in modules if not re.fullmatch(targets, m)]
+    empty = []
+  else:
+    named = {t: [m for m in modules if m == t or m.endswith(f'.{t}')] for t in targets}
+    unnamed = [m for m in modules if not any(m in found for found in named.values())]
+    # Lists of modules are often those of many networks; only what T5 has can be missing.
+    empty = [t for t, found in named.items() if not found and t.split('.')[-1] in lora.MODULES]
+    if config.get('exclude_modules'):
+      empty = []
+  if unnamed or empty:
+    raise ValueError(
+      f'{folder}: {CONFIG} and {WEIGHTS} are not of one adapter: target_modules {targets} do not '
+      f'name {len(unnamed)} modules that have tensors {unnamed[:3]}, and name {len(empty)} that '
+      f'have none {empty[:3]}. Copy the folder again from its source'
+    )
 
 
 def _parsed(name: str) -> tuple[str, str]:

@@ -135,6 +135,8 @@ def test_what_peft_writes_is_read_with_the_same_logits(base, tmp_path, options):
     ({'lora_alpha': 'much'}, 'r and lora_alpha must be numbers'),
     ({'r': 2}, r'says rank 2, and .* has lora_A of rank 3 and lora_B of rank 3'),
     ({'rank_pattern': {'q': 4}}, r'says rank 4, and .*\.q has'),
+    ({'target_modules': ['q', 'v']}, r'do not name \d+ modules that have tensors .*\.k'),
+    ({'target_modules': r'.*\.(q|k)'}, r'do not name \d+ modules that have tensors .*\.(o|v|wi_0)'),
   ],
 )
 def test_other_sorts_of_adapters_are_refused_by_name(base, tmp_path, changes, message):
@@ -143,6 +145,42 @@ def test_other_sorts_of_adapters_are_refused_by_name(base, tmp_path, changes, me
   path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
   with pytest.raises(ValueError, match=message):
     formats.open_checkpoint(formats.detect(tmp_path / 'peft'))
+
+
+@pytest.mark.parametrize(
+  ('targets', 'fine'),
+  [
+    (['q', 'k', 'gate_proj'], True),  # a list for many networks
+    (r'.*\.(q|k)', True),
+    ('all-linear', True),
+    (['q', 'k', 'v'], False),
+  ],
+)
+def test_modules_that_are_named_have_tensors(base, tmp_path, targets, fine):
+  adapter = adapter_on(base, modules=('q', 'k'))
+  peft_folder.write(tmp_path / 'peft', adapter, str(base), DEPTHS, 'float32')
+  path = tmp_path / 'peft' / 'adapter_config.json'
+  path.write_text(json.dumps({**json.loads(path.read_text()), 'target_modules': targets}))
+  if fine:
+    assert formats.open_checkpoint(formats.detect(tmp_path / 'peft')).params
+  else:
+    with pytest.raises(ValueError, match=r"name 1 that have none \['v'\]"):
+      formats.open_checkpoint(formats.detect(tmp_path / 'peft'))
+
+
+def test_verify_holds_the_base_that_is_named_against_the_adapters_own(base, tmp_path, caplog):
+  caplog.set_level('INFO')
+  peft_folder.write(tmp_path / 'peft', adapter_on(base), str(base), DEPTHS, 'float32')
+  same = tmp_path / 'same'
+  convert.convert(base, same, to='hf', dtype='bfloat16')
+  convert.convert(tmp_path / 'peft', tmp_path / 'a', to='peft', base=str(same), verify=True)
+  assert 'are those that the adapter was trained on' in caplog.text
+  params = {k: v * 1.5 for k, v in small_model.random_params(CONFIG).items()}
+  vocabulary = small_model.train_vocabulary(tmp_path)
+  other = hf_export.export(params, CONFIG, vocabulary, tmp_path / 'other')
+  with pytest.raises(ValueError, match=r'\d+ of \d+ arrays .* are not those .* was trained on'):
+    convert.convert(tmp_path / 'peft', tmp_path / 'b', to='peft', base=str(other), verify=True)
+  assert not (tmp_path / 'b').exists()
 
 
 def test_damaged_and_foreign_folders_are_refused(base, tmp_path):

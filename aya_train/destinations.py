@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from etils import epath
 
-from aya_train import memory_limits
+from aya_train import memory_limits, model_folders
 
 _FULL = ('no space left', 'disk quota exceeded')
 _OF_WRITING = 'resource_exhausted'  # said of a full disk, and of memory
@@ -52,9 +52,10 @@ def check_folder(
     what: what needs the room: 'one checkpoint'.
 
   Raises:
-    OSError: it cannot be written, or has too little room.
+    OSError: it cannot be written, has too little room, or is a model.
   """
   folder = epath.Path(folder)
+  model_folders.check(folder, name)
   check_room(folder, name, num_bytes, what)
   probe = folder / f'.aya_train_{uuid.uuid4().hex}'
   try:

@@ -41,7 +41,7 @@ def of_texts(texts: Sequence[str], name: str = 'PROMPTS') -> list[Prompt]:
     ValueError: one is empty, or no text.
   """
   for number, text in enumerate(texts, 1):
-    if not text.strip():
+    if text_files.is_blank(text):
       raise ValueError(f'{name}: text {number} is empty: give each prompt at least a word')
     if not text_files.is_unicode(text):
       raise ValueError(f'{name}: text {number} is not UTF-8: {text!r}; write it so, or in a file')
@@ -185,7 +185,7 @@ def _of_rows(
       bad.append((number, f'has {wanted}, but {sorted(row)[:8]} (PROMPT_COLUMN names another)'))
     elif not isinstance(row[key], str):
       bad.append((number, f'has no text in {key!r} but {type(row[key]).__name__}'))
-    elif not row[key].strip():
+    elif text_files.is_blank(row[key]):
       bad.append((number, f'has an empty {key!r}'))
     elif not text_files.is_unicode(row[key]):
       bad.append((number, f'has half of a surrogate pair in {key!r}, which is no text'))

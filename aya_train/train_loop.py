@@ -16,6 +16,7 @@ from aya_train import (
   hosts,
   initial_state,
   lease,
+  model_folders,
   nonfinite_steps,
   partitioning,
   preflight,
@@ -138,8 +139,8 @@ def train(
 
   Raises:
     ValueError: settings that do not fit together, each named with what was got.
-    FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written, or
-      another process is writing it.
+    FileNotFoundError, OSError: data or a checkpoint is missing; `model_dir` cannot be written, is a
+      checkpoint or a model, or another process is writing it.
     stopping.StoppedError: a signal ended the run.
     finiteness.NonFiniteError: NaN or infinite loss, gradient or state; the step is named.
     evaluation.EvaluationError: the run is complete and saved, and evaluations failed.
@@ -147,6 +148,7 @@ def train(
   started = time.monotonic()
   if not str(model_dir).strip():
     raise ValueError('MODEL_DIR is empty: give a folder or bucket')
+  model_folders.check_run(model_dir)
   preflight.check_asked_steps(total_steps, relative_steps)
   if num_microbatches is not None and num_microbatches < 1:
     raise ValueError(f'NUM_MICROBATCHES must be None or at least 1, got {num_microbatches}')

@@ -112,6 +112,15 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize('place', ['checkpoints', 'checkpoints/4', 'checkpoints/5'])
+def test_a_checkpoint_is_no_model_dir(finished, prepared_dir, place):
+  model_dir, _ = finished
+  before = sorted(model_dir.rglob('*'))
+  with pytest.raises(FileExistsError, match=r'MODEL_DIR .*INITIAL_CHECKPOINT_PATH'):
+    train_loop.train(**settings(model_dir / place, prepared_dir))
+  assert sorted(model_dir.rglob('*')) == before
+
+
 def test_a_checkpoint_says_how_long_the_targets_are(finished):
   metadata = manager.read_metadata(finished[0])
   assert metadata['task_feature_lengths']['targets'] == 8 and metadata['dropout_rate'] == 0.1

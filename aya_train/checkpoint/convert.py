@@ -118,7 +118,7 @@ def convert(
     max_new_tokens: length of answers for generation_config.json; by default what the run was
       trained for, or what the source says (`carrying.settings`).
     average: more checkpoints of the same network, whose mean with `src` is written, without an
-      optimizer state.
+      optimizer state. Adapters are merged with their base before; `base` is that of all of them.
     average_weights: of `src` and of these; by default all the same.
     finish: is given the complete folder before it takes its name, to add files to it.
 
@@ -136,12 +136,24 @@ def convert(
     return epath.Path(dst)
   source = formats.detect(src, base)
   work_folder.check_apart(source.path, dst)
-  sources = [source, *map(formats.detect, average)]
+  sources = [source, *(_averaged(other, base) for other in average)]
   weights = soup.checked_weights(average_weights, len(sources))
   soup.check_vocabularies(sources)
   if soup.are_encoders(sources) and to == 'native':
+    given = {
+      '--vocabulary': vocabulary_file,
+      '--max_new_tokens': max_new_tokens,
+      '--scan_layers': scan_layers,
+    }
+    if asked := [option for option, value in given.items() if value is not None]:
+      raise ValueError(
+        f'{", ".join(asked)}: a native checkpoint of a sentence encoder keeps what its run says; '
+        'leave that out'
+      )
     with work_folder.replacing(target, overwrite=overwrite) as work:
-      arrays = finite_arrays.checked(soup.mean_encoders(sources, weights), str(src))
+      arrays = soup.mean_encoders(sources, weights)
+      if not allow_non_finite:
+        arrays = finite_arrays.checked(arrays, str(src))
       written = native.write_encoder(work / 'out', arrays, source.path, dtype=dtype or 'float32')
       if verify:
         _verify(_read_back(work / 'out', to), written, str(dst))
@@ -183,6 +195,12 @@ def convert(
       finish(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)
+
+
+def _averaged(path: epath.PathLike, base: str | None) -> formats.Detected:
+  """One of the checkpoints of a mean; `base` is that of all adapters among them."""
+  found = formats.detect(path)
+  return dataclasses.replace(found, base=base) if found.is_adapter else found
 
 
 def _check(to: str, dtype: str | None, max_new_tokens: int | None) -> None:

@@ -4,13 +4,18 @@ Runs from one start, or steps of one run, are averaged; of others the mean is no
 """
 
 import dataclasses
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from etils import epath
 
-from aya_train.checkpoint import contents, formats, native, reading, restoration
+from aya_train.checkpoint import contents, formats, manager, native, reading, restoration
 from aya_train.checkpoint.arrays import blocks, lazy_arrays
+
+logger = logging.getLogger(__name__)
 
 
 def checked_weights(weights: Sequence[float] | None, count: int) -> list[float]:
@@ -39,7 +44,7 @@ def mean(
   Settings, vocabulary and step are the first one's; there is no optimizer state.
 
   Raises:
-    ValueError: another network; both shapes are shown.
+    ValueError: another network; both shapes are shown. Answers that start or end otherwise.
   """
   config = first.config
   found = [first.params]
@@ -51,6 +56,7 @@ def mean(
     params = other.in_layout(layout)
     restoration.check_same_shapes(params, first.params, f'checkpoint {other.where}', first.where)
     _check_same_network(first, other)
+    _check_settings(_settings(other), _settings(first), other.where, first.where)
     found.append(params)
   return dataclasses.replace(
     first,
@@ -69,6 +75,51 @@ def _check_same_network(first: contents.Checkpoint, other: contents.Checkpoint) 
         f'{other.where} has {name} {theirs[name]!r} and {first.where} {mine[name]!r}: their mean '
         'is no model'
       )
+
+
+# A model is used with them as it was trained with them, so that other ones make it another model.
+_DECISIVE = ('decoder_start_id', 'eos_ids', 'prompts')
+
+
+def _settings(checkpoint: contents.Checkpoint) -> dict[str, Any]:
+  said = checkpoint.settings
+  return {
+    'decoder_start_id': said.decoder_start_id,
+    'eos_ids': said.eos_ids,
+    'dropout_rate': checkpoint.config.dropout_rate,
+    **said.config,
+    **said.generation,
+  }
+
+
+def _encoder_settings(path: epath.Path) -> dict[str, Any]:
+  metadata = manager.read_metadata(path)
+  said = {name: metadata.get(name) for name in ('task_feature_lengths', 'dropout_rate')}
+  return {**said, **metadata['embedding']}
+
+
+def _check_settings(
+  theirs: Mapping[str, Any], mine: Mapping[str, Any], other: str, first: str
+) -> None:
+  """Refuses settings of which there is no mean, and tells of those that the first one decides.
+
+  Raises:
+    ValueError: naming what differs of `_DECISIVE`.
+  """
+  differ = {
+    name: f'{name} {theirs.get(name)!r} and {mine.get(name)!r}'
+    for name in {**mine, **theirs}
+    if theirs.get(name) != mine.get(name)
+  }
+  if decisive := [said for name, said in differ.items() if name in _DECISIVE]:
+    raise ValueError(
+      f'{other} and {first} have {", ".join(decisive)}: their mean would be used in a way that '
+      'one of them was not trained for. Average models that were trained alike'
+    )
+  if differ:
+    logger.warning(
+      '%s and %s have %s: the mean keeps the latter', other, first, ', '.join(differ.values())
+    )
 
 
 def mean_arrays(
@@ -125,11 +176,14 @@ def mean_encoders(
   """The mean of sentence encoders, their own parts too.
 
   Raises:
-    ValueError: different networks or projections, or layers that are stacked in some of them.
+    ValueError: different networks, projections or prompts, or layers that are stacked in some of
+      them.
   """
   opened = [native.open_encoder(source.path) for source in sources]
   trees = [{**checkpoint.params, **own} for checkpoint, own in opened]
   for source, (checkpoint, _), arrays in zip(sources[1:], opened[1:], trees[1:], strict=True):
     _check_same_network(opened[0][0], checkpoint)
+    mine, theirs = (_encoder_settings(path) for path in (sources[0].path, source.path))
+    _check_settings(theirs, mine, str(source.path), str(sources[0].path))
     restoration.check_same_shapes(arrays, trees[0], f'checkpoint {source.path}', 'the first one')
   return mean_arrays(trees, weights)

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     '--base',
     type=os.path.expanduser,
-    help='if SRC is an adapter: the weights under it, if not where it says; for --to peft what '
-    'PEFT is to load it onto, a folder or an id on the Hub',
+    help='if SRC, or one of --average, is an adapter: the weights under it, if not where it says; '
+    'for --to peft what PEFT is to load it onto, a folder or an id on the Hub',
   )
   parser.add_argument(
     '--dtype',

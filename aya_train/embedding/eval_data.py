@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from aya_train.embedding import text_rows
-from aya_train.tasks.building import records
+from aya_train.tasks.building import records, text_files
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.user import csv_files, row_files
 
@@ -253,7 +253,7 @@ def _pairs(
   if len(one) != len(other):
     raise ValueError(f'{where}: {len(one)} lines, and {len(other)} of the other side')
   for row, texts in enumerate(zip(one, other, strict=True), 1):
-    if not all(isinstance(text, str) and text.strip() for text in texts):
+    if not all(isinstance(text, str) and not text_files.is_blank(text) for text in texts):
       raise ValueError(f'{where}, row {row}: an empty text, or one that is no text')
   if not one:
     raise ValueError(f'{where}: no rows')

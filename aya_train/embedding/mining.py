@@ -37,7 +37,7 @@ from aya_train.embedding import (
   vector_folder,
   vector_search,
 )
-from aya_train.tasks.building import records
+from aya_train.tasks.building import records, text_files
 from aya_train.tasks.user import row_files
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def _pair(
 
 
 def _is_text(value: Any) -> bool:
-  return isinstance(value, str) and bool(value.strip())
+  return isinstance(value, str) and not text_files.is_blank(value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,7 +130,7 @@ def problem_of(row: TextRow) -> str | None:
   """Why a row cannot be embedded; None if it can."""
   if _PROBLEM in row.columns:
     return str(row.columns[_PROBLEM])
-  if not row.text.strip():
+  if text_files.is_blank(row.text):
     return 'has an empty text'
   if not text_files.is_unicode(row.text):
     return 'has half of a surrogate pair, which is no text'

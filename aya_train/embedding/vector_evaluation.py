@@ -90,6 +90,7 @@ class Evaluation:
     # One more, since a query may be a passage itself.
     rows, scores = vector_search.search(vectors, corpus, _DEPTH + 1, self._partitioner)
     ids = corpus.ids()
+    _tell_of_missing(data, ids)
     run = {
       query: {
         ids[row]: float(score)
@@ -263,3 +264,25 @@ def evaluate(open_evaluation: Callable[[], Evaluation], data: Data) -> None:
   for name, values in averages.items():
     if len(values) > 1 and hosts.is_first():
       logger.info('%s: mean accuracy of %d pairs %.2f', name, len(values), float(np.mean(values)))
+
+
+def _tell_of_missing(data: eval_data.SearchData, ids: Sequence[str]) -> None:
+  """Says how many relevant passages nothing can find, as trec_eval's figures do not."""
+  there = {*ids}
+  graded = [
+    (query, own)
+    for query, of_query in data.grades.items()
+    for own, grade in of_query.items()
+    if grade > 0
+  ]
+  if missing := [(query, own) for query, own in graded if own not in there]:
+    query, own = missing[0]
+    logger.warning(
+      '%s: %d of %d relevant passages are not in the corpus, or have no text there, such as %r of '
+      'the query %r: they count as not found. Is the corpus whole, and are these its grades?',
+      data.name,
+      len(missing),
+      len(graded),
+      own,
+      query,
+    )

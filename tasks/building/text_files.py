@@ -15,6 +15,7 @@ import io
 import lzma
 import os
 import tomllib
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -328,3 +329,8 @@ class _Transcoded(_Blocks):
           f'{self._path}: not whole {self._encoding.upper()} ({error.reason})'
         ) from error
     return b''
+
+
+def is_blank(text: str) -> bool:
+  """Whether a text has nothing to read: white space, and characters of no width such as U+200B."""
+  return all(x.isspace() or unicodedata.category(x) in ('Cf', 'Cc') for x in text)

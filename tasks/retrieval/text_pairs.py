@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from aya_train.tasks.building import text_files
+
 MAX_NEGATIVES = 16
 """Hard negatives that a record holds; a run reads as many as TASK_FEATURE_LENGTHS names."""
 
@@ -55,10 +57,11 @@ def checked(pairs: Iterable[TextPair]) -> Iterator[TextPair]:
   """
   for pair in pairs:
     for side, text in (('query', pair.query), ('positive', pair.target)):
-      if not text.strip():
+      if text_files.is_blank(text):
         raise PairError(f'{pair.where}: the {side} is empty; expected a text')
     if any(_HALF.search(text) for text in (pair.query, pair.target, *pair.negatives)):
       raise PairError(f'{pair.where}: half of a surrogate pair; expected Unicode texts')
-    wrong = {'', pair.target.strip()}
-    negatives = dict.fromkeys(text for text in pair.negatives if text.strip() not in wrong)
+    wrong = pair.target.strip()
+    kept = (x for x in pair.negatives if not text_files.is_blank(x) and x.strip() != wrong)
+    negatives = dict.fromkeys(kept)
     yield pair._replace(negatives=tuple(negatives)[:MAX_NEGATIVES])

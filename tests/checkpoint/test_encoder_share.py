@@ -9,7 +9,15 @@ import pytest
 from flax import traverse_util
 
 from aya_train import initial_state, optimizer, partitioning, train_state
-from aya_train.checkpoint import contents, convert, formats, manager, native, reading, soup
+from aya_train.checkpoint import (
+  contents,
+  convert,
+  formats,
+  manager,
+  native,
+  reading,
+  soup,
+)
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.objectives import embedding, objective
 from tests.checkpoint.t5x import random_leaves, t5x_bytes
@@ -52,18 +60,16 @@ def shaped(model):
   )
 
 
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
-  """A step folder of a run with stacked layers, and its parameters."""
+def write_run(folder, **embedding):
+  """A MODEL_DIR with one step of a run with stacked layers, and its parameters."""
   model = model_of(SCANNED, learned_temperature=True)
   params = nn.unbox(model.initial_variables(jax.random.key(3)))
   tx = optimizer.adafactor(lambda step: 0.1, objective.parameter_axes(model)[1])
-  folder = tmp_path_factory.mktemp('run')
   metadata = {
     'architecture': model.encoder.architecture(),
     'vocabulary_file': '',
     'vocabulary': None,
-    'embedding': {'dimension': 6},
+    'embedding': {'dimension': 6, **embedding},
     'run': {'seed': 0, 'first_step': 0},
   }
   writer = manager.CheckpointManager(folder, manager.CheckpointConfig(use_async=False), metadata)
@@ -71,6 +77,11 @@ def run(tmp_path_factory):
   writer.save(dataclasses.replace(state, step=state.step + 5), None)
   writer.close()
   return folder, params
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  return write_run(tmp_path_factory.mktemp('run'))
 
 
 @pytest.mark.parametrize('projection', [6, None])
@@ -175,6 +186,38 @@ def test_the_mean_of_encoders_that_compute_something_else_is_refused(run, monkey
   monkeypatch.setattr(native, 'open_encoder', lambda path: next(answers))
   with pytest.raises(ValueError, match=r'relative_attention_max_distance 64 and .*no model'):
     soup.mean_encoders([source, source], [0.5, 0.5])
+
+
+def test_the_mean_of_encoders_of_other_prompts_is_refused(tmp_path, run):
+  other, _ = write_run(tmp_path / 'other', prompts={'query': 'query: ', 'passage': ''})
+  with pytest.raises(ValueError, match=r"prompts \{'query': 'query: ', .*trained alike"):
+    convert.convert(run[0], tmp_path / 'soup', to='native', average=[other])
+  assert not (tmp_path / 'soup').exists()
+
+
+def test_the_mean_of_encoders_tells_whose_settings_it_keeps(tmp_path, run, caplog):
+  other, _ = write_run(tmp_path / 'other', temperature=0.5, matryoshka_dimensions=[3])
+  convert.convert(run[0], tmp_path / 'soup', to='native', average=[other])
+  assert 'temperature 0.5 and None' in caplog.text
+  assert 'matryoshka_dimensions [3] and None: the mean keeps the latter' in caplog.text
+
+
+def test_the_mean_of_networks_that_answer_otherwise_is_refused_or_told(whole, caplog):
+  first = formats.open_checkpoint(formats.detect(whole))
+  longer = dataclasses.replace(first, settings=first.settings.with_length(7))
+  soup.mean(first, [longer], [0.5, 0.5])
+  assert 'max_new_tokens 7 and None: the mean keeps the latter' in caplog.text
+  ends = dataclasses.replace(first.settings, eos_ids=(1, 3))
+  with pytest.raises(ValueError, match=r'eos_ids \(1, 3\) and \(1,\)'):
+    soup.mean(first, [dataclasses.replace(first, settings=ends)], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+  'options', [{'scan_layers': False}, {'vocabulary_file': 'x'}, {'max_new_tokens': 5}]
+)
+def test_options_that_a_mean_of_encoders_does_not_have_are_refused(tmp_path, run, options):
+  with pytest.raises(ValueError, match='sentence encoder'):
+    convert.convert(run[0], tmp_path / 'soup', to='native', average=[run[0]], **options)
 
 
 @pytest.mark.parametrize('weights', [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float('nan')]])

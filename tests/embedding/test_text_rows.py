@@ -56,6 +56,7 @@ def test_columns_titles_and_numbers_over_files(tmp_path):
   ('content', 'message'),
   [
     ('{"text": "x"}\n{"text": "  "}\n', 'row 2 has an empty text: mend'),
+    ('{"text": "\u200d\u2060 \u00ad"}\n', 'row 1 has an empty text: mend'),
     ('{"text": "x"}\n{"text": \n', 'row 2 .*: mend'),
     ('{"text": 7}\n', "row 1 has no text in 'text' but int"),
     ('{"body": "x"}\n', r"row 1 has no column of \['text'.*but \['body'\]"),

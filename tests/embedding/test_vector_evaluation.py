@@ -1,5 +1,6 @@
 """Released layouts are read, figures are written for the report, bad data named at once."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -58,6 +59,21 @@ def test_figures_are_on_the_report(encoder, beir, tmp_path):
   problems: list[str] = []
   predictions = list(eval_runs.predictions(found, 'beir', problems))
   assert [p.prediction for p in predictions] == [*TEXTS] and not problems
+
+
+def test_relevant_passages_that_are_not_in_the_corpus_are_told(encoder, beir, tmp_path, caplog):
+  data = eval_data.search('sample', beir)
+  query, of_query = next(iter(data.grades.items()))
+  grades = {**data.grades, query: {**of_query, 'gone': 1, 'graded 0': 0}}
+  total = sum(grade > 0 for each in grades.values() for grade in each.values())
+  evaluation = vector_evaluation.Evaluation(encoder, tmp_path, partitioning.one_device())
+  evaluation.search(data)
+  assert 'not in the corpus' not in caplog.text
+  evaluation.search(dataclasses.replace(data, grades=grades))
+  told = (
+    f"1 of {total} relevant passages are not in the corpus, or have no text there, such as 'gone'"
+  )
+  assert told in caplog.text and f'the query {query!r}' in caplog.text
 
 
 def test_tatoeba_as_it_is_released():

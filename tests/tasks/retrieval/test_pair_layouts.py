@@ -125,11 +125,15 @@ def test_what_is_no_pair_is_refused_with_its_place(record, said):
 
 
 def test_empty_texts_are_refused_and_useless_negatives_left_out():
-  pair = TextPair('f row 1', 'q', 'p', ('', 'p', 'n', 'n', *map(str, range(40))))
+  pair = TextPair('f row 1', 'q', 'p', ('', '\u200b', 'p', 'n', 'n', *map(str, range(40))))
   (checked,) = text_pairs.checked([pair])
   assert checked.negatives[:2] == ('n', '0')
   assert len(checked.negatives) == text_pairs.MAX_NEGATIVES
-  for changed, side in (({'query': ' '}, 'query'), ({'target': ''}, 'positive')):
+  for changed, side in (
+    ({'query': ' '}, 'query'),
+    ({'query': '\u200b\ufeff'}, 'query'),
+    ({'target': ''}, 'positive'),
+  ):
     with pytest.raises(PairError, match=f'f row 1: the {side} is empty'):
       list(text_pairs.checked([pair._replace(**changed)]))
 

@@ -41,6 +41,7 @@ def check_folder(
   files: Iterable[str] = (),
   num_bytes: int = 0,
   what: str = '',
+  may_be_model: bool = False,
 ) -> None:
   """Makes a folder, and tries that folders and files can be made in it.
 
@@ -50,12 +51,14 @@ def check_folder(
     files: names of files in it that will be written to if they exist.
     num_bytes: room that must be free; not asked of buckets.
     what: what needs the room: 'one checkpoint'.
+    may_be_model: a single file may lie beside those of a model.
 
   Raises:
     OSError: it cannot be written, has too little room, or is a model.
   """
   folder = epath.Path(folder)
-  model_folders.check(folder, name)
+  if not may_be_model:
+    model_folders.check(folder, name)
   check_room(folder, name, num_bytes, what)
   probe = folder / f'.aya_train_{uuid.uuid4().hex}'
   try:
@@ -97,7 +100,7 @@ def check_file(path: epath.PathLike, name: str) -> None:
   path = epath.Path(path)
   if path.is_dir():
     raise OSError(f'{name} {path} is a folder: give the name of a file to write')
-  check_folder(path.parent, f'{name} {path}: its folder', files=(path.name,))
+  check_folder(path.parent, f'{name} {path}: its folder', files=(path.name,), may_be_model=True)
 
 
 def free_bytes(path: epath.PathLike) -> int | None:

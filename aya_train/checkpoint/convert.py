@@ -282,8 +282,8 @@ def _check_room(work: epath.Path, checkpoint: contents.Checkpoint, plan: _Conver
   free = shutil.disk_usage(work).free
   if free < needed:
     raise OSError(
-      f'{work.parent} has {free / 1e6:,.1f} MB free, the conversion takes {needed / 1e6:,.1f} MB '
-      'there: free some, or choose another disk'
+      f'{work_folder.known(work)} has {free / 1e6:,.1f} MB free, the conversion takes '
+      f'{needed / 1e6:,.1f} MB there: free some, or choose another disk'
     )
 
 

@@ -205,6 +205,8 @@ class CheckpointManager:
     step, self._saving = self._saving, None
     self._manager.reload()
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if destinations.is_full(error):  # libraries say it in pages of their own
+      cause = 'its disk is full, make room'
     return SaveError(
       f'writing the checkpoint of step {step} into {self._manager.directory} failed: {cause}. '
       f'{self._kept()}'

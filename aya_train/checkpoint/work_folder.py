@@ -12,6 +12,7 @@ from aya_train import destinations
 
 _TRIES = 100  # while other programs come and go
 _LOCK = 'lock'
+_PARTIAL = '.partial'
 
 
 def resolved(path: epath.PathLike) -> epath.Path:
@@ -63,6 +64,18 @@ def check_apart(source: epath.PathLike, dst: epath.PathLike) -> None:
     raise ValueError(f'{dst} and the checkpoint {source} must not lie in one another')
 
 
+def known(folder: epath.PathLike) -> epath.Path:
+  """The folder itself, or the one around the outermost work folder that it lies in.
+
+  Messages name it: a work folder is of no use to whoever reads them, and is gone by then.
+  """
+  folder = epath.Path(folder)
+  for path in reversed((folder, *folder.parents)):
+    if path.name.startswith('.') and path.name.endswith(_PARTIAL):
+      return path.parent
+  return folder
+
+
 @contextlib.contextmanager
 def replacing(dst: epath.PathLike, *, overwrite: bool = False) -> Iterator[epath.Path]:
   """Yields a work folder beside `dst`; its `out` takes the name of `dst` if the block ends well.
@@ -75,7 +88,7 @@ def replacing(dst: epath.PathLike, *, overwrite: bool = False) -> Iterator[epath
     OSError: no room, or no permission to write beside `dst`.
   """
   dst = resolved(dst)
-  work = dst.parent / f'.{dst.name}.partial'
+  work = dst.parent / f'.{dst.name}{_PARTIAL}'
   with _locked(work, dst):
     _put_back(work, dst)
     try:
@@ -87,7 +100,8 @@ def replacing(dst: epath.PathLike, *, overwrite: bool = False) -> Iterator[epath
       except Exception as error:
         if destinations.is_full(error):
           raise OSError(
-            errno.ENOSPC, f'{dst.parent} has no room left: free some, or choose another disk'
+            errno.ENOSPC,
+            f'{known(dst.parent)} has no room left: free some, or choose another disk',
           ) from error
         raise
       if dst.exists():
@@ -140,7 +154,8 @@ def _lock(work: epath.Path, dst: epath.Path) -> int:
       if isinstance(error, FileNotFoundError) and left:
         continue  # removed by its owner in between
       raise OSError(
-        error.errno, f'{dst.parent} cannot be written: {error.strerror}. Take another DST'
+        error.errno,
+        f'{known(dst.parent)} cannot be written: {error.strerror}. Take another DST',
       ) from error
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -244,11 +244,24 @@ def test_what_cannot_be_reached_now_is_not_called_damaged(copied, monkeypatch):
   assert manager.latest_step(copied) == 3
 
 
-def test_a_save_that_fails_in_the_background_is_noticed_and_named(copied, monkeypatch):
+@pytest.mark.parametrize(
+  ('error', 'said', 'unsaid'),
+  [
+    (OSError('the device is gone'), 'the device is gone', 'full'),
+    (
+      ValueError('RESOURCE_EXHAUSTED: Error writing "x/d/8f" [tensorstore_spec=...]'),
+      'failed: its disk is full, make room. The checkpoint of step 3 is kept',
+      'tensorstore',
+    ),
+  ],
+)
+def test_a_save_that_fails_in_the_background_is_noticed_and_named(
+  copied, monkeypatch, error, said, unsaid
+):
   checkpoints = manager.CheckpointManager(copied, manager.CheckpointConfig(), METADATA)
 
   def broken(*args, **kwargs):
-    raise OSError('the device is gone')
+    raise error
 
   monkeypatch.setattr(manager.ocp.CheckpointManager, '_wait_for_checkpointers', broken)
   checkpoints.save(state_of(4), Position(40))
@@ -258,7 +271,7 @@ def test_a_save_that_fails_in_the_background_is_noticed_and_named(copied, monkey
       checkpoints.check()
     except manager.SaveError as error:
       told = str(error)
-  assert 'checkpoint of step 4' in told and 'the device is gone' in told
+  assert 'checkpoint of step 4' in told and said in told and unsaid not in told
   monkeypatch.undo()
   checkpoints.close()
 

@@ -127,6 +127,23 @@ def test_a_full_disk_is_called_so(tmp_path, error):
   assert str(tmp_path) in str(raised.value) and names(tmp_path) == []
 
 
+def fill_disk_inside_work_folder(dst):
+  with work_folder.replacing(dst) as work:
+    (work / 'hf').mkdir()
+    with work_folder.replacing(work / 'hf' / 'dst'):
+      raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def test_a_full_disk_met_inside_a_work_folder_names_the_folder_around_it(tmp_path):
+  with pytest.raises(OSError, match='has no room left') as raised:
+    fill_disk_inside_work_folder(tmp_path / 'dst')
+  assert f'{tmp_path} has no room left' in str(raised.value)
+  assert f'{tmp_path} has no room left' in str(raised.value.__cause__)
+  assert work_folder.known(tmp_path / '.dst.partial' / 'hf' / '.dst.partial') == tmp_path
+  assert work_folder.known(tmp_path) == tmp_path
+  assert names(tmp_path) == []
+
+
 @pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='no file system that makes no folders')
 def test_a_place_that_makes_no_folders_is_refused_and_not_tried_for_ever():
   with pytest.raises(OSError, match=r'/proc cannot be written: .*Take another DST'):

@@ -53,6 +53,16 @@ def test_a_run_becomes_a_finished_folder_and_nothing_else(run_dir, tmp_path, to,
   assert pushed == ['ann/x', (str(out), True)]
 
 
+@pytest.mark.parametrize('to', ['ct2', 'gguf'])
+def test_a_full_disk_is_called_by_the_folder_given(run_dir, tmp_path, to, monkeypatch):
+  disk = type('Usage', (), {'free': 1000})()
+  monkeypatch.setattr(convert.shutil, 'disk_usage', lambda path: disk)
+  with pytest.raises(OSError, match='MB free') as raised:
+    quantised.quantise(run_dir, tmp_path / 'out', to=to)
+  assert str(raised.value).startswith(f'{tmp_path} has 0.0 MB free')
+  assert list(tmp_path.iterdir()) == []
+
+
 def test_a_hugging_face_folder_is_taken_as_it_is(run_dir, tmp_path):
   quantised.quantise(run_dir.parent / 'hf', tmp_path / 'out', to='gguf', quantisation='q4_0')
   found = json.loads((tmp_path / 'out' / 'quantised.json').read_text())

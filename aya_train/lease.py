@@ -38,6 +38,7 @@ BEAT_SECONDS = 10.0
 SILENT_BEATS = 6  # after as many the holder counts as gone
 _LOCK_SECONDS = 5.0
 # After which half a file is nobody's any more: far more than clocks are apart.
+_MOST_LOST = 100  # times that a folder vanishes while it is waited for
 _LEFT_SECONDS = 86_400
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 SETTLE_SECONDS = 3.0
@@ -247,13 +248,23 @@ def _acquire(
   try:
     made = _make(folder)
     watch = _Watch(folder, name, wait)
+    lost = 0
     while True:
       found = read(path)
       if found is None:
-        taken = _create(path, mine)
+        try:
+          made = _make(folder) or made
+          taken = _create(path, mine)
+        except FileNotFoundError:  # its holder has ended, and taken the folder that it made along
+          lost += 1
+          if lost > _MOST_LOST:
+            raise
+          continue
       elif watch.is_gone(found):
         logger.info('%s %s was held by %s, which has ended: taken over', name, folder, found)
         taken = _replace(path, found, mine)
+        if destinations.is_local(folder):
+          made = made or [folder]  # as the one that was killed would have: it goes if it is empty
       else:
         continue
       if taken:

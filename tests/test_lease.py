@@ -200,6 +200,28 @@ def test_who_waits_goes_on_when_the_other_ends(tmp_path, caplog):
   assert 'waiting for its end' in caplog.text
 
 
+def test_those_who_wait_for_a_folder_go_on_when_its_maker_takes_it_along(tmp_path):
+  folder = tmp_path / 'in_progress' / 'source'
+  came, errors = [], []
+
+  def hold(number):
+    try:
+      with lease.held(folder, 'the folder', 'prepare', wait=True):
+        came.append(number)
+        time.sleep(0.3)
+    except OSError as error:
+      errors.append(error)
+
+  threads = [threading.Thread(target=hold, args=(i,)) for i in range(3)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert errors == []
+  assert sorted(came) == [0, 1, 2]
+  assert not folder.parent.exists()
+
+
 def test_a_refused_command_leaves_no_folder(tmp_path):
   with (
     pytest.raises(ValueError, match='refused'),
@@ -207,6 +229,14 @@ def test_a_refused_command_leaves_no_folder(tmp_path):
   ):
     raise ValueError('refused')
   assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_a_killed_command_made_goes_with_the_one_that_follows(tmp_path):
+  folder = tmp_path / 'scoring'
+  holder(folder, pid=ended_process(), process='1')
+  with lease.held(folder, 'PREPARED_DIR', 'score'):
+    assert folder.exists()
+  assert not folder.exists()
 
 
 def test_a_file_is_no_folder(tmp_path):

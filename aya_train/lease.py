@@ -37,8 +37,8 @@ FILE = 'lease.json'
 BEAT_SECONDS = 10.0
 SILENT_BEATS = 6  # after as many the holder counts as gone
 _LOCK_SECONDS = 5.0
-# After which half a file is nobody's any more: far more than clocks are apart.
 _MOST_LOST = 100  # times that a folder vanishes while it is waited for
+# After which half a file is nobody's any more: far more than clocks are apart.
 _LEFT_SECONDS = 86_400
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 SETTLE_SECONDS = 3.0

@@ -2,9 +2,10 @@
 
 from etils import epath
 
+STEP = 'a step of a run'
 # Each kind by files that are all there; of names with a star one is enough.
 _KINDS = (
-  ('a step of a run', ('params', 'metadata')),
+  (STEP, ('params/_METADATA', 'metadata/metadata')),
   ('an adapter of PEFT', ('adapter_config.json',)),
   ('a model of sentence-transformers', ('modules.json', 'config_sentence_transformers.json')),
   ('a Hugging Face model', ('config.json', '*.safetensors')),
@@ -53,7 +54,7 @@ def check_run(model_dir: epath.PathLike) -> None:
   """
   path = epath.Path(model_dir)
   kind = kind_of(path)
-  if not kind and (path.parent / 'params').is_dir():
+  if not kind and kind_of(path.parent) == STEP:
     kind = 'a part of a checkpoint'
   elif not kind and _has_steps(path):
     kind = 'a folder of the steps of a run'
@@ -72,10 +73,10 @@ def check_run(model_dir: epath.PathLike) -> None:
 def _has_steps(folder: epath.Path) -> bool:
   if not folder.is_dir():
     return False
-  return any(path.name.isdigit() and (path / 'params').is_dir() for path in folder.iterdir())
+  return any(path.name.isdigit() and kind_of(path) == STEP for path in folder.iterdir())
 
 
 def _is_there(folder: epath.Path, name: str) -> bool:
   if '*' not in name:
-    return (folder / name).exists()
+    return (folder / name).is_file()
   return folder.is_dir() and any(True for _ in folder.glob(name))

@@ -29,6 +29,7 @@ from aya_train.data import (
   pair_features,
   prepared,
   reference_scores,
+  truncation,
 )
 from aya_train.objectives import objective, preference
 
@@ -220,7 +221,7 @@ class _Work:
     self, task: prepared.PreparedTask, lengths: Mapping[str, int], indices: range
   ) -> Iterator[Example]:
     """Examples as training has them: cut, and with an answer to another prompt if need be."""
-    trim = batching.trimmer(reference_scores.eos_after_trim(task.manifest), lengths)
+    trim = truncation.trimmer(reference_scores.eos_after_trim(task.manifest), lengths)
     for index in indices:
       yield trim(reference_scores.with_unrelated(task, index) if self._unrelated else task[index])
 

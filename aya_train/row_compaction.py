@@ -24,8 +24,6 @@ from aya_train import decode_rows
 FEWEST_ROWS = 8
 MAX_HALVINGS = 3  # each is a program of its own within the program
 Take = Callable[[jax.Array, int], jax.Array]
-
-
 AnyState = TypeVar('AnyState', bound=NamedTuple)
 
 
@@ -66,14 +64,9 @@ def run(
     The last state. Only its `results` mean something.
   """
   groups = _row_groups(batch)
-  narrow = getattr(tokens_to_logits, 'narrowed', None)
-  return _run(
-    tokens_to_logits,
-    state,
-    _Loop(step, is_open, results, groups, cache_offset),
-    batch // groups,
-    MAX_HALVINGS if narrow is not None else 0,
-  )
+  loop = _Loop(step, is_open, results, groups, cache_offset)
+  halvings = MAX_HALVINGS if hasattr(tokens_to_logits, 'narrowed') else 0
+  return _run(tokens_to_logits, state, loop, batch // groups, halvings)
 
 
 class _Loop(NamedTuple):

@@ -12,6 +12,7 @@ of tokens that are those of the first way, of the best beam, and `length` the me
 Ours in bfloat16 is what PARAMETER_DTYPE and ACTIVATION_DTYPE set.
 """
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -23,9 +24,31 @@ import numpy as np
 from benchmarks import measurement, train_step
 
 
-def ids_of(shape: str, batch: int, inputs: int) -> np.ndarray:
-  top = min(train_step.SHAPES[shape]['vocab_size'], 32000)
-  return np.random.default_rng(0).integers(3, top, (batch, inputs)).astype(np.int32)
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What every way decodes.
+
+  Attributes:
+    folder: of the model.
+    shape: its name.
+    batch: rows.
+    inputs, tokens: tokens of each, and of its answer at most.
+    beams: of each row.
+    least: tokens of an answer.
+  """
+
+  folder: str
+  shape: str
+  batch: int
+  inputs: int
+  tokens: int
+  beams: int
+  least: int
+
+  @property
+  def ids(self) -> np.ndarray:
+    top = min(train_step.SHAPES[self.shape]['vocab_size'], 32000)
+    return np.random.default_rng(0).integers(3, top, (self.batch, self.inputs)).astype(np.int32)
 
 
 def save(shape: str, folder: pathlib.Path, ends: float) -> None:
@@ -55,17 +78,7 @@ def save(shape: str, folder: pathlib.Path, ends: float) -> None:
   model.save_pretrained(folder)
 
 
-def ours(
-  folder: str,
-  shape: str,
-  batch: int,
-  inputs: int,
-  tokens: int,
-  beams: int,
-  least: int,
-  dtype: str,
-  halvings: int | None = None,
-):
+def ours(case: Case, dtype: str, halvings: int | None = None):
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   import jax
 
@@ -80,7 +93,7 @@ def ours(
   if halvings is not None:
     row_compaction.MAX_HALVINGS = halvings
   config = t5_config.T5Config(
-    **train_step.SHAPES[shape],
+    **train_step.SHAPES[case.shape],
     mlp_activations=('gelu', 'linear'),
     dropout_rate=0.0,
     dtype=dtype,
@@ -89,79 +102,76 @@ def ours(
   vocabulary = train_step.Ids(config.vocab_size)
   model = seq2seq.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary)
   partitioner = partitioning.one_device()
-  params = reading.read_for(model, partitioner, formats.detect(folder), dtype)
+  params = reading.read_for(model, partitioner, formats.detect(case.folder), dtype)
   search = functools.partial(  # one beam is greedy
-    hf_beams.hf_beam_search, num_decodes=beams, min_new_tokens=least
+    hf_beams.hf_beam_search, num_decodes=case.beams, min_new_tokens=case.least
   )
-  step = jax.jit(lambda p, b: model.predict_batch(p, b, max_decode_length=tokens, decode_fn=search))
-  given = {'encoder_input_tokens': ids_of(shape, batch, inputs)}
+  step = jax.jit(
+    lambda p, b: model.predict_batch(p, b, max_decode_length=case.tokens, decode_fn=search)
+  )
+  given = {'encoder_input_tokens': case.ids}
 
   def run() -> dict[str, Any]:
-    return _figures(folder, np.asarray(step(params, given)[0])[:, 0], tokens)
+    return _figures(case, np.asarray(step(params, given)[0])[:, 0])
 
   return run
 
 
-def transformers(
-  folder: str, shape: str, batch: int, inputs: int, tokens: int, beams: int, least: int
-):
+def transformers(case: Case):
   import torch
   import transformers as hf
 
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  model = hf.MT5ForConditionalGeneration.from_pretrained(folder).eval()
-  given = torch.from_numpy(ids_of(shape, batch, inputs)).long()
+  model = hf.MT5ForConditionalGeneration.from_pretrained(case.folder).eval()
+  given = torch.from_numpy(case.ids).long()
 
   def run() -> dict[str, Any]:
     with torch.inference_mode():
       found = model.generate(
-        given, max_new_tokens=tokens, min_new_tokens=least, do_sample=False, num_beams=beams
+        given,
+        max_new_tokens=case.tokens,
+        min_new_tokens=case.least,
+        do_sample=False,
+        num_beams=case.beams,
       )
-    return _figures(folder, found.numpy()[:, 1:], tokens)
+    return _figures(case, found.numpy()[:, 1:])
 
   return run
 
 
-def ctranslate2(
-  folder: str,
-  shape: str,
-  batch: int,
-  inputs: int,
-  tokens: int,
-  beams: int,
-  least: int,
-  compute_type: str,
-):
+def ctranslate2(case: Case, compute_type: str):
   import ctranslate2 as ct2
   from ctranslate2 import converters
 
-  pieces = [f'<{i}>' for i in range(train_step.SHAPES[shape]['vocab_size'])]
+  pieces = [f'<{i}>' for i in range(train_step.SHAPES[case.shape]['vocab_size'])]
 
   class Loaded(converters.TransformersConverter):
     def load_tokenizer(self, *args: Any, **kwargs: Any) -> Any:
       return _Tokenizer(pieces)
 
-  out = pathlib.Path(folder, f'ct2_{compute_type}')
+  out = pathlib.Path(case.folder, f'ct2_{compute_type}')
   if not out.exists():
-    Loaded(folder).convert(str(out), quantization=None if compute_type == 'float32' else 'int8')
+    Loaded(case.folder).convert(
+      str(out), quantization=None if compute_type == 'float32' else 'int8'
+    )
   model = ct2.Translator(
     str(out),
     compute_type=compute_type,
     inter_threads=1,
     intra_threads=len(os.sched_getaffinity(0)),
   )
-  given = [[pieces[i] for i in row] for row in ids_of(shape, batch, inputs)]
+  given = [[pieces[i] for i in row] for row in case.ids]
 
   def run() -> dict[str, Any]:
     found = model.translate_batch(
       given,
-      beam_size=beams,
-      min_decoding_length=least,
-      max_decoding_length=tokens,
-      max_batch_size=batch * beams,
+      beam_size=case.beams,
+      min_decoding_length=case.least,
+      max_decoding_length=case.tokens,
+      max_batch_size=case.batch * case.beams,
     )
     rows = [[int(piece[1:-1]) for piece in one.hypotheses[0]] for one in found]
-    return _figures(folder, np.array([row + [0] * (tokens - len(row)) for row in rows]), tokens)
+    return _figures(case, np.array([row + [0] * (case.tokens - len(row)) for row in rows]))
 
   return run
 
@@ -181,14 +191,14 @@ class _Tokenizer:
     return self._pieces[i]
 
 
-def _figures(folder: str, rows: np.ndarray, tokens: int) -> dict[str, Any]:
+def _figures(case: Case, rows: np.ndarray) -> dict[str, Any]:
   """Compares with what the first way left."""
-  kept = pathlib.Path(folder, 'answers.npy')
+  kept = pathlib.Path(case.folder, 'answers.npy')
   if not kept.exists():
     np.save(kept, rows)
   first = np.load(kept)
   padded = np.zeros_like(first)
-  padded[:, : rows.shape[1]] = rows[:, :tokens]
+  padded[:, : rows.shape[1]] = rows[:, : case.tokens]
   return {'same': float((padded == first).mean()), 'length': float((padded != 0).sum(1).mean())}
 
 
@@ -206,11 +216,12 @@ def main() -> None:
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     save(args.shape, pathlib.Path(folder), args.ends)
-    of = {
-      'folder': folder,
+    case = Case(
+      folder,
+      least=0 if args.ends or args.beams == 1 else args.tokens - 1,
       **{k: getattr(args, k) for k in ('shape', 'batch', 'inputs', 'tokens', 'beams')},
-      'least': 0 if args.ends or args.beams == 1 else args.tokens - 1,
-    }
+    )
+    of = {'case': case}
     ways: dict[str, measurement.Way] = {
       'ours float32': (ours, {**of, 'dtype': 'float32'}),
       'ours bfloat16': (ours, {**of, 'dtype': 'bfloat16'}),
@@ -224,7 +235,9 @@ def main() -> None:
       f'{args.shape}, {args.batch} rows, {args.inputs} in, {args.tokens} new, beams {args.beams}'
       + (f', ends {args.ends}' if args.ends else '')
     )
-    work = measurement.Work(name, args.batch * args.tokens, 'tokens')
+    # What is not generated after an end is no token.
+    count = (args.batch, 'rows') if args.ends else (args.batch * args.tokens, 'tokens')
+    work = measurement.Work(name, *count)
     chosen = {k: ways[k] for k in (args.ways.split(',') if args.ways else ways)}
     found = measurement.measure(work, chosen, args.repeats)
   measurement.show(found)

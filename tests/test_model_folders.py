@@ -54,6 +54,14 @@ def test_a_folder_of_steps_is_no_run(tmp_path, place, kind):
     model_folders.check_run(tmp_path / place)
 
 
+@pytest.mark.parametrize('name', ['params', 'checkpoint'])
+def test_a_folder_of_the_users_with_such_a_name_is_no_model(tmp_path, name):
+  (tmp_path / name).mkdir()
+  model_folders.check_run(tmp_path / 'run')
+  model_folders.check_run(tmp_path)
+  destinations.check_folder(tmp_path, '--output')
+
+
 def test_runs_and_folders_of_something_else_are_written(tmp_path):
   run = made(tmp_path / 'run', 'run.json', 'config.json', 'checkpoint_10/checkpoint')
   made(run / 'checkpoints/10', 'params/_METADATA', 'metadata/metadata')

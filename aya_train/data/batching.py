@@ -41,6 +41,7 @@ from aya_train.data import (
   shuffling,
   stream_iterator,
   task_registry,
+  truncation,
 )
 from aya_train.tasks import storage
 
@@ -50,7 +51,6 @@ _LOOKED_AT = 256  # examples of a task, about: for what only their tokens say
 Batch = feature_converters.Batch
 ENC_DEC = feature_converters.EncDecFeatureConverter()
 PACKERS = ('best_fit', 'first_fit')
-_said: set[str] = set()  # of what the lengths cut: each evaluation opens the same data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +184,9 @@ def train_iterator(
       ds = shuffling.shuffled(ds, _derive_seed(cfg.seed, name))
     # Readers share the repeated stream, not the files: a task may have fewer examples than readers.
     streams.append(
-      ds.repeat(None).map(trimmer(tasks[name].manifest.eos_after_trim, cfg.task_feature_lengths))
+      ds.repeat(None).map(
+        truncation.trimmer(tasks[name].manifest.eos_after_trim, cfg.task_feature_lengths)
+      )
     )
   draws = mixing.ProportionalSelection(rates.values())
   if cfg.same_source_batches:
@@ -277,7 +279,9 @@ def open_eval(
   check_truncation(cfg, tasks, {name: float(len(t)) for name, t in tasks.items()})
   _check_examples(cfg, tasks, converter)
   trimmed = [
-    grain.MapDataset.source(t).map(trimmer(t.manifest.eos_after_trim, cfg.task_feature_lengths))
+    grain.MapDataset.source(t).map(
+      truncation.trimmer(t.manifest.eos_after_trim, cfg.task_feature_lengths)
+    )
     for t in tasks.values()
   ]
   examples = grain.MapDataset.concatenate(trimmed)
@@ -362,44 +366,10 @@ def survey(cfg: DatasetConfig, *, allow_empty: bool = False) -> availability.Sur
 def check_truncation(
   cfg: DatasetConfig, tasks: Mapping[str, prepared.PreparedTask], rates: Mapping[str, float]
 ) -> dict[str, float]:
-  """Returns the share of drawn examples that each feature's length cuts; says it once, if any.
-
-  A drawn example is one of task t with probability rates[t] / sum(rates).
-
-  Raises:
-    ValueError: a share is above `cfg.max_truncated_fraction`.
-  """
-  shares = {}
-  for feature, limit in cfg.task_feature_lengths.items():
-    if feature not in _own_features(cfg):
-      continue
-    lengths, counts, draws = [], [], []
-    for name, rate in rates.items():
-      histogram = tasks[name].manifest.lengths[feature]
-      lengths.append(np.fromiter(histogram.keys(), np.int64))
-      counts.append(np.fromiter(histogram.values(), np.int64))
-      draws.append(counts[-1] * (rate / len(tasks[name])))
-    length, count, draw = (np.concatenate(parts) for parts in (lengths, counts, draws))
-    cut = length > limit
-    shares[feature] = share = float(draw[cut].sum() / draw.sum())
-    report = (
-      f'{feature} longer than {limit} tokens: {count[cut].sum():,} of {count.sum():,} examples of'
-      f" '{cfg.mixture_or_task_name}:{cfg.split}' ({share:.2%} of the draws); the longest has"
-      f' {length.max():,}.'
-    )
-    if share > cfg.max_truncated_fraction:
-      order = np.argsort(length)
-      reached = np.cumsum(draw[order]) / draw.sum()
-      enough = length[order][np.searchsorted(reached, 1 - cfg.max_truncated_fraction - 1e-9)]
-      raise ValueError(
-        f'{report} max_truncated_fraction is {cfg.max_truncated_fraction}: a length of {enough} in'
-        f' task_feature_lengths[{feature!r}] would satisfy it, or raise the fraction (the macros '
-        'TASK_FEATURE_LENGTHS and MAX_TRUNCATED_FRACTION).'
-      )
-    if cut.any() and report not in _said:
-      _said.add(report)
-      logger.info('%s', report)
-  return shares
+  """See `truncation.check`; of a reference's scores nothing is cut."""
+  own = {name: cfg.task_feature_lengths[name] for name in _own_features(cfg)}
+  name = f'{cfg.mixture_or_task_name}:{cfg.split}'
+  return truncation.check(name, own, cfg.max_truncated_fraction, tasks, rates)
 
 
 def _check_examples(
@@ -424,30 +394,9 @@ def _some(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Examples of all tasks, as the lengths cut them: a few hundred at most of each."""
   for task in tasks.values():
-    trim = trimmer(task.manifest.eos_after_trim, cfg.task_feature_lengths)
+    trim = truncation.trimmer(task.manifest.eos_after_trim, cfg.task_feature_lengths)
     for index in range(0, len(task), max(1, len(task) // _LOOKED_AT)):
       yield trim(task[index])
-
-
-def trimmer(eos: Mapping[str, int], lengths: Mapping[str, int]) -> Callable[[Any], Any]:
-  """A function that keeps the features of an example that have a length, cut to it.
-
-  Args:
-    eos: see `Manifest.eos_after_trim`.
-    lengths: in tokens.
-  """
-  limits = [(f, length, eos.get(f)) for f, length in lengths.items()]
-
-  def trim(example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    kept = {}
-    for feature, length, eos in limits:
-      tokens = example[feature]
-      if len(tokens) > length:
-        tokens = tokens[:length] if eos is None else np.append(tokens[: length - 1], np.int32(eos))
-      kept[feature] = tokens
-    return kept
-
-  return trim
 
 
 def _pack(ds: grain.IterDataset, cfg: DatasetConfig, seed: int | None) -> grain.IterDataset:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aya_train import partitioning
-from aya_train.models import attention_visibility, fused_attention, layers
+from aya_train.models import attention_visibility, fused_attention, layers, t5_config
 from tests import batches, tiny
 
 HEADS, WIDTH = 4, 64
@@ -165,6 +165,10 @@ def test_a_whole_gradient_is_lowered_for_gpus():
 def test_a_kernel_of_other_devices_is_refused_with_the_one_that_they_have(kernel, platform, own):
   with pytest.raises(ValueError, match=f'{kernel!r} is a .* {platform!r}: bind .* = {own!r}'):
     fused_attention.check_platform(kernel, platform)
+
+
+def test_the_network_knows_these_kernels_and_no_other():
+  assert {*t5_config.ATTENTION_KERNELS} == {'plain', *fused_attention.KERNELS}
 
 
 def test_a_kernel_runs_where_it_belongs():

@@ -6,7 +6,6 @@ under one set of names. reading.py gives their parameters to a model.
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -21,9 +20,6 @@ from aya_train.checkpoint import (
 from aya_train.checkpoint.arrays import msgpack_index, orbax_tree
 from aya_train.checkpoint.hf import hf_import, peft_folder
 from aya_train.checkpoint.t5x import t5x_format, t5x_leaves, t5x_settings
-
-if TYPE_CHECKING:
-  pass
 
 _READS = (
   'Give a MODEL_DIR, one of its checkpoints/<step> folders, a T5X checkpoint_<step> folder, or '

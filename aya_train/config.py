@@ -6,7 +6,6 @@ that and nothing else: what the tasks share is set where a command begins, by `c
 
 import contextlib
 import copy
-import difflib
 import inspect
 import io
 import math
@@ -24,6 +23,7 @@ from etils import epath
 from gin import config_parser, resource_reader
 
 from aya_train import (
+  gin_outline,
   gin_text,
   moved_modules,
   run_dir,
@@ -35,7 +35,7 @@ from aya_train.data import feature_converters
 from aya_train.tasks import shared_vocabulary
 from aya_train.tasks.building import text_files
 
-CONFIGS = epath.Path(__file__).parent / 'configs'
+CONFIGS = gin_outline.CONFIGS
 _MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
 _OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.IGNORECASE)
 # Of macros that no function takes as a parameter.
@@ -53,7 +53,6 @@ _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 _LONGEST_VALUE = 500  # characters of a value that a message repeats
 # Imports of modules that are not ours.
 _OTHERS = re.compile(r'^(?:from|import)\s+(?!aya_train\b|__gin__\b)\w', re.MULTILINE)
-_REQUIRED = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=\s*%gin\.REQUIRED\s*$', re.MULTILINE)
 
 
 def parse(
@@ -78,22 +77,23 @@ def parse(
     FileNotFoundError: a file is nowhere.
     ValueError: a value that is no gin literal, an unknown macro or parameter, a missing macro.
   """
+  gin_outline.check(gin_files, bindings, search_paths, require_all=require_all)
   gin.clear_config()
   _read_no_packages()
   for path in [*search_paths, str(CONFIGS)]:
     gin.add_config_file_search_path(path)
   for name in gin_files:
-    _parse_file(name, [*search_paths, str(CONFIGS)])
+    _parse_file(name)
   known = sorted({name for name, _ in _MACRO.findall(gin.config_str())})
   for binding in bindings:
-    _parse_binding(binding, known)
+    gin_outline.check_known(binding, known)
+    _parse_binding(binding)
   _expand_home()
   _check_finite()
   if (lengths := macro('TASK_FEATURE_LENGTHS')) is not None:
     feature_converters.check_lengths(lengths)
-  if require_all and (missing := _REQUIRED.findall(gin.config_str())):
-    example = f'--gin.{missing[0]}=...'
-    raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
+  if require_all:
+    gin_outline.check_given(gin_text.macros(gin.config_str()))
   _check_values()
   if require_all:
     with _lacking_macros_told():
@@ -212,7 +212,7 @@ def _hints(function: Any) -> Mapping[str, Any]:
   return found
 
 
-def _parse_file(name: str, search_paths: Sequence[str]) -> None:
+def _parse_file(name: str) -> None:
   try:
     gin.parse_config_file(name)
   except (
@@ -226,19 +226,6 @@ def _parse_file(name: str, search_paths: Sequence[str]) -> None:
     if user_code.place(error):
       raise
     raise ValueError(_one_line(error)) from error
-  except OSError as error:
-    missing = re.search(r'Unable to open file: (.+?)\. Searched', str(error))
-    if missing is None:
-      raise
-    place = '' if missing[1] == name else f', which {name} includes'
-    shipped = sorted(
-      str(p.relative_to(CONFIGS)) for pattern in ('*.gin', '*/*.gin') for p in CONFIGS.glob(pattern)
-    )
-    close = difflib.get_close_matches(missing[1], shipped, 3, 0.4)
-    raise FileNotFoundError(
-      f'no gin file {missing[1]!r}{place}, in the working directory or {list(search_paths)}'
-      + (f'; did you mean {" or ".join(close)}?' if close else f'; shipped are {shipped}')
-    ) from error
 
 
 def _one_line(error: Exception) -> str:
@@ -247,14 +234,8 @@ def _one_line(error: Exception) -> str:
   return ' '.join(filter(None, lines))
 
 
-def _parse_binding(binding: str, known: Sequence[str]) -> None:
+def _parse_binding(binding: str) -> None:
   name, _, value = (part.strip() for part in binding.partition('='))
-  if re.fullmatch(r'[A-Z][A-Z0-9_]*', name) and name not in known:
-    close = difflib.get_close_matches(name, known, 3)
-    raise ValueError(
-      f'unknown gin macro {name}: no gin file given defines it'
-      + (f'; did you mean {" or ".join(close)}?' if close else f'; defined are {", ".join(known)}')
-    )
   try:
     gin.parse_config(binding)
   except gin_text.UNREADABLE as error:

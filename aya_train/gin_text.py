@@ -77,7 +77,7 @@ def resolved(macros: Mapping[str, Any]) -> dict[str, Any]:
   One that is still required has no value and is left out. References to functions stay, as do those
   to macros that are not there or lead back to themselves.
   """
-  values = {name: value for name, value in macros.items() if value != _STILL_REQUIRED}
+  values = {name: value for name, value in macros.items() if not is_required(value)}
   return {name: substituted(value, values, (name,)) for name, value in values.items()}
 
 
@@ -94,6 +94,11 @@ def substituted(value: Any, macros: Mapping[str, Any], seen: tuple[str, ...] = (
   if isinstance(value, list | tuple):
     return type(value)(substituted(item, macros, seen) for item in value)
   return value
+
+
+def is_required(value: Any) -> bool:
+  """Whether a value is `%gin.REQUIRED`, which stands for none."""
+  return isinstance(value, Reference) and value == _STILL_REQUIRED
 
 
 def has_references(value: Any) -> bool:

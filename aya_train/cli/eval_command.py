@@ -13,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+  host_args.join(args)
+  gin_args.set_up(args)
   from aya_train import config
   from aya_train.evaluation import evaluation
 
-  host_args.join(args)
-  gin_args.set_up(args)
   config.call(evaluation.evaluate)

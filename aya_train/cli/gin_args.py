@@ -91,8 +91,18 @@ def parse(args: argparse.Namespace, *, require_all: bool = True) -> None:
   """Parses the gin files and bindings of a command; see `config.parse`. Sets nothing else."""
   from aya_train import config
 
-  paths = [os.path.expanduser(path) for path in args.gin_search_paths.split(',') if path]
-  config.parse(args.gin_file, args.gin_bindings, paths, require_all=require_all)
+  config.parse(args.gin_file, args.gin_bindings, _search_paths(args), require_all=require_all)
+
+
+def check(args: argparse.Namespace, *, require_all: bool = True) -> None:
+  """Says at once what is wrong with the texts alone; see `gin_outline.check`."""
+  from aya_train import gin_outline
+
+  gin_outline.check(args.gin_file, args.gin_bindings, _search_paths(args), require_all=require_all)
+
+
+def _search_paths(args: argparse.Namespace) -> list[str]:
+  return [os.path.expanduser(path) for path in args.gin_search_paths.split(',') if path]
 
 
 def set_up(args: argparse.Namespace, *, require_all: bool = True) -> None:

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
   number_args.at_least(args, 0, 'num_shards', 'max_bad_files')
   number_args.at_least(args, 1, 'workers', 'max_characters')
   number_args.share(args, 'max_bad_rows')
+  if args.gin_file:
+    gin_args.check(args, require_all=False)
   gin_args.import_tasks('aya_train.tasks')
   from aya_train.data import prepare
 
@@ -90,11 +92,11 @@ def _refuse_what_does_not_count(args: argparse.Namespace, generated: Container[s
 
 def _prepare_recipe(args: argparse.Namespace, settings: prepare.PrepareSettings) -> None:
   """Builds the sources that are named, then tokenises what the gin files train and evaluate on."""
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
+  gin_args.set_up(args, require_all=False)
   from aya_train import config, preflight, train_loop
   from aya_train.data import prepare
 
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # no accelerator is needed, or held
-  gin_args.set_up(args, require_all=False)
   if config.macro('MIXTURE_OR_TASK_NAME') is None:
     raise ValueError(
       'MIXTURE_OR_TASK_NAME has no value: give a recipe, or --gin.MIXTURE_OR_TASK_NAME'

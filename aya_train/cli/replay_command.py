@@ -19,8 +19,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
   from etils import epath
 
-  from aya_train import config, train_loop
-
   written = epath.Path(args.model_dir) / 'config.gin'
   if not written.exists():
     raise FileNotFoundError(f'no {written.name} in {args.model_dir}: is it the MODEL_DIR of a run?')
@@ -30,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     path.write_text(written.read_text())
     args.gin_file = [str(path), *args.gin_file]
     gin_args.set_up(args)
-  from aya_train import replay, state_digests
+  from aya_train import config, replay, state_digests, train_loop
   from aya_train.checkpoint import digests
 
   names = (

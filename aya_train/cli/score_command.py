@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-  from aya_train import config, reference_scoring
-
   host_args.join(args)
   args.gin_bindings = [_UNUSED, *args.gin_bindings]
   gin_args.set_up(args)
+  from aya_train import config, reference_scoring
+
   config.check_licenses()
   config.call(reference_scoring.score)

@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+  host_args.join(args)
+  gin_args.set_up(args)
   from aya_train import config, train_loop
   from aya_train.data import data_manifest
 
-  host_args.join(args)
-  gin_args.set_up(args)
   on_data = data_manifest.writer(config.check_licenses())
   config.call(train_loop.train, on_start=config.write, on_data=on_data)

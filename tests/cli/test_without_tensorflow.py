@@ -53,6 +53,12 @@ def test_prompts_are_answered(vocabulary_file, tmp_path):
   ('arguments', 'message'),
   [
     (('infer', *FILES, '--prompt=a'), 'required macros without a value: CHECKPOINT_PATH'),
+    *[
+      ((command, '--gin_file=nowhere.gin'), "no gin file 'nowhere.gin'")
+      for command in ('train', 'eval', 'score', 'prepare', 'infer')
+    ],
+    (('train', *FILES[::2], '--gin_file=recipes/sft.gin'), 'required macros without a value'),
+    (('eval', *FILES[::2], '--gin_file=recipes/eval.gin'), 'required macros without a value'),
     (('judge', 'no.jsonl', 'none.jsonl', '--model=x', '--output=out'), 'no.jsonl'),
     (('teach', 'no.jsonl', '--model=x', '--output=out', '--license=mit'), 'no.jsonl'),
   ],

@@ -102,6 +102,34 @@ def fully_sharded_logical_axis_rules(
 # XLA's CPU scheduler begins early what could run beside the rest, and keeps its arrays: 0.5 GiB of
 # zeros, which the gradient of mT5's embedding is added to, through the whole forward pass.
 _ONE_CPU_OPTIONS = {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
+# Several TPU chips gather weights beside the products before those that need them, which libtpu by
+# itself does on v5e alone. MaxText's recipe for v4 has the same (configs/v4/22b.sh).
+_TPU_OPTIONS = {'xla_enable_async_all_gather': 'true'}
+# On chips with SparseCores these do the collectives, as in MaxText's recipes for v6e
+# (benchmarks/xla_flags_library.py).
+_SPARSE_CORE_OPTIONS = {
+  **{
+    f'xla_tpu_enable_sparse_core_collective_offload_{kind}': 'true'
+    for kind in ('all_gather', 'reduce_scatter', 'all_reduce')
+  },
+  'xla_tpu_enable_all_gather_offload_tracing': 'true',
+  'xla_tpu_enable_async_collective_fusion_fuse_all_gather': 'false',
+}
+_HAVE_SPARSE_CORES = ('TPU v5', 'TPU v5p', 'TPU v6 lite', 'TPU v6e')
+
+
+def _platform_options(kinds: Sequence[tuple[str, str]]) -> dict[str, str]:
+  """XLA's options for a training step on devices of these platforms and kinds.
+
+  A single CPU alone has its own: among several, sums over devices may wait for each other
+  (factored_rms).
+  """
+  if [platform for platform, _ in kinds] == ['cpu']:
+    return _ONE_CPU_OPTIONS
+  if len(kinds) == 1 or {platform for platform, _ in kinds} != {'tpu'}:
+    return {}
+  sparse = all(kind in _HAVE_SPARSE_CORES for _, kind in kinds)
+  return _TPU_OPTIONS | (_SPARSE_CORE_OPTIONS if sparse else {})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,14 +143,15 @@ class Partitioner:
     devices: defaults to all devices of all hosts; a compile-only topology gives its own.
     gathered_axes: mesh axes along which weights are stored in parts but gathered once a step, in
       the activations' dtype, instead of layer by layer.
-    compiler_options: XLA's, for the training step; see `step_options`.
+    compiler_options: XLA's, for the training step, beside those that the devices need; an option of
+      theirs that is None here is left out. See `step_options`.
   """
 
   mesh_shape: Mapping[str, int]
   logical_axis_rules: Rules
   devices: Sequence[Any] | None = None
   gathered_axes: tuple[str, ...] = ()
-  compiler_options: Mapping[str, str] | None = None
+  compiler_options: Mapping[str, str | None] | None = None
 
   def __post_init__(self):
     if 'data' not in self.mesh_shape:
@@ -225,12 +254,10 @@ class Partitioner:
 
   @property
   def step_options(self) -> dict[str, str]:
-    """XLA's options for the training step: `compiler_options`, and what CPUs need beside them.
-
-    A single CPU: among several, sums over devices may wait for each other (factored_rms).
-    """
-    platforms = [device.platform for device in self.mesh.devices.flat]
-    return {**(_ONE_CPU_OPTIONS if platforms == ['cpu'] else {}), **(self.compiler_options or {})}
+    """XLA's options for the training step: what the devices need, and `compiler_options`."""
+    kinds = [(device.platform, device.device_kind) for device in self.mesh.devices.flat]
+    options = {**_platform_options(kinds), **(self.compiler_options or {})}
+    return {name: value for name, value in options.items() if value is not None}
 
   @property
   def batch_sharding(self) -> NamedSharding:

@@ -208,11 +208,29 @@ def test_a_single_cpu_is_scheduled_for_memory_and_several_are_not(devices):
     {'data': -1, 'model': 1},
     partitioning.standard_logical_axis_rules(),
     jax.devices()[:devices],
-    compiler_options={'given': 'kept'},
+    compiler_options={'given': 'kept', 'not given': None},
   )
   options = made.step_options
   assert options.pop('given') == 'kept'
   assert list(options) == ['xla_cpu_scheduler_type'] * (devices == 1)
+
+
+@pytest.mark.parametrize(
+  ('kinds', 'gathers_beside', 'on_sparse_cores'),
+  [
+    ([('tpu', 'TPU v4')] * 2, True, False),
+    ([('tpu', 'TPU v5 lite')] * 2, True, False),
+    ([('tpu', 'TPU v5')] * 2, True, True),
+    ([('tpu', 'TPU v6 lite')] * 2, True, True),
+    ([('tpu', 'TPU v6 lite')], False, False),
+    ([('gpu', 'NVIDIA H100')] * 2, False, False),
+    ([('cpu', 'cpu')] * 2, False, False),
+  ],
+)
+def test_several_tpu_chips_gather_beside_their_products(kinds, gathers_beside, on_sparse_cores):
+  options = partitioning._platform_options(kinds)
+  assert ('xla_enable_async_all_gather' in options) == gathers_beside
+  assert any('sparse_core' in name for name in options) == on_sparse_cores
 
 
 MANY_STEPS = """

@@ -176,20 +176,29 @@ class Module:
       computation, callers = self._computation(name), (*callers, name)
       yield computation, times
       for instruction in computation.instructions:
-        if instruction.opcode == 'while':
-          trips = self.trip_count(instruction)
-          if trips > _MOST_TRIPS:
-            raise ValueError(f'the loop {instruction.name} runs over {_MOST_TRIPS:.0e} times')
-          pending.append((_required(instruction, 'body'), times * trips, callers))
-        elif instruction.opcode in ('call', 'async-start'):
-          key = 'to_apply' if instruction.called('to_apply') else 'calls'
-          if (callee := instruction.called(key)) is not None:
-            pending.append((callee, times, callers))
-        elif instruction.opcode == 'conditional':
-          listed = re.search(r'branch_computations=\{([^}]*)\}', instruction.attributes)
-          names = _NAME.findall(listed[1]) if listed else []
-          names += [n for k in ('true', 'false') if (n := instruction.called(f'{k}_computation'))]
-          pending += [(branch, times, callers) for branch in names]
+        pending += [(callee, times * often, callers) for callee, often in self.calls(instruction)]
+
+  def calls(self, instruction: Instruction) -> list[tuple[str, float]]:
+    """Computations that an instruction runs as such, and how often; both branches of a conditional.
+
+    Raises:
+      ValueError: a loop without end, or of a length that nothing tells.
+    """
+    if instruction.opcode == 'while':
+      trips = self.trip_count(instruction)
+      if trips > _MOST_TRIPS:
+        raise ValueError(f'the loop {instruction.name} runs over {_MOST_TRIPS:.0e} times')
+      return [(_required(instruction, 'body'), float(trips))]
+    if instruction.opcode in ('call', 'async-start'):
+      key = 'to_apply' if instruction.called('to_apply') else 'calls'
+      callee = instruction.called(key)
+      return [] if callee is None else [(callee, 1.0)]
+    if instruction.opcode == 'conditional':
+      listed = re.search(r'branch_computations=\{([^}]*)\}', instruction.attributes)
+      names = _NAME.findall(listed[1]) if listed else []
+      names += [n for k in ('true', 'false') if (n := instruction.called(f'{k}_computation'))]
+      return [(name, 1.0) for name in names]
+    return []
 
   def _computation(self, name: str) -> Computation:
     if (found := self.computations.get(name)) is None:

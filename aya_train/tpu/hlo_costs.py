@@ -94,13 +94,13 @@ def analyse(text: str) -> Costs:
   for computation, times in module.executed():
     for instruction in computation.instructions:
       where = place(instruction.op_name)
-      if count := _flops(module, computation, instruction):
+      if count := matmul_flops(module, computation, instruction):
         flops[where] += times * count
       if moved := moved_bytes(module, computation, instruction):
         traffic[where] += times * moved
       anywhere += times * moved_bytes(module, computation, instruction, everywhere)
-      if wire := _wire(module, instruction):
-        kind, size, moved = wire
+      if sent := wire(module, instruction):
+        kind, size, moved = sent
         wires[kind, size][0] += times
         wires[kind, size][1] += times * moved
   collectives = [Collective(*key, *values) for key, values in wires.items()]
@@ -132,10 +132,12 @@ def place(op_name: str) -> str:
 # Matrix products ----------------------------------------------------------------------------------
 
 
-def _flops(module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction) -> float:
+def matmul_flops(
+  module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction
+) -> float:
   if instruction.opcode == 'fusion' and (called := instruction.called('calls')):
     inner = module.computations[called]
-    return sum(_flops(module, inner, i) for i in inner.instructions)
+    return sum(matmul_flops(module, inner, i) for i in inner.instructions)
   if instruction.opcode == 'dot':
     return _dot_flops(computation, instruction)
   if instruction.opcode == 'convolution':
@@ -342,11 +344,14 @@ def _written_bytes(
 # Collectives --------------------------------------------------------------------------------------
 
 
-def _wire(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, int, float] | None:
+def wire(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, int, float] | None:
   """Kind, group size and bytes that one chip sends in a collective run by a ring."""
   opcode = instruction.opcode.removesuffix('-start')
   if instruction.opcode == 'fusion' and (called := instruction.called('calls')):
     return _fused_wire(module, module.computations[called])
+  if opcode == 'custom-call' and (called := instruction.called('called_computations')):
+    # One that the SparseCore does (v5p, v6e).
+    return _first_wire(module, module.computations[called])
   if opcode not in COLLECTIVES:
     return None
   arrays = instruction.arrays
@@ -357,6 +362,11 @@ def _wire(module: hlo.Module, instruction: hlo.Instruction) -> tuple[str, int, f
   return opcode, size, wire_bytes(opcode, sum(a.bytes for a in arrays), size)
 
 
+def _first_wire(module: hlo.Module, inner: hlo.Computation) -> tuple[str, int, float] | None:
+  found = (wire(module, instruction) for instruction in inner.instructions)
+  return next((sent for sent in found if sent is not None), None)
+
+
 def _fused_wire(module: hlo.Module, inner: hlo.Computation) -> tuple[str, int, float] | None:
   """A reduce-scatter is compiled as a fusion of an all-reduce and the slice that a chip keeps.
 
@@ -364,17 +374,17 @@ def _fused_wire(module: hlo.Module, inner: hlo.Computation) -> tuple[str, int, f
   one that starts it, those that compute meanwhile, and the one that ends it, which is counted.
   """
   for instruction in inner.instructions:
-    wire = _wire(module, instruction)
-    if wire is not None:
+    sent = wire(module, instruction)
+    if sent is not None:
       if (
         'chain_id=' in instruction.attributes and 'AsyncCollectiveDone' not in inner.root.attributes
       ):
         return None
-      kind, size, _ = wire
+      kind, size, _ = sent
       if kind == 'all-reduce' and inner.root.opcode != 'all-reduce':
         whole = sum(a.bytes for a in instruction.arrays)
         return 'reduce-scatter', size, wire_bytes('reduce-scatter', whole / size, size)
-      return wire
+      return sent
   return None
 
 

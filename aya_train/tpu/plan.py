@@ -73,7 +73,7 @@ class Trial:
 
   Attributes:
     step_seconds: the largest of the times at the three roofs.
-    roof_seconds: their sum; of two candidates with one bound, the smaller has less to hide.
+    scheduled_seconds: as `hlo_schedule.Playback.seconds`.
   """
 
   candidate: Candidate
@@ -81,7 +81,7 @@ class Trial:
   step_seconds: float | None
   mfu_bound: float | None
   note: str
-  roof_seconds: float | None = None
+  scheduled_seconds: float | None = None
 
   def line(self) -> str:
     c = self.candidate
@@ -89,8 +89,8 @@ class Trial:
     outcome = self.note
     if self.step_seconds is not None and self.mfu_bound is not None:
       outcome = f'{self.step_seconds:.3f} s, MFU at most {100 * self.mfu_bound:.1f} %'
-    if self.roof_seconds is not None:
-      outcome += f', {self.roof_seconds:.3f} s if nothing overlaps'
+    if self.scheduled_seconds is not None:
+      outcome += f', {self.scheduled_seconds:.3f} s as scheduled'
     names = ' '.join(c.names) or 'nothing (full remat)'
     return (
       f'data {c.data:3} fsdp {c.fsdp:3} model {c.model:2} microbatches {c.num_microbatches} '
@@ -181,8 +181,8 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
 def _cost(trial: Trial) -> tuple[float, float, int]:
   """Orders the trials that fit, best first."""
   return (
+    round(trial.scheduled_seconds or trial.step_seconds or 0, 3),
     round(trial.step_seconds or 0, 3),
-    round(trial.roof_seconds or trial.step_seconds or 0, 3),
     trial.peak_hbm or 0,
   )
 
@@ -208,7 +208,7 @@ def _try(candidate: Candidate, base: precompile.StepJob, slice_: topologies.Slic
     estimate.step_seconds,
     estimate.mfu_bound,
     'fits',
-    estimate.compute_seconds + estimate.hbm_seconds + estimate.wire_seconds,
+    None if result.schedule is None else result.schedule.seconds,
   )
 
 
@@ -277,7 +277,8 @@ def _next(trial: Trial, base: precompile.StepJob, slice_: topologies.Slice) -> C
 
 def _key(candidate: Candidate) -> str:
   """Names a compilation: the candidate, everything else that gin says, and the compiler."""
-  text = json.dumps(dataclasses.asdict(candidate)) + config.text() + topologies.compiler()
+  kept = ' '.join(field.name for field in dataclasses.fields(Trial))
+  text = json.dumps(dataclasses.asdict(candidate)) + config.text() + topologies.compiler() + kept
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

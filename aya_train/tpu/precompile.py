@@ -27,7 +27,7 @@ from aya_train import (
   train_step,
 )
 from aya_train.objectives import objective
-from aya_train.tpu import hlo, hlo_costs, roofline, topologies
+from aya_train.tpu import hlo, hlo_costs, hlo_schedule, roofline, topologies
 
 logger = logging.getLogger(__name__)
 GIB = topologies.GIB
@@ -139,7 +139,7 @@ class Result:
       rest of the peak being activations (and, if the peak comes before the gradients, their room).
     largest_buffers: 'bytes', 'shape' and 'where' of the largest arrays in HBM.
     settings: the gin macros that decide the numbers.
-    costs, estimate: None where the program does not fit.
+    costs, estimate, schedule: None where the program does not fit.
     suggestions: settings that would make it fit, with about how much each saves.
     compile_seconds, compiler_rss: of the compilation itself; bytes.
   """
@@ -155,6 +155,7 @@ class Result:
   settings: Mapping[str, Any]
   costs: hlo_costs.Costs | None
   estimate: roofline.StepEstimate | None
+  schedule: hlo_schedule.Playback | None
   suggestions: Sequence[str]
   compile_seconds: float
   compiler_rss: int
@@ -206,6 +207,7 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
       *(costs, slice_, job.model.config, job.batch_size, job.tokens, job.steps),
       frozen=job.model.adapter is not None,
     ),
+    schedule=None if costs is None else hlo_schedule.play(text, slice_.chip),
     suggestions=()
     if overflow is None
     else on_chip_suggestions(job, overflow)

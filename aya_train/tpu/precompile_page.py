@@ -10,7 +10,7 @@ import markupsafe
 from etils import epath
 from matplotlib import figure
 
-from aya_train.tpu import precompile, topologies
+from aya_train.tpu import hlo_schedule, precompile, roofline, topologies
 
 GIB = topologies.GIB
 
@@ -49,6 +49,7 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
         f'HBM {estimate.hbm_seconds:.3f} s, interconnect {estimate.wire_seconds:.3f} s',
       ),
       ('step at least', f'{estimate.step_seconds:.3f} s'),
+      *_schedule_rows(result.schedule, estimate),
       ('MFU at most', f'{100 * estimate.mfu_bound:.1f} %'),
       (
         '  all arrays',
@@ -66,6 +67,25 @@ def rows(result: precompile.Result) -> list[tuple[str, str]]:
     ('compiled in', f'{result.compile_seconds:.0f} s, {result.compiler_rss / GIB:.1f} GiB')
   )
   return out
+
+
+def _schedule_rows(
+  schedule: hlo_schedule.Playback | None, estimate: roofline.StepEstimate
+) -> list[tuple[str, str]]:
+  if schedule is None:
+    return []
+  mfu = estimate.mfu_bound * estimate.step_seconds / schedule.seconds
+  return [
+    (
+      'as scheduled',
+      f'{schedule.seconds:.3f} s, MFU {100 * mfu:.1f} %: each overlaps with what stands beside it',
+    ),
+    (
+      '  waiting',
+      f'{schedule.wire_waits:.3f} of {schedule.wire_seconds:.3f} s for the interconnect, '
+      f'{schedule.copy_waits:.3f} s for copies from HBM',
+    ),
+  ]
 
 
 def text(result: precompile.Result) -> str:
@@ -107,6 +127,9 @@ def page(result: precompile.Result) -> str:
       'HBM, all arrays': e.array_seconds,
       'interconnect': e.wire_seconds,
     }
+    if result.schedule is not None:
+      roofs['all, as scheduled'] = result.schedule.seconds
+      roofs['waiting for the interconnect'] = result.schedule.wire_waits
     wire = {f'{c.kind} of {c.group_size}': c.wire_bytes / 1e9 for c in costs.collectives[:8]}
     flops = _first(costs.matmul_flops_by_place, 1e12)
     traffic = _first(costs.hbm_bytes_by_place, 1e9)

@@ -157,14 +157,15 @@ def candidate(**changes):
   return dataclasses.replace(plan.Candidate(4, 16, 1, ('query', 'key', 'wi'), 1), **changes)
 
 
-def fits(candidate, step, roof, peak):
-  return plan.Trial(candidate, peak, step, 0.9, 'fits', roof)
+def fits(candidate, step, scheduled, peak):
+  return plan.Trial(candidate, peak, step, 0.9, 'fits', scheduled)
 
 
-def test_of_equal_bounds_the_one_with_less_to_hide_wins():
+def test_the_one_that_takes_least_as_scheduled_wins():
   quick = fits(candidate(), 1.0, 1.5, 30)
-  assert min([quick, fits(candidate(), 1.1, 1.2, 1)], key=plan._cost) is quick
-  assert min([quick, fits(candidate(), 1.0001, 1.4, 40)], key=plan._cost) is not quick
+  assert min([quick, fits(candidate(), 0.9, 1.6, 1)], key=plan._cost) is quick
+  assert min([quick, fits(candidate(), 1.1, 1.4, 40)], key=plan._cost) is not quick
+  assert min([quick, fits(candidate(), 0.9, 1.5001, 40)], key=plan._cost) is not quick
   assert min([quick, fits(candidate(), 1.0, 1.5, 20)], key=plan._cost).peak_hbm == 20
 
 

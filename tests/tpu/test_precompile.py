@@ -17,7 +17,7 @@ import pytest
 
 from aya_train import config, memory_limits
 from aya_train.objectives import objective
-from aya_train.tpu import hlo_costs, precompile, precompile_page, topologies
+from aya_train.tpu import hlo_costs, hlo_schedule, precompile, precompile_page, topologies
 from aya_train.tpu.topologies import GIB
 
 needs_libtpu = pytest.mark.skipif(
@@ -206,7 +206,21 @@ def test_a_kernel_too_large_for_the_chip_is_not_helped_by_hbm(
 
 def test_the_page_names_the_memory_that_overflows():
   result = precompile.Result(
-    *('v4-8', 4, {'data': 4}, 30 * GIB, None, KERNEL, {}, (), {}, None, None, ('plain',), 1.0, GIB)
+    *(
+      'v4-8',
+      4,
+      {'data': 4},
+      30 * GIB,
+      None,
+      KERNEL,
+      {},
+      (),
+      {},
+      *(None,) * 3,
+      ('plain',),
+      1.0,
+      GIB,
+    )
   )
   assert not result.fits
   told = precompile_page.text(result)
@@ -258,6 +272,8 @@ def compiling(monkeypatch):
     monkeypatch.setattr(precompile, 'compiled_text', lambda lowered: ('', peak * GIB, overflow))
     costs = hlo_costs.Costs(1e12, 1e9, 1e9, (), {}, {})
     monkeypatch.setattr(hlo_costs, 'analyse', lambda text: costs)
+    played = hlo_schedule.Playback(2.0, 0.5, 0.25, 0.0)
+    monkeypatch.setattr(hlo_schedule, 'play', lambda text, chip: played)
     monkeypatch.setattr(precompile, 'largest_buffers', lambda text: ())
     files = ['models/mt5_small.gin', f'recipes/{recipe}.gin', 'hardware/tpu_v4_8.gin']
     mesh = "MESH_SHAPE = {'data': 1, 'fsdp': 8, 'model': 1}"
@@ -278,6 +294,7 @@ def test_every_recipe_is_told_what_its_step_takes_or_what_would_help(compiling, 
     assert result.estimate.tokens_per_second == pytest.approx(
       sum(tokens) * result.estimate.rows_per_second
     )
+    assert '0.250 of 0.500 s for the interconnect' in precompile_page.text(result)
   told = compiling(recipe, bindings, 40, memory_limits.Overflow('hbm', 40 * GIB, 30 * GIB, ''))
   assert any('NUM_MICROBATCHES = 2' in line for line in told.suggestions)
   assert 'NUM_MICROBATCHES' in precompile_page.text(told)

@@ -16,7 +16,7 @@ import seqio
 from t5x import adafactor, models, partitioning, trainer, utils
 from t5x.examples.scalable_t5 import network
 
-from aya_train.tpu import hlo_costs, precompile, topologies
+from aya_train.tpu import hlo_costs, hlo_schedule, precompile, topologies
 
 XXL = {'emb_dim': 4096, 'num_heads': 64, 'head_dim': 64, 'mlp_dim': 10240}
 
@@ -49,6 +49,9 @@ def parse() -> argparse.Namespace:
   parser.add_argument('--batch_size', type=int, default=256)
   parser.add_argument('--length', type=int, default=1024, help='of inputs and of targets')
   parser.add_argument('--num_layers', type=int, default=24, help='of each stack')
+  parser.add_argument(
+    '--xla_option', action='append', default=[], metavar='NAME=VALUE', help='of XLA; repeatable'
+  )
   return parser.parse_args()
 
 
@@ -106,7 +109,8 @@ DECODER = ('input_tokens', 'target_tokens', 'loss_weights')
 
 def main() -> None:
   args = parse()
-  text, peak, overflow = precompile.compiled_text(lowered(args))
+  options = dict(option.split('=', 1) for option in args.xla_option)
+  text, peak, overflow = precompile.compiled_text(lowered(args), options)
   if overflow is not None:
     sys.exit(f'it does not fit: {overflow}')
   print(f'peak {0 if peak is None else peak / 2**30:.2f} GiB')
@@ -116,6 +120,11 @@ def main() -> None:
   )
   print(
     f'{costs.array_bytes / 1e12:.3f} TB of all arrays, {costs.wire_bytes / 1e9:.1f} GB on the wire'
+  )
+  schedule = hlo_schedule.play(text, topologies.get(args.topology).chip)
+  print(
+    f'{schedule.seconds:.3f} s as scheduled; of {schedule.wire_seconds:.3f} s on the wire '
+    f'{schedule.wire_waits:.3f} are waited for'
   )
 
 

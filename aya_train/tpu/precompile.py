@@ -218,7 +218,9 @@ def compile_job(slice_: topologies.Slice, job: StepJob, settings: Mapping[str, A
   )
 
 
-def compiled_text(lowered: Any) -> tuple[str, int | None, memory_limits.Overflow | None]:
+def compiled_text(
+  lowered: Any, options: Mapping[str, Any] | None = None
+) -> tuple[str, int | None, memory_limits.Overflow | None]:
   """The optimised program as text, its peak HBM in bytes, and the memory that is too small for it.
 
   A program that does not fit is known from libtpu's dump of it alone. libtpu offloads gathers to
@@ -226,9 +228,9 @@ def compiled_text(lowered: Any) -> tuple[str, int | None, memory_limits.Overflow
   again.
   """
   with tempfile.TemporaryDirectory() as folder:
-    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
+    dump = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
     try:
-      compiled = lowered.compile(compiler_options=options)
+      compiled = lowered.compile(compiler_options={**(options or {}), **dump})
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise

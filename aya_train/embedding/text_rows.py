@@ -134,6 +134,8 @@ def problem_of(row: TextRow) -> str | None:
     return 'has an empty text'
   if not text_files.is_unicode(row.text):
     return 'has half of a surrogate pair, which is no text'
+  if not text_files.is_unicode(row.id):
+    return f'has half of a surrogate pair in its id {row.id!r}, which is no text'
   return None
 
 

@@ -63,6 +63,7 @@ def test_columns_titles_and_numbers_over_files(tmp_path):
     ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "row 2 has the id 'a' of .*row 1"),
     ('{"id": null, "text": "x"}\n', "row 1 has no id in 'id' but None"),
     ('{"text": "x\\ud800"}\n', 'row 1 has half of a surrogate pair'),
+    ('{"id": "\\ud800", "text": "x"}\n', r'row 1 has half of a surrogate pair in its id'),
     ('', 'empty file'),
     ('[]', 'no texts in it'),
   ],

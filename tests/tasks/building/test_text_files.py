@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
 
 import hypothesis
 import hypothesis.strategies as st
@@ -77,6 +78,15 @@ def test_a_nul_is_named_with_its_line(tmp_path, name):
   (tmp_path / name).write_bytes(b'a\nb\0\n')
   with pytest.raises(DamagedFileError, match='line 2: a NUL'):
     list(row_files.read(tmp_path / name))
+
+
+def test_a_tar_archive_is_no_text(tmp_path):
+  (tmp_path / 'a.jsonl').write_text('{}\n')
+  for name, mode in (('x.jsonl', 'w'), ('x.tar.gz', 'w:gz')):
+    with tarfile.open(tmp_path / name, mode) as archive:
+      archive.add(tmp_path / 'a.jsonl', 'a.jsonl')
+    with pytest.raises(DamagedFileError, match=rf'{name}: is no text but a tar archive; unpack'):
+      text_files.read(tmp_path / name)
 
 
 def test_a_spreadsheet_is_no_text(tmp_path):

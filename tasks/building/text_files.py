@@ -93,6 +93,16 @@ def opened(path: epath.PathLike) -> Iterator[io.BufferedReader]:
     yield file
 
 
+def refuse_stream(path: epath.PathLike) -> None:
+  """DamagedFileError for a pipe or a device: who opens it a second time waits, or finds nothing."""
+  name = os.fspath(path)
+  if '://' not in name and os.path.exists(name) and not os.path.isfile(name):
+    raise DamagedFileError(
+      f'{name} is a pipe or a device, which can be read once at most, and data is read several '
+      'times: write it to a file'
+    )
+
+
 def wide_encoding(head: bytes) -> str:
   """'utf-16-le' or another of UTF-16 and UTF-32, by the byte-order mark; '' if there is none."""
   return next((name for mark, name in _MARKS if head.startswith(mark)), '')

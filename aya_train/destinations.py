@@ -1,5 +1,6 @@
 """Places that a command will write to, tried before the work that fills them."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -63,9 +64,7 @@ def check_folder(
   probe = folder / f'.aya_train_{uuid.uuid4().hex}'
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    probe.mkdir()
-    (probe / 'probe').write_bytes(b'\0' * 4096)
-    probe.rmtree()
+    _try(probe)
     locked = [f for f in files if (folder / f).exists() and not _can_append(folder / f)]
   except Exception as error:  # buckets have errors of their own
     problem = 'its disk is full' if is_full(error) else str(error) or type(error).__name__
@@ -111,6 +110,18 @@ def free_bytes(path: epath.PathLike) -> int | None:
   while not os.path.isdir(place):
     place = os.path.dirname(place)
   return shutil.disk_usage(place).free
+
+
+def _try(probe: epath.Path) -> None:
+  """Makes a folder and a file in it; neither stays, also where a full disk took half of it."""
+  try:
+    probe.mkdir()
+    (probe / 'probe').write_bytes(b'\0' * 4096)
+  except BaseException:
+    with contextlib.suppress(Exception):
+      probe.rmtree()
+    raise
+  probe.rmtree()
 
 
 def _can_append(path: epath.Path) -> bool:

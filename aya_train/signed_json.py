@@ -19,6 +19,12 @@ def dump(content: Mapping[str, Any], indent: int | None = None) -> str:
   return json.dumps({**content, _KEY: found}, ensure_ascii=False, indent=indent)
 
 
+def is_changed(content: Mapping[str, Any]) -> bool:
+  """Whether an object has a digest of its own that is no longer right; not if it has none."""
+  rest = {key: value for key, value in content.items() if key != _KEY}
+  return _KEY in content and content[_KEY] != digest(rest)
+
+
 def load(text: str | bytes) -> dict[str, Any]:
   """The mapping of which `dump` made a text.
 

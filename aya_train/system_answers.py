@@ -237,9 +237,17 @@ def _is_text(name: str) -> bool:
 
 
 def _answers(
-  row: Mapping[str, Any], index: int, where: str, columns: Mapping[str, str]
+  row: Mapping[str, Any],
+  index: int,
+  where: str,
+  columns: Mapping[str, str],
+  *,
+  is_asked: bool = False,
 ) -> Iterator[Answer]:
-  """The answers of a row: one, or several where the column holds a list."""
+  """The answers of a row: one, or several where the column holds a list.
+
+  A prompt that `is_asked` is refused where UTF-8 cannot hold it: its answer is trained on.
+  """
   fields = row.get('fields')
   row = {**(fields if isinstance(fields, dict) else {}), **row}
 
@@ -270,6 +278,9 @@ def _answers(
     reference = reference[0] if reference else ''
   sample = row.get('sample')  # as `infer` writes it; a list of samples is numbered by its order
   numbered = isinstance(sample, int) and not isinstance(texts, list)
+  prompt = _prompt(inputs, where)
+  if is_asked and isinstance(prompt, str) and clean(prompt) != prompt:
+    raise AnswersError(f'{where} has half of a surrogate pair in its prompt, which is no text')
   try:
     for text in texts if isinstance(texts, list) else [texts]:
       yield Answer(
@@ -277,7 +288,7 @@ def _answers(
         index=number,
         id=None if identity in (None, '') else clean(identity),
         language=clean(language or ''),
-        inputs=clean(_prompt(inputs)),
+        inputs=clean(prompt),
         text=clean(text),
         reference=clean('' if reference is None else reference),
         sample=int(sample) if numbered and sample is not None else _UNNUMBERED,
@@ -293,12 +304,16 @@ def _is_missing(value: Any) -> bool:
   return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _prompt(inputs: Any) -> Any:
+def _prompt(inputs: Any, where: str) -> Any:
   """A text, or the turns of a conversation as one."""
   if not isinstance(inputs, list):
     return inputs
   turns = [turn.get('content', '') if isinstance(turn, dict) else turn for turn in inputs]
-  return '\n\n'.join(map(str, turns))
+  if wrong := [turn for turn in turns if not isinstance(turn, str)]:
+    raise AnswersError(
+      f'{where}: a turn of its prompt must be a text, or an object with `content`, got {wrong[0]!r}'
+    )
+  return '\n\n'.join(turns)
 
 
 def _of_messages(messages: Sequence[Any], where: str) -> tuple[str, Any]:
@@ -342,6 +357,8 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
   Raises:
     FileNotFoundError, AnswersError: as `read`.
   """
+  from aya_train.tasks.building import text_files
+
   path = epath.Path(path)
   given = dict(columns or {})
   if unknown := sorted({*given} - {*ALIASES}):
@@ -354,8 +371,9 @@ def prompts(path: epath.PathLike, columns: Mapping[str, str] | None = None) -> l
       if not has_prompt and 'text' in row:
         asked['inputs'] = row['text']
       asked.pop('messages', None)
-      (prompt,) = _answers(asked, index, where, {**given, 'answer': _NO_ANSWER})
-      if not prompt.inputs.strip():
+      columns_of_row = {**given, 'answer': _NO_ANSWER}
+      (prompt,) = _answers(asked, index, where, columns_of_row, is_asked=True)
+      if text_files.is_blank(prompt.inputs):
         raise AnswersError(f'{where} has an empty prompt')
       found.append(prompt)
   if not found:

@@ -1,4 +1,7 @@
+import errno
+
 import pytest
+from etils import epath
 
 from aya_train import destinations
 
@@ -6,6 +9,18 @@ from aya_train import destinations
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
   destinations.check_folder(tmp_path / 'new' / 'run', 'MODEL_DIR')
   assert not list((tmp_path / 'new' / 'run').iterdir())
+
+
+def test_a_full_disk_is_left_without_the_probe(tmp_path, monkeypatch):
+  def half(path, content):
+    with open(path, 'wb') as file:
+      file.write(content[:10])
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(type(epath.Path(tmp_path)), 'write_bytes', half)
+  with pytest.raises(OSError, match=r'MODEL_DIR .* cannot be written \(its disk is full\)'):
+    destinations.check_folder(tmp_path, 'MODEL_DIR')
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('place', ['file', 'file/run'])

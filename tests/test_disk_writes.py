@@ -1,12 +1,16 @@
 import errno
 import os
+import types
 
 import pytest
+from etils import epath
 
 from aya_train import disk_writes
 from aya_train.cli import error_report
+from aya_train.data import prepared
 from aya_train.judging import reply_log
 from aya_train.tasks import storage
+from aya_train.tpu import precompile_page
 
 FULL = '/dev/full'  # every write to it fails as on a full disk
 pytestmark = pytest.mark.skipif(not os.path.exists(FULL), reason='no /dev/full on this system')
@@ -37,6 +41,44 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch, write):
     'start the same command again'
   )
   assert (report.code, report.is_defect) == (1, False)
+
+
+@pytest.fixture
+def filling(monkeypatch):
+  """A disk that takes half of what is written."""
+
+  def half(path, content, *args, **kwargs):
+    data = content.encode() if isinstance(content, str) else content
+    with open(path, 'wb') as file:
+      file.write(data[: len(data) // 2])
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  for name in ('write_bytes', 'write_text'):
+    monkeypatch.setattr(type(epath.Path('x')), name, half)
+
+
+def write_compilation(path, monkeypatch):
+  monkeypatch.setattr(precompile_page, 'page', lambda _: '<html>')
+  result = types.SimpleNamespace(slice='v4-8', to_json=lambda: {'steps': 3})
+  precompile_page.write(result, path.parent)
+
+
+def write_kinds(path, monkeypatch):
+  prepared.write_kinds(epath.Path(path.parent), None, 'train', {('yor',): 3})
+
+
+@pytest.mark.parametrize(
+  ('write', 'name'),
+  [(write_compilation, 'precompile_v4-8.json'), (write_kinds, prepared.KINDS_FILE)],
+)
+def test_what_a_full_disk_cannot_take_leaves_the_earlier_file(
+  tmp_path, monkeypatch, filling, write, name
+):
+  with open(tmp_path / name, 'w') as file:
+    file.write('earlier')
+  with pytest.raises(OSError, match=name):
+    write(tmp_path / name, monkeypatch)
+  assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, 'earlier')]
 
 
 @pytest.mark.parametrize(

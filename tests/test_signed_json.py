@@ -14,6 +14,13 @@ def test_what_is_written_is_read(indent):
   assert signed_json.load(json.dumps(json.loads(text), sort_keys=True)) == CONTENT
 
 
+def test_an_object_that_may_be_unsigned_is_told_from_one_that_was_changed():
+  signed = json.loads(signed_json.dump(CONTENT))
+  assert not signed_json.is_changed(signed)
+  assert not signed_json.is_changed(CONTENT)
+  assert signed_json.is_changed({**signed, 'b': 3})
+
+
 def test_numbers_as_keys_are_read_as_text():
   assert signed_json.load(signed_json.dump({3: [1], 1: (2, 3)})) == {'3': [1], '1': [2, 3]}
 

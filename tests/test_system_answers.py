@@ -195,3 +195,20 @@ def test_prompts_that_are_none(tmp_path, line, message):
   path.write_text(line + '\n')
   with pytest.raises(system_answers.AnswersError, match=message):
     system_answers.prompts(path)
+
+
+@pytest.mark.parametrize(
+  ('row', 'message'),
+  [
+    ('{"inputs": "a \\ud83d"}', 'row 2 has half of a surrogate pair in its prompt'),
+    ('{"inputs": ["a", "\\udc00"]}', 'row 2 has half of a surrogate pair in its prompt'),
+    ('{"inputs": "\u200b"}', 'row 2 has an empty prompt'),
+    ('{"inputs": ["a", ["b"]]}', r"row 2: a turn of its prompt must be a text, .*got \['b'\]"),
+    ('{"inputs": [{"content": 3}]}', 'row 2: a turn of its prompt must be a text, .*got 3'),
+  ],
+)
+def test_prompts_that_are_no_text_are_refused_by_row(tmp_path, row, message):
+  path = tmp_path / 'p.jsonl'
+  path.write_text('{"inputs": ["one", {"content": "two"}]}\n' + row + '\n')
+  with pytest.raises(system_answers.AnswersError, match=message):
+    system_answers.prompts(path)

@@ -76,7 +76,7 @@ class Digests:
 
   def as_json(self) -> dict[str, Any]:
     """The content of the file, with a digest of its own."""
-    content = json.loads(json.dumps(dataclasses.asdict(self)))
+    content = json.loads(json.dumps(dataclasses.asdict(self), sort_keys=True))
     return {**content, 'sha256': digests.of_json(content)}
 
 

@@ -106,12 +106,27 @@ def _explained(error: BaseException) -> tuple[str, int, bool]:
     return _plainly_full(error) or _own_words(error), 1, False
   if told := user_code.told_inside_graph(error):
     return told, 1, False
-  for explain in (_full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend, _file):
+  explanations = (
+    *(_no_scheme, _full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend),
+    _file,
+  )
+  for explain in explanations:
     if text := explain(error):
       return text, 1, False
   if isinstance(error, ValueError | OSError):
     return _own_words(error), 1, False
   return _named(error), 1, True
+
+
+def _no_scheme(error: BaseException) -> str:
+  """What etils says of a path that begins as no file system does."""
+  scheme = error.args[0] if isinstance(error, KeyError) and error.args else None
+  if not isinstance(scheme, str) or not re.fullmatch(r'\w[\w+.-]*://', scheme):
+    return ''
+  return (
+    f"a path begins with '{scheme}', which cannot be read or written here: give one of this "
+    "machine, without such a beginning, or of a bucket ('gs://', 's3://')"
+  )
 
 
 def _full_disk(error: BaseException) -> str:

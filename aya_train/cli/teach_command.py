@@ -111,6 +111,6 @@ def _check_rights(args: argparse.Namespace, languages: list[str]) -> None:
   from aya_train.tasks.rights import licenses
 
   for name in args.license.split(';'):
-    licenses.classify(name.strip())
+    licenses.classify_stated(name.strip())
   for code in [*languages, *filter(None, [args.language])]:
     language_codes.resolve(code)

@@ -14,7 +14,7 @@ from typing import Any
 import seqio
 from etils import epath
 
-from aya_train import run_dir
+from aya_train import run_dir, signed_json
 from aya_train.data import batching, mixing, prepared, row_counts, task_registry
 from aya_train.tasks import catalog
 from aya_train.tasks.rights import licenses, provenance
@@ -97,7 +97,7 @@ def write(
   model_dir: str | os.PathLike[str], cfg: batching.DatasetConfig, policy: str | None
 ) -> None:
   """Writes the manifest into a run's directory, as `run_dir.keep_text` does."""
-  text = json.dumps(describe(cfg, policy), ensure_ascii=False, indent=1) + '\n'
+  text = signed_json.dump(describe(cfg, policy), indent=1) + '\n'
   path = epath.Path(model_dir) / FILE
   if run_dir.keep_text(path, text):
     logger.info('wrote %s', path)

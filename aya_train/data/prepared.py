@@ -425,7 +425,7 @@ def write_kinds(
     spec = task.source.get_dataset(split=split, shuffle=False).element_spec
     if isinstance(spec, Mapping) and {*spec} & {*task_examples.KIND_COLUMNS}:
       return
-  (directory / KINDS_FILE).write_text(kinds_text(counts))
+  storage.write_atomically(directory / KINDS_FILE, kinds_text(counts))
 
 
 def kinds_text(counts: Mapping[Any, int]) -> str:

@@ -172,6 +172,9 @@ def _pair(
   own_id = next((row[k] for k in ('query_id', 'qid', 'id', '_id') if k in row), None)
   own_id = number if own_id in _NO_ID else str(own_id)
   known = dict.fromkeys(str(i) for i in ids if i not in _NO_ID)
+  for each in (own_id, *known):
+    if problem := text_rows.problem_of(text_rows.TextRow('', each, text)):
+      return problem
   return Pair(own_id, text, [*dict.fromkeys(texts)], [*known])
 
 

@@ -69,7 +69,8 @@ def of_files(
     title_column: put before the text, with a space between, as BEIR does.
 
   Raises:
-    ValueError: while reading, a damaged file; see `read_report.DamagedFileError`.
+    ValueError: a folder, or a pipe; while reading, a damaged file
+      (`read_report.DamagedFileError`).
     FileNotFoundError: at once, if a file is not there.
   """
   for path in paths:
@@ -78,6 +79,7 @@ def of_files(
       raise FileNotFoundError(f'no file {path}: give files of texts, or --task for a SeqIO task')
     if found.is_dir():
       raise ValueError(f'{path} is a folder: give the files in it, such as {path}/*.jsonl')
+    text_files.refuse_stream(path)
 
   def read() -> Iterator[TextRow]:
     number = 0
@@ -134,6 +136,8 @@ def problem_of(row: TextRow) -> str | None:
     return 'has an empty text'
   if not text_files.is_unicode(row.text):
     return 'has half of a surrogate pair, which is no text'
+  if not text_files.is_unicode(row.id):
+    return f'has half of a surrogate pair in its id {row.id!r}, which is no text'
   return None
 
 

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import importlib.resources
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
+from aya_train import signed_json
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
 from aya_train.export import evaluation_entries, quality
 from aya_train.report import run_record, run_results
@@ -22,6 +24,7 @@ from aya_train.tasks import catalog
 from aya_train.tasks.languages import aya101
 
 MANIFEST = 'data_manifest.json'
+logger = logging.getLogger(__name__)
 LICENSES = ('apache-2.0',)  # those whose text comes with the package
 PIPELINE_TAG = 'text2text-generation'
 _LIBRARIES = {'gguf': 'gguf', 'ct2': 'ctranslate2'}
@@ -173,7 +176,7 @@ def read_manifest(model_dir: epath.PathLike) -> TrainingData | None:
   It is read as `data_manifest.describe` writes it, but every key may be missing and hand-written
   ones may be simpler: `sources` may be a mapping of names to sources, a licence a text instead of
   counts, and `languages`, `licenses` and `attributions` may stand beside `sources`. Counts of
-  sources are added up.
+  sources are added up. Where it is no longer as the run wrote it, a warning says so.
 
   Raises:
     ValueError: the file is no JSON object.
@@ -187,6 +190,10 @@ def read_manifest(model_dir: epath.PathLike) -> TrainingData | None:
     raise ValueError(f'{path} is not JSON: {error}') from error
   if not isinstance(manifest, dict):
     raise ValueError(f'{path} must hold a JSON object, it holds a {type(manifest).__name__}')
+  if signed_json.is_changed(manifest):
+    logger.warning(
+      '%s is not as the run wrote it; the card says what stands in it now: is that right?', path
+    )
   entries = manifest.get('sources') or []
   if isinstance(entries, dict):
     entries = [{'name': name, **_mapping(entry)} for name, entry in entries.items()]

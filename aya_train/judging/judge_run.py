@@ -133,7 +133,7 @@ def run(
         'spent': judge_calls.spent(tally, settings.prices),
       }
       content = json.dumps(about, ensure_ascii=False, indent=1) + '\n'
-      (folder / SUMMARY).write_bytes(content.encode('utf-8', 'replace'))
+      reply_log.replace(folder / SUMMARY, content.encode('utf-8', 'replace'))
     _warn_of_models(tally, settings.endpoint.model)
   return about
 

@@ -80,8 +80,12 @@ class GrowingFile:
 
 def write_whole(path: epath.PathLike, records: Iterable[Mapping[str, Any]]) -> None:
   """Writes a file of records whole, or leaves the one that is there."""
+  replace(path, b''.join(map(line, records)))
+
+
+def replace(path: epath.PathLike, content: bytes) -> None:
+  """The same for any content."""
   path = epath.Path(path)
-  content = b''.join(map(line, records))
   if not destinations.is_local(path):
     path.write_bytes(content)
     return

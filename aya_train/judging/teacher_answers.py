@@ -247,7 +247,7 @@ def _write(folder: epath.Path, settings: TeachingSettings, teacher: str) -> None
   for split, rows in splits.items():
     reply_log.write_whole(folder / files[split], rows)
   text = table(settings, teacher, files)
-  (folder / f'{settings.name}.toml').write_bytes(text.encode())
+  reply_log.replace(folder / f'{settings.name}.toml', text.encode())
   logger.info('%d rows and their table: %s', len(kept), folder / f'{settings.name}.toml')
 
 

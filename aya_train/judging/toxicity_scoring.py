@@ -99,7 +99,7 @@ def score(
         'figures': figures(records, threshold),
       }
       content = json.dumps(about, ensure_ascii=False, indent=1) + '\n'
-      (folder / judge_run.SUMMARY).write_bytes(content.encode('utf-8', 'replace'))
+      reply_log.replace(folder / judge_run.SUMMARY, content.encode('utf-8', 'replace'))
   return about
 
 

@@ -25,7 +25,7 @@ from aya_train.data import (
   task_registry,
 )
 from aya_train.report import plots, rating_figures, translated_sources
-from aya_train.tasks import sliced_source
+from aya_train.tasks import sliced_source, storage
 from aya_train.tasks.languages import aya101
 from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.rights import provenance
@@ -187,7 +187,7 @@ def write(
   )
   path = epath.Path(output)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(page)
+  storage.write_atomically(path, page)
   return path
 
 

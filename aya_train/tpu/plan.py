@@ -18,6 +18,7 @@ from etils import epath
 
 from aya_train import config, gin_text, partitioning
 from aya_train.models import t5_config
+from aya_train.tasks import storage
 from aya_train.tpu import precompile, topologies
 
 logger = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ def plan(slice_: topologies.Slice, output_dir: epath.PathLike, max_compilations:
     raise ValueError(f'nothing fits {slice_.name}{advice}. Tried:\n{lines}')
   best = min(fitting, key=_cost)
   path = folder / f'plan_{slice_.name}.gin'
-  path.write_text(hardware_file(slice_, best, trials, base))
+  storage.write_atomically(path, hardware_file(slice_, best, trials, base))
   return path
 
 

@@ -10,6 +10,7 @@ import markupsafe
 from etils import epath
 from matplotlib import figure
 
+from aya_train.tasks import storage
 from aya_train.tpu import hlo_schedule, precompile, roofline, topologies
 
 GIB = topologies.GIB
@@ -106,8 +107,9 @@ def write(result: precompile.Result, output_dir: epath.PathLike) -> list[epath.P
   folder = epath.Path(output_dir)
   folder.mkdir(parents=True, exist_ok=True)
   paths = [folder / f'precompile_{result.slice}.{kind}' for kind in ('json', 'html')]
-  paths[0].write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-  paths[1].write_text(page(result))
+  text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+  storage.write_atomically(paths[0], text)
+  storage.write_atomically(paths[1], page(result))
   return paths
 
 

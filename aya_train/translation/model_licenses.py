@@ -45,7 +45,7 @@ def check(names: Sequence[tuple[str, str]], policy: str) -> None:
   for whose, several in names:
     for name in filter(None, (part.strip() for part in several.split(';'))):
       try:
-        use = licenses.classify(name).use
+        use = licenses.classify_stated(name).use
       except licenses.UnknownLicenseError as error:
         raise licenses.UnknownLicenseError(f'{whose}: {error}') from error
       if policy and not licenses.admits(policy, use):

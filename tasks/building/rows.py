@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from aya_train.tasks.building import text_files
 from aya_train.tasks.building.read_report import RowProblemError
 from aya_train.tasks.languages import language_codes
 
@@ -85,12 +86,12 @@ def check(row: Row, max_characters: int = MAX_CHARACTERS) -> None:
   """Refuses what no model should learn from.
 
   Raises:
-    RowProblemError: inputs or targets are empty or white space, hold NUL or a lone surrogate
+    RowProblemError: inputs or targets have nothing to read, hold NUL or a lone surrogate
       (which is no UTF-8), or are longer than `max_characters` together.
   """
   for column in ('inputs', 'targets'):
     value = getattr(row, column)
-    if not value or value.isspace():
+    if text_files.is_blank(value):
       raise RowProblemError(f'empty_{column}', f'{value!r:.40}')
     check_text(value, column)
   size = len(row.inputs) + len(row.targets)

@@ -41,10 +41,11 @@ _MARKS = (  # UTF-32's first: the little-endian one begins with UTF-16's
 _LFS_POINTER = b'version https://git-lfs'
 _NUL = 'a NUL; is this a file of text in UTF-8?'
 _BLOCK = 1 << 16
-_HEAD = 256
+_HEAD = 512
 
 _TABLES = {b'PAR1': '.parquet', b'ARROW1': '.arrow'}  # tables by their first bytes
 _ZIP = b'PK\x03\x04'  # spreadsheets are such
+_TAR = b'ustar'  # behind the name and the numbers of its first file
 
 
 def plain_name(name: str) -> str:
@@ -92,6 +93,16 @@ def opened(path: epath.PathLike) -> Iterator[io.BufferedReader]:
     yield file
 
 
+def refuse_stream(path: epath.PathLike) -> None:
+  """DamagedFileError for a pipe or a device: who opens it a second time waits, or finds nothing."""
+  name = os.fspath(path)
+  if '://' not in name and os.path.exists(name) and not os.path.isfile(name):
+    raise DamagedFileError(
+      f'{name} is a pipe or a device, which can be read once at most, and data is read several '
+      'times: write it to a file'
+    )
+
+
 def wide_encoding(head: bytes) -> str:
   """'utf-16-le' or another of UTF-16 and UTF-32, by the byte-order mark; '' if there is none."""
   return next((name for mark, name in _MARKS if head.startswith(mark)), '')
@@ -113,6 +124,8 @@ def _refuse_compressed(path: epath.Path, head: bytes) -> None:
       f'{path}: is no text but a zip file, as a spreadsheet (.xlsx, .ods) is one; save a '
       'spreadsheet as CSV, and name a zip of JSON lines .zip'
     )
+  if head[257:262] == _TAR:
+    raise DamagedFileError(f'{path}: is no text but a tar archive; unpack it and name its files')
   for magic, ending in _TABLES.items():
     if head.startswith(magic):
       raise DamagedFileError(f'{path}: is no text but {ending[1:]}; rename it to end in {ending}')

@@ -405,6 +405,23 @@ def classify(name: str, url: str = '') -> Rights:
   return found
 
 
+def classify_stated(name: str, url: str = '') -> Rights:
+  """As `classify`, of a name that somebody gives to data or a model of his own.
+
+  'No License' is the audit's word for published data sets whose authors gave none, and a class of
+  its own there. From anybody else it says that nothing is allowed, or nothing at all.
+
+  Raises:
+    UnknownLicenseError: naming it.
+  """
+  if _loose(name) == 'no':
+    raise UnknownLicenseError(
+      f'licence {name!r} says nothing of what is allowed: name the terms that bind, or Custom with '
+      f'a use class of {USES}'
+    )
+  return classify(name, url)
+
+
 def check_use(use: str, names: Iterable[tuple[str, str]], whose: str) -> None:
   """Refuses a use class that allows more than licences whose names say what they allow.
 

@@ -206,7 +206,7 @@ def declare(
   """
   names = [part.strip() for part in license.split(';') if part.strip()]
   for part in names:
-    licenses.classify(part, url)
+    licenses.classify_stated(part, url)
   if use is not None:
     licenses.check_use(use, [(part, url) for part in names], name)
   _declared[name] = Record(
@@ -236,7 +236,7 @@ def _of_user(dataset: user_data.Dataset) -> Record:
   unknown = []
   for part in names:
     try:
-      licenses.classify(part)
+      licenses.classify_stated(part)
     except licenses.UnknownLicenseError:
       unknown.append(part)
   if dataset.use:

@@ -34,7 +34,7 @@ import yaml
 from etils import epath
 
 from aya_train.tasks import split_slices
-from aya_train.tasks.building import json_arrays, text_files
+from aya_train.tasks.building import json_arrays, read_report, text_files
 from aya_train.tasks.languages import language_codes
 from aya_train.tasks.preference import preference_records
 from aya_train.tasks.retrieval import pair_layouts
@@ -146,11 +146,10 @@ class Dataset:
             f'data set {self.name!r}, split {split!r}: {path} is a folder; give a pattern of its '
             f"files, such as '{pattern.rstrip('/')}/*.jsonl'"
           )
-        if '://' not in pattern and not os.path.isfile(path):
-          raise UserDataError(
-            f'data set {self.name!r}, split {split!r}: {path} is a pipe or a device, which can be '
-            'read once at most, and data is read several times: write it to a file'
-          )
+        try:
+          text_files.refuse_stream(path)
+        except read_report.DamagedFileError as error:
+          raise UserDataError(f'data set {self.name!r}, split {split!r}: {error}') from error
         found[os.fspath(path)] = path
     return list(found.values())
 

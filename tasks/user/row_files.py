@@ -22,12 +22,15 @@ def read(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
 
   Raises:
     IsADirectoryError: it is a folder.
+    read_report.DamagedFileError: a pipe under a name of more than lines of text, at once.
     read_report.DamagedFileError: while reading; see `records.read`, `csv_files.read` and
       `text_files.opened`.
   """
   name = epath.Path(path).name
   if epath.Path(path).is_dir():
     raise IsADirectoryError(f'{path} is a folder: give a file in it')
+  if is_table(name) or records.is_readable(name):
+    text_files.refuse_stream(path)
   if csv_files.is_one(name):
     for number, fields in csv_files.read(path):
       yield f'row {number}', fields

@@ -308,3 +308,12 @@ def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):
 def test_a_run_that_would_keep_no_checkpoint_is_refused(keep):
   with pytest.raises(ValueError, match=f'CHECKPOINT_KEEP must be None or at least 1, got {keep}'):
     manager.CheckpointConfig(keep=keep)
+
+
+def test_digests_are_written_in_one_order_whichever_array_was_ready_first():
+  one, other = (soundness.Stored('float32', (2,), name * 16) for name in 'ab')
+  texts = {
+    json.dumps(soundness.Digests({'params': dict(found)}, '0').as_json())
+    for found in ([('x', one), ('y', other)], [('y', other), ('x', one)])
+  }
+  assert len(texts) == 1

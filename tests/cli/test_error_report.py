@@ -84,6 +84,7 @@ def of_module(module, name='ClientError', base=Exception):
     (FileNotFoundError(errno.ENOENT, 'No such file', 'x'), 'x is not there'),
     (OSError(errno.EROFS, 'run cannot be written: give another'), 'run cannot be written: give'),
     (ValueError('BATCH_SIZE must be 1'), 'BATCH_SIZE must be 1'),
+    (KeyError('file://'), "a path begins with 'file://', which cannot be read"),
   ],
 )
 def test_what_comes_from_outside_is_no_defect(error, told):

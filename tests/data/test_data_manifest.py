@@ -3,6 +3,7 @@ import json
 import pytest
 import seqio
 
+from aya_train import signed_json
 from aya_train.data import batching, data_manifest
 from aya_train.tasks.user import user_data
 
@@ -54,6 +55,8 @@ def test_the_manifest_counts_languages_and_licenses(mixture, tmp_path):
   assert greetings['model_generated_by'] == ['a model']
   assert numbers['languages'] == {'swa': 2}
   assert numbers['use'] == 'commercial'
+  text = (tmp_path / 'run' / data_manifest.FILE).read_text()
+  assert signed_json.load(text)['sources'] == found['sources']
   again = data_manifest.describe(cfg, 'commercial')
   assert [s['fingerprint'] for s in again['sources']] == [
     s['fingerprint'] for s in found['sources']

@@ -155,6 +155,8 @@ def test_rows_that_are_no_text_are_left_out_whole(tmp_path, caplog):
     ({'query': 'a', 'positive': ''}, "row 1 has an empty 'positive'"),
     ({'query': '\ud83d', 'positive': 'x'}, 'row 1 has half of a surrogate pair'),
     ({'query': 'a', 'positive': '\ud83d'}, 'row 1 has half of a surrogate pair'),
+    ({'id': '\ud83d', 'query': 'a', 'positive': 'x'}, 'row 1 has half .* in its id'),
+    ({'query': 'a', 'positive': {'docid': '\ud83d', 'text': 'x'}}, 'row 1 has half .* in its id'),
     ({'q': 'a'}, r'row 1 has no column of .*--query_column names another'),
   ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gzip
 import json
+import os
 
 import pytest
 import seqio
@@ -63,6 +64,7 @@ def test_columns_titles_and_numbers_over_files(tmp_path):
     ('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n', "row 2 has the id 'a' of .*row 1"),
     ('{"id": null, "text": "x"}\n', "row 1 has no id in 'id' but None"),
     ('{"text": "x\\ud800"}\n', 'row 1 has half of a surrogate pair'),
+    ('{"id": "\\ud800", "text": "x"}\n', r'row 1 has half of a surrogate pair in its id'),
     ('', 'empty file'),
     ('[]', 'no texts in it'),
   ],
@@ -73,6 +75,12 @@ def test_bad_rows_are_named(tmp_path, content, message):
   with pytest.raises(ValueError, match=message) as error:
     text_rows.survey(text_rows.of_files([path]), str(path))
   assert not str(error.value).startswith(f'{path}: {path}')  # the file is named once
+
+
+def test_texts_are_read_several_times_and_so_not_from_a_pipe(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(ValueError, match='pipe is a pipe or a device'):
+    text_rows.of_files([tmp_path / 'pipe'])
 
 
 def test_json_lines_under_the_name_of_a_text_are_named(tmp_path):

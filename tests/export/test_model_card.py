@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from aya_train import signed_json
 from aya_train.checkpoint.hf import hf_export
 from aya_train.export import evaluation_entries, model_card, quality
 from aya_train.tasks import catalog
@@ -174,6 +175,16 @@ def test_damaged_manifests_are_refused(model_dir, text):
   (model_dir / model_card.MANIFEST).write_text(text)
   with pytest.raises(ValueError, match=r'data_manifest\.json'):
     model_card.read(model_dir)
+
+
+def test_a_manifest_that_was_changed_is_told(model_dir, caplog):
+  text = signed_json.dump({'sources': [{'name': 'rows', 'licenses': {'CC BY-NC 4.0': 5}}]})
+  (model_dir / model_card.MANIFEST).write_text(text)
+  model_card.read_manifest(model_dir)
+  assert not caplog.records
+  (model_dir / model_card.MANIFEST).write_text(text.replace('BY-NC', 'BY-SC'))
+  model_card.read_manifest(model_dir)
+  assert 'data_manifest.json is not as the run wrote it' in caplog.text
 
 
 def test_sources_may_be_a_mapping(model_dir):

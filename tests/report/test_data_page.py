@@ -1,7 +1,9 @@
+import errno
 import re
 
 import pytest
 import seqio
+from etils import epath
 
 from aya_train.annotation import batches
 from aya_train.data import batching, row_counts
@@ -11,6 +13,10 @@ from aya_train.tasks.mixtures import source_mixture
 from aya_train.tasks.sources import xp3x_templates
 from tests import seqio_tasks
 from tests.annotation import test_exports
+
+
+def _bytes(content):
+  return content.encode() if isinstance(content, str) else content
 
 
 def kind(code, task_type='t'):
@@ -69,6 +75,23 @@ def test_the_page_of_a_real_mixture(cache, tmp_path):
   for text in ('Yoruba (yor)', 'Hebrew', 'Unicode License v3', 'low resource', 'dir="auto"'):
     assert text in page
   assert any(name in page for name in cldr_rows.KINDS)
+
+
+def test_a_page_that_a_full_disk_cannot_take_leaves_the_earlier_one(cache, tmp_path, monkeypatch):
+  def half(place, content, *args, **kwargs):
+    with open(place, 'wb') as file:
+      file.write(b'<' if 'page.html' in place.name else _bytes(content))
+    if 'page.html' in place.name:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+
+  path = tmp_path / 'page.html'
+  path.write_text('earlier')
+  monkeypatch.setattr(type(epath.Path(path)), 'write_bytes', half)
+  monkeypatch.setattr(type(epath.Path(path)), 'write_text', half)
+  with pytest.raises(OSError, match=r'page\.html'):
+    data_page.write('cldr_languages_few', path, lengths={'inputs': 128, 'targets': 64}, budget=9)
+  assert [each.name for each in tmp_path.iterdir()] == ['page.html']
+  assert path.read_text() == 'earlier'
 
 
 def test_scripts_beyond_those_of_cldr_are_named_too():

@@ -179,7 +179,7 @@ def test_duplicates_go_wherever_they_are_and_are_counted(root, small_units):
 
 
 BAD_ROWS = {
-  'empty_targets': {'targets': ' \n\t'},
+  'empty_targets': {'targets': ' \n\t\u200b'},
   'empty_inputs': {'inputs': ''},
   'nul': {'targets': 'a\0b'},
   'too_long': {'inputs': 'x' * 200_001},

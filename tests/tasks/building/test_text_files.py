@@ -5,6 +5,9 @@ import gzip
 import io
 import json
 import lzma
+import os
+import tarfile
+import threading
 
 import hypothesis
 import hypothesis.strategies as st
@@ -77,6 +80,31 @@ def test_a_nul_is_named_with_its_line(tmp_path, name):
   (tmp_path / name).write_bytes(b'a\nb\0\n')
   with pytest.raises(DamagedFileError, match='line 2: a NUL'):
     list(row_files.read(tmp_path / name))
+
+
+@pytest.mark.parametrize('name', ['x.jsonl', 'x.csv', 'x.parquet', 'x.jsonl.gz'])
+def test_a_pipe_is_refused_where_it_would_be_opened_twice(tmp_path, name):
+  os.mkfifo(tmp_path / name)
+  with pytest.raises(DamagedFileError, match=rf'{name} is a pipe or a device'):
+    list(row_files.read(tmp_path / name))
+
+
+def test_a_pipe_of_lines_is_read_once(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  writer = threading.Thread(target=(tmp_path / 'pipe').write_text, args=('{"inputs": "a"}\nb\n',))
+  writer.start()
+  found = [line for _, line in row_files.read(tmp_path / 'pipe')]
+  writer.join()
+  assert found == ['{"inputs": "a"}', 'b']
+
+
+def test_a_tar_archive_is_no_text(tmp_path):
+  (tmp_path / 'a.jsonl').write_text('{}\n')
+  for name, mode in (('x.jsonl', 'w'), ('x.tar.gz', 'w:gz')):
+    with tarfile.open(tmp_path / name, mode) as archive:
+      archive.add(tmp_path / 'a.jsonl', 'a.jsonl')
+    with pytest.raises(DamagedFileError, match=rf'{name}: is no text but a tar archive; unpack'):
+      text_files.read(tmp_path / name)
 
 
 def test_a_spreadsheet_is_no_text(tmp_path):

@@ -171,6 +171,15 @@ def test_a_task_without_a_record_is_unspecified_until_it_is_declared(monkeypatch
     provenance.declare('mine', 'Beerware')
 
 
+@pytest.mark.parametrize('name', ['No License', 'no licence', 'no-license'])
+def test_that_there_is_no_license_allows_nobody_but_the_audit_anything(name):
+  with pytest.raises(licenses.UnknownLicenseError, match=r'says nothing of what is allowed: name'):
+    provenance.declare('mine', f'MIT; {name}')
+  mine = dataset_tables.Dataset('mine', {}, license=name)
+  assert provenance._of_user(mine).refused == (name,)
+  assert licenses.classify('No License').use == 'commercial'
+
+
 def test_a_data_set_in_a_task_has_its_own_origin_else_the_first():
   task = seqio.TaskRegistry.get('aya_collection_templated')
   first = provenance.origins(task)[0]

@@ -148,7 +148,7 @@ def test_what_does_not_pass_stops_at_once_without_the_key(fail, message):
 def test_a_port_without_tls_stops_at_once():
   with (
     stand_in_judge.serving(lambda h, *_: h.say('[[1]]')) as server,
-    pytest.raises(chat_endpoint.EndpointError, match='a port without TLS. Then --base_url begins'),
+    pytest.raises(chat_endpoint.EndpointError, match=r'a port without TLS\? Then --base_url'),
   ):
     ask(server.url.replace('http://', 'https://'), patience=60)
 

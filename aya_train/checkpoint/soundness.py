@@ -126,7 +126,8 @@ def read(folder: epath.Path) -> Digests | None:
       item: {name: Stored(x['dtype'], tuple(x['shape']), x['digest']) for name, x in tree.items()}
       for item, tree in content['arrays'].items()
     }
-    known = Digests(arrays, content['metadata'], tuple(content['data']), dict(content['files']))
+    files = dict(content.get('files', {}))  # not in those of earlier versions
+    known = Digests(arrays, content['metadata'], tuple(content['data']), files)
   except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError) as error:
     raise DamagedError(f'{path} is damaged: {cause(error)}. {_ADVICE}') from error
   for name, digest in known.files.items():

@@ -92,7 +92,7 @@ class StreamIterator(grain.DatasetIterator):
     if differing:
       raise ValueError(
         f'the state of the data iterator belongs to another stream ({"; ".join(differing)}). '
-        'Restore it with the configuration that wrote it, or start the data anew.'
+        'Restore it with the configuration, and the version, that wrote it, or start the data anew.'
       )
 
 

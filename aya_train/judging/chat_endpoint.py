@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import ssl
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -213,7 +214,7 @@ class ChatEndpoint:
   async def _patiently(
     self, once: Callable[[], Awaitable[Any]], probe: Callable[[], Awaitable[Any]]
   ) -> Any:
-    own = 0
+    own, is_up = 0, False
     while True:
       await self._turn()
       try:
@@ -221,10 +222,14 @@ class ChatEndpoint:
       except _PassingError as error:
         self._failed(error)
         own += not error.limited
+        if is_up and not error.limited:
+          return Reply(f'{error}, {own} times', 'failed')
         if own >= self.settings.attempts:
-          # Answers to others prove nothing: they may be of before it went down.
-          if await self._is_up(probe):
-            return Reply(f'{error}, {own} times', 'failed')
+          # Answers to others prove nothing: they may be of before it went down. If it answers now,
+          # it may have come back this moment: the row is asked once more.
+          is_up = await self._is_up(probe)
+          if is_up:
+            continue
           own = 0
         await self._wait(error, own)
       else:
@@ -374,6 +379,8 @@ class ChatEndpoint:
     except openai.APIConnectionError as error:
       cause = error.__cause__ or error
       said = self._brief(str(cause) or type(cause).__name__)
+      if self.tally.answered == 0 and (advice := _tls_advice(error)):
+        raise EndpointError(f'{self.place} cannot be spoken to by TLS ({said}): {advice}') from None
       raise _PassingError(f'no connection: {said}') from None
     except UnicodeEncodeError:
       return Reply('the text cannot be sent as UTF-8', 'failed')
@@ -487,3 +494,14 @@ def check_address(url: str) -> str:
       'environment only (--key_env)'
     )
   return url
+
+
+def _tls_advice(error: BaseException | None) -> str:
+  """What to do about a refusal of TLS that no waiting mends, '' of anything else."""
+  while error is not None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+      return 'its certificate is not trusted; SSL_CERT_FILE names the certificates that are'
+    if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
+      return 'a port without TLS? Then --base_url begins with http://'
+    error = error.__cause__ or error.__context__
+  return ''

@@ -19,11 +19,13 @@ def _normalizer() -> sentencepiece.SentencePieceNormalizer:
 def normalize(text: str) -> str:
   """The form in which texts are compared: what mT5's tokenizer keeps of them.
 
-  Its rule nmt_nfkc (a superset of NFC) folds width and compatibility forms, splits Thai and Lao
-  am vowels, and turns any run of spaces, ZWNJ and direction marks into one space; a model can
-  never produce what it has removed.
+  Its rule nmt_nfkc folds width and compatibility forms, splits Thai and Lao am vowels, and turns
+  any run of spaces, ZWNJ and direction marks into one space; a model can never produce what it has
+  removed. Marks on one letter, which that rule leaves as they were typed, are put in the order of
+  NFC: Burmese, Hebrew and Arabic are typed in either.
   """
-  return _normalizer().normalize(text).replace('\u2581', ' ').strip()
+  kept = _normalizer().normalize(text).replace('\u2581', ' ').strip()
+  return unicodedata.normalize('NFC', kept)
 
 
 def with_language(

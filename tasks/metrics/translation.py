@@ -44,6 +44,11 @@ def has_flores_tokenizer(tokenize: str = FLORES) -> bool:
   return spm_file(tokenize).is_file() and importlib.util.find_spec('sacrebleu') is not None
 
 
+def _is_wanted() -> bool:
+  """Whether spBLEU is to be computed: a file that is named and not there is no silent BLEU."""
+  return bool(os.environ.get(FLORES_ENV)) or has_flores_tokenizer()
+
+
 def _sacrebleu():
   try:
     from sacrebleu import metrics
@@ -56,7 +61,13 @@ def _sacrebleu():
 def _pieces(path: str):
   import sentencepiece
 
-  return sentencepiece.SentencePieceProcessor(model_file=path)
+  try:
+    return sentencepiece.SentencePieceProcessor(model_file=path)
+  except (RuntimeError, OSError) as error:
+    raise ValueError(
+      f'{path} is no SentencePiece model ({error}): spBLEU needs that of FLORES-200 (SPM-200 of '
+      f'NLLB) there, or where {FLORES_ENV} says'
+    ) from error
 
 
 def _bleu(tokenize: str):
@@ -160,8 +171,12 @@ def translation(targets: Sequence[Any], predictions: Sequence[str]) -> dict[str,
   """What can be computed on this machine: chrF++, and spBLEU, or BLEU (13a) without its file.
 
   To say which, `signature` goes beside the figures.
+
+  Raises:
+    FloresTokenizerMissingError: FLORES200_SPM names a file that is not there.
+    ValueError: the file is no SentencePiece model.
   """
-  other = spbleu if has_flores_tokenizer() else bleu
+  other = spbleu if _is_wanted() else bleu
   return other(targets, predictions) | chrf(targets, predictions)
 
 

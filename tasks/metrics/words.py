@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from aya_train.tasks.metrics import exact_match
 
 EXTRA = 'pip install "aya-train[eval]"'
+# What compatibility forms take apart, and ICU's dictionaries of Thai and Lao know in one piece.
+_WHOLE = {
+  '\u0e4d\u0e32': '\u0e33',  # Thai sara am
+  '\u0ecd\u0eb2': '\u0eb3',  # Lao am
+  '\u0eab\u0e99': '\u0edc',  # Lao ho no
+  '\u0eab\u0ea1': '\u0edd',  # Lao ho mo
+}
 
 
 class MissingLibraryError(ImportError):
@@ -29,11 +36,13 @@ def _is_part(character: str) -> bool:
 
 
 def segments(text: str) -> list[str]:
-  """Words without punctuation, caseless, in NFKC: 'Don't' -> ['don', 't'].
+  """Words without punctuation, caseless, in NFKC but for Thai and Lao: 'Don't' -> ['don', 't'].
 
   On ASCII text these are what rouge-score's own tokenizer finds; it drops all other scripts.
   """
   folded = exact_match.normalize(text).casefold()
+  for apart, whole in _WHOLE.items():
+    folded = folded.replace(apart, whole)
   found = []
   for word in _breaker()(folded, 'root'):
     parts = ''.join(c if _is_part(c) else ' ' for c in word).split()

@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aya_train import train_state
-from aya_train.checkpoint import checkpoint_room, manager, restoration, soundness
+from aya_train.checkpoint import checkpoint_room, digests, manager, restoration, soundness
 
 
 class Position:
@@ -294,6 +294,17 @@ def test_files_that_lie_beside_the_items_are_held_to_their_digests(copied, damag
   damage(folder / 'tokenizer' / 'tokenizer.json')
   with pytest.raises(soundness.DamagedError, match=r'3/tokenizer/tokenizer\.json is'):
     manager.read_metadata(copied)
+
+
+def test_a_step_of_a_version_that_did_not_hold_such_files_is_sound(copied):
+  folder = epath.Path(copied / 'checkpoints/3')
+  path = folder / 'digests/metadata'
+  content = json.loads(path.read_bytes())
+  del content['files'], content['sha256']
+  path.write_text(json.dumps({**content, 'sha256': digests.of_json(content)}))
+  assert soundness.read(folder).files == {}
+  assert manager.newest_sound(copied) == 3
+  assert_equal(restored(copied)[0], state_of(3))
 
 
 def test_what_a_killed_save_left_is_counted_and_is_no_step(copied):

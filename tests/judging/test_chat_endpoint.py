@@ -145,6 +145,14 @@ def test_what_does_not_pass_stops_at_once_without_the_key(fail, message):
   assert len(server.requests) <= 3
 
 
+def test_a_port_without_tls_stops_at_once():
+  with (
+    stand_in_judge.serving(lambda h, *_: h.say('[[1]]')) as server,
+    pytest.raises(chat_endpoint.EndpointError, match=r'a port without TLS\? Then --base_url'),
+  ):
+    ask(server.url.replace('http://', 'https://'), patience=60)
+
+
 def test_nobody_there_is_waited_for_as_long_as_patience_and_no_longer():
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
@@ -195,8 +203,8 @@ def test_a_row_that_always_fails_is_left_while_others_are_answered():
   with stand_in_judge.serving(behaviour) as server:
     [reply], tally = ask(server.url)
   assert reply.problem == 'failed'
-  assert reply.text == 'status 500: {}, 3 times'
-  assert tally.requests == 4
+  assert reply.text == 'status 500: {}, 4 times'
+  assert tally.requests == 5
 
 
 def test_rows_asked_while_the_endpoint_goes_down_are_not_given_up():
@@ -226,6 +234,13 @@ def test_rows_asked_while_the_endpoint_goes_down_are_not_given_up():
   with stand_in_judge.serving(behaviour) as server:
     replies = asyncio.run(main(server.url))
   assert [reply.problem for reply in replies] == [''] * 4
+
+
+def test_a_row_is_not_given_up_on_an_endpoint_that_came_back_this_moment():
+  with stand_in_judge.serving(fails_first(3, lambda h: h.send(503, {}))) as server:
+    [reply], _ = ask(server.url, attempts=3)
+  assert (reply.problem, reply.text) == ('', '[[1]]')
+  assert len(server.requests) == 5  # three failures, the question of one word, the row again
 
 
 @pytest.mark.parametrize(

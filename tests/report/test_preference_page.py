@@ -57,6 +57,22 @@ def test_the_page_of_real_judgements_and_a_judge_in_a_browser(chromium, tmp_path
     assert window.locator('details[open] .text').count() == 3
 
 
+def test_long_names_neither_widen_the_page_nor_push_figures_out_of_sight(chromium, tmp_path):
+  name = 'aya_' + 'x' * 60
+  given = []
+  for i, verdict in enumerate(['A>B', 'B>A', 'A>B', 'A=B']):
+    found = dataclasses.replace(test_preference_tables.verdict(i, verdict), system_a=name)
+    given += [found, dataclasses.replace(found, by='judge', annotator=name, verdict='B>A')]
+  page = tmp_path / 'page.html'
+  page.write_text(preference_page.render(given))
+  with browser.opened(chromium, viewport=browser.NARROW) as window:
+    window.goto(page.as_uri())
+    for details in window.locator('details').all():
+      details.evaluate('each => { each.open = true }')
+    assert not browser.overflows(window)
+    assert window.locator('.wide td:first-child').first.bounding_box()['width'] < 200
+
+
 def test_texts_of_any_script_run_their_way_and_are_no_html(chromium, tmp_path):
   given = []
   for i, (language, (prompt, good, bad)) in enumerate(test_batch_files.TEXTS.items()):

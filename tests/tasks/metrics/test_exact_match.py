@@ -11,6 +11,8 @@ from aya_train.tasks.metrics import exact_match
     ('Oṣù Ẹ̀bibi', ' Oṣù Ẹ̀bibi '),  # composed, decomposed
     ('1\u202f234,5', '1 234,5'),
     ('กำ', 'กํา'),  # Thai sara am as the tokenizer leaves it
+    ('သည\u103a\u1037', 'သည\u1037\u103a'),  # two marks, typed in either order
+    ('\u05e9\u05c1\u05b8', '\u05e9\u05b8\u05c1'),
   ],
 )
 def test_spellings_that_the_tokenizer_cannot_tell_apart_match(target, prediction):

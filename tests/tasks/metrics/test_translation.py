@@ -85,6 +85,18 @@ def test_without_its_file_spbleu_says_so_and_fetches_nothing(monkeypatch, tmp_pa
   assert {'bleu', 'chrf++'} <= {*translation.translation([['a b c d']], ['a b c d'])}
 
 
+def test_a_named_file_that_is_not_there_or_no_model_is_told_and_bleu_is_not_given_instead(
+  monkeypatch, tmp_path
+):
+  file = tmp_path / 'flores.model'
+  monkeypatch.setenv(translation.FLORES_ENV, str(file))
+  with pytest.raises(FileNotFoundError, match=r'none at .*flores\.model: put it there'):
+    translation.translation([['a b c d']], ['a b c d'])
+  file.write_text('<html>not found</html>')
+  with pytest.raises(ValueError, match=r'flores\.model is no SentencePiece model.*FLORES200_SPM'):
+    translation.translation([['a b c d']], ['a b c d'])
+
+
 @pytest.mark.skipif(not PIECES.exists(), reason='no vocabulary beside the checkout')
 @pytest.mark.parametrize('place', ['env', 'cache'])
 def test_spbleu_is_bleu_over_pieces_of_the_file(monkeypatch, tmp_path, place):

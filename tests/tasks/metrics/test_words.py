@@ -35,6 +35,21 @@ def test_words_are_found_where_no_space_parts_them(text, expected):
   assert words.segments(text) == [exact_match.normalize(word) for word in expected]
 
 
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('ความสำคัญของการทำงาน', ['ความ', 'สำคัญ', 'ของ', 'การ', 'ทำงาน']),
+    ('จำนวนประชากรในอำเภอนี้', ['จำนวน', 'ประชากร', 'ใน', 'อำเภอ', 'นี้']),
+    ('ຄວາມສຳຄັນ ກຳລັງ', ['ຄວາມສຳຄັນ', 'ກຳລັງ']),
+    ('ປະຊາຊົນໜ້ອຍ ໝາກໄມ້', ['ປະຊາຊົນ', 'ໜ້ອຍ', 'ໝາກ', 'ໄມ້']),
+    ('ကျွန်တော်န\u103e\u1004\u103a\u1037သူ', ['ကျွန်တော်', 'န\u103e\u1004\u1037\u103a', 'သူ']),
+  ],
+)
+def test_words_are_found_in_what_normalising_or_typing_takes_apart(text, expected):
+  assert words.segments(text) == expected
+  assert words.segments(exact_match.normalize(text)) == expected
+
+
 @sib_texts.needs_them
 @pytest.mark.parametrize('language', ['khm_Khmr', 'mya_Mymr', 'jpn_Jpan', 'lao_Laoo', 'zho_Hans'])
 def test_sentences_have_words_of_sensible_length(language):

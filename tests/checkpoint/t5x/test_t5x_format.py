@@ -173,6 +173,18 @@ def test_a_chunk_cut_short_is_refused_when_it_is_read(folder):
     array.read()
 
 
+@pytest.mark.parametrize('bit', range(8))
+def test_a_flipped_bit_of_a_chunk_is_refused_when_it_is_read(folder, bit):
+  """gzip has a checksum of its contents; of its first ten bytes some say nothing about them."""
+  chunk = folder / STORED.replace('/', '.') / '0.0'
+  data = bytearray(chunk.read_bytes())
+  data[int(np.random.default_rng(bit).integers(10, len(data)))] ^= 1 << bit
+  chunk.write_bytes(bytes(data))
+  array = t5x_format.read(folder)[STORED]
+  with pytest.raises(ValueError, match=STORED):
+    array.read()
+
+
 @pytest.mark.parametrize(
   ('shape', 'dtype', 'content'),
   [

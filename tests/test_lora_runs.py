@@ -94,6 +94,16 @@ def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of
     reading.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
 
 
+@pytest.mark.parametrize(('weights', 'told'), [('nf4', True), ('float32', False)])
+def test_convert_tells_of_an_adapter_that_was_trained_on_quantised_weights(
+  base, prepared_dir, tmp_path, caplog, weights, told
+):
+  run = tmp_path / 'run'
+  train_loop.train(**adapted(run, prepared_dir, base, weights=weights), relative_steps=1)
+  convert.convert(run, tmp_path / 'merged', to='native')
+  assert ('was trained on nf4 weights and is merged into float ones' in caplog.text) == told
+
+
 @pytest.mark.heavy
 def test_another_base_and_another_adapter_are_refused(base, prepared_dir, tmp_path):
   run = tmp_path / 'run'

@@ -54,6 +54,8 @@ class Adapter:
       adapter, as it may have been resized.
     rank_stabilised: whether its scale is alpha / sqrt(rank), for who writes it down again.
     vocabulary_file, vocabulary: SentencePiece file and fingerprint, '' and None if unknown.
+    quantised_to: kind of the weights that it was trained on, 'int8' or 'nf4'; '' where they were
+      float, or it does not say.
   """
 
   where: str
@@ -66,6 +68,7 @@ class Adapter:
   rank_stabilised: bool = False
   vocabulary_file: str = ''
   vocabulary: str | None = None
+  quantised_to: str = ''
 
 
 def is_there(step_folder: epath.Path) -> bool:
@@ -88,6 +91,7 @@ def open_step(path: epath.Path) -> Adapter:
     said = {key: metadata[ADAPTER][key] for key in ('rank', 'alpha', 'rank_stabilised', 'modules')}
     settings = lora.LoraConfig(**said)
     base = metadata[BASE]
+    kind = metadata[ADAPTER].get('base_weights')
     base_path, identity, step = str(base['path']), str(base['identity']), int(metadata['step'])
     length = (metadata.get('task_feature_lengths') or {}).get('targets')
   except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -107,6 +111,7 @@ def open_step(path: epath.Path) -> Adapter:
     rank_stabilised=settings.rank_stabilised,
     vocabulary_file=metadata.get('vocabulary_file') or '',
     vocabulary=metadata.get('vocabulary'),
+    quantised_to=kind if kind in ('int8', 'nf4') else '',
   )
 
 

@@ -160,6 +160,8 @@ def convert(
     logger.info('wrote %s of %d checkpoints', dst, len(sources))
     return epath.Path(dst)
   checkpoint = formats.open_checkpoint(source)
+  for each in sources:
+    _tell_merging(each)
   if average:
     others = [formats.open_checkpoint(other) for other in sources[1:]]
     checkpoint = soup.mean(checkpoint, others, weights)
@@ -195,6 +197,17 @@ def convert(
       finish(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)
+
+
+def _tell_merging(source: formats.Detected) -> None:
+  """Says of an adapter that it was trained on other weights than those that it is merged into."""
+  if source.is_adapter and (kind := formats.open_adapter(source).quantised_to):
+    logger.warning(
+      'the adapter in %s was trained on %s weights and is merged into float ones, so its answers '
+      'may be others than in training (docs/lora.md says how many)',
+      source.path,
+      kind,
+    )
 
 
 def _averaged(path: epath.PathLike, base: str | None) -> formats.Detected:

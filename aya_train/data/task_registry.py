@@ -99,6 +99,12 @@ def registered_with(task: seqio.Task, split: str) -> Iterator[None]:
     registry.add_provider(task.name, original)
 
 
+_MADE_ELSEWHERE = {
+  'reference': ' `aya-train score` makes what a reference says of pairs: the macro '
+  'REFERENCE_CHECKPOINT_PATH names the reference, and is None'
+}
+
+
 def record_features(task: seqio.Task) -> tuple[str, ...]:
   """Names of the features that a prepared record of a task holds: its integer output features.
 
@@ -121,7 +127,8 @@ def record_features(task: seqio.Task) -> tuple[str, ...]:
 def require_features(task: seqio.Task, names: Sequence[str]) -> None:
   """ValueError, with those that there are, if a task lacks features that are to be read."""
   if missing := sorted({*names} - {*record_features(task)}):
+    advice = ''.join(text for name, text in _MADE_ELSEWHERE.items() if name in missing)
     raise ValueError(
       f'task {task.name!r} lacks the features {missing}; its rank-1 integer output features are '
-      f'{list(record_features(task))}.'
+      f'{list(record_features(task))}.{advice}'
     )

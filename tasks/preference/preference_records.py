@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from aya_train.tasks.building import text_files
 from aya_train.tasks.building.read_report import RowProblemError
 
 
@@ -36,6 +37,7 @@ _SPEAKERS = {
   'prompter': USER,
   'assistant': ASSISTANT,
   'gpt': ASSISTANT,
+  'model': ASSISTANT,
 }
 _TURN = re.compile(r'(?:^|\n\n)(Human|Assistant):')
 _GOOD, _BAD = ('1', '1.0', 'true', 'yes', 'good', '+1'), ('0', '0.0', 'false', 'no', 'bad', '-1')
@@ -52,7 +54,8 @@ def of_table(record: Mapping[str, Any]) -> Iterator[Comparison]:
   """Of a user's columns: prompt, chosen, rejected; or prompt, answer, label.
 
   The answers may be lists of messages ({'role', 'content'}), as TRL has them; what they share is
-  then the prompt, if there is none. The label is true or false, 1 or 0, +1 or -1, good or bad.
+  then the prompt, if there is none. The label is true or false, yes or no, 1 or 0, +1 or -1, good
+  or bad.
 
   Raises:
     RowProblemError: wrong_columns, empty_inputs, empty_targets, equal_answers.
@@ -81,19 +84,30 @@ def _judged_alone(prompt: Any, answer: Any, label: Any) -> Comparison:
   if said not in (*_GOOD, *_BAD):
     raise RowProblemError('wrong_columns', f'label {label!r} is none of {[*_GOOD, *_BAD]}')
   if isinstance(answer, list):
-    *before, (_, answer) = _messages(answer, 'answer')
+    before, answer = _answered(answer, 'answer')
     prompt = dialogue(before) if before else prompt
   inputs, answer = _text(prompt, 'prompt'), _text(answer, 'answer')
   return Comparison(inputs, answer, '') if said in _GOOD else Comparison(inputs, '', answer)
 
 
 def _of_messages(chosen: Sequence[Any], rejected: Sequence[Any], prompt: Any) -> Comparison:
-  one, other = _messages(chosen, 'chosen'), _messages(rejected, 'rejected')
-  if one[:-1] != other[:-1]:
+  (before, one), (before_other, other) = (
+    _answered(chosen, 'chosen'),
+    _answered(rejected, 'rejected'),
+  )
+  if before != before_other:
     raise RowProblemError('bad_tree', 'chosen and rejected differ before the last message')
-  if one[:-1]:
-    prompt = dialogue(one[:-1])
-  return _checked(prompt, one[-1][1], other[-1][1])
+  return _checked(dialogue(before) if before else prompt, one, other)
+
+
+def _answered(messages: Sequence[Any], name: str) -> tuple[list[tuple[str, str]], str]:
+  """The turns before the answer, and the answer, which is the assistant's."""
+  *before, (speaker, answer) = _messages(messages, name)
+  if speaker != ASSISTANT:
+    raise RowProblemError(
+      'bad_tree', f'{name} ends with a message of {speaker.lower()!r}, expected the assistant'
+    )
+  return before, answer
 
 
 def of_hh_rlhf(record: Mapping[str, Any]) -> Iterator[Comparison]:
@@ -242,7 +256,7 @@ def _messages(values: Sequence[Any], name: str) -> list[tuple[str, str]]:
 def _text(value: Any, name: str) -> str:
   if not isinstance(value, str):
     raise RowProblemError('wrong_columns', f'{name} is {type(value).__name__}, expected a text')
-  if not value.strip():
+  if text_files.is_blank(value):
     kind = 'empty_inputs' if name == 'prompt' else 'empty_targets'
     raise RowProblemError(kind, f'{name} is empty')
   return value

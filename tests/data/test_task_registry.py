@@ -30,3 +30,13 @@ def shelf():
 def test_a_mistyped_part_of_a_name_is_answered_with_those_that_there_are(shelf, name, message):
   with pytest.raises(ValueError, match=message):
     task_registry.get_mixture_or_task(name)
+
+
+def test_a_reference_that_nothing_names_is_asked_for_by_its_macro(shelf):
+  task = seqio.get_mixture_or_task(NAMES[0])
+  with pytest.raises(ValueError, match='lacks the features') as caught:
+    task_registry.require_features(task, ['reference'])
+  assert 'REFERENCE_CHECKPOINT_PATH names the reference' in str(caught.value)
+  with pytest.raises(ValueError, match='lacks the features') as caught:
+    task_registry.require_features(task, ['other'])
+  assert 'REFERENCE' not in str(caught.value)

@@ -55,9 +55,25 @@ def test_answers_that_are_lists_of_messages():
   assert of('table', row) == [Comparison('User: q\n\nAssistant: a\n\nUser: q2', 'b', '')]
 
 
+@pytest.mark.parametrize('role', ['user', 'system', 'tool'])
+def test_who_answers_is_the_assistant(role):
+  last = {'role': role, 'content': 'r'}
+  for row in (
+    {'prompt': 'q', 'chosen': messages('q', 'c'), 'rejected': [messages('q')[0], last]},
+    {'prompt': 'q', 'completion': [last], 'label': True},
+  ):
+    with pytest.raises(RowProblemError, match=f"ends with a message of '{role}', expected the"):
+      of('table', row)
+
+
 @pytest.mark.parametrize(
   ('form', 'record', 'message'),
   [
+    (
+      'table',
+      {'prompt': 'p', 'chosen': '\u200b', 'rejected': 'r'},
+      'chosen is empty',
+    ),
     ('table', {'prompt': 'p', 'chosen': 'c'}, 'expected prompt, chosen and rejected'),
     ('table', {'prompt': 'p', 'chosen': 'c', 'rejected': ' c'}, 'the same text'),
     ('table', {'prompt': '', 'chosen': 'c', 'rejected': 'r'}, 'empty_inputs'),

@@ -16,7 +16,7 @@ from array_record.python import array_record_module
 from etils import epath
 from pyarrow import parquet
 
-from aya_train import config, gin_text, metric_writer, run_dir
+from aya_train import config, gin_outline, gin_text, metric_writer, run_dir
 from aya_train.checkpoint import formats, manager, vocabularies
 from aya_train.checkpoint.arrays import lazy_arrays, msgpack_index, orbax_tree, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files
@@ -127,7 +127,8 @@ def _gin_args(text: str) -> None:
 
 def _binding(text: str) -> None:
   with gin.unlock_config():  # finalised, if others were parsed before in this process
-    config._parse_binding(text, ('BATCH_SIZE', 'TASK_FEATURE_LENGTHS', 'MODEL_DIR'))
+    gin_outline.check_known(text, ('BATCH_SIZE', 'TASK_FEATURE_LENGTHS', 'MODEL_DIR'))
+    config._parse_binding(text)
 
 
 def _hlo(text: str) -> None:

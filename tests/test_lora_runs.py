@@ -10,6 +10,7 @@ import seqio
 from aya_train import optimizer, partitioning, train_loop
 from aya_train.checkpoint import adapters, convert, formats, manager, reading
 from aya_train.models import lora
+from aya_train.objectives import objective
 from tests import test_train_loop as loop
 from tests import tiny
 
@@ -94,14 +95,27 @@ def test_a_run_of_an_adapter_is_resumed_bit_for_bit_and_its_answers_are_those_of
     reading.check(source, {}, adapted(tmp_path, prepared_dir, base, rank=1)['model'])
 
 
-@pytest.mark.parametrize(('weights', 'told'), [('nf4', True), ('float32', False)])
-def test_convert_tells_of_an_adapter_that_was_trained_on_quantised_weights(
-  base, prepared_dir, tmp_path, caplog, weights, told
+@pytest.mark.parametrize('weights', ['nf4', 'float32'])
+def test_who_puts_an_adapter_on_other_weights_than_it_was_trained_on_is_told(
+  base, prepared_dir, tmp_path, caplog, weights
 ):
   run = tmp_path / 'run'
-  train_loop.train(**adapted(run, prepared_dir, base, weights=weights), relative_steps=1)
-  convert.convert(run, tmp_path / 'merged', to='native')
-  assert ('was trained on nf4 weights and is merged into float ones' in caplog.text) == told
+  settings = adapted(run, prepared_dir, base, weights=weights)
+  train_loop.train(**settings, relative_steps=1)
+
+  def told(act):
+    caplog.clear()
+    act()
+    return 'was trained on nf4 weights and is put on float ones' in caplog.text
+
+  def read(model):
+    reading.check(formats.detect(run), objective.parameter_axes(model)[0], model)
+
+  for to, named in (('native', None), ('peft', 'name/on-the-hub')):
+    wrong = told(lambda to=to, named=named: convert.convert(run, tmp_path / to, to=to, base=named))
+    assert wrong == (weights == 'nf4'), to
+  assert told(lambda: read(tiny.model(dropout_rate=0.1))) == (weights == 'nf4')
+  assert not told(lambda: read(settings['model']))
 
 
 @pytest.mark.heavy

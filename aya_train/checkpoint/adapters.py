@@ -6,6 +6,7 @@ which base they belong to.
 """
 
 import dataclasses
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from aya_train.checkpoint import contents, layouts, manager, soundness
 from aya_train.checkpoint.arrays import blocks, lazy_arrays
 from aya_train.models import lora, t5_config
 
+logger = logging.getLogger(__name__)
 ADAPTER, BASE = 'adapter', 'base'  # keys of a run's metadata
 _SHOWN = 5
 
@@ -163,6 +165,23 @@ def merged(base: contents.Checkpoint, adapter: Adapter) -> contents.Checkpoint:
     vocabulary_file=base.vocabulary_file or adapter.vocabulary_file,
     settings=settings,
   )
+
+
+def tell_weights(adapter: Adapter, kind: str = 'float') -> None:
+  """Says of an adapter that it was trained on other weights than those that it is put on.
+
+  Args:
+    adapter: nothing is said where it was trained on float weights, or does not say.
+    kind: of the weights that it is put on.
+  """
+  if adapter.quantised_to not in ('', kind):
+    logger.warning(
+      'the adapter in %s was trained on %s weights and is put on %s ones, so its answers may be '
+      'others than in training (docs/lora.md says how many)',
+      adapter.where,
+      adapter.quantised_to,
+      kind,
+    )
 
 
 def _sum(kernel: lazy_arrays.LazyArray, pair: Pair) -> lazy_arrays.LazyArray:

@@ -18,6 +18,7 @@ from etils import epath
 
 from aya_train import destinations
 from aya_train.checkpoint import (
+  adapters,
   carrying,
   contents,
   formats,
@@ -161,7 +162,8 @@ def convert(
     return epath.Path(dst)
   checkpoint = formats.open_checkpoint(source)
   for each in sources:
-    _tell_merging(each)
+    if each.is_adapter:
+      adapters.tell_weights(formats.open_adapter(each))
   if average:
     others = [formats.open_checkpoint(other) for other in sources[1:]]
     checkpoint = soup.mean(checkpoint, others, weights)
@@ -197,17 +199,6 @@ def convert(
       finish(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)
-
-
-def _tell_merging(source: formats.Detected) -> None:
-  """Says of an adapter that it was trained on other weights than those that it is merged into."""
-  if source.is_adapter and (kind := formats.open_adapter(source).quantised_to):
-    logger.warning(
-      'the adapter in %s was trained on %s weights and is merged into float ones, so its answers '
-      'may be others than in training (docs/lora.md says how many)',
-      source.path,
-      kind,
-    )
 
 
 def _averaged(path: epath.PathLike, base: str | None) -> formats.Detected:

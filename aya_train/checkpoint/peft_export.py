@@ -48,6 +48,7 @@ def export(
     )
   work_folder.check_apart(source.path, target)
   adapter = formats.open_adapter(source)
+  adapters.tell_weights(adapter)
   weights = _base(source, adapter, base)
   config = formats.open_checkpoint(weights).config if weights is not None else None
   if config is not None:

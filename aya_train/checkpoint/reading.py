@@ -62,6 +62,9 @@ def check(source: formats.Detected, abstract_params: Any, model: objective.Objec
       adapters.check_room(adapter, model.adapter)
       if adapter.kept:
         adapters.check_kept(adapter, formats.open_checkpoint(formats.base_of(source, adapter)))
+  if source.is_adapter:
+    kind = 'float' if model.adapter is None else model.adapter.base_weights
+    adapters.tell_weights(formats.open_adapter(source), kind)
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step

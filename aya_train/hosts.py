@@ -297,4 +297,7 @@ def leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+  if code:
+    for number in (signal.SIGTERM, signal.SIGINT):  # one more while Python ends would hide the code
+      signal.signal(number, signal.SIG_IGN)
   sys.exit(code)

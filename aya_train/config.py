@@ -36,7 +36,6 @@ from aya_train.tasks import shared_vocabulary
 from aya_train.tasks.building import text_files
 
 CONFIGS = gin_outline.CONFIGS
-_MACRO = re.compile(r'^([A-Z][A-Z0-9_]*)\s*=(.*)$', re.MULTILINE)
 _OF_PATHS = re.compile(r'(?:^|_)(?:dir|file|path|table|summarie|folder)s?$', re.IGNORECASE)
 # Of macros that no function takes as a parameter.
 _MACRO_TYPES: Mapping[str, Any] = {
@@ -84,7 +83,7 @@ def parse(
     gin.add_config_file_search_path(path)
   for name in gin_files:
     _parse_file(name)
-  known = sorted({name for name, _ in _MACRO.findall(gin.config_str())})
+  known = sorted(gin_text.macros(gin.config_str()))
   for binding in bindings:
     gin_outline.check_known(binding, known)
     _parse_binding(binding)

@@ -7,7 +7,7 @@ without a value) shows without them.
 import difflib
 import os
 import re
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -41,18 +41,16 @@ def check(
     FileNotFoundError: a file is nowhere.
     ValueError: a binding of a macro that no file defines, or a macro without a value.
   """
-  search_paths = [*search_paths, str(CONFIGS)]
-  macros: dict[str, Any] = {}
-  readable = True
+  outline = _Outline([*search_paths, str(CONFIGS)])
   for name in gin_files:
-    readable = _gather(name, name, search_paths, macros, ()) and readable
-  known = sorted(macros)
+    outline.add_file(name, top=name)
+  known = sorted(outline.macros)
   for binding in bindings:
-    if readable:
+    if outline.is_readable:
       check_known(binding, known)
-    readable = _gather_text(binding, '--gin_bindings', search_paths, macros, ()) and readable
-  if require_all and readable:
-    check_given(macros)
+    outline.add_text(binding, top='--gin_bindings')
+  if require_all and outline.is_readable:
+    check_given(outline.macros)
 
 
 def check_known(binding: str, known: Sequence[str]) -> None:
@@ -81,47 +79,48 @@ def check_given(macros: Mapping[str, Any]) -> None:
     raise ValueError(f'required macros without a value: {", ".join(missing)}; give each, {example}')
 
 
-def _gather(
-  name: str,
-  top: str,
-  search_paths: Sequence[str],
-  macros: MutableMapping[str, Any],
-  within: tuple[str, ...],
-) -> bool:
-  """Adds a file's macros, with those of what it includes; whether all of it could be read."""
-  if name in within:
-    return False
-  folders = ('',) if os.path.isabs(name) else ('', *search_paths)
-  paths = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
-  if not paths:
-    raise FileNotFoundError(_missing(name, top, search_paths))
-  try:
-    text = text_files.read(paths[0])
-  except (OSError, ValueError):
-    return False
-  return _gather_text(text, top, search_paths, macros, (*within, name))
+class _Outline:
+  """What has been read so far.
 
+  Attributes:
+    macros: their values, the last that was given.
+    is_readable: whether all of it was gin; else `macros` may lack some.
+  """
 
-def _gather_text(
-  text: str,
-  top: str,
-  search_paths: Sequence[str],
-  macros: MutableMapping[str, Any],
-  within: tuple[str, ...],
-) -> bool:
-  try:
-    statements = list(gin_text.statements(text))
-  except ValueError:
-    return False
-  readable = True
-  for statement in statements:
-    if isinstance(statement, config_parser.IncludeStatement):
-      readable = _gather(statement.filename, top, search_paths, macros, within) and readable
-    elif isinstance(statement, config_parser.BindingStatement) and not (
-      statement.arg_name or statement.scope
-    ):
-      macros[statement.selector] = statement.value
-  return readable
+  def __init__(self, search_paths: Sequence[str]):
+    self.macros: dict[str, Any] = {}
+    self.is_readable = True
+    self._search_paths = search_paths
+
+  def add_file(self, name: str, top: str, within: tuple[str, ...] = ()) -> None:
+    """Reads a file and what it includes; `top` is what the user gave, `within` the files around."""
+    folders = ('',) if os.path.isabs(name) else ('', *self._search_paths)
+    paths = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
+    if not paths:
+      raise FileNotFoundError(_missing(name, top, self._search_paths))
+    try:
+      text = text_files.read(paths[0])
+    except (OSError, ValueError):
+      text = None
+    if text is None or name in within:
+      self.is_readable = False
+    else:
+      self.add_text(text, top, (*within, name))
+
+  def add_text(self, text: str, top: str, within: tuple[str, ...] = ()) -> None:
+    """Reads a text; arguments as those of `add_file`."""
+    try:
+      statements = list(gin_text.statements(text))
+    except ValueError:
+      self.is_readable = False
+      return
+    for statement in statements:
+      if isinstance(statement, config_parser.IncludeStatement):
+        self.add_file(statement.filename, top, within)
+      elif isinstance(statement, config_parser.BindingStatement) and not (
+        statement.arg_name or statement.scope
+      ):
+        self.macros[statement.selector] = statement.value
 
 
 def _missing(name: str, top: str, search_paths: Sequence[str]) -> str:

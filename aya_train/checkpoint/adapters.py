@@ -113,7 +113,7 @@ def open_step(path: epath.Path) -> Adapter:
     rank_stabilised=settings.rank_stabilised,
     vocabulary_file=metadata.get('vocabulary_file') or '',
     vocabulary=metadata.get('vocabulary'),
-    quantised_to=kind if kind in ('int8', 'nf4') else '',
+    quantised_to=kind if kind in lora.QUANTISED else '',
   )
 
 

@@ -57,17 +57,22 @@ def check(source: formats.Detected, abstract_params: Any, model: objective.Objec
     return 0
   if model.adapter is not None:
     abstract_params = network.parameter_axes(model.config)[0]
-    if source.is_adapter:
-      adapter = formats.open_adapter(source)
-      adapters.check_room(adapter, model.adapter)
-      if adapter.kept:
-        adapters.check_kept(adapter, formats.open_checkpoint(formats.base_of(source, adapter)))
   if source.is_adapter:
-    kind = 'float' if model.adapter is None else model.adapter.base_weights
-    adapters.tell_weights(formats.open_adapter(source), kind)
+    _check_adapter(source, formats.open_adapter(source), model.adapter)
   step = _opened(source, abstract_params, model.config)[1].step
   check_vocabulary(source, model.output_vocabulary)
   return step
+
+
+def _check_adapter(
+  source: formats.Detected, adapter: adapters.Adapter, wanted: lora.LoraConfig | None
+) -> None:
+  """Whether a model has room for an adapter beside its weights; None merges it into them."""
+  if wanted is not None:
+    adapters.check_room(adapter, wanted)
+    if adapter.kept:
+      adapters.check_kept(adapter, formats.open_checkpoint(formats.base_of(source, adapter)))
+  adapters.tell_weights(adapter, 'float' if wanted is None else wanted.base_weights)
 
 
 def _check_own_kind(source: formats.Detected, model: objective.Objective) -> int:

@@ -71,7 +71,7 @@ def run_settings(args: argparse.Namespace, *, needs_model: bool = True) -> judge
   Raises:
     ValueError: an argument has no sense, or --model is missing.
   """
-  from aya_train.judging import chat_endpoint, judge_calls, judge_run
+  from aya_train.judging import chat_endpoint, endpoint_address, judge_calls, judge_run
 
   if needs_model and not args.model:
     raise ValueError('--model is needed: the name under which the endpoint has it')
@@ -81,7 +81,7 @@ def run_settings(args: argparse.Namespace, *, needs_model: bool = True) -> judge
   url = args.base_url or os.environ.get('OPENAI_BASE_URL') or chat_endpoint.OFFICIAL
   endpoint = chat_endpoint.EndpointSettings(
     model=args.model or '',
-    base_url=chat_endpoint.check_address(url),
+    base_url=endpoint_address.check_address(url),
     key_env=args.key_env,
     timeout=args.timeout,
     attempts=args.attempts,

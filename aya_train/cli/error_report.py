@@ -106,11 +106,8 @@ def _explained(error: BaseException) -> tuple[str, int, bool]:
     return _plainly_full(error) or _own_words(error), 1, False
   if told := user_code.told_inside_graph(error):
     return told, 1, False
-  explanations = (
-    *(_no_scheme, _full_disk, _no_memory, _unbound, _of_user, _no_extra, _remote, _backend),
-    _file,
-  )
-  for explain in explanations:
+  own = (_no_scheme, _full_disk, _no_memory, _unbound, _of_user, _no_extra)
+  for explain in (*own, _remote, _backend, _file):
     if text := explain(error):
       return text, 1, False
   if isinstance(error, ValueError | OSError):

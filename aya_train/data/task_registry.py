@@ -11,6 +11,12 @@ import seqio
 from aya_train import task_registration
 from aya_train.tasks import sliced_source, split_slices
 
+# Features that no task has itself, and how they come about.
+_MADE_ELSEWHERE = {
+  'reference': ' `aya-train score` makes what a reference says of pairs: the macro '
+  'REFERENCE_CHECKPOINT_PATH names the reference, and is None'
+}
+
 
 class EmptySplitError(ValueError):
   """A split of a task gives no example: its source is empty, or its preprocessors drop all rows."""
@@ -97,12 +103,6 @@ def registered_with(task: seqio.Task, split: str) -> Iterator[None]:
   finally:
     registry.remove(task.name)
     registry.add_provider(task.name, original)
-
-
-_MADE_ELSEWHERE = {
-  'reference': ' `aya-train score` makes what a reference says of pairs: the macro '
-  'REFERENCE_CHECKPOINT_PATH names the reference, and is None'
-}
 
 
 def record_features(task: seqio.Task) -> tuple[str, ...]:

@@ -11,13 +11,12 @@ import json
 import logging
 import os
 import random
-import ssl
 import time
-import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train.judging import reply_stream, wait_times
+from aya_train.judging import endpoint_address, reply_stream, wait_times
+from aya_train.judging.endpoint_address import EndpointError
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +31,6 @@ _MOST_REFUSED = 3  # requests, of which none was answered, before it is the sett
 _TOO_LARGE = 'request too large'
 _PROBE = 'Answer with the word yes.'
 _MOST_TOKENS = 10**8  # of one reply; a server that says more says nonsense
-
-
-class EndpointError(ValueError):
-  """The endpoint takes nothing of this run: key, model, address or quota; or it was long away."""
 
 
 class _PassingError(Exception):
@@ -146,7 +141,7 @@ class ChatEndpoint:
     self.tally = Tally()
     self._sleep, self._clock = sleep, clock
     self._key = os.environ.get(settings.key_env, '').strip()
-    self.place = shown(settings.base_url)
+    self.place = endpoint_address.shown(settings.base_url)
     if not self._key and self.place.startswith('https://api.openai.com'):
       raise EndpointError(
         f'{self.place} needs a key: put it into the environment variable {settings.key_env} '
@@ -379,7 +374,7 @@ class ChatEndpoint:
     except openai.APIConnectionError as error:
       cause = error.__cause__ or error
       said = self._brief(str(cause) or type(cause).__name__)
-      if self.tally.answered == 0 and (advice := _tls_advice(error)):
+      if self.tally.answered == 0 and (advice := endpoint_address.tls_advice(error)):
         raise EndpointError(f'{self.place} cannot be spoken to by TLS ({said}): {advice}') from None
       raise _PassingError(f'no connection: {said}') from None
     except UnicodeEncodeError:
@@ -397,7 +392,7 @@ class ChatEndpoint:
     """What a status other than success means; raises unless it is of this row alone."""
     status, said = error.status_code, self._said(error)
     if 300 <= status < 400:
-      target = shown(error.response.headers.get('location', ''))
+      target = endpoint_address.shown(error.response.headers.get('location', ''))
       raise EndpointError(
         f'{self.place} redirects to {target or "another address"}, and texts are sent only where '
         'you say: give the right --base_url'
@@ -470,38 +465,3 @@ def _token_count(value: Any) -> int | None:
     value = int(value)
   known = isinstance(value, int) and not isinstance(value, bool)
   return value if known and 0 <= value <= _MOST_TOKENS else None
-
-
-def shown(url: str) -> str:
-  """An address without user, password and query, which may be secrets."""
-  try:
-    parts = urllib.parse.urlsplit(url)
-    port = f':{parts.port}' if parts.port else ''
-  except ValueError:
-    return ''
-  host = f'[{parts.hostname}]' if ':' in (parts.hostname or '') else parts.hostname or ''
-  return urllib.parse.urlunsplit((parts.scheme, f'{host}{port}', parts.path, '', ''))
-
-
-def check_address(url: str) -> str:
-  """An address that can be asked; EndpointError says what is wrong with it."""
-  parts = urllib.parse.urlsplit(url)
-  if parts.scheme not in ('http', 'https') or not parts.hostname:
-    raise EndpointError(f'base_url must be http(s)://HOST/v1, got {shown(url)!r}')
-  if parts.username or parts.password or parts.query:
-    raise EndpointError(
-      f'base_url {shown(url)!r} has a user, a password or a query: the key comes from the '
-      'environment only (--key_env)'
-    )
-  return url
-
-
-def _tls_advice(error: BaseException | None) -> str:
-  """What to do about a refusal of TLS that no waiting mends, '' of anything else."""
-  while error is not None:
-    if isinstance(error, ssl.SSLCertVerificationError):
-      return 'its certificate is not trusted; SSL_CERT_FILE names the certificates that are'
-    if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
-      return 'a port without TLS? Then --base_url begins with http://'
-    error = error.__cause__ or error.__context__
-  return ''

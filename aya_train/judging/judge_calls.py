@@ -10,8 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train.judging import chat_endpoint, reply_log, wait_times
-from aya_train.judging.chat_endpoint import ChatEndpoint, EndpointError
+from aya_train.judging import chat_endpoint, endpoint_address, reply_log, wait_times
+from aya_train.judging.chat_endpoint import ChatEndpoint
+from aya_train.judging.endpoint_address import EndpointError
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,12 @@ def call(
   options: Mapping[str, Any],
 ) -> Call:
   """A call with the hash of its content: address, model, messages and options."""
-  content = [chat_endpoint.shown(settings.base_url), settings.model, list(messages), dict(options)]
+  content = [
+    endpoint_address.shown(settings.base_url),
+    settings.model,
+    list(messages),
+    dict(options),
+  ]
   text = json.dumps(content, sort_keys=True, ensure_ascii=True)
   return Call(hashlib.sha256(text.encode()).hexdigest()[:32], messages, options)
 
@@ -299,7 +305,7 @@ def with_endpoint(
   """Runs an event loop with an endpoint in it; returns what was asked, also through an error."""
   if settings.concurrency < 1 or settings.attempts < 1 or settings.timeout <= 0:
     raise EndpointError('concurrency, attempts and timeout must be above 0')
-  chat_endpoint.check_address(settings.base_url)
+  endpoint_address.check_address(settings.base_url)
   holder: list[ChatEndpoint] = []
 
   async def main() -> None:

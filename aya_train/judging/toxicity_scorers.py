@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aya_train import user_functions
-from aya_train.judging import chat_endpoint
+from aya_train.judging import endpoint_address
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
 MODERATION = 'moderation'
@@ -86,8 +86,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _http(url: str, timeout: float, key: str) -> Scorer:
   """Posts texts; the key, where there is one, goes along as a bearer's token."""
-  chat_endpoint.check_address(url)
-  place = chat_endpoint.shown(url)
+  endpoint_address.check_address(url)
+  place = endpoint_address.shown(url)
   opener = urllib.request.build_opener(_NoRedirect)
   headers = {'Content-Type': 'application/json', 'User-Agent': 'aya-train'}
   if key:

@@ -136,7 +136,7 @@ def page(result: precompile.Result) -> str:
     flops = _first(costs.matmul_flops_by_place, 1e12)
     traffic = _first(costs.hbm_bytes_by_place, 1e9)
     plots += [
-      ('Seconds of a step, each resource alone', bars(roofs)),
+      ('Seconds of a step: each resource alone, and as scheduled', bars(roofs)),
       ('On the wire, GB', bars(wire)),
       ('Matmul TFLOPs by place', bars(flops)),
       ('HBM traffic by place, GB', bars(traffic)),

@@ -3,6 +3,7 @@
 `python -m tests.docs.benchmarks` draws it anew.
 """
 
+import argparse
 import pathlib
 from collections import defaultdict
 
@@ -56,6 +57,7 @@ def drawn(page: str) -> list[str]:
 
 
 def main() -> None:
+  argparse.ArgumentParser(description=__doc__).parse_args()
   path = ROOT / PAGE
   text = path.read_text(encoding='utf-8')
   old = ''.join(f'{row}\n' for row in drawn(text))

@@ -4,6 +4,7 @@
 beside layers that stay are kept.
 """
 
+import argparse
 import re
 import tomllib
 
@@ -63,5 +64,6 @@ def redrawn(page: str) -> str:
 
 
 if __name__ == '__main__':
+  argparse.ArgumentParser(description=__doc__).parse_args()
   path = ROOT / PAGE
   path.write_text(redrawn(path.read_text(encoding='utf-8')), encoding='utf-8')

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aya_train.judging import chat_endpoint, wait_times
+from aya_train.judging import chat_endpoint, endpoint_address, wait_times
 from tests.judging import stand_in_judge
 
 pytest.importorskip('openai', reason="openai is of the extra 'judge'")
@@ -137,7 +137,7 @@ STOPS = {
 def test_what_does_not_pass_stops_at_once_without_the_key(fail, message):
   with (
     stand_in_judge.serving(lambda h, *_: fail(h)) as server,
-    pytest.raises(chat_endpoint.EndpointError) as raised,
+    pytest.raises(endpoint_address.EndpointError) as raised,
   ):
     ask(server.url, count=3)
   assert message in str(raised.value)
@@ -148,7 +148,7 @@ def test_what_does_not_pass_stops_at_once_without_the_key(fail, message):
 def test_a_port_without_tls_stops_at_once():
   with (
     stand_in_judge.serving(lambda h, *_: h.say('[[1]]')) as server,
-    pytest.raises(chat_endpoint.EndpointError, match=r'a port without TLS\? Then --base_url'),
+    pytest.raises(endpoint_address.EndpointError, match=r'a port without TLS\? Then --base_url'),
   ):
     ask(server.url.replace('http://', 'https://'), patience=60)
 
@@ -158,7 +158,7 @@ def test_nobody_there_is_waited_for_as_long_as_patience_and_no_longer():
     free.bind(('127.0.0.1', 0))
     url = f'http://127.0.0.1:{free.getsockname()[1]}/v1'
   began = time.monotonic()
-  with pytest.raises(chat_endpoint.EndpointError, match='has answered nothing for'):
+  with pytest.raises(endpoint_address.EndpointError, match='has answered nothing for'):
     ask(url, patience=0.5)
   assert 0.4 < time.monotonic() - began < 5
 
@@ -249,7 +249,7 @@ def test_a_row_is_not_given_up_on_an_endpoint_that_came_back_this_moment():
 def test_errors_of_status_200_for_long_are_a_server_that_is_away(body):
   with (
     stand_in_judge.serving(lambda h, *_: h.send(200, body)) as server,
-    pytest.raises(chat_endpoint.EndpointError, match=r'answered nothing for .*(overload|error)'),
+    pytest.raises(endpoint_address.EndpointError, match=r'answered nothing for .*(overload|error)'),
   ):
     ask(server.url, patience=0.3)
 
@@ -333,7 +333,7 @@ def test_a_stream_that_ends_early_is_asked_again(torn):
 def test_a_server_that_asks_for_no_wait_is_not_flooded(date):
   with (
     stand_in_judge.serving(lambda h, *_: h.send(503, {}, Retry_After=date)) as server,
-    pytest.raises(chat_endpoint.EndpointError, match='has answered nothing for'),
+    pytest.raises(endpoint_address.EndpointError, match='has answered nothing for'),
   ):
     ask(server.url, patience=1.0, first_wait=5.0)
   assert len(server.requests) < 30  # it slept 50 times as fast
@@ -373,14 +373,14 @@ def test_the_key_goes_into_the_header_and_nowhere_else(monkeypatch):
     monkeypatch.delenv('OPENAI_API_KEY')
     ask(server.url)
     assert KEY not in str(server.headers[1])
-  with pytest.raises(chat_endpoint.EndpointError, match='environment variable OPENAI_API_KEY'):
+  with pytest.raises(endpoint_address.EndpointError, match='environment variable OPENAI_API_KEY'):
     ask(chat_endpoint.OFFICIAL)
 
 
 @pytest.mark.parametrize('url', ['https://me:word@host/v1', 'https://host/v1?key=word', 'host/v1'])
 def test_an_address_with_a_secret_or_without_a_scheme_is_refused(url):
-  with pytest.raises(chat_endpoint.EndpointError) as raised:
-    chat_endpoint.check_address(url)
+  with pytest.raises(endpoint_address.EndpointError) as raised:
+    endpoint_address.check_address(url)
   assert 'word' not in str(raised.value).partition('has a')[0]
 
 

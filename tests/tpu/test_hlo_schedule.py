@@ -149,3 +149,31 @@ def test_the_total_lies_between_the_roofs_and_their_sum():
 def test_what_is_no_program_is_refused(text):
   with pytest.raises(ValueError, match='no ENTRY'):
     hlo_schedule.play(text, CHIP)
+
+
+ON_SPARSE_CORE = """%called (p: f32[1]) -> f32[2] {
+  %p = f32[1]{0} parameter(0)
+  ROOT %g = f32[2]{0} all-gather(%p), replica_groups={{0,1}}, dimensions={0}
+}
+
+%beside (p: f32[1]) -> f32[2] {
+  %p = f32[1]{0} parameter(0)
+  ROOT %c = f32[2]{0} custom-call(%p), custom_call_target="x", called_computations={%called}
+}
+
+"""
+
+
+def test_a_collective_on_the_sparse_core_is_one():
+  """As v5p and v6e have it: in a kernel, in a computation of its own that runs beside others."""
+  lines = [
+    '%s = ((f32[1]{0}), f32[2]{0}, u32[]{:S(2)}) async-start(%w), calls=%beside',
+    product('y', root='ROOT '),
+    '%d = f32[2]{0} async-done(%s)',
+  ]
+  [counted] = hlo_costs.analyse(program(*lines, before=ON_SPARSE_CORE)).collectives
+  assert (counted.kind, counted.group_size, counted.count) == ('all-gather', 2, 1)
+  found = played(*lines, before=ON_SPARSE_CORE)
+  assert (found.seconds, found.wire_seconds, found.wire_waits) == pytest.approx((16, 4, 0))
+  late = played(lines[1], lines[0], lines[2], before=ON_SPARSE_CORE)
+  assert (late.seconds, late.wire_waits) == pytest.approx((20, 4))

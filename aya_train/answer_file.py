@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
-from aya_train import destinations, disk_writes, hosts
+from aya_train import destinations, disk_writes, hosts, path_facts
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class AnswerFile:
 
   def _found(self, overwrite: bool, way_out: str) -> set[int] | None:
     """Questions that are answered; None: begin anew."""
-    if not (self._path.exists() and self._path.stat().length) and not self._about_path.exists():
+    if not (self._path.exists() and path_facts.size(self._path)) and not self._about_path.exists():
       return None
     differences = self._differences()
     if differences is None:
@@ -190,7 +190,7 @@ class AnswerFile:
     return {'about': self._about, 'num_questions': self._count, 'records_each': self._each}
 
   def _size(self) -> int:
-    return (self._path.stat().length if self._path.exists() else 0) + len(self._parts)
+    return (path_facts.size(self._path) if self._path.exists() else 0) + len(self._parts)
 
   def _sources(self) -> list[epath.Path]:
     # A bucket's object is there when all answers are; then the parts are about to go.

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
-from aya_train import gin_text
+from aya_train import gin_text, path_facts
 from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
@@ -95,7 +95,7 @@ class _Outline:
   def add_file(self, name: str, top: str, within: tuple[str, ...] = ()) -> None:
     """Reads a file and what it includes; `top` is what the user gave, `within` the files around."""
     folders = ('',) if os.path.isabs(name) else ('', *self._search_paths)
-    paths = [path for folder in folders if os.path.isfile(path := os.path.join(folder, name))]
+    paths = [path for folder in folders if path_facts.is_file(path := os.path.join(folder, name))]
     if not paths:
       raise FileNotFoundError(_missing(name, top, self._search_paths))
     try:

@@ -29,7 +29,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import destinations, hosts, process_identity
+from aya_train import destinations, hosts, path_facts, process_identity
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _make(folder: epath.Path) -> list[epath.Path]:
   folder.mkdir(parents=True, exist_ok=True)
   for left in folder.glob(f'.{FILE}.*'):  # of a kill in the middle of a sign of life
     with contextlib.suppress(FileNotFoundError):  # a young one is of a command that begins now
-      if time.time() - left.stat().mtime > _LEFT_SECONDS:
+      if time.time() - path_facts.modified(left) > _LEFT_SECONDS:
         left.unlink()
   return missing
 

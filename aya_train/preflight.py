@@ -14,7 +14,7 @@ import jax
 import seqio
 from etils import epath
 
-from aya_train import destinations, hosts, metric_writer, partitioning, run_dir
+from aya_train import destinations, hosts, metric_writer, partitioning, path_facts, run_dir
 from aya_train.checkpoint import (
   answering,
   checkpoint_identity,
@@ -87,7 +87,7 @@ def with_reference(cfg: batching.DatasetConfig) -> batching.DatasetConfig:
     return cfg
   identity = ''
   with hosts.together():
-    if hosts.is_first() and epath.Path(path).exists():
+    if hosts.is_first() and path_facts.exists(path):
       identity = checkpoint_identity.of(formats.detect(path).path)
   reference = reference_scores.Reference(path, hosts.first_says(identity))
   return dataclasses.replace(cfg, reference=reference)
@@ -144,7 +144,7 @@ def check_base(
     source = formats.base_of(initial)
   else:
     named = base_checkpoint_path or initial_checkpoint_path
-    path = named if named and epath.Path(named).exists() else begun['path']
+    path = named if named and path_facts.exists(named) else begun['path']
     source = formats.base_of(formats.detect(path))
     reading.check(source, abstract_params, model)
   identity = hosts.first_says(checkpoint_identity.of(source.path))

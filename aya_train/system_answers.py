@@ -17,6 +17,8 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
+
 # What a row has -> the names under which files have it, the first that is there.
 ALIASES: Mapping[str, tuple[str, ...]] = {
   'inputs': ('inputs', 'prompt', 'instruction', 'question', 'turns'),
@@ -185,17 +187,17 @@ def _stem(name: str) -> str:
 
 
 def _files(path: epath.Path) -> list[epath.Path]:
-  if path.is_dir():
+  if path_facts.is_dir(path):
     inner = path / 'predictions'
-    folder = inner if inner.is_dir() else path
-    found = sorted(folder.glob('*.jsonl'))
+    folder = inner if path_facts.is_dir(inner) else path
+    found = path_facts.glob(folder, '*.jsonl')
     if not found:
       raise FileNotFoundError(
         f'no *.jsonl in {folder}: has anything been evaluated there? Give a file of answers, or a '
         'folder of eval'
       )
     return found
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no file of answers at {path}')
   return [path]
 

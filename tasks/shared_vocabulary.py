@@ -14,6 +14,7 @@ from typing import NamedTuple
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from aya_train import path_facts
 from aya_train.tasks import storage
 
 VOCABULARY_ENV = 'AYA_TRAIN_VOCABULARY'
@@ -79,13 +80,13 @@ def _origin() -> str:
 
 @functools.lru_cache(maxsize=8)
 def _load(path: str, origin: str) -> Opened:
-  if not storage.epath.Path(path).exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(
       f'no SentencePiece file at {path} (named by {origin}). `aya-train prepare cldr` trains the '
       f"default one; for mT5's own, give VOCABULARY_FILE or {VOCABULARY_ENV} the path of "
       'mc4.250000.100extra/sentencepiece.model'
     )
-  if storage.epath.Path(path).is_dir():
+  if path_facts.is_dir(path):
     raise ValueError(
       f'{path} (named by {origin}) is a folder: give the SentencePiece file in it, such as '
       'sentencepiece.model'

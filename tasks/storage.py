@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from etils import epath
 
-from aya_train import disk_writes, process_identity
+from aya_train import disk_writes, path_facts, process_identity
 
 CACHE_ENV = 'AYA_TRAIN_CACHE'
 _TEMPORARY = re.compile(r'\..+\.(?P<owner>\w+-\d+-\d+)\.[0-9a-f]{8}\.(tmp|partial)')
@@ -77,7 +77,7 @@ def is_abandoned(folder: epath.Path) -> bool:
   owners = [path.name.removeprefix(_CLAIM) for path in folder.glob(f'{_CLAIM}*')]
   if owners:
     return not any(owner != _me() and _is_alive(owner, folder) for owner in owners)
-  return folder.exists() and time.time() - folder.stat().mtime > _GRACE_SECONDS
+  return folder.exists() and time.time() - path_facts.modified(folder) > _GRACE_SECONDS
 
 
 def remove_abandoned(folders: Iterable[epath.Path]) -> None:
@@ -143,7 +143,7 @@ def _is_alive(owner: str, wrote: epath.Path) -> bool:
 def _last_written(path: epath.Path) -> float:
   """Of a file or of all in a folder, in seconds of the epoch."""
   try:
-    newest = path.stat().mtime
+    newest = path_facts.modified(path)
     inside = list(path.iterdir()) if path.is_dir() else []
   except FileNotFoundError:  # another process removed it
     return 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import system_answers
+from aya_train import path_facts, system_answers
 from aya_train.annotation import (
   batches,
   file_kinds,
@@ -90,13 +90,12 @@ def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = 
   ratings: dict[tuple[str, str], Rating] = {}
   rated: list[rated_answers.Rated] = []
   for path in map(epath.Path, paths):
-    place = _file_of(path, rating) if path.is_dir() else path
-    if not place.exists():
+    is_folder = path_facts.is_dir(path)
+    place = _file_of(path, rating) if is_folder else path
+    if not path_facts.exists(place):
       raise FileNotFoundError(
         f'{place} is not there'
-        + (
-          ': of folders, those that `aya-train judge` writes hold verdicts' if path.is_dir() else ''
-        )
+        + (': of folders, those that `aya-train judge` writes hold verdicts' if is_folder else '')
       )
     if place.name.endswith('.json') and (found := _exported(place)) is not None:
       verdicts += found.verdicts
@@ -124,7 +123,7 @@ def read(paths: Sequence[epath.PathLike], rating: rated_answers.Rating | None = 
 def _file_of(folder: epath.Path, rating: rated_answers.Rating | None) -> epath.Path:
   """The file of a judge's folder."""
   ratings = folder / 'ratings.jsonl'
-  return ratings if rating is not None and ratings.exists() else folder / 'verdicts.jsonl'
+  return ratings if rating is not None and path_facts.exists(ratings) else folder / 'verdicts.jsonl'
 
 
 def _exported(path: epath.Path) -> Decided | None:

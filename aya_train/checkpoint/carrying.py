@@ -8,6 +8,7 @@ import logging
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import contents, formats, model_settings, vocabularies
 from aya_train.checkpoint.hf import hf_tokenizer, hf_vocabulary
 from aya_train.checkpoint.t5x import t5x_settings
@@ -68,7 +69,7 @@ def vocabulary(
       except (ValueError, FileNotFoundError) as error:
         logger.info('the tokenizer is copied as it is, without prompts to compare: %s', error)
     # transformers opens no umT5 by its SentencePiece file alone: there, a tokenizer is made of it.
-    alone = not (epath.Path(folder) / 'tokenizer.json').exists()
+    alone = not path_facts.exists(epath.Path(folder) / 'tokenizer.json')
     made = alone and bool(model or is_file(named)) and checkpoint.config.relpos_bias_per_layer
     return Vocabulary(file=named, model=model, tokenizer='' if made else folder)
   if to == 'hf':
@@ -92,7 +93,7 @@ def is_file(path: str) -> bool:
 
 
 def _check_exists(vocabulary_file: str, source: epath.Path) -> None:
-  if is_file(vocabulary_file):
+  if vocabulary_file and path_facts.is_file(vocabulary_file):
     return
   named = f'the vocabulary {vocabulary_file!r} for' if vocabulary_file else 'no vocabulary in'
   raise FileNotFoundError(

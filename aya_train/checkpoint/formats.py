@@ -9,7 +9,7 @@ import enum
 
 from etils import epath
 
-from aya_train import ct2_library
+from aya_train import ct2_library, path_facts
 from aya_train.checkpoint import (
   adapters,
   checkpoint_identity,
@@ -81,7 +81,7 @@ def detect(path: epath.PathLike, base: str | None = None) -> Detected:
 
 
 def _detect(path: epath.Path) -> Detected:
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no checkpoint at {path}: the path does not exist. {_READS}')
   if t5x_format.is_mesh_tensorflow(path):
     raise ValueError(
@@ -91,17 +91,17 @@ def _detect(path: epath.Path) -> Detected:
     )
   if of_others := _for_other_programs(path):
     raise ValueError(f'{path} {of_others}')
-  if path.is_file() and path.suffix in _PICKLES:
+  if path_facts.is_file(path) and path.suffix in _PICKLES:
     raise ValueError(f'{path} {_pickle_message()}')
   if peft_folder.is_there(path):
     return Detected(path, Format.PEFT)
-  if (path / 'config.json').exists():
+  if path_facts.exists(path / 'config.json'):
     return Detected(path, Format.HF)
   if (folder := t5x_format.step_folder(path)) is not None:
     if (root := t5x_format.orbax_root(folder)) is not None:
       return Detected(root, Format.T5X_ORBAX)
     return Detected(folder, Format.T5X)
-  if path.is_file():
+  if path_facts.is_file(path):
     return Detected(_index_file(path), Format.T5X)
   if pickles := [p.name for p in path.iterdir() if p.suffix in _PICKLES]:
     raise ValueError(f'{path} holds {sorted(pickles)[:3]}: this {_pickle_message()}')
@@ -115,7 +115,7 @@ def _detect(path: epath.Path) -> Detected:
 def _for_other_programs(path: epath.Path) -> str:
   """What a model is whose weights are for another program alone; '' if it is none."""
   folder = path.parent if path.name == ct2_library.MODEL else path
-  files = [path.name] if path.is_file() else [p.name for p in path.iterdir()]
+  files = [path.name] if path_facts.is_file(path) else [p.name for p in path.iterdir()]
   if any(name.startswith('model') and name.endswith('.safetensors') for name in files):
     return ''  # the same model for transformers beside it
   source = 'give what it was converted from'
@@ -194,7 +194,7 @@ def base_of(source: Detected, adapter: adapters.Adapter | None = None) -> Detect
     return source
   adapter = adapter or open_adapter(source)
   path = source.base or adapter.base_path
-  if not path or not epath.Path(path).exists():
+  if not path or not path_facts.exists(path):
     raise FileNotFoundError(
       f'the base of the adapter in {source.path} is not at {path or "any path that it names"}: '
       'give its folder (--base of convert; BASE_CHECKPOINT_PATH of train, infer and eval)'

@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from aya_train import destinations, hosts, train_state
+from aya_train import destinations, hosts, path_facts, train_state
 from aya_train.checkpoint import best_step, checkpoint_room, digests, restoration, soundness
 from aya_train.checkpoint.soundness import DamagedError
 
@@ -437,13 +437,13 @@ def find(path: epath.PathLike) -> epath.Path:
     FileNotFoundError: there is no native checkpoint.
   """
   path = epath.Path(path)
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no checkpoint at {path}: the path does not exist')
   path = path.resolve()
-  if (path / 'params').exists():
+  if path_facts.exists(path / 'params'):
     return path
   for folder in (path / FOLDER, path):
-    if folder.is_dir():
+    if path_facts.is_dir(folder):
       steps = ocp.utils.checkpoint_steps(folder)
       if steps:
         return folder / str(max(steps))

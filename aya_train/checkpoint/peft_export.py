@@ -6,6 +6,7 @@ import time
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import adapters, formats, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import peft_folder
@@ -76,7 +77,7 @@ def _base(
   source: formats.Detected, adapter: adapters.Adapter, base: str | None
 ) -> formats.Detected | None:
   """The weights under the adapter, None where they are only named."""
-  if base is not None and not epath.Path(base).exists():
+  if base is not None and not path_facts.exists(base):
     logger.info('%s is no folder here: taken for a name on the Hub, and not held against it', base)
     return None
   if base is not None:

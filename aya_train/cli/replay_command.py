@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import tempfile
 
+from aya_train import path_facts
 from aya_train.cli import gin_args, host_args
 
 SUMMARY = 'make steps of a run again, and compare the hashes of its state'
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
   from etils import epath
 
   written = epath.Path(args.model_dir) / 'config.gin'
-  if not written.exists():
+  if not path_facts.exists(written):
     raise FileNotFoundError(f'no {written.name} in {args.model_dir}: is it the MODEL_DIR of a run?')
   host_args.join(args)
   with tempfile.TemporaryDirectory() as folder:  # gin reads no buckets

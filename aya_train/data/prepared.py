@@ -45,7 +45,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
-from aya_train import signed_json, watchdog
+from aya_train import path_facts, signed_json, watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 from aya_train.tasks import sliced_source, storage
 
@@ -225,7 +225,7 @@ def _remedy(directory: epath.Path) -> str:
 
 def shard_of(path: epath.Path, num_examples: int) -> Shard:
   """What a manifest is to say of a file that is written."""
-  size = path.stat().length
+  size = path_facts.size(path)
   return Shard(path.name, num_examples, size, _end_digest(path, num_examples, size))
 
 
@@ -237,7 +237,7 @@ def _end_digest(path: epath.Path, num_examples: int, size: int) -> str:
 
 def _check_shard(path: epath.Path, shard: Shard) -> None:
   remedy = _remedy(path.parent)
-  num_bytes = path.stat().length if path.exists() else None
+  num_bytes = path_facts.size(path) if path.exists() else None
   if num_bytes != shard.num_bytes:
     raise ValueError(f'{path}: {shard.num_bytes} bytes expected, got {num_bytes}. {remedy}')
   if _end_digest(path, shard.num_examples, shard.num_bytes) != shard.end:

@@ -30,7 +30,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train import lease, watchdog
+from aya_train import lease, path_facts, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features, sliced_source, split_slices, storage
 from aya_train.tasks.building import work_runner
@@ -192,7 +192,7 @@ def _stamp(task: seqio.Task, split: str) -> list[list[Any]]:
     for file in source.list_shards(name):
       path = epath.Path(file)
       if len(found) < _MOST_STAMPED and path.exists():
-        found.append([os.fspath(path), path.stat().length, path.stat().mtime])
+        found.append([os.fspath(path), path_facts.size(path), path_facts.modified(path)])
       else:
         found.append([os.fspath(path)])
   return found

@@ -19,7 +19,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from aya_train import user_code
+from aya_train import path_facts, user_code
 from aya_train.data import batch_tokenizer, task_registry
 from aya_train.tasks import sliced_source, split_slices
 
@@ -191,7 +191,7 @@ def files_of(source: seqio.DataSource, split: str) -> list[list[Any]]:
 
 
 def _described(path: epath.Path) -> list[Any]:
-  size = path.stat().length
+  size = path_facts.size(path)
   with path.open('rb') as file:
     digest = hashlib.sha256(file.read(_END_BYTES))
     file.seek(max(0, size - _END_BYTES))

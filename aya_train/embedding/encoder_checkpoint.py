@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import ct2_library
+from aya_train import ct2_library, path_facts
 from aya_train.checkpoint import checkpoint_identity, formats, manager, native
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer, hf_vocabulary
@@ -81,7 +81,7 @@ class EncoderCheckpoint:
       ValueError: more pieces than the table has rows; or no SentencePiece model says its ids.
     """
     source = vocabulary_file or self.vocabulary
-    if not source or not epath.Path(source).exists():
+    if not source or not path_facts.exists(source):
       named = f'the vocabulary {source!r} for' if source else 'no vocabulary in'
       raise FileNotFoundError(
         f'{named} {self.path}' + (' does not exist' if source else '') + ': give its SentencePiece '
@@ -89,7 +89,7 @@ class EncoderCheckpoint:
       )
     path = epath.Path(source)
     rows = self.config.vocab_size
-    if path.is_dir():
+    if path_facts.is_dir(path):
       if not hf_vocabulary.has_tokenizer(path):
         raise FileNotFoundError(f'{path} holds no tokenizer: give its file with --vocabulary')
       own = hf_vocabulary.own_model(path, rows)
@@ -189,15 +189,15 @@ def _is_sentence_folder(path: epath.Path) -> bool:
     FileNotFoundError: it was one, and what names its modules is gone: without its projection and
       its prompts the encoder would give other vectors.
   """
-  if (path / MODULES).exists():
+  if path_facts.exists(path / MODULES):
     return True
-  if left := [name for name in (_ABOUT, '1_Pooling') if (path / name).exists()]:
+  if left := [name for name in (_ABOUT, '1_Pooling') if path_facts.exists(path / name)]:
     raise FileNotFoundError(f'{path} has {left[0]} and no {MODULES}. {_DAMAGED}')
   return False
 
 
 def _is_encoder_alone(folder: epath.Path) -> bool:
-  if not (folder / hf_files.WHOLE).exists() and not (folder / hf_files.INDEX).exists():
+  if not any(path_facts.exists(folder / name) for name in (hf_files.WHOLE, hf_files.INDEX)):
     return False
   return not any(name.startswith('decoder.block.') for name in hf_files.open_tensors(folder))
 
@@ -242,12 +242,12 @@ def _sentence_transformers(folder: epath.Path) -> EncoderCheckpoint:
   if 'Dense' in found:
     params[PROJECTION] = _projection(found['Dense'], base.config.emb_dim)
   about = folder / _ABOUT
-  said = _json(about, dict) if about.exists() else {}
+  said = _json(about, dict) if path_facts.exists(about) else {}
   prompts = {str(k): str(v) for k, v in (said.get('prompts') or {}).items() if v}
   if _DOCUMENT in prompts:
     prompts.setdefault(PASSAGE, prompts.pop(_DOCUMENT))
   limits = encoder / 'sentence_bert_config.json'
-  length = _json(limits, dict).get('max_seq_length') if limits.exists() else None
+  length = _json(limits, dict).get('max_seq_length') if path_facts.exists(limits) else None
   return dataclasses.replace(
     base,
     path=folder,
@@ -303,7 +303,7 @@ def _projection(folder: epath.Path, width: int) -> lazy_arrays.LazyArray:
 
 
 def _json(path: epath.Path, kind: type) -> Any:
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no {path}, which {MODULES} speaks of. {_DAMAGED}')
   try:
     content = json.loads(path.read_bytes())

@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.embedding import text_rows
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.languages import language_codes
@@ -100,7 +101,7 @@ def search(name: str, folder: epath.PathLike, split: str = 'test') -> SearchData
 
 def _file(folder: epath.Path, stem: str) -> epath.Path:
   for ending in _TABLES:
-    if (folder / f'{stem}{ending}').exists():
+    if path_facts.exists(folder / f'{stem}{ending}'):
       return folder / f'{stem}{ending}'
   raise FileNotFoundError(
     f'no {stem}.jsonl (or {", ".join(_TABLES[1:])}) in {folder}: expected the layout of BEIR, '
@@ -111,9 +112,9 @@ def _file(folder: epath.Path, stem: str) -> epath.Path:
 def _grades_file(folder: epath.Path, split: str) -> epath.Path:
   found = [folder / _QRELS / f'{split}{ending}' for ending in ('.tsv', *_TABLES)]
   for path in found:
-    if path.exists():
+    if path_facts.exists(path):
       return path
-  there = sorted(p.name for p in (folder / _QRELS).glob('*')) if (folder / _QRELS).exists() else []
+  there = [path.name for path in path_facts.glob(folder / _QRELS, '*')]
   raise FileNotFoundError(f'no {found[0]}: there are {there} (--split)')
 
 
@@ -176,9 +177,9 @@ def translations(name: str, path: epath.PathLike) -> list[PairData]:
     FileNotFoundError: nothing there.
   """
   path = epath.Path(path)
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no translations at {path}')
-  found = _aligned(name, path) if path.is_dir() else _table(name, path)
+  found = _aligned(name, path) if path_facts.is_dir(path) else _table(name, path)
   if not found:
     raise ValueError(
       f'{path}: no translations in it; expected files NAME.LANG-eng.LANG and NAME.LANG-eng.eng'
@@ -278,7 +279,7 @@ def similarities(name: str, path: epath.PathLike) -> list[PairData]:
     FileNotFoundError: no such file.
   """
   path = epath.Path(path)
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no file {path}')
   groups: dict[str, tuple[list[str], list[str], list[float]]] = {}
   for place, row in _columns(path, 'sentence1, sentence2 and score'):

@@ -25,6 +25,7 @@ from aya_train import (
   hosts,
   lease,
   partitioning,
+  path_facts,
   stopping,
   watchdog,
 )
@@ -88,7 +89,7 @@ def read_pairs(
     ValueError: bad rows that are not to be left out, named; no pairs; columns that are not there.
     FileNotFoundError: no such file.
   """
-  if not epath.Path(path).exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no file of pairs {path}')
   found: dict[str, Pair] = {}
   bad: list[str] = []

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.user import row_files
 
@@ -75,9 +76,9 @@ def of_files(
   """
   for path in paths:
     found = epath.Path(path)
-    if not found.exists():
+    if not path_facts.exists(found):
       raise FileNotFoundError(f'no file {path}: give files of texts, or --task for a SeqIO task')
-    if found.is_dir():
+    if path_facts.is_dir(found):
       raise ValueError(f'{path} is a folder: give the files in it, such as {path}/*.jsonl')
     text_files.refuse_stream(path)
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train import answer_file, destinations, hosts, lease, signed_json
+from aya_train import answer_file, destinations, hosts, lease, path_facts, signed_json
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class VectorWriter:
           whole = opened.metadata.num_rows == self._layout.rows_of(shard)
       else:
         told = signed_json.load(paths[-1].read_bytes())
-        whole = all(told[path.name][0] == path.stat().length for path in paths[:-1])
+        whole = all(told[path.name][0] == path_facts.size(path) for path in paths[:-1])
         if whole and destinations.is_local(self.folder):
           whole = all(told[path.name][1] == _digest(path) for path in paths[:-1])
     except (ValueError, OSError, KeyError, TypeError, IndexError):
@@ -243,7 +243,7 @@ class VectorFolder:
     """
     self.path = epath.Path(folder)
     path = self.path / ABOUT
-    if not path.exists():
+    if not path_facts.exists(path):
       raise FileNotFoundError(f'no {ABOUT} in {folder}: give a folder that `aya-train embed` wrote')
     try:
       content = signed_json.load(path.read_bytes())
@@ -255,7 +255,7 @@ class VectorFolder:
       raise ValueError(f'{folder} holds {self.layout.form}: search needs --format npy')
     shards = range(self.layout.num_shards)
     names = [self.layout.names(i) for i in shards]
-    if missing := [n for each in names for n in each if not (self.path / n).exists()]:
+    if missing := [n for each in names for n in each if not path_facts.exists(self.path / n)]:
       raise FileNotFoundError(
         f'{folder} lacks {missing[:3]}: the command that wrote it goes on where it was'
       )
@@ -337,7 +337,7 @@ class VectorFolder:
       ValueError: they are not those that were written.
     """
     path, digests = (self.path / self._names[shard][i] for i in (file, 2))
-    if destinations.is_local(path) and path.stat().length:
+    if destinations.is_local(path) and path_facts.size(path):
       with open(path, 'rb') as opened:
         content: Any = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     else:

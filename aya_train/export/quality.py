@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train import ct2_library, json_lines
+from aya_train import ct2_library, json_lines, path_facts
 
 FILE = 'quantised.json'
 _BATCH = 16
@@ -239,12 +239,12 @@ def sizes(folder: epath.Path, hf_folder: epath.Path) -> dict[str, Any]:
   gguf = list(folder.glob('*.gguf'))
   (weights,) = gguf or [folder / 'model.bin']
   parameters = hf_files.parameter_count(hf_folder)
-  length = weights.stat().length
+  length = path_facts.size(weights)
   return {
     'format': 'gguf' if gguf else 'ct2',
     'bytes': length,
     'float_bytes': sum(
-      (hf_folder / name).stat().length for name in hf_files.safetensors_files(hf_folder)
+      path_facts.size(hf_folder / name) for name in hf_files.safetensors_files(hf_folder)
     ),
     'float_dtype': hf_files.dtype_of(hf_folder),
     'parameters': parameters,

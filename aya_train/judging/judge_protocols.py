@@ -26,6 +26,7 @@ import jinja2.meta
 import jinja2.sandbox
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.judging import reply_labels
 
 PAIR, SINGLE = 'pair', 'single'
@@ -95,7 +96,7 @@ def load(name: str, kind: str) -> Protocol:
   path = epath.Path(_FOLDER / f'{name}.toml' if ours else name)
   if not ours and not name.endswith('.toml'):
     raise ValueError(f'no protocol {name!r}: give one of {names()} or a file that ends in .toml')
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no protocol at {path}')
   from aya_train.tasks.building import text_files  # TensorFlow comes with it
 

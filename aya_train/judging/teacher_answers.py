@@ -16,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import destinations
+from aya_train import destinations, path_facts
 from aya_train.judging import answer_checks, answer_filters, judge_calls, judge_run, reply_log
 from aya_train.judging.judge_run import Record, RunSettings, Unit
 from aya_train.system_answers import Answer
@@ -75,7 +75,7 @@ def read_preambles(path: str) -> dict[str, str]:
     FileNotFoundError, ValueError: there is none, or it is not of that form.
   """
   file = epath.Path(path)
-  if not file.exists():
+  if not path_facts.exists(file):
     raise FileNotFoundError(f'no preamble at {path}')
   from aya_train.tasks.building import text_files  # TensorFlow comes with it
 

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aya_train import user_functions
+from aya_train import path_facts, user_functions
 from aya_train.judging import endpoint_address
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
@@ -113,12 +113,21 @@ def _http(url: str, timeout: float, key: str) -> Scorer:
 
 def _classifier(name: str) -> Scorer:
   folder, _, label = name.partition(':')
+  folder = os.path.expanduser(folder)
+  if os.path.isabs(folder) and not path_facts.is_dir(folder):
+    raise ScorerError(f'scorer hf:{name}: there is no folder {folder}')
   import torch
   import transformers
 
   classes: Any = transformers.AutoModelForSequenceClassification
-  tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
-  model = classes.from_pretrained(folder).eval()
+  try:
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+    model = classes.from_pretrained(folder).eval()
+  except (OSError, ValueError) as error:
+    said = ' '.join(str(error).split())[:300]
+    raise ScorerError(
+      f'scorer hf:{name}: {folder} holds no classifier for transformers ({said})'
+    ) from error
   names = {str(text).casefold(): int(i) for i, text in model.config.id2label.items()}
   wanted = [label.casefold()] if label else [bad for bad in _BAD if bad in names]
   if len(wanted) == 0 or wanted[0] not in names:

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import eval_tasks
 
 _OF_TASKS = ('lengths', 'seed')  # settings that may differ
@@ -76,7 +77,7 @@ def read_all(runs: Sequence[str]) -> list[Evaluation]:
 
 def _named(run: str) -> tuple[str, str]:
   name, equals, folder = run.partition('=')
-  if not equals or '/' in name or epath.Path(run).exists():
+  if not equals or '/' in name or path_facts.exists(run):
     return '', run
   if not name or not folder:
     raise ValueError(f'RUN {run!r}: expected FOLDER or NAME=FOLDER')
@@ -102,25 +103,25 @@ def _end(path: epath.Path, length: int) -> str:
 
 
 def _inside(folder: epath.Path) -> list[epath.Path]:
-  if (folder / eval_tasks.RESULTS).exists():
+  if path_facts.exists(folder / eval_tasks.RESULTS):
     return [*_with_result(folder / _EARLIER), folder]
-  level = [folder] if folder.is_dir() else []
+  level = [folder] if path_facts.is_dir(folder) else []
   for _ in range(_DEEPEST):
-    children = [child for parent in level for child in sorted(parent.iterdir()) if child.is_dir()]
+    children = [c for parent in level for c in sorted(parent.iterdir()) if c.is_dir()]
     level = [c for c in children if c.name not in (eval_tasks.PREDICTIONS, _EARLIER)]
-    found = [child for child in level if (child / eval_tasks.RESULTS).exists()]
+    found = [child for child in level if path_facts.exists(child / eval_tasks.RESULTS)]
     if found:
       return [e for child in found for e in (*_with_result(child / _EARLIER), child)]
   raise FileNotFoundError(
     f'no {eval_tasks.RESULTS} in {folder} or in the folders inside it'
-    + ('' if folder.is_dir() else ', which is no folder')
+    + ('' if path_facts.is_dir(folder) else ', which is no folder')
     + ': give the EVAL_OUTPUT_DIR of an `aya-train eval`, or a folder that holds several'
   )
 
 
 def _with_result(folder: epath.Path) -> list[epath.Path]:
-  children = sorted(folder.iterdir()) if folder.is_dir() else []
-  return [child for child in children if (child / eval_tasks.RESULTS).exists()]
+  children = sorted(folder.iterdir()) if path_facts.is_dir(folder) else []
+  return [child for child in children if path_facts.exists(child / eval_tasks.RESULTS)]
 
 
 def read(folder: epath.PathLike, run: str = '') -> Evaluation:
@@ -132,7 +133,7 @@ def read(folder: epath.PathLike, run: str = '') -> Evaluation:
   """
   folder = epath.Path(folder)
   path = folder / eval_tasks.RESULTS
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no {eval_tasks.RESULTS} in {folder}: has the evaluation begun?')
   values = _json(path)
   problems: list[str] = []
@@ -270,7 +271,7 @@ def predictions(
   them. Nothing is given where there is no file.
   """
   path = evaluation.folder / eval_tasks.PREDICTIONS / f'{task}.jsonl'
-  if not path.exists():
+  if not path_facts.exists(path):
     return
   torn: list[str] = []
   twice: list[str] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import gin_text, metric_writer, run_dir
+from aya_train import gin_text, metric_writer, path_facts, run_dir
 
 INFER_EVAL = 'infer_eval/'
 _CONFIG, _OPERATIVE = 'config.gin', 'operative_config.gin'
@@ -66,7 +66,7 @@ def find(path: epath.PathLike) -> epath.Path | None:
   """The MODEL_DIR that a path is, or lies in as one of its checkpoints/<step>; None if neither."""
   path = epath.Path(path)
   for folder in (path, path.parent, path.parent.parent):
-    if (folder / run_dir.FILE).exists():
+    if path_facts.exists(folder / run_dir.FILE):
       return folder
   return None
 
@@ -79,7 +79,7 @@ def read(model_dir: epath.PathLike) -> Run:
     ValueError: config.gin is no gin.
   """
   folder = epath.Path(model_dir)
-  if not (folder / run_dir.FILE).exists():
+  if not path_facts.exists(folder / run_dir.FILE):
     raise FileNotFoundError(f'no {run_dir.FILE} in {folder}: is it the MODEL_DIR of a run?')
   text = _text(folder / _CONFIG)
   try:
@@ -89,7 +89,7 @@ def read(model_dir: epath.PathLike) -> Run:
     raise ValueError(f'{folder / _CONFIG} is damaged: {error}') from error
   return Run(
     folder,
-    metric_writer.read(folder) if (folder / metric_writer.FILE).exists() else [],
+    metric_writer.read(folder) if path_facts.exists(folder / metric_writer.FILE) else [],
     run_dir.read(folder),
     macros,
     imports,
@@ -106,7 +106,7 @@ def read_measured(model_dir: epath.PathLike) -> Run:
   """
   folder = epath.Path(model_dir)
   for name in (metric_writer.FILE, run_dir.FILE, _CONFIG):
-    if not (folder / name).exists():
+    if not path_facts.exists(folder / name):
       raise FileNotFoundError(f'no {name} in {folder}: is it the MODEL_DIR of a run?')
   run = read(folder)
   if not run.records:
@@ -119,6 +119,6 @@ def read_measured(model_dir: epath.PathLike) -> Run:
 
 def _text(path: epath.Path) -> str:
   try:
-    return path.read_text() if path.exists() else ''
+    return path.read_text() if path_facts.exists(path) else ''
   except UnicodeDecodeError as error:
     raise ValueError(f'{path} is damaged: {error}') from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import ct2_library
+from aya_train import ct2_library, path_facts
 from aya_train.tasks.languages import aya101
 from aya_train.translation import engine_languages, quality_gates
 
@@ -71,7 +71,7 @@ class Ct2Engine:
       raise ValueError(f'--device must be one of {DEVICES}, got {device!r}')
     if '{text}' not in prompt:
       raise ValueError(f'the prompt of a model has {{text}} in it, got {prompt!r}')
-    if not (folder / 'model.bin').exists():
+    if not path_facts.exists(folder / 'model.bin'):
       raise FileNotFoundError(
         f'{folder} holds no model.bin: give a folder that ct2-transformers-converter or '
         '`aya-train convert --to ct2` wrote'
@@ -199,7 +199,7 @@ def _untagged(folder: epath.Path, vocabulary: frozenset[str]) -> engine_language
   Raises:
     ValueError: it is no model of OPUS-MT, and so must be told in words.
   """
-  if (folder / _OPUS_MODEL).exists():
+  if path_facts.exists(folder / _OPUS_MODEL):
     return 'opus'
   if 'madeupword0' in vocabulary:
     raise ValueError(
@@ -224,9 +224,9 @@ def _advice(error: RuntimeError) -> str:
 
 def _vocabulary(folder: epath.Path) -> list[str]:
   for stem in _VOCABULARIES:
-    if (path := folder / f'{stem}.json').exists():
+    if path_facts.exists(path := folder / f'{stem}.json'):
       return json.loads(path.read_text())
-    if (path := folder / f'{stem}.txt').exists():
+    if path_facts.exists(path := folder / f'{stem}.txt'):
       return path.read_text().split('\n')
   raise FileNotFoundError(
     f'{folder} holds none of {", ".join(f"{s}.json" for s in _VOCABULARIES)}: it is no whole model '
@@ -238,13 +238,13 @@ def _tokenizer(
   folder: epath.Path,
 ) -> tuple[Callable[[str], list[str]], Callable[[Sequence[str]], str]]:
   """Functions from text to pieces and back."""
-  found = next((folder / name for name in _SOURCE_MODELS if (folder / name).exists()), None)
+  found = next((folder / name for name in _SOURCE_MODELS if path_facts.exists(folder / name)), None)
   if found is not None:
     into = _sentencepiece(found)
     target = folder / _TARGET_MODEL
-    back = _sentencepiece(target) if target.exists() else into
+    back = _sentencepiece(target) if path_facts.exists(target) else into
     return (lambda text: into.encode(text, out_type=str)), lambda p: back.decode_pieces([*p])
-  if (folder / _JSON).exists():
+  if path_facts.exists(folder / _JSON):
     return _fast_tokenizer(folder / _JSON)
   raise FileNotFoundError(
     f"{folder} holds no tokenizer: copy the model's {', '.join(_SOURCE_MODELS)} or {_JSON} into it "

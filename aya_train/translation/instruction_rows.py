@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
-from etils import epath
 
+from aya_train import path_facts
 from aya_train.data import task_examples
 from aya_train.tasks import features, sliced_source, source_tasks, split_slices
 from aya_train.tasks.languages import language_codes
@@ -122,7 +122,7 @@ def find(
   """
   chosen = tuple(columns)
   whole = split_slices.parse(split)[0].split
-  if epath.Path(name).exists() and not os.path.isdir(name):
+  if path_facts.exists(name) and not os.path.isdir(name):
     if name.lower().endswith(TABLES):
       return [_of_table(dataset, language, split, chosen) for dataset in _datasets(name, only)]
     stem = os.path.basename(name).split('.')[0] or 'data'

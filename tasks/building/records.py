@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import json_arrays, text_files, tfrecord_files
 from aya_train.tasks.building.read_report import DamagedFileError
 
@@ -266,7 +267,7 @@ def _refuse_repeated(path: epath.Path, names: Sequence[str]) -> None:
 
 def _read_lines(path: epath.Path, part: FilePart, records_are_lists: bool) -> Iterator[Found]:
   with text_files.opened(path) as file:
-    if not file.peek(1) and not path.stat().length:
+    if not file.peek(1) and not path_facts.size(path):
       raise DamagedFileError(f'{path}: empty file')
     is_array = _is_array(path, file, records_are_lists)
     if is_array or _is_transcoded(path):

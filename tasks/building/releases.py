@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import catalog
 from aya_train.tasks.building import records
 from aya_train.tasks.building.read_report import DamagedFileError
@@ -87,7 +88,7 @@ class Release:
       path = HUB.download(self.place.removeprefix('hub:'), self.revision, file.name)
     else:
       path = os.fspath(epath.Path(self.place) / file.name)
-    size = epath.Path(path).stat().length
+    size = path_facts.size(path)
     if file.size and size != file.size:
       raise DamagedFileError(
         f'{path}: {size:,} bytes, the release has {file.size:,}: half downloaded, or changed'
@@ -115,7 +116,7 @@ def find(
       raise ValueError('this source is not released on the hub: give --data_dir, its folder')
     return _on_hub(repository, revision)
   folder = epath.Path(place).expanduser()
-  if not folder.exists():
+  if not path_facts.exists(folder):
     raise FileNotFoundError(f'no folder {folder}; --data_dir names one that holds the release')
   found = sorted(_walk(folder, ''), key=lambda f: f.name)
   _refuse_half_downloads(folder, found)
@@ -153,12 +154,12 @@ def _on_hub(repository: str, revision: str | None) -> Release:
 def _walk(folder: epath.Path, prefix: str) -> list[ReleasedFile]:
   found = []
   for child in folder.iterdir():
-    if child.is_dir():
+    if path_facts.is_dir(child):
       # The hub's own cache and git keep files of the same endings that are no part of a release.
       if child.name not in ('.git', '.ipynb_checkpoints'):
         found += _walk(child, f'{prefix}{child.name}/')
     else:
-      found.append(ReleasedFile(prefix + child.name, child.stat().length))
+      found.append(ReleasedFile(prefix + child.name, path_facts.size(child)))
   return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import storage
 from aya_train.tasks.building import row_units
 from aya_train.tasks.building.read_report import ReadReport
@@ -213,7 +214,7 @@ def _write(
   if not total:
     return (), 0
   paths = [_file(work_dir, place, p, 'tfrecord') for p in pieces]
-  size = sum(p.stat().length for p in paths) * total / len(keep)
+  size = sum(path_facts.size(p) for p in paths) * total / len(keep)
   count = min(total, job.options.num_shards or max(1, round(size / SHARD_BYTES)))
   ends = [(i + 1) * total // count for i in range(count)]
   written, shard, offset, num_bytes = 0, 0, 0, 0

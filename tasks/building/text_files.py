@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building.read_report import DamagedFileError
 
 # Endings of compressed files: the name of the form, and how such a file begins.
@@ -71,7 +72,7 @@ def opened(path: epath.PathLike) -> Iterator[io.BufferedReader]:
     IsADirectoryError: it is a folder.
   """
   path = epath.Path(os.fspath(path))
-  if path.is_dir():
+  if path_facts.is_dir(path):
     raise IsADirectoryError(f'{path} is a folder: give a file in it')
   with path.open('rb') as raw:
     file: Any = io.BufferedReader(_Decompressed(path, raw)) if is_compressed(path.name) else raw

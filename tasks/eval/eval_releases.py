@@ -18,6 +18,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import records, releases, text_files
 from aya_train.tasks.building.read_report import DamagedFileError
 from aya_train.tasks.eval import release_files
@@ -127,9 +128,9 @@ def hub_patterns(config: str, split: str) -> tuple[str, ...]:
 def _folder(release: Release) -> epath.Path | None:
   if (data := eval_data_dir()) is None:
     return None
-  if not data.exists():
+  if not path_facts.exists(data):
     raise FileNotFoundError(f'no folder {data} (EVAL_DATA_DIR or {EVAL_DATA_ENV})')
-  return folder if (folder := data / release.folder).exists() else None
+  return folder if path_facts.exists(folder := data / release.folder) else None
 
 
 def _on_hub(release: Release, wanted: Sequence[Sequence[str]], place: str) -> list[EvalFile]:

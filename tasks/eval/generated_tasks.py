@@ -16,6 +16,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from aya_train import path_facts
 from aya_train.tasks import eval_tasks, features
 from aya_train.tasks.eval import eval_releases, eval_source, release_files, row_columns
 from aya_train.tasks.languages import aya101, language_codes
@@ -240,7 +241,7 @@ def listed(names: Sequence[str]) -> str:
 
 def sizes(files: Sequence[release_files.EvalFile]) -> tuple[int, ...]:
   """Bytes of files: a part of the key under which what they hold is kept in memory."""
-  return tuple(file.path.stat().length for file in files)
+  return tuple(path_facts.size(file.path) for file in files)
 
 
 def of_language(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building.read_report import DamagedFileError
 
@@ -63,7 +64,7 @@ def listed(folder: str) -> tuple[EvalFile, ...]:
   paths = [epath.Path(folder)]
   while paths:
     for child in sorted(paths.pop().iterdir()):
-      if child.is_dir():
+      if path_facts.is_dir(child):
         if child.name not in ('.git', '.ipynb_checkpoints', '.cache'):
           paths.append(child)
       elif child.suffix.lower() == records.ZIP or _is_tar(child):

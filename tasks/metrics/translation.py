@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from aya_train import path_facts
 from aya_train.tasks.metrics import comparisons, exact_match, intervals, references, words
 
 FLORES_ENV = 'FLORES200_SPM'
@@ -75,7 +76,7 @@ def _bleu(tokenize: str):
   if tokenize not in _SPM_FILES:
     return metrics.BLEU(tokenize=tokenize)
   path = spm_file(tokenize)
-  if not path.is_file():
+  if not path_facts.is_file(path):
     raise FloresTokenizerMissingError(
       f'spBLEU needs the SentencePiece file of {tokenize}, and there is none at {path}: put it '
       f'there, or name it in {FLORES_ENV} (it is the SPM-200 of NLLB), or take '

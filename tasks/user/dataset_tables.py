@@ -33,6 +33,7 @@ from typing import Any
 import yaml
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import split_slices
 from aya_train.tasks.building import json_arrays, read_report, text_files
 from aya_train.tasks.languages import language_codes
@@ -141,7 +142,7 @@ class Dataset:
           f'table nor in the working directory: {" nor ".join(map(os.fspath, places))}'
         )
       for path in matches:
-        if path.is_dir():
+        if path_facts.is_dir(path):
           raise UserDataError(
             f'data set {self.name!r}, split {split!r}: {path} is a folder; give a pattern of its '
             f"files, such as '{pattern.rstrip('/')}/*.jsonl'"
@@ -170,7 +171,7 @@ class Dataset:
     if self.templates is None:
       return []
     places = self._places(self.templates)
-    path = next((place for place in places if place.exists()), None)
+    path = next((place for place in places if path_facts.exists(place)), None)
     if path is None:
       raise FileNotFoundError(
         f'data set {self.name!r}: no file of templates {self.templates!r}, neither beside the '
@@ -206,7 +207,7 @@ class Table:
 
 def _matching(pattern: epath.Path) -> list[epath.Path]:
   """Files of a pattern whose folders may have wildcards too."""
-  if pattern.exists():
+  if path_facts.exists(pattern):
     return [pattern]
   if not any(character in os.fspath(pattern) for character in _WILD):
     return []
@@ -214,7 +215,7 @@ def _matching(pattern: epath.Path) -> list[epath.Path]:
   while any(character in os.fspath(folder) for character in _WILD):
     folder = folder.parent
   inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
-  return sorted(folder.glob(os.fspath(inside).lstrip('/')))
+  return path_facts.glob(folder, os.fspath(inside).lstrip('/'))
 
 
 def read(path: epath.PathLike) -> Table:
@@ -226,7 +227,7 @@ def read(path: epath.PathLike) -> Table:
       or a key that stands twice.
   """
   path = epath.Path(os.path.expanduser(os.fspath(path)))
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(f'no table of data sets {path} (DATASET_TABLES)')
   folder = os.fspath(path.parent)
   folder = folder if '://' in folder else os.path.abspath(folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import rows as source_rows
 from aya_train.tasks.building import text_files
 from aya_train.tasks.building.read_report import RowProblemError
@@ -107,7 +108,7 @@ def _judged(dataset: Dataset, split: str, path: epath.Path, rows_of: RowsOf) -> 
   for key, usual in places.items():
     given = getattr(dataset, key)
     files[key] = dataset.beside(given, split)[0] if given else folder / usual
-    if not files[key].exists():
+    if not path_facts.exists(files[key]):
       raise FileNotFoundError(
         f'data set {dataset.name!r}: no file {files[key]}, which holds the {key} of {path}; give '
         f'`{key}` in the table'

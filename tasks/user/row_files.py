@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import records, text_files, tfrecord_files
 from aya_train.tasks.user import csv_files
 
@@ -27,7 +28,7 @@ def read(path: epath.PathLike) -> Iterator[tuple[str, Any]]:
       `text_files.opened`.
   """
   name = epath.Path(path).name
-  if epath.Path(path).is_dir():
+  if path_facts.is_dir(path):
     raise IsADirectoryError(f'{path} is a folder: give a file in it')
   if is_table(name) or records.is_readable(name):
     text_files.refuse_stream(path)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks.building import text_files
 from aya_train.tasks.building.read_report import DamagedFileError
 from aya_train.tasks.user import strict_yaml, template_language, template_worker
@@ -57,7 +58,7 @@ def read(path: epath.PathLike) -> list[PromptTemplate]:
     TemplateProblemError: what is wrong with the file.
   """
   path = epath.Path(path)
-  if (size := path.stat().length) > MAX_FILE_BYTES:
+  if (size := path_facts.size(path)) > MAX_FILE_BYTES:
     raise TemplateProblemError(f'{path}: {size:,} bytes, at most {MAX_FILE_BYTES:,}')
   try:
     text = text_files.read(path)

@@ -21,6 +21,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import sliced_source, source_tasks
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.building import rows as source_rows
@@ -57,7 +58,7 @@ def raw_rows(dataset: Dataset, split: str) -> Iterator[tuple[str, Mapping[str, A
     FileNotFoundError, ValueError: see `Dataset.paths`.
   """
   for path in dataset.paths(split):
-    if not path.stat().length and not text_files.is_compressed(path.name):
+    if not path_facts.size(path) and not text_files.is_compressed(path.name):
       continue
     try:
       yield from _rows_of(dataset, path)

@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from aya_train import destinations
+from aya_train import destinations, path_facts
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, workers
 
 DTYPES = {
@@ -69,7 +69,7 @@ def read_header(path: epath.PathLike) -> dict[str, Entry]:
   path = epath.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist. {_WAY_OUT}')
-  size = path.stat().length
+  size = path_facts.size(path)
   with path.open('rb') as f:
     length = int.from_bytes(f.read(8), 'little')
     if size < 8 or not 0 < length <= min(size - 8, _MAX_HEADER_BYTES):

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 
@@ -28,7 +29,7 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
     ValueError: it is no JSON object, or sizes in it are missing or impossible.
   """
   path = epath.Path(folder) / 'config.json'
-  if not path.exists():
+  if not path_facts.exists(path):
     raise FileNotFoundError(
       f'{folder} holds no config.json; it must be a transformers model folder'
     )
@@ -83,7 +84,7 @@ def read_generation_config(folder: epath.PathLike) -> dict[str, Any]:
     ValueError: it is no JSON object.
   """
   path = epath.Path(folder) / 'generation_config.json'
-  return read_json(path) if path.exists() else {}
+  return read_json(path) if path_facts.exists(path) else {}
 
 
 def dtype_of(folder: epath.PathLike) -> str:
@@ -114,7 +115,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
     ValueError: the index is damaged or names a file outside the folder.
   """
   folder = epath.Path(folder)
-  if (folder / WHOLE).exists():
+  if path_facts.exists(folder / WHOLE):
     if _is_sharded(folder):
       logger.warning(
         '%s holds %s and shards (%s): %s is read, as transformers does, and the shards are not. If '
@@ -122,7 +123,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
         *(folder, WHOLE, INDEX, WHOLE),
       )
     return [WHOLE]
-  if (folder / INDEX).exists():
+  if path_facts.exists(folder / INDEX):
     return sorted(set(_weight_map(folder).values()))
   found = sorted(path.name for path in folder.glob('*.bin*'))
   way_out = (
@@ -136,7 +137,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
 
 def _is_sharded(folder: epath.Path) -> bool:
   """Whether an index names other files than the whole one."""
-  return (folder / INDEX).exists() and set(_weight_map(folder).values()) != {WHOLE}
+  return path_facts.exists(folder / INDEX) and set(_weight_map(folder).values()) != {WHOLE}
 
 
 def _weight_map(folder: epath.Path) -> dict[str, str]:
@@ -160,7 +161,7 @@ def open_tensors(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   folder = epath.Path(folder)
   files = safetensors_files(folder)
   found = {file: safetensors_file.open_file(folder / file) for file in files}
-  if files != [WHOLE] or ((folder / INDEX).exists() and not _is_sharded(folder)):
+  if files != [WHOLE] or (path_facts.exists(folder / INDEX) and not _is_sharded(folder)):
     said = set(_weight_map(folder).items())
     if wrong := said ^ {(name, file) for file in files for name in found[file]}:
       raise ValueError(

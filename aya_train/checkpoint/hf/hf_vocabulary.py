@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint.hf import hf_files, hf_tokenizer
 
 FILES = (
@@ -32,7 +33,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 def file_of(folder: epath.PathLike) -> epath.Path | None:
   """The SentencePiece file of a folder, None where there is none."""
   for name in FILES[:2]:
-    if (epath.Path(folder) / name).exists():
+    if path_facts.exists(epath.Path(folder) / name):
       return epath.Path(folder) / name
   return None
 
@@ -40,7 +41,7 @@ def file_of(folder: epath.PathLike) -> epath.Path | None:
 def has_tokenizer(folder: epath.PathLike) -> bool:
   """Whether a folder holds a tokenizer that transformers opens."""
   folder = epath.Path(folder)
-  if (folder / 'tokenizer.json').exists() or file_of(folder) is not None:
+  if path_facts.exists(folder / 'tokenizer.json') or file_of(folder) is not None:
     return True
   return tokenizer_class(folder) not in CLASSES  # ByT5's has no further file
 
@@ -48,7 +49,7 @@ def has_tokenizer(folder: epath.PathLike) -> bool:
 def copy(folder: epath.PathLike, target: epath.PathLike) -> None:
   """Copies the files of a tokenizer as they are."""
   for name in FILES:
-    if (epath.Path(folder) / name).exists():
+    if path_facts.exists(epath.Path(folder) / name):
       (epath.Path(target) / name).write_bytes((epath.Path(folder) / name).read_bytes())
 
 
@@ -80,7 +81,7 @@ def check_class(folder: epath.PathLike) -> None:
 
 def _json(folder: epath.PathLike, name: str) -> dict[str, Any]:
   path = epath.Path(folder) / name
-  return hf_files.read_json(path) if path.exists() else {}
+  return hf_files.read_json(path) if path_facts.exists(path) else {}
 
 
 # Added tokens -------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def _added_tokens(folder: epath.Path) -> tuple[dict[str, Any], ...]:
     kept = {name: bool(options.get(name, False)) for name in _OPTIONS}
     found[int(number)] = {'id': int(number), 'content': content, **kept}
 
-  if (folder / 'tokenizer.json').exists():
+  if path_facts.exists(folder / 'tokenizer.json'):
     for token in _json(folder, 'tokenizer.json').get('added_tokens') or ():
       add(token['id'], **{k: v for k, v in token.items() if k != 'id'})
     return tuple(found[i] for i in sorted(found))
@@ -206,7 +207,7 @@ def own_model(folder: epath.PathLike, rows: int, vocabulary_file: str = '') -> b
   file = vocabulary_file or file_of(folder)
   if file:
     return merged(hf_tokenizer.read_vocabulary(file), tokens, rows, str(folder))
-  if not (epath.Path(folder) / 'tokenizer.json').exists():
+  if not path_facts.exists(epath.Path(folder) / 'tokenizer.json'):
     return b''
   model = _rebuilt(_json(folder, 'tokenizer.json'), tokens, str(folder))
   return merged(model, tokens, rows, str(folder)) or model.SerializeToString()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import adapters, names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_files
@@ -45,8 +46,8 @@ _MUST_BE: Mapping[str, tuple[Any, ...]] = {
 
 def is_there(folder: epath.Path) -> bool:
   """Whether a folder holds an adapter, and no whole model beside it."""
-  whole = any((folder / name).exists() for name in (hf_files.WHOLE, hf_files.INDEX))
-  return (folder / CONFIG).exists() and not whole
+  whole = any(path_facts.exists(folder / name) for name in (hf_files.WHOLE, hf_files.INDEX))
+  return path_facts.exists(folder / CONFIG) and not whole
 
 
 def open_folder(folder: epath.Path) -> adapters.Adapter:
@@ -60,7 +61,7 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
   config = hf_files.read_json(folder / CONFIG)
   _check_sort(config, f'{folder}/{CONFIG}')
   path = folder / WEIGHTS
-  if not path.exists() and (folder / _PICKLE).exists():
+  if not path_facts.exists(path) and path_facts.exists(folder / _PICKLE):
     raise ValueError(
       f'{folder} holds {_PICKLE}, a pickle of torch, which is never loaded since it can run code: '
       'load the adapter with peft and save_pretrained it, which writes safetensors'

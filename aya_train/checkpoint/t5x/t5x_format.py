@@ -16,6 +16,7 @@ import numpy as np
 from etils import epath
 from flax import serialization, traverse_util
 
+from aya_train import path_facts
 from aya_train.checkpoint.arrays import (
   blocks,
   lazy_arrays,
@@ -38,14 +39,14 @@ def step_folder(path: epath.PathLike) -> epath.Path | None:
   Returns None where no T5X checkpoint of either kind is found.
   """
   path = epath.Path(path)
-  if path.is_file():
+  if path_facts.is_file(path):
     return path.parent if path.name == msgpack_index.FILE else None
-  if (path / msgpack_index.FILE).is_file() or _orbax_root(path) is not None:
+  if path_facts.is_file(path / msgpack_index.FILE) or _orbax_root(path) is not None:
     return path
-  if not path.is_dir():
+  if not path_facts.is_dir(path):
     return None
   for folder in (path, path / 'checkpoints'):
-    if folder.is_dir():
+    if path_facts.is_dir(folder):
       steps = [
         int(matched[1]) for p in folder.iterdir() if (matched := _STEP_FOLDER.fullmatch(p.name))
       ]
@@ -61,22 +62,22 @@ def orbax_root(path: epath.Path) -> epath.Path | None:
 
 def _orbax_root(path: epath.Path) -> epath.Path | None:
   for folder in (path / 'state', path):
-    if (folder / '_METADATA').is_file() or (folder / 'manifest.ocdbt').is_file():
+    if path_facts.is_file(folder / '_METADATA') or path_facts.is_file(folder / 'manifest.ocdbt'):
       return folder
-  return path / 'state' if (path / 'state' / msgpack_index.FILE).is_file() else None
+  return path / 'state' if path_facts.is_file(path / 'state' / msgpack_index.FILE) else None
 
 
 def is_mesh_tensorflow(path: epath.PathLike) -> bool:
   """Whether a folder or an index file is of TensorFlow."""
   path = epath.Path(path)
-  index = path if path.is_file() else path / msgpack_index.FILE
-  if index.is_file():
+  index = path if path_facts.is_file(path) else path / msgpack_index.FILE
+  if path_facts.is_file(index):
     with index.open('rb') as f:
       if f.read(len(_TF_INDEX)) == _TF_INDEX:
         return True
-  if path.is_file():
+  if path_facts.is_file(path):
     return '.ckpt-' in path.name
-  return path.is_dir() and any('.ckpt-' in p.name for p in path.iterdir())
+  return path_facts.is_dir(path) and any('.ckpt-' in p.name for p in path.iterdir())
 
 
 def read(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
@@ -91,7 +92,7 @@ def read(folder: epath.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   """
   folder = epath.Path(folder)
   index = msgpack_index.read(folder)
-  root = folder.parent if folder.is_file() else folder
+  root = folder.parent if path_facts.is_file(folder) else folder
   where = str(folder)
   version = index.get('version')
   if version not in READABLE_VERSIONS or not isinstance(index.get('optimizer'), dict):

@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import contents, model_settings
 from aya_train.checkpoint.t5x import t5x_gin
 from aya_train.models import t5_config
@@ -107,13 +108,13 @@ def read(checkpoint: contents.Checkpoint, folder: epath.PathLike) -> contents.Ch
     config=config,
     settings=settings,
     vocabulary_file=str(folder / vocabulary) if vocabulary == VOCABULARY_FILE else vocabulary,
-    tokenizer_folder=str(tokenizer) if tokenizer.is_dir() else '',
+    tokenizer_folder=str(tokenizer) if path_facts.is_dir(tokenizer) else '',
   )
 
 
 def is_there(folder: epath.PathLike) -> bool:
   """Whether a folder has a model.json."""
-  return epath.Path(folder).is_dir() and (epath.Path(folder) / FILE).exists()
+  return path_facts.is_dir(folder) and path_facts.exists(epath.Path(folder) / FILE)
 
 
 def tells_function(folder: epath.PathLike) -> bool:

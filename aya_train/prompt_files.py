@@ -110,6 +110,8 @@ def _table(path: epath.PathLike) -> Iterable[tuple[int, Any]]:
 
 
 def _as_text(value: Any) -> Any:
+  if isinstance(value, records.BadValue):
+    return {'unreadable': value.detail}
   if isinstance(value, bytes):
     try:
       return value.decode('utf-8')

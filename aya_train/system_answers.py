@@ -250,16 +250,20 @@ def _answers(
 
   A prompt that `is_asked` is refused where UTF-8 cannot hold it: its answer is trained on.
   """
+  from aya_train.tasks.building import records
+
   fields = row.get('fields')
   row = {**(fields if isinstance(fields, dict) else {}), **row}
 
   def value(key: str) -> Any:
-    if key in columns:
-      if columns[key] not in row:
-        raise AnswersError(f'{where} has no column {columns[key]!r}; it has {sorted(row)}')
-      given = row[columns[key]]
-      return None if _is_missing(given) else given
-    return next((row[name] for name in ALIASES[key] if not _is_missing(row.get(name))), None)
+    if key in columns and columns[key] not in row:
+      raise AnswersError(f'{where} has no column {columns[key]!r}; it has {sorted(row)}')
+    names = (columns[key],) if key in columns else ALIASES[key]
+    name = next((name for name in names if not _is_missing(row.get(name))), None)
+    found = None if name is None else row[name]
+    if isinstance(found, records.BadValue):
+      raise AnswersError(f'{where}: the column {name!r} cannot be read: {found.detail}')
+    return found
 
   inputs, texts = value('inputs'), value('answer')
   if isinstance(row.get('messages'), list) and 'answer' not in columns:

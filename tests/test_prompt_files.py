@@ -186,3 +186,13 @@ def test_a_nul_in_standard_input_is_no_text(monkeypatch):
   monkeypatch.setattr('sys.stdin', io.TextIOWrapper(io.BytesIO('a\nb\n'.encode('utf-16-le'))))
   with pytest.raises(ValueError, match='standard input, line 1: a NUL'):
     prompt_files.read('-')
+
+
+def test_a_value_that_cannot_be_read_is_no_prompt(tmp_path):
+  when = pa.array([2**62], pa.timestamp('us'))
+  pq.write_table(pa.table({'inputs': ['x'], 'when': when}), tmp_path / 'p.parquet')
+  (prompt,) = prompt_files.read(tmp_path / 'p.parquet')
+  assert prompt.text == 'x'
+  pq.write_table(pa.table({'inputs': when}), tmp_path / 'p.parquet')
+  with pytest.raises(ValueError, match="no text in 'inputs'"):
+    prompt_files.read(tmp_path / 'p.parquet')

@@ -212,3 +212,13 @@ def test_prompts_that_are_no_text_are_refused_by_row(tmp_path, row, message):
   path.write_text('{"inputs": ["one", {"content": "two"}]}\n' + row + '\n')
   with pytest.raises(system_answers.AnswersError, match=message):
     system_answers.prompts(path)
+
+
+def test_a_value_that_cannot_be_read_is_refused_where_it_is_an_answer(tmp_path):
+  when = pa.array([2**62], pa.timestamp('us'))
+  path = tmp_path / 'x.parquet'
+  pq.write_table(pa.table({'inputs': ['q'], 'answer': ['a'], 'when': when}), path)
+  assert [answer.text for answer in system_answers.read(path)] == ['a']
+  pq.write_table(pa.table({'inputs': ['q'], 'answer': when}), path)
+  with pytest.raises(system_answers.AnswersError, match="row 1: the column 'answer' cannot be"):
+    system_answers.read(path)

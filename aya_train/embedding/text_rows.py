@@ -114,7 +114,8 @@ def _row(
     return TextRow(where, number, '', {_PROBLEM: problem})
   text = row[key]
   if not isinstance(text, str):
-    problem = f'has no text in {key!r} but {type(text).__name__}'
+    got = text.detail if isinstance(text, records.BadValue) else type(text).__name__
+    problem = f'has no text in {key!r} but {got}'
     return TextRow(where, number, '', {_PROBLEM: problem})
   own = id_column or next((name for name in ID_COLUMNS if name in row), None)
   if own is not None and (own not in row or not isinstance(row[own], str | int)):

@@ -7,6 +7,7 @@ language: what is in another is left out and counted.
 import collections
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import dataset_tables, user_data
 from aya_train.translation.translation_output import Source
 
+logger = logging.getLogger(__name__)
 TABLES = ('.toml', '.yaml', '.yml')
 _OTHERS = 8
 
@@ -41,6 +43,7 @@ class Found:
   dataset: dataset_tables.Dataset | None = None
   columns: tuple[str, ...] = ('inputs', 'targets')
   left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+  _unreadable: set[str] = dataclasses.field(default_factory=set)
 
   def rows(self) -> Iterator[Mapping[str, Any]]:
     """Rows in the language of the source, each with its columns.
@@ -82,7 +85,17 @@ class Found:
   def _of_split(self, dataset: dataset_tables.Dataset, split: str) -> Iterator[Mapping[str, Any]]:
     if self.columns == ('inputs', 'targets') and dataset.templates:
       return (row._asdict() for row in user_data.instructions(dataset, split))
-    return (_with_code(columns, dataset) for _, columns in user_data.raw_rows(dataset, split))
+    return (
+      _with_code(self._readable(columns), dataset)
+      for _, columns in user_data.raw_rows(dataset, split)
+    )
+
+  def _readable(self, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = user_data.readable(columns)
+    if new := sorted({*columns} - {*found} - self._unreadable):
+      self._unreadable.update(new)
+      logger.warning('%s: the columns %s hold what is no text: left out', self.source.name, new)
+    return found
 
 
 def _is(code: str, script: str, spoken: language_codes.Variety) -> bool:

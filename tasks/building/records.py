@@ -41,6 +41,14 @@ class BadRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class BadValue:
+  """A value that cannot be read, in a record whose others can; attributes as of `BadRecord`."""
+
+  kind: str
+  detail: str
+
+
+@dataclasses.dataclass(frozen=True)
 class FilePart:
   """A piece of a file that is read on its own, so that a large file is many units of work.
 
@@ -77,7 +85,8 @@ def read(
   Args:
     path: local, or gs://... .
     part: for JSON lines that do not start at byte 0 the place is 'byte N' instead.
-    columns: of a parquet file, those to read; default: all. Of JSON lines, nothing.
+    columns: of a parquet file, those to read, all of which a record needs; default: all that
+      there are, and one that cannot be read is a `BadValue`. Of JSON lines, nothing.
     records_are_lists: a JSON record may be a list itself.
 
   Raises:
@@ -188,24 +197,43 @@ def _read_parquet(
     row = sum(file.metadata.row_group(i).num_rows for i in range(part.start)) + 1
     wanted = None if columns is None else [n for n in names if n in columns]
     for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted):
-      for record in _records_of(batch):
+      for record in _records_of(batch, are_needed=columns is not None):
         yield f'row {row}', record
         row += 1
 
 
-def _records_of(batch: Any) -> Iterator[Any]:
+def _records_of(batch: Any, *, are_needed: bool = False) -> Iterator[Any]:
+  """The rows of a batch; a value that cannot be read makes a row bad if all `are_needed`."""
   try:
     yield from batch.to_pylist()
     return
   except (ValueError, OverflowError, ImportError):
-    pass  # find the row: one value that is not UTF-8, or no date, spoils the conversion of all
-  for i in range(batch.num_rows):
-    try:
-      yield from batch.slice(i, 1).to_pylist()
-    except UnicodeDecodeError as error:
-      yield BadRecord('invalid_utf8', _line(error))
-    except (ValueError, OverflowError, ImportError) as error:
-      yield BadRecord('wrong_columns', _line(error))
+    pass  # find the values: one that is not UTF-8, or no date, spoils the conversion of all
+  columns = {name: _values_of(batch.column(name)) for name in batch.schema.names}
+  for values in zip(*columns.values(), strict=True):
+    record = dict(zip(columns, values, strict=True))
+    bad = [(name, value) for name, value in record.items() if isinstance(value, BadValue)]
+    if bad and are_needed:
+      name, value = bad[0]
+      yield BadRecord(value.kind, f'column {name!r}: {value.detail}')
+    else:
+      yield record
+
+
+def _values_of(column: Any) -> list[Any]:
+  try:
+    return column.to_pylist()
+  except (ValueError, OverflowError, ImportError):
+    return [_value_of(column[i]) for i in range(len(column))]
+
+
+def _value_of(scalar: Any) -> Any:
+  try:
+    return scalar.as_py()
+  except UnicodeDecodeError as error:
+    return BadValue('invalid_utf8', text_files.not_utf8(error))
+  except (ValueError, OverflowError, ImportError) as error:
+    return BadValue('wrong_columns', _line(error))
 
 
 def _read_arrow(path: epath.Path) -> Iterator[Found]:

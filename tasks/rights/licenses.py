@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from aya_train.tasks.rights import license_names
+
 _LONGEST_NAME = 2_000  # characters; the longest of the audit has 80
 COMMERCIAL, UNSPECIFIED = 'commercial', 'unspecified'
 NON_COMMERCIAL, ACADEMIC_ONLY = 'non-commercial', 'academic-only'
@@ -210,44 +212,69 @@ _CUSTOM: dict[tuple[str, str, str], tuple[str, ...]] = {
 """Addresses of terms of their own by class."""
 
 # Names beside the audit's: those of sources that it does not have, and identifiers of SPDX and of
-# the Hugging Face hub. Other spellings and Creative Commons' other versions: `_loose`, `_commons`.
+# the Hugging Face hub. Other spellings and Creative Commons' other versions: `license_names`.
 _MORE: dict[tuple[str, str, str], tuple[str, ...]] = {
   ('All', '1', '0'): (
     'Unicode License v3',
     'Unicode-3.0',
+    'AFL',
     'AFL-3.0',
+    'Apache',
+    'Apple ASCL',
+    'Artistic License',
     'BSD',
     'BSD-2-Clause',
     'BSD-3-Clause',
     'BSD-3-Clause-Clear',
     'ECL-2.0',
     'Etalab-2.0',
+    'LPPL-1.3c',
+    'MPL',
+    'MPL-1.1',
+    'MS-PL',
     'NCSA',
     'ODC-By',
+    'OGL',
+    'OGL-1.0',
+    'OGL-2.0',
+    'OpenMDW-1.0',
     'PostgreSQL',
+    'Unicode License',
     'Zlib',
     'Llama 3',
     'Llama 3.1',
     'Llama 3.2',
     'Llama 3.3',
+    'Llama 4',
   ),
   ('All', '1', '1'): (
+    'AGPL',
     'AGPL-3.0',
     'BigCode OpenRAIL-M',
+    'BigCode OpenRAIL-M 1.0',
     'BigScience BLOOM RAIL 1.0',
     'CreativeML OpenRAIL-M',
     'EPL-2.0',
+    'EUPL',
     'EUPL-1.1',
     'EUPL-1.2',
+    'Gemma',
     'GFDL',
-    'GNU Affero General Public License v3.0',
+    'GFDL-1.1',
+    'GFDL-1.2',
+    'GFDL-1.3',
     'GPL',
+    'GPL-1.0',
     'GPL-2.0',
     'GPL-3.0',
     'LGPL',
+    'LGPL-LR',
     'ODbL',
     'ODbL-1.0',
+    'OFL',
+    'OFL-1.1',
     'OpenRAIL',
+    'OpenRAIL-M',
     'OSL-3.0',
   ),
   ('All', '0', '0'): (
@@ -259,6 +286,15 @@ _MORE: dict[tuple[str, str, str], tuple[str, ...]] = {
     'WTFPL',
   ),
   ('Unspecified', '0', '0'): ('Unknown',),
+  # For research, or terms that are more than a use class says.
+  ('Acad', '1', '1'): (
+    'Apple AMLR',
+    'DeepFloyd IF License',
+    'FAIR Noncommercial Research License',
+    'Grok 2 Community',
+    'H Research',
+    'Intel Research',
+  ),
 }
 _USE = {
   'All': COMMERCIAL,
@@ -296,57 +332,6 @@ NOT_READ = Rights(ACADEMIC_ONLY, True, True)
 """Rights under terms that nobody has read: the strictest."""
 
 
-def _key(name: str) -> str:
-  return re.sub(r'[^a-z0-9.]', '', name.lower())
-
-
-# Words that names of licences, and their addresses, have or lack as their writer likes.
-_NOISE = re.compile(
-  r'\b(?:(?:https?|www|org|html?|php|txt|opensource|spdx|the|under|licen[cs](?:ed|e|es)|version|only|'
-  r'or later)\b|v(?=[\d.]))'
-)
-
-
-def _loose(name: str) -> str:
-  """'Apache License, Version 2.0' and 'apache-2.0' -> 'apache2.0'."""
-  return _key(_NOISE.sub(' ', re.sub(r'[^a-z0-9.]+|\.(?!\d)', ' ', name.lower())))
-
-
-_COMMONS = (
-  (r'creative[\W_]*commons?(?:\.org)?', ' cc '),
-  (r'attribution', ' by '),
-  (r'non[\W_]*commercial', ' nc '),
-  (r'share[\W_]*alike', ' sa '),
-  (r'no[\W_]*deriv(?:ative|ate)?s?(?:[\W_]*works?)?', ' nd '),
-  (r'(?:public[\W_]*domain[\W_]*)?(?:dedication|publicdomain/zero|cc[\W_]*zero)', ' cc0 '),
-)
-_COMMONS_NOISE = frozenset(
-  """
-  cc licence license licenses international unported generic public intergovernmental
-  organizations deed legalcode igo https http www v version the universal
-  """.split()  # noqa: SIM905
-)
-
-
-def _commons(name: str) -> str | None:
-  """'cc-by-nc-sa-3.0-igo' -> 'CC BY-NC-SA 3.0'; None for what is not one licence of that family."""
-  text = name.lower()
-  for pattern, short in _COMMONS:
-    text = re.sub(pattern, short, text)
-  words = re.findall(r'cc0|[a-z]+|\d+(?:\.\d+)*', text)
-  parts = [word for word in ('by', 'nc', 'nd', 'sa') if word in words]
-  versions = [word for word in words if word[0].isdigit()]
-  rest = [w for w in words if w not in _COMMONS_NOISE and w not in parts and w not in versions]
-  if 'cc0' in rest and not parts:
-    return 'CC0 1.0' if set(rest) == {'cc0'} else None
-  # A port to a country's law ('3.0 ES') ends the name.
-  if rest and len(rest) == 1 and rest[0] == words[-1] and len(rest[0]) == 2 and versions:
-    rest = []
-  if rest or 'by' not in parts or len(set(versions)) > 1 or not (versions or 'cc' in words):
-    return None
-  return f'CC {"-".join(parts).upper()} {"".join(versions[:1])}'.strip()
-
-
 def _rights(triple: tuple[str, str, str]) -> Rights:
   use, attribution, share_alike = triple
   return Rights(_USE[use], attribution != '0', share_alike != '0')
@@ -358,20 +343,35 @@ def _rights_by_name() -> dict[str, Rights]:
   named = [(n, _rights(t)) for table in (_MORE, _CLASSES) for t, ns in table.items() for n in ns]
   loose: dict[str, list[Rights]] = {}
   for name, rights in named:
-    loose.setdefault(_loose(name), []).append(rights)
+    loose.setdefault(license_names.loose(name), []).append(rights)
   found = {key: strictest(several) for key, several in loose.items() if len(key) > 2}
-  return found | {_key(name): rights for name, rights in named}
+  return found | {license_names.key(name): rights for name, rights in named}
 
 
 def _of_commons(name: str) -> Rights | None:
   """Rights of a licence of Creative Commons, of whatever version."""
-  canonical = _commons(name)
+  canonical = license_names.commons(name)
   if canonical is None:
     return None
   parts = canonical.split()[1].lower().split('-') if ' ' in canonical else []
   use = NON_COMMERCIAL if 'nc' in parts else COMMERCIAL
   rule = Rights(use, True, 'sa' in parts or parts == ['by', 'nd'])
-  return _rights_by_name().get(_key(canonical), rule)
+  return _rights_by_name().get(license_names.key(canonical), rule)
+
+
+def _found(name: str) -> Rights | None:
+  table = _rights_by_name()
+  return (
+    table.get(license_names.key(name)) or _of_commons(name) or table.get(license_names.loose(name))
+  )
+
+
+def _said_twice(name: str) -> Rights | None:
+  """Rights of 'The MIT License (MIT)': of what stands before and in brackets, the stricter."""
+  if (twice := re.fullmatch(r'([^()]+)\(([^()]+)\)', name.strip())) is None:
+    return None
+  both = [_found(part) for part in twice.groups()]
+  return None if None in both else strictest(rights for rights in both if rights is not None)
 
 
 def classify(name: str, url: str = '') -> Rights:
@@ -379,7 +379,7 @@ def classify(name: str, url: str = '') -> Rights:
 
   Args:
     name: as the audit has it, an identifier of SPDX or the hub, a full name or its address; case
-      and punctuation do not matter, letters outside ASCII do: they may be a reservation.
+      and punctuation do not matter, letters outside ASCII and '*' do: they may be a reservation.
     url: of the terms, by which a 'Custom' licence is looked up. Terms that nobody has read count as
       academic-only, as in the audit; so does the hub's 'other'.
 
@@ -391,13 +391,12 @@ def classify(name: str, url: str = '') -> Rights:
       f'a licence of {len(name):,} characters, {name[:100]!r}...: a name or an address was expected'
     )
   name = unicodedata.normalize('NFKC', re.sub('[™®©]', '', name))
-  if _key(name) in ('custom', 'other'):
+  if license_names.key(name) in ('custom', 'other'):
     triples = (t for t, urls in _CUSTOM.items() if url in urls)
     return _rights(next(triples, ('?', '?', '?')))
-  table = _rights_by_name()
-  found = table.get(_key(name)) or _of_commons(name) or table.get(_loose(name))
-  foreign = any(sign.isalnum() and not sign.isascii() for sign in name)
-  if found is None or foreign or not _key(name):
+  found = _found(name) or _said_twice(name)
+  foreign = any(sign == '*' or (sign.isalnum() and not sign.isascii()) for sign in name)
+  if found is None or foreign or not license_names.key(name):
     raise UnknownLicenseError(
       f'licence {name!r} is in no table: use a name of aya_train.tasks.rights.licenses, several '
       f"between ';', or Custom with a use class of {USES}"
@@ -414,7 +413,7 @@ def classify_stated(name: str, url: str = '') -> Rights:
   Raises:
     UnknownLicenseError: naming it.
   """
-  if _loose(name) == 'no':
+  if license_names.loose(name) == 'no':
     raise UnknownLicenseError(
       f'licence {name!r} says nothing of what is allowed: name the terms that bind, or Custom with '
       f'a use class of {USES}'
@@ -436,7 +435,7 @@ def check_use(use: str, names: Iterable[tuple[str, str]], whose: str) -> None:
   if use not in USES:
     raise ValueError(f'{whose}: use must be one of {USES}, got {use!r}')
   for name, url in names:
-    if _key(name) in _OPEN:
+    if license_names.key(name) in _OPEN:
       continue
     with contextlib.suppress(UnknownLicenseError):
       if not admits(use, allowed := classify(name, url).use):

@@ -218,7 +218,7 @@ def _from_columns(dataset: Dataset, row: Mapping[str, Any]) -> ranked_prompts.Qu
       'with `rank` and without `templates` the columns must be inputs (a text), options (two texts '
       'or more: a list, or in a cell of CSV \'["a", "b"]\' or \'a ||| b\') and label (the index '
       'of the right one, from 0)',
-      f'{dict(row)!r:.200}',
+      f'{row!r:.200}',
     )
   return ranked_prompts.Question(inputs, options, index)
 
@@ -281,10 +281,10 @@ def _columns(dataset: Dataset, row: Mapping[str, Any]) -> tuple[str, str | None]
   if not isinstance(inputs, str) or not isinstance(target, str | None):
     raise _RowError(
       'without `templates` the columns must be inputs and targets (or the column of `references`)',
-      f'{dict(row)!r:.200}',
+      f'{row!r:.200}',
     )
   if not inputs.strip():
-    raise _RowError('expected a text that is not empty in inputs', f'{dict(row)!r:.200}')
+    raise _RowError('expected a text that is not empty in inputs', f'{row!r:.200}')
   return inputs, target
 
 

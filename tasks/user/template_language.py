@@ -174,11 +174,22 @@ def most_frequent(values: Iterable[Any]) -> list[Any]:
   return [value for value, n in counts.items() if n == max(counts.values())]
 
 
+def _optional(tree: jinja2.nodes.Template) -> set[str]:
+  """Columns for which a template asks whether they are there."""
+  return {
+    node.node.name
+    for kind, names in ((jinja2.nodes.Test, _GUARDS), (jinja2.nodes.Filter, _DEFAULTS))
+    for node in tree.find_all(kind)
+    if node.name in names and isinstance(node.node, jinja2.nodes.Name)
+  }
+
+
 class Template:
   """A compiled template.
 
   Attributes:
-    columns: that it reads, without those for which it asks whether they are there (`is defined`,
+    reads: columns that it reads, where they are there.
+    columns: of these, those for which it does not ask whether they are there (`is defined`,
       `default`).
 
   Raises:
@@ -207,23 +218,16 @@ class Template:
       self._template = self._environment.from_string(texts[0])
       self._choices_environment = _Environment(None)
       self._choices = self._choices_environment.from_string(texts[1]) if answer_choices else None
-      columns = {name for text in texts for name in self._columns(text)}
-      self.columns = sorted(columns - ({'answer_choices'} if answer_choices else set()))
+      trees = [self._environment.parse(text) for text in texts]
+      own = {*self._environment.globals} | ({'answer_choices'} if answer_choices else set())
+      reads = [jinja2.meta.find_undeclared_variables(tree) for tree in trees]
+      needs = [found - _optional(tree) for found, tree in zip(reads, trees, strict=True)]
+      self.reads = sorted({name for found in reads for name in found} - own)
+      self.columns = sorted({name for found in needs for name in found} - own)
     except jinja2.TemplateSyntaxError as error:
       raise TemplateProblemError(f'template {name!r}, line {error.lineno}: {error}') from error
     except (SyntaxError, RecursionError) as error:  # of the Python that Jinja makes of it
       raise TemplateProblemError(f'template {name!r}: {str(error)[:200]}') from error
-
-  def _columns(self, text: str) -> set[str]:
-    tree = self._environment.parse(text)
-    optional = {
-      node.node.name
-      for kind, names in ((jinja2.nodes.Test, _GUARDS), (jinja2.nodes.Filter, _DEFAULTS))
-      for node in tree.find_all(kind)
-      if node.name in names and isinstance(node.node, jinja2.nodes.Name)
-    }
-    found = jinja2.meta.find_undeclared_variables(tree)
-    return {*found} - optional - {*self._environment.globals}
 
   def blank_fields(self) -> dict[str, list[str]]:
     """Fields that were printed and that no object had, each with the fields of the first one."""
@@ -356,7 +360,7 @@ def main() -> None:
       return
     finally:
       _set_clock(0)
-  print(json.dumps({'ready': [template.columns for template in templates]}), flush=True)
+  print(json.dumps({'ready': [[t.columns, t.reads] for t in templates]}), flush=True)
   for line in sys.stdin:
     request = json.loads(line)
     results = answer(request, templates)

@@ -40,7 +40,7 @@ class Worker:
   ends the process a second or two later.
 
   Attributes:
-    columns: that each template reads, see `template_language.Template`.
+    columns, reads: of each template, see `template_language.Template`.
     blank: of each template that has rendered rows, its `blank_fields`.
   """
 
@@ -55,6 +55,7 @@ class Worker:
     """
     self._templates = list(templates)
     self.columns: list[list[str]] = []
+    self.reads: list[list[str]] = []
     self.blank: dict[int, dict[str, list[str]]] = {}
     self._process: subprocess.Popen[bytes] | None = None
     self._buffer = b''
@@ -73,7 +74,7 @@ class Worker:
 
     Args:
       template: index of the template.
-      rows: JSON values.
+      rows: JSON values; columns that the template does not read are not looked at.
       numbers: of the rows from 0, for random picks and messages.
 
     Raises:
@@ -86,7 +87,9 @@ class Worker:
     self, template: int, rows: Sequence[Mapping[str, Any]], numbers: Sequence[int]
   ) -> list[tuple[str, str, list[str]] | None]:
     """`render`, with each row's `answer_choices`; [] where the template has none."""
-    found = self._ask({'template': template, 'rows': list(rows), 'numbers': list(numbers)})
+    reads = {*self.reads[template]}
+    told = [{name: row[name] for name in row if name.replace('-', '_') in reads} for row in rows]
+    found = self._ask({'template': template, 'rows': told, 'numbers': list(numbers)})
     if found is None:
       if len(rows) > 1:  # one by one, to name the row that does it
         self._start()
@@ -123,7 +126,7 @@ class Worker:
       self._stop()
       problem = _NO_START if answer is None else answer['problem']
       raise template_language.TemplateProblemError(problem)
-    self.columns = answer['ready']
+    self.columns, self.reads = map(list, zip(*answer['ready'], strict=True))
 
   def _stop(self) -> None:
     if self._process is not None:

@@ -6,6 +6,7 @@ tables (`dataset_tables` says what they hold); nothing of Python is to be writte
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -96,8 +97,43 @@ def _rows_of(dataset: Dataset, path: epath.Path) -> Iterator[tuple[str, Mapping[
     place = f'{path} {where}'
     try:
       yield place, {name: _plain(value) for name, value in record.items()}
+    except TypeError:
+      yield place, _Columns(f'data set {dataset.name!r}: {place}', record)
+
+
+class _Columns(Mapping[str, Any]):
+  """Columns of a row of which some can be no text, which matters to those who read them."""
+
+  def __init__(self, where: str, record: Mapping[str, Any]):
+    self._where, self._record = where, record
+
+  def __getitem__(self, name: str) -> Any:
+    value = self._record[name]
+    try:
+      return _plain(value)
     except TypeError as error:
-      raise UserDataError(f'data set {dataset.name!r}: {place}: {error}') from error
+      raise UserDataError(f'{self._where}: the column {name!r} is needed, and {error}') from error
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._record)
+
+  def __len__(self) -> int:
+    return len(self._record)
+
+  def __repr__(self) -> str:
+    return repr(self._record)
+
+  def readable(self) -> dict[str, Any]:
+    found = {}
+    for name, value in self._record.items():
+      with contextlib.suppress(TypeError):
+        found[name] = _plain(value)
+    return found
+
+
+def readable(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Columns of a row without those that can be no text, for who copies them all."""
+  return columns.readable() if isinstance(columns, _Columns) else columns
 
 
 def _plain(value: Any) -> Any:
@@ -106,6 +142,8 @@ def _plain(value: Any) -> Any:
   Raises:
     TypeError: no text and no number, such as the bytes of a picture.
   """
+  if isinstance(value, records.BadValue):
+    raise TypeError(f'cannot be read: {value.detail}')
   if value is None or isinstance(value, str | bool | int | float):
     return value
   if isinstance(value, Mapping):

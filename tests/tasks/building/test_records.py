@@ -133,7 +133,7 @@ def test_invalid_utf8_in_parquet_spoils_its_row_only(tmp_path):
   path = tmp_path / 'a.parquet'
   values = pa.array([b'ok', b'\xff\xfe', b'fine'], pa.binary()).view(pa.string())
   pq.write_table(pa.table({'inputs': values}), path)
-  got = [getattr(r, 'kind', r) for _, r in found(path)]
+  got = [getattr(r, 'kind', r) for _, r in found(path, columns=['inputs'])]
   assert got == [{'inputs': 'ok'}, 'invalid_utf8', {'inputs': 'fine'}]
 
 
@@ -198,3 +198,31 @@ def test_a_cut_gzip_never_reads_as_whole(tmp_path, rows, data):
   path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
   with pytest.raises(DamagedFileError):
     list(records.read(path))
+
+
+def _spoilt_table():
+  """A table with texts, dates beyond the calendar and, under a text's type, no UTF-8."""
+  raw = pa.array([b'a', b'\xff\xfe', b'c'])
+  texts = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2])
+  when = pa.array([0, 2**62, 0], pa.timestamp('us'))
+  return pa.table({'text': ['x', 'y', 'z'], 'note': texts, 'when': when})
+
+
+def test_a_value_that_cannot_be_read_spoils_no_other_column(tmp_path):
+  pq.write_table(_spoilt_table(), path := tmp_path / 'a.parquet')
+  rows = [row for _, row in records.read(path)]
+  assert [row['text'] for row in rows] == ['x', 'y', 'z']
+  assert [rows[0]['note'], rows[2]['note']] == ['a', 'c']
+  assert isinstance(rows[1]['note'], records.BadValue)
+  assert rows[1]['note'].kind == 'invalid_utf8'
+  assert isinstance(rows[1]['when'], records.BadValue)
+
+
+def test_a_value_that_is_needed_and_cannot_be_read_makes_its_row_bad(tmp_path):
+  pq.write_table(_spoilt_table(), path := tmp_path / 'a.parquet')
+  rows = [row for _, row in records.read(path, columns=['text', 'note'])]
+  assert rows[0] == {'text': 'x', 'note': 'a'}
+  assert isinstance(rows[1], records.BadRecord)
+  assert rows[1].kind == 'invalid_utf8'
+  assert "column 'note'" in rows[1].detail
+  assert [row for _, row in records.read(path, columns=['text'])] == [{'text': t} for t in 'xyz']

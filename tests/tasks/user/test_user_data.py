@@ -142,10 +142,50 @@ def test_parquet_of_other_types_meets_templates(folder):
   assert count(folder, 'a.parquet', templates='t.jinja') == 1
   (row,) = user_data.instructions(user_data.find('beside'), 'train')
   assert (row.inputs, row.targets) == ('2024-02-29 abc', '1.5')
-  rows = {'raw': [b'\xff\xd8']}
+  rows['raw'] = [b'\xff\xd8']
   pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
-  with pytest.raises(user_data.UserDataError, match=r'a\.parquet row 1: .* is no text in UTF-8'):
+  with pytest.raises(user_data.UserDataError, match=r"row 1: the column 'raw' .* no text in UTF-8"):
     count(folder, 'a.parquet', templates='t.jinja')
+  (folder / 't.jinja').write_text('{{when}}{% if raw is defined %}!{% endif %}|||{{much}}')
+  with pytest.raises(user_data.UserDataError, match="the column 'raw'"):
+    count(folder, 'a.parquet', templates='t.jinja')
+
+
+PICTURE = {'bytes': b'\x89PNG\xff', 'path': 'a.png'}
+
+
+@pytest.mark.parametrize(
+  'columns',
+  [
+    {'picture': [PICTURE]},
+    {'pictures': [[PICTURE, PICTURE]]},
+    {'my-bytes': [b'\xff\xfe']},
+    {'when': pyarrow.array([2**62], pyarrow.timestamp('us'))},
+    {'day': pyarrow.array([2**30], pyarrow.date32())},
+  ],
+)
+def test_a_column_that_nobody_reads_may_hold_what_is_no_text(folder, columns):
+  rows = {'inputs': ['a'], 'targets': ['b'], 'language': ['deu'], **columns}
+  (name,) = columns
+  pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
+  assert count(folder, 'a.parquet') == 1
+  (folder / 't.jinja').write_text('{{inputs}}|||{{targets}}')
+  assert count(folder, 'a.parquet', templates='t.jinja') == 1
+  (row,) = user_data.instructions(user_data.find('beside'), 'train')
+  assert (row.inputs, row.targets) == ('a', 'b')
+  ((_, columns),) = user_data.raw_rows(user_data.find('beside'), 'train')
+  assert sorted(columns) == sorted(rows)
+  read = '{{' + name.replace('-', '_') + '}}'
+  (folder / 't.jinja').write_text('{{inputs}} ' + read + '|||{{targets}}')
+  with pytest.raises(user_data.UserDataError, match=rf"row 1: the column '{name}' is needed, and "):
+    count(folder, 'a.parquet', templates='t.jinja')
+
+
+def test_a_column_of_a_pair_without_templates_is_needed(folder):
+  rows = {'inputs': ['a'], 'targets': [b'\xff']}
+  pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
+  with pytest.raises(user_data.UserDataError, match="the column 'targets' is needed"):
+    count(folder, 'a.parquet')
 
 
 def test_a_template_that_fails_names_the_file_and_its_row(folder):
@@ -174,3 +214,12 @@ def test_tokens_of_a_file_that_has_changed_are_refused(folder, cache):
     availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
   (folder / 'rows.csv').unlink()
   assert availability.ensure_prepared('beside', 'train[:1]', folder / 'prepared')
+
+
+def test_who_copies_all_columns_goes_without_those_that_are_no_text(folder):
+  rows = {'inputs': ['a'], 'targets': ['b'], 'picture': [PICTURE]}
+  pyarrow.parquet.write_table(pyarrow.table(rows), folder / 'a.parquet')
+  assert count(folder, 'a.parquet') == 1
+  ((_, columns),) = user_data.raw_rows(user_data.find('beside'), 'train')
+  assert user_data.readable(columns) == {'inputs': 'a', 'targets': 'b'}
+  assert user_data.readable({'inputs': 'a'}) == {'inputs': 'a'}

@@ -337,15 +337,22 @@ def _rights(triple: tuple[str, str, str]) -> Rights:
   return Rights(_USE[use], attribution != '0', share_alike != '0')
 
 
+def _named() -> list[tuple[str, Rights]]:
+  return [(n, _rights(t)) for table in (_MORE, _CLASSES) for t, ns in table.items() for n in ns]
+
+
 @functools.cache
 def _rights_by_name() -> dict[str, Rights]:
-  """Rights by key; by loose key too, the strictest where the audit classes two spellings apart."""
-  named = [(n, _rights(t)) for table in (_MORE, _CLASSES) for t, ns in table.items() for n in ns]
-  loose: dict[str, list[Rights]] = {}
-  for name, rights in named:
-    loose.setdefault(license_names.loose(name), []).append(rights)
-  found = {key: strictest(several) for key, several in loose.items() if len(key) > 2}
-  return found | {license_names.key(name): rights for name, rights in named}
+  return {license_names.key(name): rights for name, rights in _named()}
+
+
+@functools.cache
+def _rights_by_loose_name() -> dict[str, Rights]:
+  """The strictest where the audit classes two spellings apart."""
+  found: dict[str, list[Rights]] = {}
+  for name, rights in _named():
+    found.setdefault(license_names.loose(name), []).append(rights)
+  return {key: strictest(several) for key, several in found.items() if len(key) > 2}
 
 
 def _of_commons(name: str) -> Rights | None:
@@ -360,9 +367,10 @@ def _of_commons(name: str) -> Rights | None:
 
 
 def _found(name: str) -> Rights | None:
-  table = _rights_by_name()
   return (
-    table.get(license_names.key(name)) or _of_commons(name) or table.get(license_names.loose(name))
+    _rights_by_name().get(license_names.key(name))
+    or _of_commons(name)
+    or _rights_by_loose_name().get(license_names.loose(name))
   )
 
 

@@ -46,7 +46,11 @@ _MACRO_TYPES: Mapping[str, Any] = {
   **dict.fromkeys(('QUERY_PROMPT', 'PASSAGE_PROMPT'), str | None),
   **dict.fromkeys(('MODEL_DIR', 'DATA_PROVENANCE_SUMMARIES', 'EVAL_DATA_DIR'), str | None),
   'DATASET_TABLES': Sequence[str] | None,
+  'MIXTURE_WITHIN_SOURCE': str | Mapping[str, str] | None,
+  'MIXTURE_DATASET_WEIGHTS': Mapping[str, Mapping[str, float]] | None,
+  'MIXTURE_MISSING_SOURCES': str | None,
   'MIXTURE_OR_TASK_NAME': str | Sequence[str] | None,  # several for `eval` alone
+  'VOCABULARY': shared_vocabulary.TextVocabulary,  # or another object of a reference
 }
 _PATH = re.compile(r'_(DIR|FILE|PATH|SUMMARIES)$')
 _LONGEST_VALUE = 500  # characters of a value that a message repeats

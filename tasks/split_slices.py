@@ -3,7 +3,8 @@
 Slices count the rows of a task in the order of its source, before preprocessing. Boundaries follow
 TFDS: percentages are rounded to the closest row, negative ones count from the end, and those that
 lie beyond the end are moved to it. So the slices [:90%] and [90%:] of a split have each of its rows
-exactly once.
+exactly once. Unlike in TFDS, each boundary of [5:90%] has its own unit, and [-2%:] of ten rows has
+none of them (TFDS: all, for -2% is rounded to 0).
 """
 
 import functools

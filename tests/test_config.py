@@ -306,3 +306,27 @@ def test_the_folder_of_benchmarks_is_applied_and_taken_back(monkeypatch):
   assert str(eval_releases.eval_data_dir()) == '/data/released'
   config.configure_data({}.get)
   assert eval_releases.eval_data_dir() is None
+
+
+@pytest.mark.parametrize('value', ['None', "'spiece.model'", 'True', '[1]', '250112'])
+def test_a_vocabulary_is_a_reference(value):
+  with pytest.raises(ValueError, match=r'VOCABULARY = .*expected a reference to TextVocabulary'):
+    config.parse(SMOKE, [MODEL_DIR, f'VOCABULARY = {value}'])
+
+
+@pytest.mark.parametrize(
+  'binding',
+  [
+    "MIXTURE_DATASET_WEIGHTS = ''",
+    'MIXTURE_DATASET_WEIGHTS = 3',
+    "MIXTURE_DATASET_WEIGHTS = {'aya_dataset': 50}",
+    "MIXTURE_DATASET_WEIGHTS = {'aya_dataset': {'x': 'half'}}",
+    'MIXTURE_WITHIN_SOURCE = 1',
+    "MIXTURE_WITHIN_SOURCE = {'aya_dataset': 1}",
+    'MIXTURE_MISSING_SOURCES = True',
+  ],
+)
+def test_settings_of_mixtures_are_of_their_kind(binding):
+  name = binding.partition(' ')[0]
+  with pytest.raises(ValueError, match=f'{name} = .*: expected'):
+    config.parse(SMOKE, [MODEL_DIR, binding])

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from aya_train import destinations, hosts
+from aya_train import destinations, hosts, path_facts
 from aya_train.checkpoint import progress
 from aya_train.checkpoint.arrays import workers
 
@@ -49,7 +49,9 @@ def check(folder: epath.PathLike) -> None:
       which people may edit, a warning is logged.
   """
   folder = epath.Path(folder)
-  if not (folder / NAME).exists() or not (destinations.is_local(folder) or hosts.is_first()):
+  if not path_facts.exists(folder / NAME) or not (
+    destinations.is_local(folder) or hosts.is_first()
+  ):
     return
   listed = _read(folder / NAME)
   found = _digests({name: folder / name for name in listed if (folder / name).exists()})
@@ -110,9 +112,8 @@ def _digests(files: Mapping[str, epath.Path]) -> dict[str, str]:
 
 
 def _key(path: epath.Path) -> _Key:
-  stat = path.stat()
-  changed = os.stat(path).st_mtime_ns if destinations.is_local(path) else stat.mtime
-  return str(path), stat.length, changed
+  changed = os.stat(path).st_mtime_ns if destinations.is_local(path) else path_facts.modified(path)
+  return str(path), path_facts.size(path), changed
 
 
 def _digest(path: epath.Path, advance: progress.Advance) -> str:

@@ -181,8 +181,10 @@ def read_manifest(where: epath.Path) -> dict[str, Any]:
       found = signed_json.load(path.read_bytes())
     else:
       raise ValueError(f'format {found["format"]}, this program reads {FORMAT}')
-    digest = str(found['scores_sha256'])
-    return {**found, 'checkpoint': dict(found['checkpoint']), 'scores_sha256': digest}
+    digest, checkpoint = str(found['scores_sha256']), dict(found['checkpoint'])
+    if missing := {'path', 'identity', 'lengths', 'unrelated'} - {*checkpoint, *found}:
+      raise ValueError(f'it does not say {", ".join(sorted(missing))}')
+    return {**found, 'checkpoint': checkpoint, 'scores_sha256': digest}
   except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise ValueError(f'{path} is damaged ({error}). {_remedy(where)}') from error
 

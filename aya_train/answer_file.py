@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from etils import epath
 
-from aya_train import destinations, disk_writes, hosts
+from aya_train import destinations, disk_writes, hosts, path_patterns
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ class AnswerFile:
 
   @property
   def _parts(self) -> list[epath.Path]:
-    return sorted(self._parts_path.glob('*.jsonl')) if self._parts_path.exists() else []
+    return path_patterns.matching(self._parts_path, '*.jsonl')
 
   @property
   def _written_about(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
-from aya_train import gin_text
+from aya_train import gin_text, path_patterns
 from aya_train.tasks.building import text_files
 
 CONFIGS = epath.Path(__file__).parent / 'configs'
@@ -128,7 +128,7 @@ def _missing(name: str, top: str, search_paths: Sequence[str]) -> str:
   shipped = sorted(
     str(path.relative_to(CONFIGS))
     for pattern in ('*.gin', '*/*.gin')
-    for path in CONFIGS.glob(pattern)
+    for path in path_patterns.matching(CONFIGS, pattern)
   )
   close = difflib.get_close_matches(name, shipped, 3, 0.4)
   return f'no gin file {name!r}{place}, in the working directory or {list(search_paths)}' + (

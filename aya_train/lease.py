@@ -29,7 +29,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train import destinations, hosts, process_identity
+from aya_train import destinations, hosts, path_patterns, process_identity
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -285,7 +285,9 @@ def _make(folder: epath.Path) -> list[epath.Path]:
     return []
   missing = [path for path in (folder, *folder.parents) if not path.exists()]
   folder.mkdir(parents=True, exist_ok=True)
-  for left in folder.glob(f'.{FILE}.*'):  # of a kill in the middle of a sign of life
+  for left in path_patterns.matching(
+    folder, f'.{FILE}.*'
+  ):  # of a kill in the middle of a sign of life
     with contextlib.suppress(FileNotFoundError):  # a young one is of a command that begins now
       if time.time() - left.stat().mtime > _LEFT_SECONDS:
         left.unlink()

@@ -2,6 +2,8 @@
 
 from etils import epath
 
+from aya_train import path_patterns
+
 STEP = 'a step of a run'
 # Each kind by files that are all there; of names with a star one is enough.
 _KINDS = (
@@ -79,4 +81,4 @@ def _has_steps(folder: epath.Path) -> bool:
 def _is_there(folder: epath.Path, name: str) -> bool:
   if '*' not in name:
     return (folder / name).is_file()
-  return folder.is_dir() and any(True for _ in folder.glob(name))
+  return folder.is_dir() and bool(path_patterns.matching(folder, name))

@@ -17,6 +17,8 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_patterns
+
 # What a row has -> the names under which files have it, the first that is there.
 ALIASES: Mapping[str, tuple[str, ...]] = {
   'inputs': ('inputs', 'prompt', 'instruction', 'question', 'turns'),
@@ -188,7 +190,7 @@ def _files(path: epath.Path) -> list[epath.Path]:
   if path.is_dir():
     inner = path / 'predictions'
     folder = inner if inner.is_dir() else path
-    found = sorted(folder.glob('*.jsonl'))
+    found = path_patterns.matching(folder, '*.jsonl')
     if not found:
       raise FileNotFoundError(
         f'no *.jsonl in {folder}: has anything been evaluated there? Give a file of answers, or a '

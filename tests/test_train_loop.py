@@ -112,6 +112,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
     np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_goes_on_in_a_folder_with_brackets(tmp_path, prepared_dir):
+  model_dir = tmp_path / 'runs [lr=1e-3]'
+  train_loop.train(**settings(model_dir, prepared_dir, total_steps=2))
+  train_loop.train(**settings(model_dir, prepared_dir, total_steps=3))
+  assert sorted(losses(model_dir)) == [1, 2, 3]
+
+
 @pytest.mark.parametrize('place', ['checkpoints', 'checkpoints/4', 'checkpoints/5'])
 def test_a_checkpoint_is_no_model_dir(finished, prepared_dir, place):
   model_dir, _ = finished

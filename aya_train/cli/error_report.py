@@ -111,8 +111,8 @@ def _removed_step(error: BaseException) -> str:
           there = ', '.join(str(step) for step in steps if step != int(folder.name))
           return (
             f'{folder} is not there: a run removes the steps that CHECKPOINT_KEEP does not keep, '
-            f'also while another command reads them. There are steps {there}; the folder of the '
-            'run stands for the newest'
+            f'also while another command reads them. There are steps {there}. Give the command '
+            'again, with the folder of the run for the newest step'
           )
         break
   return ''

@@ -45,7 +45,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 import aya_train
-from aya_train import signed_json, watchdog
+from aya_train import path_patterns, signed_json, watchdog
 from aya_train.data import fingerprints, task_examples, task_registry
 from aya_train.tasks import sliced_source, storage
 
@@ -345,7 +345,7 @@ def remove_leftovers(path: epath.Path, keep: epath.Path | None = None) -> None:
     return
   storage.remove_leftovers(path.parent)
   split = path.name.rsplit('-', 2)[0]
-  parts = path.parent.glob(f'.{glob.escape(split)}-*.parts')
+  parts = path_patterns.matching(path.parent, f'.{glob.escape(split)}-*.parts')
   storage.remove_abandoned(part for part in parts if part != keep)
 
 

@@ -30,7 +30,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train import lease, signed_json, watchdog
+from aya_train import lease, path_patterns, signed_json, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features, sliced_source, split_slices, storage
 from aya_train.tasks.building import work_runner
@@ -115,7 +115,9 @@ def _prepare_missing(
   work, done_before = [], 0
   for plan in missing:
     _begin(plan, split)
-    for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
+    for left in path_patterns.matching(
+      plan.parts, '.*.tmp'
+    ):  # of a command that was killed: the folder is ours now
       left.unlink(missing_ok=True)
     todo = [k for k in range(plan.count) if _found(plan.parts, k, plan.count) is None]
     done_before += plan.count - len(todo)

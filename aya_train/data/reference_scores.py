@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train import signed_json
+from aya_train import path_patterns, signed_json
 from aya_train.data import pair_features, prepared
 from aya_train.tasks import storage
 
@@ -307,7 +307,7 @@ class ScoresWriter:
       'scores_sha256': hashlib.sha256(content).hexdigest(),
     }
     storage.write_atomically(self._where / MANIFEST, signed_json.dump(manifest, indent=1))
-    for path in sorted(self._where.glob('part-*.npy')):
+    for path in path_patterns.matching(self._where, 'part-*.npy'):
       path.unlink(missing_ok=True)
 
 

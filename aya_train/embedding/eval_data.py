@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_patterns
 from aya_train.embedding import text_rows
 from aya_train.tasks.building import records, text_files
 from aya_train.tasks.languages import language_codes
@@ -113,7 +114,7 @@ def _grades_file(folder: epath.Path, split: str) -> epath.Path:
   for path in found:
     if path.exists():
       return path
-  there = sorted(p.name for p in (folder / _QRELS).glob('*')) if (folder / _QRELS).exists() else []
+  there = [p.name for p in path_patterns.matching(folder / _QRELS, '*')]
   raise FileNotFoundError(f'no {found[0]}: there are {there} (--split)')
 
 

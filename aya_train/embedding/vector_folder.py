@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from aya_train import answer_file, destinations, hosts, lease, signed_json
+from aya_train import answer_file, destinations, hosts, lease, path_patterns, signed_json
 from aya_train.tasks import storage
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class VectorWriter:
       )
     self.folder.mkdir(parents=True, exist_ok=True)
     for pattern in ('vectors-*.npy', 'rows-*.jsonl', 'digests-*.json', 'part-*.parquet'):
-      for old in self.folder.glob(pattern):
+      for old in path_patterns.matching(self.folder, pattern):
         old.unlink()
     storage.write_atomically(path, signed_json.dump(content, indent=2) + '\n')
 

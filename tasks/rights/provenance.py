@@ -19,6 +19,7 @@ from typing import Any
 import seqio
 from etils import epath
 
+from aya_train import path_patterns
 from aya_train.tasks import catalog, source_tasks
 from aya_train.tasks.cldr import cldr_tasks
 from aya_train.tasks.languages import language_codes
@@ -371,7 +372,7 @@ def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
   Raises:
     ValueError: a file is no JSON mapping of identifiers to records; it is named.
   """
-  paths = [p for p in sorted(epath.Path(folder).glob('*.json')) if not p.name.startswith('_')]
+  paths = [p for p in path_patterns.matching(folder, '*.json') if not p.name.startswith('_')]
   if not paths:
     raise ValueError(f'{folder}: no *.json summaries')
   found: dict[str, Record] = {}

@@ -33,6 +33,7 @@ from typing import Any
 import yaml
 from etils import epath
 
+from aya_train import path_patterns
 from aya_train.tasks import split_slices
 from aya_train.tasks.building import json_arrays, read_report, text_files
 from aya_train.tasks.languages import language_codes
@@ -214,7 +215,7 @@ def _matching(pattern: epath.Path) -> list[epath.Path]:
   while any(character in os.fspath(folder) for character in _WILD):
     folder = folder.parent
   inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
-  return sorted(folder.glob(os.fspath(inside).lstrip('/')))
+  return path_patterns.matching(folder, os.fspath(inside).lstrip('/'))
 
 
 def read(path: epath.PathLike) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_patterns
 from aya_train.checkpoint import names
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 
@@ -124,7 +125,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
     return [WHOLE]
   if (folder / INDEX).exists():
     return sorted(set(_weight_map(folder).values()))
-  found = sorted(path.name for path in folder.glob('*.bin*'))
+  found = [path.name for path in path_patterns.matching(folder, '*.bin*')]
   way_out = (
     ' Pickled torch files are not read, since they can run code: load the model with transformers '
     'and save_pretrained it, which writes safetensors.'

@@ -1,5 +1,7 @@
 """Folders that are a model already, known by their files: nothing else is written into them."""
 
+import os
+
 from etils import epath
 
 from aya_train import path_patterns
@@ -53,8 +55,15 @@ def check_run(model_dir: epath.PathLike) -> None:
 
   Raises:
     FileExistsError: what it is, and what starts from it.
+    ValueError: Orbax could not read back what it writes there.
   """
   path = epath.Path(model_dir)
+  whole = os.fspath(path) if '://' in os.fspath(path) else os.path.abspath(path)
+  if wild := ' '.join(sorted({*whole} & {*'*?['})):
+    raise ValueError(
+      f'MODEL_DIR {whole} has {wild} in its path, which Orbax, that writes checkpoints, takes for a '
+      'pattern: they could not be read back. Give a folder without such characters'
+    )
   kind = kind_of(path)
   if not kind and kind_of(path.parent) == STEP:
     kind = 'a part of a checkpoint'

@@ -61,8 +61,8 @@ def check_run(model_dir: epath.PathLike) -> None:
   whole = os.fspath(path) if '://' in os.fspath(path) else os.path.abspath(path)
   if wild := ' '.join(sorted({*whole} & {*'*?['})):
     raise ValueError(
-      f'MODEL_DIR {whole} has {wild} in its path, which Orbax, the writer of checkpoints, takes for '
-      'a pattern: they could not be read back. Give a folder without such characters'
+      f'MODEL_DIR {whole} has {wild} in its path, which Orbax, the writer of checkpoints, takes '
+      'for a pattern: they could not be read back. Give a folder without such characters'
     )
   kind = kind_of(path)
   if not kind and kind_of(path.parent) == STEP:

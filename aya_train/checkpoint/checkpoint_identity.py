@@ -4,6 +4,8 @@ import hashlib
 
 from etils import epath
 
+from aya_train.checkpoint import sha256sums
+
 _WHOLE = 1 << 20  # bytes of a file that is read as it is; of longer ones both ends
 _END = 1 << 16
 _READ = 64  # files of which the content counts, beside names and sizes of all
@@ -19,7 +21,7 @@ def of(path: epath.Path) -> str:
   """
   digest = hashlib.sha256()
   files = [path] if path.is_file() else _files(path)
-  kept = [file for file in files if file.suffix not in _ABOUT]
+  kept = [file for file in files if file.suffix not in _ABOUT and file.name != sha256sums.NAME]
   sizes = {file: file.stat().length for file in kept}
   for file, size in sizes.items():
     digest.update(f'{file.relative_to(path) if file != path else ""}\0{size}\0'.encode())

@@ -27,6 +27,7 @@ from aya_train.checkpoint import (
   progress,
   sample_answers,
   sample_logits,
+  sha256sums,
   soup,
   work_folder,
 )
@@ -197,6 +198,8 @@ def convert(
       _verify_use(out, checkpoint, plan, pieces, str(dst))
     if finish is not None:
       finish(out)
+    if to != 'native':  # whose arrays have digests of their own
+      sha256sums.write(out)
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)
 

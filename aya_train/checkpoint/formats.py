@@ -16,6 +16,7 @@ from aya_train.checkpoint import (
   contents,
   manager,
   native,
+  sha256sums,
 )
 from aya_train.checkpoint.arrays import msgpack_index, orbax_tree
 from aya_train.checkpoint.hf import hf_import, peft_folder
@@ -162,6 +163,7 @@ def open_checkpoint(source: Detected) -> contents.Checkpoint:
     adapter = open_adapter(source)
     return adapters.merged(open_checkpoint(base_of(source, adapter)), adapter)
   if source.format is Format.T5X:
+    sha256sums.check(source.path)
     checkpoint = t5x_leaves.from_leaves(t5x_format.read(source.path), str(source.path))
     return t5x_settings.read(checkpoint, source.path)
   if source.format is Format.T5X_ORBAX:

@@ -6,7 +6,7 @@ import time
 
 from etils import epath
 
-from aya_train.checkpoint import adapters, formats, work_folder
+from aya_train.checkpoint import adapters, formats, sha256sums, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import peft_folder
 
@@ -66,6 +66,7 @@ def export(
     written = peft_folder.write(out, adapter, name, depths, dtype or 'float32')
     if verify:
       _verify(out, adapter, written, str(target))
+    sha256sums.write(out)
   logger.info(
     'wrote the adapter of %d kernels to %s in %.1f s; it is for %s',
     *(len(adapter.pairs), target, time.monotonic() - started, name),

@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from aya_train import ct2_library, partitioning
+from aya_train.checkpoint import sha256sums
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config
 from aya_train.embedding import encoder_checkpoint, text_encoder
@@ -54,6 +55,7 @@ def open_folder(path: epath.PathLike) -> encoder_checkpoint.EncoderCheckpoint:
     ValueError, FileNotFoundError: damaged.
   """
   folder = epath.Path(path)
+  sha256sums.check(folder)
   where = folder / ct2_library.ENCODER
   try:
     content = json.loads(where.read_bytes())

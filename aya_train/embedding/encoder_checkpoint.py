@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from aya_train import ct2_library
-from aya_train.checkpoint import checkpoint_identity, formats, manager, native
+from aya_train.checkpoint import checkpoint_identity, formats, manager, native, sha256sums
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer, hf_vocabulary
 from aya_train.embedding import encoder_layout
@@ -203,6 +203,7 @@ def _is_encoder_alone(folder: epath.Path) -> bool:
 
 
 def _encoder_folder(folder: epath.Path) -> EncoderCheckpoint:
+  sha256sums.check(folder)
   content = dict(hf_files.read_config(folder))
   # An encoder says that it is none of the two, and has no head.
   content.pop('is_encoder_decoder', None)
@@ -218,6 +219,7 @@ def _encoder_folder(folder: epath.Path) -> EncoderCheckpoint:
 
 
 def _sentence_transformers(folder: epath.Path) -> EncoderCheckpoint:
+  sha256sums.check(folder)
   modules = _json(folder / MODULES, list)
   found: dict[str, epath.Path] = {}
   for module in modules:

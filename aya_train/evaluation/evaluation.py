@@ -310,7 +310,7 @@ class _Checkpoint:
 
   def __init__(self, path: str, model: objective.Objective, base: str | None, parameter_dtype: str):
     """Refuses what the model cannot answer with; no array is read."""
-    from aya_train.checkpoint import answering, formats, reading
+    from aya_train.checkpoint import answering, formats, reading, sha256sums
 
     self._model, self._dtype = model, parameter_dtype
     self.source: Any = None
@@ -318,6 +318,7 @@ class _Checkpoint:
     if ct2_library.is_folder(path):
       if hosts.several():
         raise ValueError(f'{path} is a CTranslate2 model, which runs on one host')
+      sha256sums.check(path)
       return
     self.source = formats.detect(path, base)
     self._path = self.source.path

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from aya_train.checkpoint import convert, formats, work_folder
+from aya_train.checkpoint import convert, formats, sha256sums, work_folder
 from aya_train.embedding import encoder_checkpoint
 from aya_train.export import ct2_model, gguf_file, model_card, quality, quantised_encoder
 from aya_train.report import run_record
@@ -135,6 +135,7 @@ def quantise(
       base_model=base_model,
       license=license,
     )
+    sha256sums.write(out)
   logger.info('%s', summary(found))
   logger.info('wrote %s from %s in %.1f s', dst, source.path, time.monotonic() - started)
   return epath.Path(dst)

@@ -18,7 +18,7 @@ import numpy as np
 from etils import epath
 
 from aya_train import ct2_library, path_patterns
-from aya_train.checkpoint import work_folder
+from aya_train.checkpoint import sha256sums, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_files, hf_torch, hf_vocabulary
 from aya_train.embedding import (
@@ -124,6 +124,7 @@ def quantise(
     sentence_folder.write_card(
       out, checkpoint, target.name, length, base_model, license, form=to, report=found
     )
+    sha256sums.write(out)
   logger.info('%s', summary(found))
   logger.info('wrote %s from %s in %.1f s', dst, checkpoint.path, time.monotonic() - started)
   return found

@@ -22,7 +22,7 @@ import jinja2
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import progress, work_folder
+from aya_train.checkpoint import progress, sha256sums, work_folder
 from aya_train.checkpoint.arrays import finite_arrays, lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_config, hf_export, hf_files, hf_tokenizer, hf_vocabulary
 from aya_train.embedding import encoder_checkpoint, encoder_layout, text_encoder
@@ -110,6 +110,7 @@ def export(
     write_card(out, checkpoint, target.name, length, base_model, license)
     if verify:
       _verify(out, checkpoint, dtype, str(dst), vocabulary_file, length)
+    sha256sums.write(out)
   logger.info('wrote %s from %s in %.1f s', dst, checkpoint.path, time.monotonic() - started)
   return epath.Path(dst)
 

@@ -72,6 +72,7 @@ def main() -> None:
   finally:
     ended.set()
     thread.join()
+  samples.append({'step': args.steps, **sample()})
   found = {'parameters': parameters, 'seconds': time.monotonic() - began, 'samples': samples}
   print(json.dumps(found))
 

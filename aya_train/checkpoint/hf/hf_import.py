@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from aya_train.checkpoint import contents, layouts, names
+from aya_train.checkpoint import contents, layouts, names, sha256sums
 from aya_train.checkpoint.arrays import lazy_arrays
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_vocabulary
 from aya_train.models import t5_config
@@ -24,6 +24,7 @@ def open_folder(folder: epath.PathLike) -> contents.Checkpoint:
     ValueError: the model is not one of this network, or names or shapes do not fit config.json.
   """
   folder = epath.Path(folder)
+  sha256sums.check(folder)
   content = hf_files.read_config(folder)
   tensors = hf_files.open_tensors(folder)
   has_head = _HEAD in tensors

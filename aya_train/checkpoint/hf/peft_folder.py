@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train.checkpoint import adapters, names
+from aya_train.checkpoint import adapters, names, sha256sums
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_files
 from aya_train.models import lora
@@ -57,6 +57,7 @@ def open_folder(folder: epath.Path) -> adapters.Adapter:
     ValueError: another sort of adapter, by name; tensors of no kernel of T5, or of another rank
       than the configuration's; or damage.
   """
+  sha256sums.check(folder)
   config = hf_files.read_json(folder / CONFIG)
   _check_sort(config, f'{folder}/{CONFIG}')
   path = folder / WEIGHTS

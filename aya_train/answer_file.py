@@ -183,7 +183,7 @@ class AnswerFile:
 
   @property
   def _parts(self) -> list[epath.Path]:
-    return sorted(self._parts_path.glob('*.jsonl')) if self._parts_path.exists() else []
+    return path_facts.matching(self._parts_path, '*.jsonl')
 
   @property
   def _written_about(self) -> dict[str, Any]:

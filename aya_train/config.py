@@ -26,6 +26,7 @@ from aya_train import (
   gin_outline,
   gin_text,
   moved_modules,
+  path_facts,
   run_dir,
   task_registration,
   user_code,
@@ -317,7 +318,7 @@ def _lacking_macros_told() -> Iterator[None]:
     name = lacking[1]
     folders = {
       path.parent.name
-      for path in CONFIGS.glob('*/*.gin')
+      for path in path_facts.matching(CONFIGS, '*/*.gin')
       if re.search(rf'^{name}\s*=', path.read_text(), re.MULTILINE)
     }
     such = f', one of {" or ".join(f"{f}/*.gin" for f in sorted(folders))}' if folders else ''

@@ -128,7 +128,7 @@ def _missing(name: str, top: str, search_paths: Sequence[str]) -> str:
   shipped = sorted(
     str(path.relative_to(CONFIGS))
     for pattern in ('*.gin', '*/*.gin')
-    for path in CONFIGS.glob(pattern)
+    for path in path_facts.matching(CONFIGS, pattern)
   )
   close = difflib.get_close_matches(name, shipped, 3, 0.4)
   return f'no gin file {name!r}{place}, in the working directory or {list(search_paths)}' + (

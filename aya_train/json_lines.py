@@ -39,7 +39,8 @@ def read(
   if torn:
     shown = ', '.join(map(str, torn[:5])) + (f' and {len(torn) - 5} more' if torn[5:] else '')
     logger.warning(
-      '%s: line %s is torn or no record of ours, as a kill or a full disk leaves one; left out',
+      '%s: line %s is torn, changed or no record of ours, as a kill, a full disk or a flipped bit '
+      'leave one; left out',
       path,
       shown,
     )

@@ -285,7 +285,8 @@ def _make(folder: epath.Path) -> list[epath.Path]:
     return []
   missing = [path for path in (folder, *folder.parents) if not path.exists()]
   folder.mkdir(parents=True, exist_ok=True)
-  for left in folder.glob(f'.{FILE}.*'):  # of a kill in the middle of a sign of life
+  # Of a kill in the middle of a sign of life.
+  for left in path_facts.matching(folder, f'.{FILE}.*'):
     with contextlib.suppress(FileNotFoundError):  # a young one is of a command that begins now
       if time.time() - path_facts.modified(left) > _LEFT_SECONDS:
         left.unlink()

@@ -1,6 +1,5 @@
 """Sums over steps, and figures for people: TensorBoard events and a JSON-lines file."""
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from aya_train import disk_writes, json_lines
+from aya_train import disk_writes, json_lines, signed_json
 
 logger = logging.getLogger(__name__)
 FILE = 'metrics.jsonl'
@@ -24,8 +23,9 @@ def add(total: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, An
 class Writer:
   """Writes figures to TensorBoard and to metrics.jsonl; on the first host only.
 
-  Each line is {"step": int, "kind": str, name: number, ...}. A restarted run appends. Nothing is
-  touched before the first figure is written.
+  Each line is {"step": int, "kind": str, name: number, ..., "sha256": str}. The digest is of the
+  rest, since figures say which checkpoint is kept. A restarted run appends. Nothing is touched
+  before the first figure is written.
   """
 
   def __init__(self, model_dir: epath.PathLike, check: Callable[[], None] = lambda: None):
@@ -52,7 +52,7 @@ class Writer:
       logger.warning('step %d: %s: %s NaN or infinite, and left out', step, kind, left_out)
       texts[NONFINITE] = ', '.join(left_out)
     record = {'step': step, 'kind': kind, **texts, **finite}
-    line = json.dumps(record, ensure_ascii=False) + '\n'
+    line = signed_json.dump(record) + '\n'
     if self._summary is None:
       self._check()
       self._folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,8 @@ def read(model_dir: epath.PathLike) -> list[dict[str, Any]]:
   """The lines of a run's metrics.jsonl, by step.
 
   A run that goes on from a checkpoint repeats the steps behind it. So a line is superseded by a
-  later one of its kind at the same or an earlier step. Torn lines are left out, with a warning.
+  later one of its kind at the same or an earlier step. Torn and changed lines are left out, with a
+  warning; those of earlier versions have no digest, and are taken.
 
   Raises:
     FileNotFoundError: the run has written none.
@@ -98,7 +99,7 @@ def read(model_dir: epath.PathLike) -> list[dict[str, Any]]:
     kept = kinds.setdefault(record['kind'], [])
     while kept and kept[-1]['step'] >= record['step']:
       kept.pop()
-    kept.append(dict(record))
+    kept.append(signed_json.bare(record))
   return sorted((r for kept in kinds.values() for r in kept), key=lambda r: r['step'])
 
 
@@ -107,4 +108,5 @@ def _is_record(value: Any) -> bool:
     isinstance(value, dict)
     and isinstance(value.get('kind'), str)
     and isinstance(value.get('step'), int)
+    and not signed_json.is_changed(value)
   )

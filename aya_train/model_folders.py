@@ -1,6 +1,10 @@
 """Folders that are a model already, known by their files: nothing else is written into them."""
 
+import os
+
 from etils import epath
+
+from aya_train import path_facts
 
 STEP = 'a step of a run'
 # Each kind by files that are all there; of names with a star one is enough.
@@ -51,8 +55,15 @@ def check_run(model_dir: epath.PathLike) -> None:
 
   Raises:
     FileExistsError: what it is, and what starts from it.
+    ValueError: Orbax could not read back what it writes there.
   """
   path = epath.Path(model_dir)
+  whole = os.fspath(path) if '://' in os.fspath(path) else os.path.abspath(path)
+  if wild := ' '.join(sorted({*whole} & {*'*?['})):
+    raise ValueError(
+      f'MODEL_DIR {whole} has {wild} in its path, which Orbax, the writer of checkpoints, takes '
+      'for a pattern: they could not be read back. Give a folder without such characters'
+    )
   kind = kind_of(path)
   if not kind and kind_of(path.parent) == STEP:
     kind = 'a part of a checkpoint'
@@ -79,4 +90,4 @@ def _has_steps(folder: epath.Path) -> bool:
 def _is_there(folder: epath.Path, name: str) -> bool:
   if '*' not in name:
     return (folder / name).is_file()
-  return folder.is_dir() and any(True for _ in folder.glob(name))
+  return folder.is_dir() and bool(path_facts.matching(folder, name))

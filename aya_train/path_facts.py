@@ -1,10 +1,11 @@
-"""What is at a path: whether something is there, how long it is, how old.
+"""What is at a path: whether something is there, what is in it, how long it is, how old.
 
 epath's own `exists` answers no where this user may not look, and a file that is there is told as
 missing. Its `stat` asks for the owner's name, which the user of a container, or of a shared disk,
 need not have, and fails.
 """
 
+import glob
 import os
 
 from etils import epath
@@ -29,13 +30,16 @@ def is_file(path: epath.PathLike) -> bool:
   return epath.Path(path).is_file() or _is_nothing(path)
 
 
-def glob(folder: epath.PathLike, pattern: str) -> list[epath.Path]:
-  """What matches a pattern in a folder, sorted.
+def matching(folder: epath.PathLike, pattern: str) -> list[epath.Path]:
+  """What is in a folder and fits a pattern, sorted; nothing where there is no folder.
+
+  The folder's name is no pattern. epath's own `glob` takes it for one, and finds nothing in
+  'runs/[lr=1e-3]'.
 
   Raises:
     PermissionError: this user may not enter or list the folder.
   """
-  found = sorted(epath.Path(folder).glob(pattern))
+  found = sorted(epath.Path(glob.escape(os.fspath(folder))).glob(pattern))
   if not found and is_dir(folder) and _is_local(folder) and not _may(folder, os.R_OK):
     raise PermissionError(f'this user may not list the folder {os.fspath(folder)}: {_REMEDY}')
   return found

@@ -36,6 +36,7 @@ def read(model_dir: epath.PathLike) -> dict[str, Any]:
 
 # What checkpoints say beside the model and the run: of their step, and for exports.
 _OF_CHECKPOINTS = ('run', 'step', 'task_feature_lengths', 'dropout_rate')
+_OF_THE_MODEL = {'architecture', 'vocabulary', 'objective', 'adapter'}
 _REMEDY = (
   'expected what the run wrote about its model and seed. Where it has checkpoints, the command '
   'that trains it writes the file anew'
@@ -61,13 +62,16 @@ def read_or_recover(
   except ValueError as error:
     known, problem = {}, str(error).partition(': ')[0].rpartition(' is ')[2]
     problem = f'is {problem}'
-  if {'architecture', 'seed', 'first_step'} <= known.keys():
+  whole = {'architecture', 'seed', 'first_step'} <= known.keys()
+  metadata = None if saved is None else saved()
+  if whole and not (others := _others(known, metadata or {})):
     return known
-  if saved is None:
+  if whole:
+    problem = f'says another {", ".join(others)} than the newest checkpoint'
+  if metadata is None:
     if not known and (epath.Path(model_dir) / FILE).exists():
       logger.warning('%s %s, and nothing was saved yet: the run begins anew', model_dir, problem)
     return known
-  metadata = saved()
   if 'run' not in metadata:
     raise ValueError(
       f'{epath.Path(model_dir) / FILE} {problem}, and the newest checkpoint does not say what was '
@@ -77,6 +81,18 @@ def read_or_recover(
   logger.warning('%s %s: taken from the newest checkpoint', epath.Path(model_dir) / FILE, problem)
   described = {k: v for k, v in metadata.items() if k not in _OF_CHECKPOINTS}
   return {**described, **metadata['run']}
+
+
+def _others(known: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:
+  """What run.json and a checkpoint, which has digests, both say of a run, and not the same."""
+  pairs = {name: (known.get(name), value) for name, value in metadata.get('run', {}).items()}
+  for name in {*known} & {*metadata} & _OF_THE_MODEL:
+    mine, theirs = known[name], metadata[name]
+    if isinstance(mine, dict) and isinstance(theirs, dict):  # versions may add to one of them
+      both = [key for key in theirs if key in mine]
+      mine, theirs = ([x[key] for key in both] for x in (mine, theirs))
+    pairs[name] = mine, theirs
+  return sorted(name for name, (mine, theirs) in pairs.items() if mine != theirs)
 
 
 def write(model_dir: epath.PathLike, values: Mapping[str, Any]) -> None:

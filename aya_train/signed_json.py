@@ -21,8 +21,12 @@ def dump(content: Mapping[str, Any], indent: int | None = None) -> str:
 
 def is_changed(content: Mapping[str, Any]) -> bool:
   """Whether an object has a digest of its own that is no longer right; not if it has none."""
-  rest = {key: value for key, value in content.items() if key != _KEY}
-  return _KEY in content and content[_KEY] != digest(rest)
+  return _KEY in content and content[_KEY] != digest(bare(content))
+
+
+def bare(content: Mapping[str, Any]) -> dict[str, Any]:
+  """An object without its digest, if it has one."""
+  return {key: value for key, value in content.items() if key != _KEY}
 
 
 def load(text: str | bytes) -> dict[str, Any]:

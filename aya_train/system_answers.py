@@ -190,7 +190,7 @@ def _files(path: epath.Path) -> list[epath.Path]:
   if path_facts.is_dir(path):
     inner = path / 'predictions'
     folder = inner if path_facts.is_dir(inner) else path
-    found = path_facts.glob(folder, '*.jsonl')
+    found = path_facts.matching(folder, '*.jsonl')
     if not found:
       raise FileNotFoundError(
         f'no *.jsonl in {folder}: has anything been evaluated there? Give a file of answers, or a '

@@ -64,7 +64,7 @@ def claim(folder: epath.Path) -> None:
 
 def release(folder: epath.Path) -> None:
   """Takes all claims out of a folder, which is complete."""
-  for path in folder.glob(f'{_CLAIM}*'):
+  for path in path_facts.matching(folder, f'{_CLAIM}*'):
     path.unlink(missing_ok=True)
 
 
@@ -74,7 +74,7 @@ def is_abandoned(folder: epath.Path) -> bool:
   One of another machine counts as living while anything in the folder is younger than a day. A
   folder that nobody has claimed counts as abandoned after a minute: it may just have been made.
   """
-  owners = [path.name.removeprefix(_CLAIM) for path in folder.glob(f'{_CLAIM}*')]
+  owners = [path.name.removeprefix(_CLAIM) for path in path_facts.matching(folder, f'{_CLAIM}*')]
   if owners:
     return not any(owner != _me() and _is_alive(owner, folder) for owner in owners)
   return folder.exists() and time.time() - path_facts.modified(folder) > _GRACE_SECONDS
@@ -97,14 +97,14 @@ def making(parent: epath.Path) -> Iterator[None]:
   parent.mkdir(parents=True, exist_ok=True)
   claim(parent)
   try:
-    found = list(parent.glob('incomplete.*'))  # before the look at who else is there
+    found = path_facts.matching(parent, 'incomplete.*')  # before the look at who else is there
     alone = is_abandoned(parent)
     for path in found:
-      if is_abandoned(path) or (alone and not list(path.glob(f'{_CLAIM}*'))):
+      if is_abandoned(path) or (alone and not path_facts.matching(path, f'{_CLAIM}*')):
         _remove(path)
     yield
   finally:
-    for path in parent.glob(f'{_CLAIM}*'):
+    for path in path_facts.matching(parent, f'{_CLAIM}*'):
       owner = path.name.removeprefix(_CLAIM)
       if owner == _me() or not _is_alive(owner, path):
         path.unlink(missing_ok=True)

@@ -42,6 +42,23 @@ def test_a_torn_line_is_mended_by_the_next_figure(tmp_path, caplog):
   assert [json.loads(x)['step'] for x in path.read_text().splitlines()] == [1, 2]
 
 
+def test_another_digit_is_no_figure(tmp_path, caplog):
+  writer = metric_writer.Writer(tmp_path)
+  for step, loss in enumerate((0.25, 0.75, 0.5), 1):
+    writer.write(step, 'train', {'loss': loss})
+  path = tmp_path / metric_writer.FILE
+  path.write_text(path.read_text().replace('0.75', '0.15'))
+  found = metric_writer.read(tmp_path)
+  assert [(r['step'], r['loss']) for r in found] == [(1, 0.25), (3, 0.5)]
+  assert 'metrics.jsonl: line 2 is torn, changed or no record of ours' in caplog.text
+  assert found[0].keys() == {'step', 'kind', 'loss'}
+
+
+def test_lines_of_versions_without_digests_are_read(tmp_path):
+  (tmp_path / metric_writer.FILE).write_text('{"step": 1, "kind": "train", "loss": 0.5}\n')
+  assert metric_writer.read(tmp_path) == [{'step': 1, 'kind': 'train', 'loss': 0.5}]
+
+
 def test_nothing_is_written_once_the_folder_is_lost(tmp_path):
   def check():
     raise lease.LostError('lost')

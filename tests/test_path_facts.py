@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import pytest
 from etils import epath
@@ -18,6 +19,12 @@ from aya_train.tasks.rights import provenance
 from aya_train.tasks.user import dataset_tables, user_data
 from tests import closed_places
 
+# Their paths are pathlib's, whose glob takes a folder's name as it is.
+PATHLIB = {
+  *('judging/judge_protocols.py', 'cli/libraries.py', 'tpu/precompile.py'),
+  'checkpoint/checkpoint_room.py',
+}
+
 
 @pytest.fixture
 def private(tmp_path) -> pathlib.Path:
@@ -33,10 +40,31 @@ def test_what_may_be_seen(private):
   assert path_facts.is_dir(private) and not path_facts.is_file(private)
   assert not path_facts.exists(private / 'b') and not path_facts.exists(file / 'b')
   assert not path_facts.exists('a\0b')
-  assert path_facts.glob(private, '*.jsonl') == [epath.Path(file)]
-  assert path_facts.glob(private, '*.csv') == path_facts.glob(private / 'none', '*') == []
+  assert path_facts.matching(private, '*.jsonl') == [epath.Path(file)]
+  assert path_facts.matching(private, '*.csv') == path_facts.matching(private / 'none', '*') == []
   assert path_facts.size(file) == 14
   assert path_facts.modified(file) == int(os.stat(file).st_mtime)
+
+
+@pytest.mark.parametrize('name', ['runs', '[lr=1e-3]', 'a*b', 'q?', 'x[!y]', 'tail~', '[', ']['])
+def test_a_folders_name_is_no_pattern(tmp_path, name):
+  folder = tmp_path / name / 'in'
+  folder.mkdir(parents=True)
+  for file in ('b.json', 'a.json', '.c.json', 'd.txt'):
+    (folder / file).write_text('')
+  found = path_facts.matching(folder, '*.json')
+  assert found == [epath.Path(folder) / 'a.json', epath.Path(folder) / 'b.json']
+  assert path_facts.matching(tmp_path / name, '*/.c*') == [epath.Path(folder) / '.c.json']
+  assert path_facts.matching(folder / 'none', '*') == []
+
+
+def test_all_patterns_of_paths_go_this_way():
+  root = pathlib.Path(__file__).parents[1]
+  files = [p for top in ('aya_train', 'tasks') for p in (root / top).rglob('*.py')]
+  used = {
+    f'{p.parent.name}/{p.name}' for p in files if re.search(r'[\w)]\.r?glob\(', p.read_text())
+  }
+  assert used == {'aya_train/path_facts.py', *PATHLIB}
 
 
 @pytest.mark.parametrize('look', [path_facts.exists, path_facts.is_dir, path_facts.is_file])
@@ -54,7 +82,7 @@ def test_a_folder_that_may_be_entered_and_not_listed(private):
     closed_places.closed(private, 0o300),
     pytest.raises(PermissionError, match='may not list the folder'),
   ):
-    path_facts.glob(private, '*.jsonl')
+    path_facts.matching(private, '*.jsonl')
 
 
 def test_an_owner_without_a_name(private, monkeypatch):

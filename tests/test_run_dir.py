@@ -28,7 +28,25 @@ def test_a_lost_run_json_is_taken_from_a_checkpoint(tmp_path, content, caplog):
 def test_a_whole_run_json_is_believed(tmp_path, caplog):
   run_dir.write(tmp_path, RUN)
   assert run_dir.read_or_recover(tmp_path, None) == RUN
-  assert run_dir.read_or_recover(tmp_path, lambda: pytest.fail('not needed')) == RUN
+  assert run_dir.read_or_recover(tmp_path, lambda: SAVED) == RUN
+  assert not caplog.records
+
+
+@pytest.mark.parametrize(
+  'change', [{'seed': 4}, {'first_step': 6}, {'architecture': {'emb_dim': 17}}, {'vocabulary': 'w'}]
+)
+def test_another_digit_than_the_checkpoint_says_is_damage(tmp_path, change, caplog):
+  run_dir.write(tmp_path, {**RUN, 'vocabulary_file': 'moved', **change})
+  found = run_dir.read_or_recover(tmp_path, lambda: {**SAVED, 'vocabulary_file': 'there'})
+  assert found == {**RUN, 'vocabulary_file': 'there'}
+  assert f'says another {next(iter(change))} than the newest checkpoint' in caplog.text
+
+
+def test_what_older_versions_wrote_of_a_model_is_no_damage(tmp_path, caplog):
+  run_dir.write(tmp_path, RUN)
+  newer = {**SAVED, 'architecture': {'emb_dim': 16, 'new': 1}, 'objective': {'loss': 'x'}}
+  assert run_dir.read_or_recover(tmp_path, lambda: newer) == RUN
+  assert run_dir.read_or_recover(tmp_path, lambda: {'step': 9}) == RUN
   assert not caplog.records
 
 

@@ -112,6 +112,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(finished, tmp_path, prepared_d
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize('name', ['[lr=1e-3]', 'a*b/c', 'q?'])
+def test_a_folder_that_orbax_takes_for_a_pattern_is_refused(tmp_path, prepared_dir, name):
+  with pytest.raises(ValueError, match=r'MODEL_DIR .* has [*?\[] in its path.*Give a folder'):
+    train_loop.train(**settings(tmp_path / name, prepared_dir))
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('place', ['checkpoints', 'checkpoints/4', 'checkpoints/5'])
 def test_a_checkpoint_is_no_model_dir(finished, prepared_dir, place):
   model_dir, _ = finished

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import digests
 from aya_train.checkpoint.arrays import blocks, lazy_arrays, orbax_tree
 
@@ -211,7 +212,7 @@ def data_states(folder: epath.Path, known: Digests | None) -> list[Any]:
     DamagedError: files are missing or damaged.
   """
   data = folder / 'data'
-  files = list(data.glob('process_*-of-*.json')) if data.exists() else []
+  files = path_facts.matching(data, 'process_*-of-*.json')
   if not files and known is not None and not known.data:
     return []
   by_host = {}

@@ -7,7 +7,9 @@ user's own explains an error.
 import dataclasses
 import errno
 import os
+import pathlib
 import re
+import time
 
 from aya_train import destinations, hosts, memory_limits, user_code
 
@@ -55,6 +57,9 @@ _EXTRAS = {
   'libtpu': 'tpu',
   'pdoc': 'docs',
 }
+_STEP = re.compile(r'/checkpoints/\d+(?!\d)')
+_PATH_BEGINS = re.compile(r'^|[\s\'"(=]')
+_SECONDS_TO_GO = 2.0
 _BACKEND = re.compile(r'Unable to initialize backend|already in use by (?:another )?process')
 _UNBOUND = re.compile(
   r'(?:Required bindings for `[^`]+` not provided in config: |'
@@ -88,7 +93,39 @@ def of(error: BaseException) -> ErrorReport:
     return ErrorReport(hosts.describe_lost(error), 3)
   if isinstance(error, hosts.JoinError):
     return ErrorReport(_own_words(error), 3)
+  if gone := _removed_step(error):
+    return ErrorReport(gone)
   return ErrorReport(*_explained(_of_system(error)))
+
+
+def _removed_step(error: BaseException) -> str:
+  """What follows from a step that its run has removed, or is removing, while it was read here."""
+  for cause in user_code.chain(error):
+    for found in _STEP.finditer(text := str(cause)):
+      for start in _PATH_BEGINS.finditer(text, 0, found.start()):
+        folder = pathlib.Path(text[start.end() : found.end()])
+        if not os.path.isdir(folder.parent):  # of any text, however long
+          continue
+        steps = sorted(int(p.name) for p in folder.parent.iterdir() if p.name.isdecimal())
+        if steps and steps[-1] > int(folder.name) and _goes(folder):
+          there = ', '.join(str(step) for step in steps if step != int(folder.name))
+          return (
+            f'{folder} is not there: a run removes the steps that CHECKPOINT_KEEP does not keep, '
+            f'also while another command reads them. There are steps {there}. Give the command '
+            'again, with the folder of the run for the newest step'
+          )
+        break
+  return ''
+
+
+def _goes(folder: pathlib.Path) -> bool:
+  """Whether a folder is gone, or about to go: its files are removed one by one."""
+  deadline = time.monotonic() + _SECONDS_TO_GO
+  while folder.exists():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.05)
+  return True
 
 
 def _of_system(error: BaseException) -> BaseException:

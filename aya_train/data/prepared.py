@@ -345,7 +345,7 @@ def remove_leftovers(path: epath.Path, keep: epath.Path | None = None) -> None:
     return
   storage.remove_leftovers(path.parent)
   split = path.name.rsplit('-', 2)[0]
-  parts = path.parent.glob(f'.{glob.escape(split)}-*.parts')
+  parts = path_facts.matching(path.parent, f'.{glob.escape(split)}-*.parts')
   storage.remove_abandoned(part for part in parts if part != keep)
 
 

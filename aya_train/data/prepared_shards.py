@@ -30,7 +30,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from etils import epath
 
 import aya_train
-from aya_train import lease, path_facts, watchdog
+from aya_train import lease, path_facts, signed_json, watchdog
 from aya_train.data import fingerprints, prepared, task_examples, task_registry
 from aya_train.tasks import features, sliced_source, split_slices, storage
 from aya_train.tasks.building import work_runner
@@ -115,7 +115,9 @@ def _prepare_missing(
   work, done_before = [], 0
   for plan in missing:
     _begin(plan, split)
-    for left in plan.parts.glob('.*.tmp'):  # of a command that was killed: the folder is ours now
+    for left in path_facts.matching(
+      plan.parts, '.*.tmp'
+    ):  # of a command that was killed: the folder is ours now
       left.unlink(missing_ok=True)
     todo = [k for k in range(plan.count) if _found(plan.parts, k, plan.count) is None]
     done_before += plan.count - len(todo)
@@ -205,10 +207,9 @@ def _finish(plan: _ShardPlan, split: str, allow_empty: bool) -> None:
     raise task_registry.empty_split(plan.task, split)
   kinds: collections.Counter[tuple[str, ...]] = collections.Counter()
   for k in range(plan.count):
-    for *kind, n in json.loads(_counts(plan.parts, k, plan.count).read_text()).get('kinds', ()):
+    for *kind, n in _counted(plan.parts, k, plan.count)['kinds']:
       kinds[tuple(kind)] += n
-  if sum(kinds.values()) == manifest.num_examples:  # else a shard of an earlier version
-    prepared.write_kinds(plan.parts, plan.task, split, kinds)
+  prepared.write_kinds(plan.parts, plan.task, split, kinds)
   (plan.parts / prepared.MANIFEST).write_text(manifest.to_json())
   (plan.parts / _STAMP).unlink(missing_ok=True)
   storage.release(plan.parts)
@@ -223,13 +224,26 @@ def _counts(parts: epath.Path, shard: int, count: int) -> epath.Path:
 
 
 def _found(parts: epath.Path, shard: int, count: int) -> dict[str, Any] | None:
-  """The counts of a shard that is written; None if it is not, or a crash has damaged them."""
-  path = _counts(parts, shard, count)
-  try:
-    found = json.loads(path.read_bytes()) if path.exists() else None
-  except ValueError:
+  """The counts of a shard that is written; None if it is not, or either is not as it was written.
+
+  Only the list of its examples is looked at: each example has a hash of its own.
+  """
+  if not _counts(parts, shard, count).exists():
     return None
-  return found if isinstance(found, dict) and 'lengths' in found else None
+  try:
+    found = _counted(parts, shard, count)
+    told = prepared.Shard(**found['shard'])
+    if prepared.shard_of(parts / told.name, told.num_examples) != told:
+      raise ValueError('its list of examples is damaged')
+  except (ValueError, KeyError, TypeError, OSError) as error:
+    path = parts / _stem(shard, count)
+    logger.warning('%s: %s: this shard is made again', path, str(error).splitlines()[0])
+    return None
+  return found
+
+
+def _counted(parts: epath.Path, shard: int, count: int) -> dict[str, Any]:
+  return signed_json.load(_counts(parts, shard, count).read_bytes())
 
 
 def _stem(shard: int, count: int) -> str:
@@ -250,7 +264,7 @@ def write_shard(
   stem = epath.Path(parts) / _stem(shard, count)
   counts = _counts(stem.parent, shard, count)
   if (done := _found(stem.parent, shard, count)) is not None:
-    return done['examples']
+    return done['shard']['num_examples']
   importlib.import_module(module)
   user_data.ensure_tables(tables)
   features.set_vocabulary(vocabulary)
@@ -274,14 +288,15 @@ def write_shard(
   except BaseException:
     temporary.unlink(missing_ok=True)  # On a full disk it would keep it full.
     raise
-  temporary.replace(stem.parent / f'{stem.name}.array_record')
+  final = stem.parent / f'{stem.name}.array_record'
+  temporary.replace(final)
   found = {
-    'examples': written,
+    'shard': dataclasses.asdict(prepared.shard_of(final, written)),
     'lengths': {f: sorted(counts.items()) for f, counts in lengths.items()},
     'kinds': [[*kind, n] for kind, n in sorted(kinds.items())],
   }
   partial = storage.temporary(counts)
-  partial.write_text(json.dumps(found))
+  partial.write_text(signed_json.dump(found))
   partial.replace(counts)
   return written
 
@@ -289,21 +304,16 @@ def write_shard(
 def _manifest(
   task: seqio.Task, split: str, parts: epath.Path, count: int, total: int | None
 ) -> prepared.Manifest:
-  found: list[dict[str, Any]] = [
-    json.loads(_counts(parts, k, count).read_text()) for k in range(count)
-  ]
+  found = [_counted(parts, k, count) for k in range(count)]
   lengths = {
     f: _added([x['lengths'][f] for x in found]) for f in task_registry.record_features(task)
   }
-  examples = sum(x['examples'] for x in found)
-  names = [f'{_stem(k, count)}.array_record' for k in range(count)]
+  shards = tuple(prepared.Shard(**x['shard']) for x in found)
   return prepared.Manifest(
     task=task.name,
     split=split,
-    num_examples=examples,
-    shards=tuple(
-      prepared.shard_of(parts / name, x['examples']) for name, x in zip(names, found, strict=True)
-    ),
+    num_examples=sum(shard.num_examples for shard in shards),
+    shards=shards,
     lengths=lengths,
     num_tokens={f: sum(n * times for n, times in counts.items()) for f, counts in lengths.items()},
     eos_after_trim=task_examples.eos_after_trim(task),

@@ -17,21 +17,26 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts, signed_json
 from aya_train.data import pair_features, prepared
 from aya_train.tasks import storage
 
+logger = logging.getLogger(__name__)
 FEATURE = 'reference'
 UNRELATED = 'unrelated'
 FOLDER = 'references'
 MANIFEST = 'manifest.json'
 SCORES_FILE = 'scores.npy'
-FORMAT = 1
+FORMAT = 2
+_SEAL = hashlib.sha256().digest_size
+_UNSIGNED = 1  # an earlier format, whose manifest has no digest of its own
 TEXT = ('inputs', *pair_features.PAIR)
 """Features of a record that are scored; what else is read of it is made of them and the scores."""
 
@@ -119,7 +124,7 @@ def _read(where: epath.Path, count: int) -> tuple[dict[str, Any], np.ndarray]:
     scores = np.load(io.BytesIO(content), allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:
     raise ValueError(f'{where / SCORES_FILE}: {error}. {_remedy(where)}') from error
-  if hashlib.sha256(content).hexdigest() != manifest['sha256']:
+  if hashlib.sha256(content).hexdigest() != manifest['scores_sha256']:
     raise ValueError(f'{where / SCORES_FILE} is not what was written. {_remedy(where)}')
   if scores.shape != (count, len(pair_features.SCORES)):
     raise ValueError(
@@ -170,9 +175,16 @@ def read_manifest(where: epath.Path) -> dict[str, Any]:
     raise FileNotFoundError(f'no scores in {where}')
   try:
     found = json.loads(path.read_bytes())
-    if found['format'] != FORMAT:
+    if found['format'] == _UNSIGNED:
+      found['scores_sha256'] = found['sha256']
+    elif found['format'] == FORMAT:
+      found = signed_json.load(path.read_bytes())
+    else:
       raise ValueError(f'format {found["format"]}, this program reads {FORMAT}')
-    return {**found, 'checkpoint': dict(found['checkpoint']), 'sha256': str(found['sha256'])}
+    digest, checkpoint = str(found['scores_sha256']), dict(found['checkpoint'])
+    if missing := {'path', 'identity', 'lengths', 'unrelated'} - {*checkpoint, *found}:
+      raise ValueError(f'it does not say {", ".join(sorted(missing))}')
+    return {**found, 'checkpoint': checkpoint, 'scores_sha256': digest}
   except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise ValueError(f'{path} is damaged ({error}). {_remedy(where)}') from error
 
@@ -262,9 +274,10 @@ class ScoresWriter:
     self.done = 0
     while (path := self._part(self.done)).exists():
       try:
-        part = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-      except (ValueError, EOFError):
-        break  # of a disk that was full: it is written again
+        part = np.load(io.BytesIO(_unsealed(path.read_bytes())), allow_pickle=False)
+      except (ValueError, EOFError) as error:  # as a disk that was full leaves one
+        logger.warning('%s is not what was written (%s): it is scored again', path, error)
+        break
       self._parts.append(part)
       self.done += len(part)
 
@@ -273,7 +286,7 @@ class ScoresWriter:
 
   def write(self, scores: np.ndarray) -> None:
     """Adds the scores of the next examples, float32 [N, len(SCORES)]."""
-    storage.write_atomically(self._part(self.done), _bytes(scores))
+    storage.write_atomically(self._part(self.done), _sealed(_bytes(scores)))
     self._parts.append(scores)
     self.done += len(scores)
 
@@ -291,10 +304,10 @@ class ScoresWriter:
       **about,
       'num_examples': self.done,
       'columns': list(pair_features.SCORES),
-      'sha256': hashlib.sha256(content).hexdigest(),
+      'scores_sha256': hashlib.sha256(content).hexdigest(),
     }
-    storage.write_atomically(self._where / MANIFEST, json.dumps(manifest, indent=1))
-    for path in sorted(self._where.glob('part-*.npy')):
+    storage.write_atomically(self._where / MANIFEST, signed_json.dump(manifest, indent=1))
+    for path in path_facts.matching(self._where, 'part-*.npy'):
       path.unlink(missing_ok=True)
 
 
@@ -302,3 +315,16 @@ def _bytes(scores: np.ndarray) -> bytes:
   file = io.BytesIO()
   np.save(file, scores, allow_pickle=False)
   return file.getvalue()
+
+
+def _sealed(content: bytes) -> bytes:
+  """Content with its SHA-256 behind it."""
+  return content + hashlib.sha256(content).digest()
+
+
+def _unsealed(content: bytes) -> bytes:
+  """Raises ValueError if it is not what `_sealed` gave."""
+  content, told = content[:-_SEAL], content[-_SEAL:]
+  if hashlib.sha256(content).digest() != told:
+    raise ValueError('its digest differs')
+  return content

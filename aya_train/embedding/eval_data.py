@@ -114,7 +114,7 @@ def _grades_file(folder: epath.Path, split: str) -> epath.Path:
   for path in found:
     if path_facts.exists(path):
       return path
-  there = [path.name for path in path_facts.glob(folder / _QRELS, '*')]
+  there = [path.name for path in path_facts.matching(folder / _QRELS, '*')]
   raise FileNotFoundError(f'no {found[0]}: there are {there} (--split)')
 
 

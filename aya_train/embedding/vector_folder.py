@@ -130,7 +130,7 @@ class VectorWriter:
       )
     self.folder.mkdir(parents=True, exist_ok=True)
     for pattern in ('vectors-*.npy', 'rows-*.jsonl', 'digests-*.json', 'part-*.parquet'):
-      for old in self.folder.glob(pattern):
+      for old in path_facts.matching(self.folder, pattern):
         old.unlink()
     storage.write_atomically(path, signed_json.dump(content, indent=2) + '\n')
 

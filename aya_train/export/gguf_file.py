@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.checkpoint import model_settings, names, progress, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import (
@@ -394,7 +395,7 @@ def read(folder: epath.PathLike) -> GgufFile:
   """
   import gguf
 
-  found = sorted(epath.Path(folder).glob('*.gguf'))
+  found = path_facts.matching(folder, '*.gguf')
   if len(found) != 1:
     raise FileNotFoundError(f'{folder} must hold one .gguf file, it holds {len(found)}')
   return GgufFile(found[0], gguf.GGUFReader(str(found[0])))

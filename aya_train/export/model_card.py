@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from aya_train import signed_json
+from aya_train import path_facts, signed_json
 from aya_train.checkpoint.hf import hf_config, hf_files, hf_tokenizer
 from aya_train.export import evaluation_entries, quality
 from aya_train.report import run_record, run_results
@@ -284,7 +284,7 @@ def write(
     base_model=base_model,
     license=license,
     evaluations=evaluations,
-    file=next((path.name for path in folder.glob('*.gguf')), None),
+    file=next((path.name for path in path_facts.matching(folder, '*.gguf')), None),
   )
   (folder / 'README.md').write_text(text)
   if license in LICENSES:

@@ -88,7 +88,7 @@ def read_examples(path: epath.PathLike, tokenizer: Any, limit: int) -> list[Exam
 
 def examples_of_run(model_dir: epath.PathLike) -> epath.Path | None:
   """The newest kept decoding of a run, None if there is none."""
-  found = sorted(epath.Path(model_dir).glob('inference_eval/*-*[0-9].jsonl'))
+  found = path_facts.matching(model_dir, 'inference_eval/*-*[0-9].jsonl')
   return max(found, key=lambda path: path.stem.rpartition('-')[2]) if found else None
 
 
@@ -169,7 +169,7 @@ def of_folder(
   folder: epath.PathLike, hf_folder: epath.PathLike, examples: Sequence[Example], max_tokens: int
 ) -> Outcome:
   """Any folder that `quantised.convert` writes."""
-  if list(epath.Path(folder).glob('*.gguf')):
+  if path_facts.matching(folder, '*.gguf'):
     return of_gguf(folder, hf_folder, examples, max_tokens)
   return of_ctranslate2(folder, examples, max_tokens)
 
@@ -236,7 +236,7 @@ def sizes(folder: epath.Path, hf_folder: epath.Path) -> dict[str, Any]:
   """The part of a report that needs no model to run."""
   from aya_train.checkpoint.hf import hf_files
 
-  gguf = list(folder.glob('*.gguf'))
+  gguf = path_facts.matching(folder, '*.gguf')
   (weights,) = gguf or [folder / 'model.bin']
   parameters = hf_files.parameter_count(hf_folder)
   length = path_facts.size(weights)

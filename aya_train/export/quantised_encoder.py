@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from aya_train import ct2_library
+from aya_train import ct2_library, path_facts
 from aya_train.checkpoint import sha256sums, work_folder
 from aya_train.checkpoint.arrays import lazy_arrays, safetensors_file
 from aya_train.checkpoint.hf import hf_files, hf_torch, hf_vocabulary
@@ -182,7 +182,7 @@ def compare(
 def _quantised(
   folder: epath.Path, checkpoint: encoder_checkpoint.EncoderCheckpoint
 ) -> text_encoder.TextEncoder:
-  if not list(folder.glob('*.gguf')):
+  if not path_facts.matching(folder, '*.gguf'):
     return ct2_vectors.Ct2TextEncoder(folder)
   weights = {
     name: lazy_arrays.of(np.array(array))

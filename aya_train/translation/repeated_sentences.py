@@ -161,9 +161,8 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
     for way in ('there', 'back')
     for text, translation in getattr(known, way).items()
   ]
-  made.append({'counts': counts.to_json()})
   final.parent.mkdir(parents=True, exist_ok=True)
-  storage.write_atomically(final, ''.join(translation_jobs.to_line(v) + '\n' for v in made))
+  storage.write_atomically(final, translation_jobs.to_unit(made, counts))
   return 0, counts.tokens
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -201,13 +201,28 @@ def read(path: epath.Path) -> tuple[list[dict[str, Any]], row_translation.Counts
   Raises:
     ValueError: the file is damaged.
   """
+  results, _, end = path.read_bytes().removesuffix(b'\n').rpartition(b'\n')
   try:
-    *lines, last = (json.loads(line) for line in path.read_bytes().split(b'\n') if line)
+    *lines, last = (json.loads(line) for line in [*results.split(b'\n'), end] if line)
+    told = last.get('sha256')  # not in those of earlier versions
+    if told is not None and told != _digest(results, last['counts']):
+      raise ValueError('it is not what was written')
     return lines, row_translation.Counts.from_json(last['counts'])
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}): remove it and give the command again'
     ) from error
+
+
+def to_unit(lines: Sequence[Mapping[str, Any]], counts: row_translation.Counts) -> str:
+  """What a unit's file holds: a line each, and last its counts and a SHA-256 of all of this."""
+  results, found = '\n'.join(map(to_line, lines)), counts.to_json()
+  end = to_line({'counts': found, 'sha256': _digest(results.encode(), found)})
+  return f'{results}\n{end}\n' if lines else f'{end}\n'
+
+
+def _digest(results: bytes, counts: Mapping[str, Any]) -> str:
+  return hashlib.sha256(results + to_line(counts).encode()).hexdigest()
 
 
 def to_line(value: Any) -> str:

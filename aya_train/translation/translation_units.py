@@ -5,6 +5,8 @@ units have too; not on who runs it, when, or after how many kills. A unit that i
 again.
 """
 
+from typing import Any
+
 from aya_train.tasks import storage
 from aya_train.translation import (
   engine_languages,
@@ -39,9 +41,8 @@ def run(folder: str, unit: int, target: str) -> tuple[int, int]:
     repeated_sentences.known(folder, target),
   )
   lines = [_line(result, found.into, job, found.engine) for result in done]
-  lines.append(translation_jobs.to_line({'counts': counts.to_json()}))
   final.parent.mkdir(parents=True, exist_ok=True)
-  storage.write_atomically(final, '\n'.join(lines) + '\n')
+  storage.write_atomically(final, translation_jobs.to_unit(lines, counts))
   return counts.rows, counts.tokens
 
 
@@ -50,9 +51,9 @@ def _line(
   into: engine_languages.Named,
   job: Job,
   engine: Engine,
-) -> str:
+) -> dict[str, Any]:
   columns = translation_jobs.settings_of(job.settings).columns
-  value = {
+  return {
     'row': {
       **result.row,
       'language_code': into.code,
@@ -65,4 +66,3 @@ def _line(
     'ratio': result.ratio,
     **{k: v for k in ('chrf', 'score') if (v := getattr(result, k)) is not None},
   }
-  return translation_jobs.to_line(value)

@@ -16,6 +16,7 @@ from typing import Any
 
 from etils import epath
 
+from aya_train import path_facts
 from aya_train.tasks import catalog, storage
 from aya_train.tasks.building import (
   read_report,
@@ -276,7 +277,7 @@ def _remove_stale(work_dir: epath.Path, release: releases.Release, source: str) 
   That is work without a job, and work on this release as it no longer is.
   """
   version = catalog.by_name(source).version
-  for other in work_dir.parent.glob(f'{source}-*'):
+  for other in path_facts.matching(work_dir.parent, f'{source}-*'):
     name, _, key = other.name.rpartition('-')
     if other == work_dir or name != source or not storage.is_abandoned(other):
       continue

@@ -372,7 +372,7 @@ def read_summaries(folder: epath.PathLike) -> dict[str, Record]:
   Raises:
     ValueError: a file is no JSON mapping of identifiers to records; it is named.
   """
-  paths = [p for p in path_facts.glob(folder, '*.json') if not p.name.startswith('_')]
+  paths = [p for p in path_facts.matching(folder, '*.json') if not p.name.startswith('_')]
   if not paths:
     raise ValueError(f'{folder}: no *.json summaries')
   found: dict[str, Record] = {}

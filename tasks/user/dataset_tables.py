@@ -215,7 +215,7 @@ def _matching(pattern: epath.Path) -> list[epath.Path]:
   while any(character in os.fspath(folder) for character in _WILD):
     folder = folder.parent
   inside = os.fspath(pattern)[len(os.fspath(folder)) :] if folder != epath.Path('.') else pattern
-  return path_facts.glob(folder, os.fspath(inside).lstrip('/'))
+  return path_facts.matching(folder, os.fspath(inside).lstrip('/'))
 
 
 def read(path: epath.PathLike) -> Table:

@@ -3,6 +3,8 @@
 import errno
 import gzip
 import os
+import shutil
+import threading
 import zipfile
 import zlib
 
@@ -160,3 +162,29 @@ def test_errors_of_files_are_told_alike_inside_gin(monkeypatch, number, told):
   with pytest.raises(OSError) as caught:
     fails_in_gin(OSError(number, os.strerror(number), '/x/y'))
   assert told in error_report.of(caught.value).text
+
+
+@pytest.fixture
+def steps(tmp_path):
+  folder = tmp_path / 'a run' / 'checkpoints'
+  for step in (50, 110, 120):
+    (folder / str(step) / 'params').mkdir(parents=True)
+  return folder
+
+
+def test_a_step_that_its_run_removes_is_not_called_damaged(steps):
+  error = ValueError(f"{steps}/50/params: array x: NOT_FOUND: '{steps}/50/params/' is missing")
+  began = threading.Timer(0.3, shutil.rmtree, [steps / '50'])
+  began.start()
+  found = error_report.of(error)
+  began.join()
+  assert found.text == error_report.of(error).text and not found.is_defect
+  assert found.text.startswith(f'{steps}/50 is not there: a run removes the steps')
+  assert 'There are steps 110, 120' in found.text and '\n' not in found.text
+
+
+def test_an_old_step_that_stays_is_damaged(steps, monkeypatch):
+  monkeypatch.setattr(error_report, '_SECONDS_TO_GO', 0.1)
+  for step in (50, 120, 1100):
+    text = f'{steps}/{step}/params is damaged'
+    assert error_report.of(ValueError(text)).text == text

@@ -1,5 +1,6 @@
 """Shards written one by one are what a preparation in one piece makes."""
 
+import re
 import threading
 import time
 
@@ -134,6 +135,18 @@ def test_damaged_counts_are_counted_again(cache, tmp_path, damage):
   manifest = prepare(tmp_path, 2)
   assert manifest.num_examples == len(rows(tmp_path))
   assert not list(tmp_path.rglob('.*.tmp'))
+
+
+@pytest.mark.parametrize('ending', ['json', 'array_record'])
+def test_a_flipped_bit_in_what_a_kill_left_is_made_again(cache, tmp_path, ending):
+  left_by_a_kill(tmp_path / 'run', 2)
+  prepare(tmp_path / 'whole', 2)
+  (file,) = (tmp_path / 'run').rglob(f'examples-*.{ending}')
+  content = file.read_bytes()
+  place = re.search(rb'\d]', content).start() if ending == 'json' else len(content) - 1
+  file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+  assert prepare(tmp_path / 'run', 2) == prepare(tmp_path / 'whole', 2)
+  assert rows(tmp_path / 'run') == rows(tmp_path / 'whole')
 
 
 def test_small_tasks_are_one_shard_and_all_are_one_list_of_work(cache, tmp_path):

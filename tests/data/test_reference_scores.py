@@ -145,8 +145,44 @@ def test_damage_is_named(cfg):
   (where / 'scores.npy').write_bytes(content)
   manifest = json.loads((where / 'manifest.json').read_text())
   (where / 'manifest.json').write_text(json.dumps({**manifest, 'format': 9}))
-  with pytest.raises(ValueError, match='format 9, this program reads 1'):
+  with pytest.raises(ValueError, match='format 9, this program reads 2'):
     batching.prepared_tasks(cfg)
+
+
+def test_a_flipped_bit_in_what_a_kill_left_is_scored_again(cfg, caplog):
+  where = reference_scores.folder(task_of(cfg), 'abc', LENGTHS, unrelated=True)
+  first = reference_scores.ScoresWriter(where, 3)
+  for row in SCORES:
+    first.write(row[None])
+  part = where / 'part-000000000001.npy'
+  content = bytearray(part.read_bytes())
+  content[140] ^= 1  # of a number
+  part.write_bytes(content)
+  again = reference_scores.ScoresWriter(where, 3)
+  assert again.done == 1
+  assert f'{part} is not what was written' in caplog.text
+  again.write(SCORES[1:])
+  again.finish(ABOUT)
+  (task,) = batching.prepared_tasks(cfg).values()
+  np.testing.assert_array_equal(
+    pair_features.from_integers(task[1]['reference'][None])[0, 0], SCORES[1]
+  )
+
+
+@pytest.mark.parametrize(('old', 'new'), [('"abc"', '"abb"'), ('true', 'null'), ('runs', 'rund')])
+def test_another_letter_in_what_is_said_of_scores_is_named(cfg, old, new):
+  path = write(cfg) / 'manifest.json'
+  path.write_text(path.read_text().replace(old, new))
+  with pytest.raises(ValueError, match=r'manifest\.json is damaged .*Delete .* `aya-train score`'):
+    batching.prepared_tasks(cfg)
+
+
+def test_scores_of_a_version_without_a_digest_are_read(cfg):
+  path = write(cfg) / 'manifest.json'
+  content = json.loads(path.read_text())
+  path.write_text(json.dumps({**content, 'format': 1, 'sha256': content.pop('scores_sha256')}))
+  (task,) = batching.prepared_tasks(cfg).values()
+  assert task.reference_identity == 'abc'
 
 
 def test_whoever_only_prepares_needs_no_scores(cfg):

@@ -59,4 +59,4 @@ def test_records_that_lack_something_are_asked_for_again(tmp_path, caplog):
   reply_log.write_whole(path, [*records, {'key': 'd', 'text': 'x'}])
   replies = reply_log.Replies(path, {'text': str})
   assert [key for key in 'abcd' if replies.get(key)] == ['d']
-  assert 'line 1, 2, 3, 4 is torn or no record of ours' in caplog.text
+  assert 'line 1, 2, 3, 4 is torn, changed or no record of ours' in caplog.text

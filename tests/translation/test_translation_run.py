@@ -4,6 +4,7 @@ import collections
 import json
 import multiprocessing
 import random
+import re
 
 import pytest
 import seqio
@@ -229,6 +230,20 @@ def test_each_language_has_a_sample_of_its_own(engine, tmp_path):
     assert kept[-1] == sorted(set(kept[-1]), key=int)
   assert kept[0] != kept[1]
   assert run(tmp_path / 'all', sample=100)['languages']['yor']['rows'] == 23
+
+
+@pytest.mark.parametrize('pattern', ['[0-9]*.jsonl', 'repeated/*.jsonl'])
+@pytest.mark.parametrize(('old', 'new'), [(b'o', b'n'), (b'"tokens": ', b'"tokens": 1')])
+def test_another_letter_or_count_in_a_unit_is_damage(engine, tmp_path, pattern, old, new):
+  run(tmp_path)
+  units = tmp_path / translation_run.WORK / 'units' / 'yor'
+  path = next(p for p in sorted(units.glob(pattern)) if translation_jobs.read(p)[0])
+  content = path.read_bytes()
+  path.write_bytes(content.replace(old, new, 1))
+  with pytest.raises(ValueError, match=r'is damaged .*not what was written.*remove it and give'):
+    translation_jobs.read(path)
+  path.write_bytes(re.sub(rb', "sha256": "[0-9a-f]+"', b'', content))  # of an earlier version
+  assert translation_jobs.read(path)[0]
 
 
 def test_what_a_row_lacks_is_counted_and_leaves_the_output_readable(engine, tmp_path):

@@ -125,7 +125,7 @@ def safetensors_files(folder: epath.PathLike) -> list[str]:
     return [WHOLE]
   if path_facts.exists(folder / INDEX):
     return sorted(set(_weight_map(folder).values()))
-  found = sorted(path.name for path in folder.glob('*.bin*'))
+  found = [path.name for path in path_facts.matching(folder, '*.bin*')]
   way_out = (
     ' Pickled torch files are not read, since they can run code: load the model with transformers '
     'and save_pretrained it, which writes safetensors.'

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aya_train import partitioning
+from aya_train.checkpoint import sha256sums
 from aya_train.checkpoint.arrays import safetensors_file
 from aya_train.cli import main
 from aya_train.embedding import encoder_checkpoint, text_encoder
@@ -119,6 +120,7 @@ def test_numbers_that_are_none_are_refused(exported, tmp_path, file):
   folder = copied(exported, tmp_path / 'other')
   content = (folder / file).read_bytes()
   (folder / file).write_bytes(content[:-4] + np.float32('nan').tobytes())
+  (folder / sha256sums.NAME).unlink()
   with pytest.raises(ValueError, match=r'not finite|NaN|nan'):
     text_encoder.TextEncoder(
       encoder_checkpoint.open_checkpoint(folder), partitioning.one_device()

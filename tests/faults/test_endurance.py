@@ -24,5 +24,6 @@ def test_a_long_run_holds_no_more_at_its_end_than_at_its_quarter():
   assert slope < 20, f'{slope:.1f} MB more in 10,000 steps'
   half = len(samples) // 2
   for name in ('descriptors', 'threads'):
-    early, late = (max(s[name] for s in part) for part in (samples[:half], samples[half:]))
+    # Of samples that fall into a save some have a dozen files more.
+    early, late = (np.median([s[name] for s in x]) for x in (samples[:half], samples[half:]))
     assert late <= early + 2, f'{name}: {early}, later {late}'

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from aya_train.cli import encoder_args
+from aya_train.cli import encoder_args, path_args
 
 SUMMARY = 'measure the vectors of a checkpoint: search, translations, similarity'
 
@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, name: str, text: str) -> None:
-  parser.add_argument(name, action='append', default=[], metavar='NAME=PATH', help=text)
+  parser.add_argument(
+    name, action='append', default=[], type=path_args.named, metavar='NAME=PATH', help=text
+  )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -29,9 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   how = parser.add_mutually_exclusive_group()
   how.add_argument(
-    '--protocol', help='of two: aya (default), arena_hard, or a .toml file of your own'
+    '--protocol',
+    type=os.path.expanduser,
+    help='of two: aya (default), arena_hard, or a .toml file of your own',
   )
-  how.add_argument('--rubric', help='of one: refusal, harmfulness, or a .toml file of your own')
+  how.add_argument(
+    '--rubric',
+    type=os.path.expanduser,
+    help='of one: refusal, harmfulness, or a .toml file of your own',
+  )
   how.add_argument(
     '--scorer', help='of one: moderation, http(s)://..., MODULE:FUNCTION, hf:FOLDER[:LABEL]'
   )

@@ -1,6 +1,7 @@
 """`aya-train replay`: steps of a run again, as a check for silent corruption."""
 
 import argparse
+import os
 import pathlib
 import tempfile
 
@@ -11,7 +12,12 @@ SUMMARY = 'make steps of a run again, and compare the hashes of its state'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument('model_dir', metavar='MODEL_DIR', help='of the run; nothing in it is changed')
+  parser.add_argument(
+    'model_dir',
+    type=os.path.expanduser,
+    metavar='MODEL_DIR',
+    help='of the run; nothing in it is changed',
+  )
   parser.add_argument('step', metavar='STEP', type=int, help='the last step to make again')
   gin_args.add_arguments(parser, required=False)
   host_args.add_arguments(parser)

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from aya_train import destinations
-from aya_train.cli import gin_args, number_args, rating_args
+from aya_train.cli import gin_args, number_args, path_args, rating_args
 
 if TYPE_CHECKING:
   from aya_train.report import run_record
@@ -115,7 +115,7 @@ def _report_run(model_dir: str, args: argparse.Namespace) -> object:
 def _report_preference(args: argparse.Namespace) -> object:
   from aya_train.report import preference_page
 
-  files = [os.path.expanduser(path) for path in args.what[1:]]
+  files = [path_args.named(path) for path in args.what[1:]]
   rating = rating_args.rating(args)
   return preference_page.write(files, args.output or preference_page.PAGE, rating)
 
@@ -168,7 +168,7 @@ def _report_eval(runs: list[str], args: argparse.Namespace) -> object:
     if path is not None:
       destinations.check_file(path, name)
   return eval_page.write(
-    [os.path.expanduser(run) for run in runs],
+    [path_args.named(run) for run in runs],
     output,
     json_output=args.json,
     markdown_output=args.markdown,

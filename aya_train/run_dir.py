@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -43,14 +43,12 @@ _REMEDY = (
 )
 
 
-def read_or_recover(
-  model_dir: epath.PathLike, saved: Callable[[], Mapping[str, Any]] | None
-) -> dict[str, Any]:
-  """The content of run.json; if it is lost or damaged, what a checkpoint says of it.
+def read_or_recover(model_dir: epath.PathLike, saved: Mapping[str, Any] | None) -> dict[str, Any]:
+  """The content of run.json; what a checkpoint says of it if it is lost, damaged or says otherwise.
 
   Args:
     model_dir: MODEL_DIR.
-    saved: gives what was saved beside the arrays of a checkpoint; None if there is none. Then
+    saved: what was saved beside the arrays of the newest checkpoint; None if there is none. Then
       nothing is lost with run.json.
 
   Raises:
@@ -63,24 +61,23 @@ def read_or_recover(
     known, problem = {}, str(error).partition(': ')[0].rpartition(' is ')[2]
     problem = f'is {problem}'
   whole = {'architecture', 'seed', 'first_step'} <= known.keys()
-  metadata = None if saved is None else saved()
-  if whole and not (others := _others(known, metadata or {})):
+  if whole and not (others := _others(known, saved or {})):
     return known
   if whole:
     problem = f'says another {", ".join(others)} than the newest checkpoint'
-  if metadata is None:
+  if saved is None:
     if not known and (epath.Path(model_dir) / FILE).exists():
       logger.warning('%s %s, and nothing was saved yet: the run begins anew', model_dir, problem)
     return known
-  if 'run' not in metadata:
+  if 'run' not in saved:
     raise ValueError(
       f'{epath.Path(model_dir) / FILE} {problem}, and the newest checkpoint does not say what was '
       'in it: put the file back, or start from the parameters (INITIAL_CHECKPOINT_PATH) in another '
       'MODEL_DIR'
     )
   logger.warning('%s %s: taken from the newest checkpoint', epath.Path(model_dir) / FILE, problem)
-  described = {k: v for k, v in metadata.items() if k not in _OF_CHECKPOINTS}
-  return {**described, **metadata['run']}
+  described = {k: v for k, v in saved.items() if k not in _OF_CHECKPOINTS}
+  return {**described, **saved['run']}
 
 
 def _others(known: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[str]:

@@ -167,9 +167,7 @@ def train(
     begun = manager.newest_sound(model_dir, checkpoint_cfg.damaged)
     known = run_dir.read_or_recover(
       model_dir,
-      None
-      if begun is None
-      else lambda: manager.read_metadata(manager.step_folder(model_dir, begun)),
+      None if begun is None else manager.read_metadata(manager.step_folder(model_dir, begun)),
     )
     run_dir.check(model_dir, known, model.metadata(), random_seed)
     initial, first_step = None, 0

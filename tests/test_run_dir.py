@@ -16,11 +16,11 @@ SAVED = {
 def test_a_lost_run_json_is_taken_from_a_checkpoint(tmp_path, content, caplog):
   if content is not None:
     (tmp_path / run_dir.FILE).write_text(content)
-  assert run_dir.read_or_recover(tmp_path, lambda: SAVED) == RUN
+  assert run_dir.read_or_recover(tmp_path, SAVED) == RUN
   assert f'{tmp_path / run_dir.FILE} is' in caplog.text
   assert 'taken from the newest checkpoint' in caplog.text
   with pytest.raises(ValueError, match=r'run\.json is .*another MODEL_DIR'):
-    run_dir.read_or_recover(tmp_path, dict)
+    run_dir.read_or_recover(tmp_path, {})
   if content in (None, '', '[]'):
     assert run_dir.read_or_recover(tmp_path, None) == {}
 
@@ -28,7 +28,7 @@ def test_a_lost_run_json_is_taken_from_a_checkpoint(tmp_path, content, caplog):
 def test_a_whole_run_json_is_believed(tmp_path, caplog):
   run_dir.write(tmp_path, RUN)
   assert run_dir.read_or_recover(tmp_path, None) == RUN
-  assert run_dir.read_or_recover(tmp_path, lambda: SAVED) == RUN
+  assert run_dir.read_or_recover(tmp_path, SAVED) == RUN
   assert not caplog.records
 
 
@@ -37,7 +37,7 @@ def test_a_whole_run_json_is_believed(tmp_path, caplog):
 )
 def test_another_digit_than_the_checkpoint_says_is_damage(tmp_path, change, caplog):
   run_dir.write(tmp_path, {**RUN, 'vocabulary_file': 'moved', **change})
-  found = run_dir.read_or_recover(tmp_path, lambda: {**SAVED, 'vocabulary_file': 'there'})
+  found = run_dir.read_or_recover(tmp_path, {**SAVED, 'vocabulary_file': 'there'})
   assert found == {**RUN, 'vocabulary_file': 'there'}
   assert f'says another {next(iter(change))} than the newest checkpoint' in caplog.text
 
@@ -45,8 +45,8 @@ def test_another_digit_than_the_checkpoint_says_is_damage(tmp_path, change, capl
 def test_what_older_versions_wrote_of_a_model_is_no_damage(tmp_path, caplog):
   run_dir.write(tmp_path, RUN)
   newer = {**SAVED, 'architecture': {'emb_dim': 16, 'new': 1}, 'objective': {'loss': 'x'}}
-  assert run_dir.read_or_recover(tmp_path, lambda: newer) == RUN
-  assert run_dir.read_or_recover(tmp_path, lambda: {'step': 9}) == RUN
+  assert run_dir.read_or_recover(tmp_path, newer) == RUN
+  assert run_dir.read_or_recover(tmp_path, {'step': 9}) == RUN
   assert not caplog.records
 
 

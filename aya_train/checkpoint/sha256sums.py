@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 NAME = 'SHA256SUMS'
 _BLOCK_BYTES = 1 << 22
 _UNLISTED = (NAME, 'README.md', '.gitattributes')
-_SETTINGS = ('*config*.json', 'generation*.json', 'embedding.json', '*.gin', 'LICENSE*')
+_SETTINGS = ('*config*.json', 'embedding.json', '*.gin', 'LICENSE*')
 _LINE = re.compile(r'([0-9a-f]{64}) [ *](.+)')
 _Key = tuple[str, int, float]  # path, bytes and the time of the last change
 

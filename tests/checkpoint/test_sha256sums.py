@@ -1,5 +1,6 @@
 """What the files of an exported folder hold is listed in it, and held against that when read."""
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -184,3 +185,14 @@ def test_a_file_is_read_once_until_it_changes(made, tmp_path, monkeypatch):
   flip(folder / 'model.safetensors')
   with pytest.raises(ValueError, match=r'model\.safetensors is not what was written'):
     open_any(folder)
+
+
+@pytest.mark.parametrize(('is_first', 'read'), [(True, True), (False, False)])
+def test_of_a_bucket_the_first_host_alone_reads(made, tmp_path, monkeypatch, is_first, read):
+  folder = copied(made('hf'), tmp_path)
+  flip(folder / 'model.safetensors')
+  monkeypatch.setattr(sha256sums.hosts, 'is_first', lambda: is_first)
+  monkeypatch.setattr(sha256sums.destinations, 'is_local', lambda path: False)
+  refused = pytest.raises(ValueError, match='is not what was written')
+  with refused if read else contextlib.nullcontext():
+    sha256sums.check(folder)
